@@ -1,0 +1,154 @@
+"""What the simulator remembers of each number: its customers, its messages, and how much it has sent."""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from server.simulator.config import AccountConfig
+from server.simulator.limits import PairRate, Throughput
+from server.simulator.payloads import Number
+
+WINDOW_SECONDS = 24 * 3600
+KEPT = 100_000
+
+V = TypeVar("V")
+
+
+@dataclass(slots=True)
+class Person:
+    """A customer as this number knows him; `window_until` is in Unix seconds, 0 when he never wrote."""
+
+    phone: str | None
+    bsuid: str | None
+    name: str | None = None
+    window_until: float = 0.0
+
+    @property
+    def address(self) -> str:
+        """The phone number, or the user id of a customer whose number is hidden."""
+        return self.phone or self.bsuid or ""
+
+
+@dataclass(frozen=True, slots=True)
+class SentMessage:
+    """An accepted message, kept for its receipts."""
+
+    wamid: str
+    person: Person
+    opaque: str | None
+
+
+class Account:
+    """One business phone number at run time."""
+
+    def __init__(self, config: AccountConfig) -> None:
+        self.config = config
+        self.throughput = Throughput(config.limits.throughput_per_second)
+        self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
+        self._people: OrderedDict[str, Person] = OrderedDict()
+        self._sent: OrderedDict[str, SentMessage] = OrderedDict()
+        self._received: OrderedDict[str, None] = OrderedDict()
+
+    @property
+    def number(self) -> Number:
+        """The number as webhooks name it."""
+        return Number(self.config.waba_id, self.config.phone_number_id, self.config.display_phone_number)
+
+    def reconfigure(self, config: AccountConfig) -> None:
+        """Takes new settings; customers and messages stay, the counts of the limits start anew."""
+        self.config = config
+        self.throughput = Throughput(config.limits.throughput_per_second)
+        self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
+
+    def person(self, *, phone: str | None, bsuid: str | None = None) -> Person:
+        """The customer at either address; a phone number alone gets the user id this business knows it by."""
+        if phone is not None and bsuid is None and self.config.bsuid:
+            bsuid = _bsuid(self.config.waba_id, phone)
+        found = self._people.get(phone or "") or self._people.get(bsuid or "") or Person(phone, bsuid)
+        found.phone, found.bsuid = found.phone or phone, bsuid or found.bsuid
+        for address in filter(None, (found.phone, found.bsuid)):
+            _keep(self._people, address, found)
+        return found
+
+    def wrote(self, person: Person, *, wamid: str, timestamp: float) -> None:
+        """An inbound message: opens the window from the message's own time, as Meta counts it."""
+        person.window_until = max(person.window_until, timestamp + WINDOW_SECONDS)
+        _keep(self._received, wamid, None)
+
+    def remember(self, sent: SentMessage) -> None:
+        """Keeps an accepted message for its receipts."""
+        _keep(self._sent, sent.wamid, sent)
+
+    def sent(self, wamid: str) -> SentMessage | None:
+        """The message this number sent under `wamid`."""
+        return self._sent.get(wamid)
+
+    def received(self, wamid: str) -> bool:
+        """Whether this number received a message with that id."""
+        return wamid in self._received
+
+    def people(self) -> list[Person]:
+        """Every customer once, the one longest unheard of first."""
+        return list({id(person): person for person in self._people.values()}.values())
+
+    def received_ids(self) -> Iterable[str]:
+        """The ids of the messages received, oldest first."""
+        return self._received
+
+    def receive_ids(self, wamids: Iterable[str]) -> None:
+        """Takes over ids an earlier process received."""
+        for wamid in wamids:
+            _keep(self._received, wamid, None)
+
+
+class AccountBook:
+    """All numbers, in the order they were added."""
+
+    def __init__(self, configs: Iterable[AccountConfig]) -> None:
+        self._accounts: dict[str, Account] = {}
+        self._tokens: frozenset[str] | None = None
+        for config in configs:
+            self.put(config)
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def get(self, phone_number_id: str) -> Account | None:
+        """The number with that id."""
+        return self._accounts.get(phone_number_id)
+
+    def first(self) -> Account | None:
+        """The number meant when none is named."""
+        return next(iter(self), None)
+
+    def tokens(self) -> frozenset[str]:
+        """Every access token that is good for some number."""
+        if self._tokens is None:
+            self._tokens = frozenset(account.config.access_token.get_secret_value() for account in self)
+        return self._tokens
+
+    def put(self, config: AccountConfig) -> bool:
+        """Adds a number or changes its settings; True when it is new."""
+        self._tokens = None
+        account = self._accounts.get(config.phone_number_id)
+        if account is not None:
+            account.reconfigure(config)
+            return False
+        self._accounts[config.phone_number_id] = Account(config)
+        return True
+
+
+def _bsuid(waba_id: str, phone: str) -> str:
+    """Stable for one business and one customer, and different for another business, as Meta scopes them."""
+    digest = hashlib.sha256(f"{waba_id}/{phone}".encode()).digest()
+    return f"US.{int.from_bytes(digest[:8], 'big') % 10**17 + 10**17}"
+
+
+def _keep(kept: OrderedDict[str, V], key: str, value: V) -> None:
+    """The newest KEPT entries: a simulator that runs for weeks must not grow for weeks."""
+    kept[key] = value
+    kept.move_to_end(key)
+    if len(kept) > KEPT:
+        kept.popitem(last=False)

@@ -1,0 +1,105 @@
+"""What the simulator is told: its accounts, their limits, its receipts, and how stubbornly it calls webhooks."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+Milliseconds = Annotated[int, Field(ge=0, le=86_400_000)]
+Digits = Annotated[str, Field(pattern=r"^[0-9]{1,32}$")]
+PhoneDigits = Annotated[str, Field(pattern=r"^[0-9]{7,15}$")]
+
+
+class ConfigError(ValueError):
+    """The configuration file cannot be used; the text says which field, and never shows a value."""
+
+
+class Frozen(BaseModel):
+    """Settings that do not change and have no unknown fields."""
+
+    # Values stay out of error texts: they are tokens, phone numbers and messages.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class Limits(Frozen):
+    """Meta's sending limits of one number; `None` switches a limit off.
+
+    `pair_seconds` and `pair_burst`: one message per `pair_seconds` to one customer; up to `pair_burst` may go within
+    one such span, and then nothing goes until the time of all of them has passed (20 messages: two minutes).
+    """
+
+    throughput_per_second: Annotated[int, Field(ge=1, le=100_000)] | None = 80
+    pair_seconds: Annotated[float, Field(gt=0, le=3600)] | None = 6.0
+    pair_burst: Annotated[int, Field(ge=1, le=1000)] = 45
+
+
+class AccountConfig(Frozen):
+    """One business phone number, the token that may use it, and the app that receives its webhooks.
+
+    `window` says what happens to free text for a customer who has not written for 24 hours. `async` is what Meta does:
+    the request is answered 200 and a `failed` status with 131047 follows. `sync` refuses the request with 131047,
+    as Meta did in the first years; `off` delivers it.
+    `bsuid` adds the business-scoped user id to every inbound message, as Meta does since April 2026.
+    `wa_ids` maps a number as it is dialled to the number WhatsApp knows it by (Brazil, Mexico, Argentina).
+    """
+
+    phone_number_id: Digits
+    waba_id: Digits
+    display_phone_number: PhoneDigits
+    access_token: SecretStr
+    app_secret: SecretStr
+    webhook_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+    limits: Limits = Limits()
+    window: Literal["async", "sync", "off"] = "async"
+    bsuid: bool = True
+    wa_ids: dict[PhoneDigits, PhoneDigits] = {}
+
+
+class ReceiptPlan(Frozen):
+    """How long after the acceptance of a message each receipt is sent; `None` sends none of that kind."""
+
+    sent_ms: Milliseconds | None = 20
+    delivered_ms: Milliseconds | None = 60
+    read_ms: Milliseconds | None = None
+
+
+class WebhookPlan(Frozen):
+    """How webhooks are delivered. Meta retries at once, then ever more rarely, for 7 days."""
+
+    concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
+    timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 10_000
+    retry_first_ms: Annotated[int, Field(ge=1)] = 500
+    retry_longest_ms: Annotated[int, Field(ge=1)] = 60_000
+    give_up_after_seconds: Annotated[float, Field(ge=0)] = 7 * 86_400.0
+    pending_most: Annotated[int, Field(ge=1)] = 100_000
+
+
+class SimulatorConfig(Frozen):
+    """The whole file. `receipts: null` sends none; `versions` are those of the Graph API that are alive.
+
+    `state_path` names a file that keeps customers and their windows over a clean stop; without it all is forgotten.
+    """
+
+    accounts: tuple[AccountConfig, ...] = ()
+    receipts: ReceiptPlan | None = ReceiptPlan()
+    webhooks: WebhookPlan = WebhookPlan()
+    versions: tuple[str, ...] = ("v21.0", "v22.0", "v23.0", "v24.0", "v25.0", "v26.0")
+    requests_kept: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
+    state_path: Path | None = None
+
+
+def explain(error: ValidationError) -> str:
+    """`field.path: what is wrong`, joined by semicolons, without the values."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in problem['loc']) or 'body'}: {problem['msg']}" for problem in error.errors()
+    )
+
+
+def load_config(path: Path) -> SimulatorConfig:
+    """Reads the JSON file at `path`. Raises ConfigError when it is missing, not JSON, or does not fit."""
+    try:
+        return SimulatorConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ConfigError(f"the simulator's configuration {path} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        raise ConfigError(f"the simulator's configuration {path} does not fit: {explain(error)}") from None

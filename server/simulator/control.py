@@ -1,0 +1,238 @@
+"""The control API, for demos and tests: be a customer, send receipts, read what was sent. No token, loopback only.
+
+Bad input is answered 400 with `{"error": "field: what is wrong"}`.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from server.simulator import errors
+from server.simulator.accounts import Account, SentMessage
+from server.simulator.checks import is_bsuid, is_phone
+from server.simulator.config import AccountConfig, ReceiptPlan, explain
+from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, statuses_body
+from server.simulator.simulator import RequestRecord, Simulator
+from server.simulator.wamid import read_wamid
+
+M = TypeVar("M", bound=BaseModel)
+
+BATCH_MOST = 1000
+
+
+def _address(text: str) -> str:
+    if not is_phone(text) and not is_bsuid(text):
+        raise ValueError("a phone number with country code (7 to 15 digits) or a business-scoped user id is needed")
+    return text
+
+
+def _user_id(text: str) -> str:
+    if not is_bsuid(text):
+        raise ValueError("a business-scoped user id is needed")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+UnixSeconds = Annotated[int, Field(ge=0, le=10_000_000_000)]
+
+
+class Input(BaseModel):
+    """A body in camelCase; unknown fields are refused."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True
+    )
+
+
+class InboundMessage(Input):
+    """A text by one customer. `from` is a phone number, or a user id for a customer who hides the number."""
+
+    from_: Annotated[Address, Field(alias="from")]
+    user_id: Annotated[str, AfterValidator(_user_id)] | None = None
+    name: Annotated[str, Field(max_length=512)] | None = None
+    text: Annotated[str, Field(min_length=1, max_length=4096)]
+    wamid: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    timestamp: UnixSeconds | None = None
+
+
+class InboundBatch(Input):
+    """Many messages, of many customers, in one webhook."""
+
+    phone_number_id: str | None = None
+    messages: Annotated[tuple[InboundMessage, ...], Field(min_length=1, max_length=BATCH_MOST)]
+
+
+class InboundSingle(InboundMessage):
+    """One message in one webhook."""
+
+    phone_number_id: str | None = None
+
+
+class StatusInput(Input):
+    """One receipt; `errors` of a `failed` one default to 131026 and are sent as they are, even when empty."""
+
+    phone_number_id: str | None = None
+    wamid: Annotated[str, Field(min_length=1, max_length=512)]
+    status: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
+    timestamp: UnixSeconds | None = None
+    errors: tuple[dict[str, object], ...] | None = None
+
+
+class ControlApi:
+    """The handlers under /_control/."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        self._simulator = simulator
+
+    def routes(self) -> list[web.RouteDef]:
+        """Every call; other paths below /_control are 404."""
+        return [
+            web.get("/_control/health", self.health),
+            web.get("/_control/requests", self.requests),
+            web.delete("/_control/requests", self.clear_requests),
+            web.post("/_control/inbound", self.inbound),
+            web.post("/_control/statuses", self.statuses),
+            web.post("/_control/accounts", self.accounts),
+            web.put("/_control/receipts", self.receipts),
+            web.route("*", "/_control{tail:.*}", _unknown),
+        ]
+
+    async def health(self, _request: web.Request) -> web.Response:
+        """Answers as soon as requests are taken."""
+        return web.json_response({"status": "ok", "accounts": sum(1 for _ in self._simulator.accounts)})
+
+    async def requests(self, request: web.Request) -> web.Response:
+        """The calls of the messages endpoint, oldest first; `?since=` (RFC 3339) leaves out those up to that time."""
+        since = _time(request.query["since"]) if "since" in request.query else None
+        found = [record for record in self._simulator.requests if since is None or record.time > since]
+        return web.json_response({"requests": [_record(record) for record in found]})
+
+    async def clear_requests(self, _request: web.Request) -> web.Response:
+        """Forgets the calls seen so far."""
+        self._simulator.requests.clear()
+        return web.json_response({})
+
+    async def inbound(self, request: web.Request) -> web.Response:
+        """Sends one webhook and waits for the answer to its first try: `webhookStatus`, null when none came."""
+        body = await _json(request)
+        batched = isinstance(body, Mapping) and "messages" in body
+        given = _read(InboundBatch, body) if batched else _read(InboundSingle, body)
+        account = self._account(given.phone_number_id)
+        inputs = given.messages if isinstance(given, InboundBatch) else (given,)
+        messages = [_inbound(account, message) for message in inputs]
+        status = await self._simulator.receive(account, messages)
+        return web.json_response({"wamids": [message.wamid for message in messages], "webhookStatus": status})
+
+    async def statuses(self, request: web.Request) -> web.Response:
+        """Sends one receipt, as it is given, and waits for the answer to its first try."""
+        given = _read(StatusInput, await _json(request))
+        account, sent = self._sender_of(given)
+        body = statuses_body(account.number, [_status(given, sent)])
+        return web.json_response({"webhookStatus": await self._simulator.webhooks.send(account, body)})
+
+    async def accounts(self, request: web.Request) -> web.Response:
+        """Adds a number (201), or gives a known one new settings (200). Fields as in the configuration file."""
+        config = _read(AccountConfig, await _json(request))
+        new = self._simulator.accounts.put(config)
+        return web.json_response({"phoneNumberId": config.phone_number_id}, status=201 if new else 200)
+
+    async def receipts(self, request: web.Request) -> web.Response:
+        """Replaces the receipt plan for the messages accepted from now on; a body of null, or none, sends none."""
+        body = await _json(request)
+        self._simulator.receipts = None if body is None else _read(ReceiptPlan, body)
+        return web.json_response({})
+
+    def _account(self, phone_number_id: str | None) -> Account:
+        accounts = self._simulator.accounts
+        account = accounts.first() if phone_number_id is None else accounts.get(phone_number_id)
+        if account is None:
+            raise _bad("phoneNumberId: there is no such account")
+        return account
+
+    def _sender_of(self, given: StatusInput) -> tuple[Account, SentMessage | None]:
+        """The account that sent the message; for a message nobody sent, the account named, or the first."""
+        for account in self._simulator.accounts:
+            sent = account.sent(given.wamid)
+            if sent is not None and given.phone_number_id in (None, account.config.phone_number_id):
+                return account, sent
+        return self._account(given.phone_number_id), None
+
+
+def _inbound(account: Account, given: InboundMessage) -> InboundText:
+    phone = given.from_.removeprefix("+") if is_phone(given.from_) else None
+    bsuid = given.user_id if phone else given.from_
+    return InboundText(
+        phone=phone,
+        bsuid=account.person(phone=phone, bsuid=bsuid).bsuid,
+        name=given.name,
+        text=given.text,
+        wamid=given.wamid or "",
+        timestamp=int(time.time()) if given.timestamp is None else given.timestamp,
+    )
+
+
+def _status(given: StatusInput, sent: SentMessage | None) -> Status:
+    """A receipt for a message we know, or for a foreign one, whose recipient its id tells."""
+    foreign = read_wamid(given.wamid) if sent is None else None
+    failures = given.errors
+    if failures is None and given.status == "failed":
+        failures = (errors.status_error(errors.UNDELIVERABLE, "Message Undeliverable."),)
+    return Status(
+        wamid=given.wamid,
+        status=given.status,
+        timestamp=int(time.time()) if given.timestamp is None else given.timestamp,
+        phone=sent.person.phone if sent else foreign.peer if foreign and is_phone(foreign.peer) else None,
+        bsuid=sent.person.bsuid if sent else None,
+        name=sent.person.name if sent else None,
+        opaque=sent.opaque if sent else None,
+        pricing=SERVICE_PRICING if given.status in ("sent", "delivered") else None,
+        errors=failures,
+    )
+
+
+def _record(record: RequestRecord) -> errors.Json:
+    return {
+        "time": record.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "phoneNumberId": record.phone_number_id,
+        "body": record.body,
+        "status": record.status,
+        "wamid": record.wamid,
+    }
+
+
+def _time(text: str) -> datetime:
+    try:
+        time_given = datetime.fromisoformat(text)
+    except ValueError:
+        raise _bad("since: a time like 2026-11-22T19:00:00Z is needed") from None
+    return time_given if time_given.tzinfo else time_given.replace(tzinfo=UTC)
+
+
+async def _json(request: web.Request) -> object:
+    """The body; an empty one is null, since clients leave out a body of null."""
+    try:
+        body: object = json.loads(await request.read() or b"null")
+    except (ValueError, RecursionError):
+        raise _bad("the body is not JSON") from None
+    return body
+
+
+def _read(model: type[M], body: object) -> M:
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise _bad(explain(error)) from None
+
+
+def _bad(message: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=json.dumps({"error": message}), content_type="application/json")
+
+
+async def _unknown(_request: web.Request) -> web.Response:
+    return web.json_response({"error": "there is no such control call"}, status=404)
