@@ -1,0 +1,334 @@
+"""What every provider gives the rest of the server, and takes from it.
+
+A provider does two things: it reads one change of a webhook into items, and it sends one message. Both are typed here
+and nowhere else; no provider's payload is seen above this module. Reading is pure and never raises, whatever the JSON
+holds.
+
+Sources: Meta's Cloud API documentation (webhooks, messages, error codes) as of November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Literal, Protocol, TypeAlias
+
+# What json.loads gives. A name of its own, because Change has a field called object.
+Json: TypeAlias = object
+
+AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group"]
+
+MessageKind = Literal[
+    "text",
+    "image",
+    "video",
+    "audio",
+    "document",
+    "sticker",
+    "location",
+    "contacts",
+    "interactive",
+    "order",
+    "unsupported",
+]
+AttachmentKind = Literal["image", "video", "audio", "document", "sticker"]
+ReceiptStatus = Literal["sent", "delivered", "read", "failed", "played"]
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address of a person (or a group) at a provider; opaque, case-sensitive, compared whole.
+
+    `wa_id` is a phone number in digits without a plus, `bsuid` and `parent_bsuid` are business-scoped user ids,
+    `group` is a WhatsApp group. Personal data.
+    """
+
+    kind: AddressKind
+    value: str
+
+
+class ErrorClass(Enum):
+    """What to do about a provider's error."""
+
+    RETRY = "retry"
+    """Passes by itself: send again after `retry_after`."""
+    WAIT = "wait"
+    """Passes by itself, but late or after somebody acts: send again not before `retry_after` (hours)."""
+    PERMANENT = "permanent"
+    """This message will never be accepted: fail it."""
+    STOP_CHANNEL = "stop_channel"
+    """Token, number or account is out of order: pause the channel, keep its queue."""
+    BUG = "bug"
+    """We sent something malformed: fail the message and tell the operator."""
+
+
+class Holds(Enum):
+    """How far an error reaches while it lasts."""
+
+    MESSAGE = "message"
+    RECIPIENT = "recipient"
+    ACCOUNT = "account"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderError:
+    """One error as a webhook tells it: the provider's code as text, its words, and what we make of them.
+
+    `closes_reply_window`: the provider says the reply window is closed (131047); its word beats our own reckoning.
+    """
+
+    code: str
+    message: str
+    error_class: ErrorClass = ErrorClass.PERMANENT
+    closes_reply_window: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a webhook, the unit of routing and of parsing.
+
+    object: the webhook's object word, such as "whatsapp_business_account". entry_index: which entry of the body it
+    stood in. entry: that entry without its changes (its id and whatever else it carries). field: what the change is
+    about; "" when the provider named none. value: what changed, any JSON. account_id: the account it belongs to
+    (WhatsApp: the phone_number_id), None when it names none; such a change belongs to everybody under `entry_id`
+    (WhatsApp: the WABA).
+    """
+
+    object: str
+    entry_index: int
+    entry: Mapping[str, Json]
+    field: str
+    value: Json
+    account_id: str | None
+
+    @property
+    def entry_id(self) -> str | None:
+        """The entry's id (WhatsApp: the WABA id), None when it has none."""
+        found = self.entry.get("id")
+        return found if isinstance(found, str) and found else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundAttachment:
+    """A file of a message as the webhook describes it.
+
+    `size_bytes` is None where the provider does not tell (WhatsApp never does), `provider_media_id` is None when the
+    file could not be fetched by the provider, `sha256` is base64 as WhatsApp writes it.
+    """
+
+    kind: AttachmentKind
+    mime_type: str
+    file_name: str | None = None
+    size_bytes: int | None = None
+    provider_media_id: str | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundMessage:
+    """A message a customer wrote.
+
+    provider_id: the message's id at the provider (personal data: a wamid holds the phone number). provider_time: UTC,
+    whole seconds at WhatsApp. account_id: the phone_number_id it was written to. addresses: never empty, the best
+    thread key first. type: lower-case word of the contract's MessageType. text: body, caption, or the title of the
+    button pressed. details: what has no field here, JSON. reply_to_id: the provider id of the message quoted.
+    opens_reply_window: False for the few placeholders that stand for something other than a message.
+
+    No string holds U+0000 or a lone surrogate; both were replaced with U+FFFD.
+    """
+
+    provider_id: str
+    provider_time: datetime
+    account_id: str
+    addresses: tuple[Address, ...]
+    type: MessageKind
+    profile_name: str | None = None
+    text: str | None = field(default=None, repr=False)
+    attachments: tuple[InboundAttachment, ...] = ()
+    details: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    reply_to_id: str | None = None
+    opens_reply_window: bool = True
+    kind: Literal["message"] = "message"
+    discriminator: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """How far a message of ours came.
+
+    provider_id: the message's id at the provider. discriminator: the status word, and in groups "/" and the
+    participant. opaque: what we gave with the message as Outgoing.opaque, None when the provider does not return it.
+    errors: of a failed message, may be empty; the first one decides. addresses: who it was for, may be empty.
+    participant: the member of a group this receipt is about; such a receipt says nothing about the other members.
+    """
+
+    provider_id: str
+    discriminator: str
+    provider_time: datetime
+    account_id: str
+    status: ReceiptStatus
+    opaque: str | None = None
+    errors: tuple[ProviderError, ...] = ()
+    addresses: tuple[Address, ...] = ()
+    participant: Address | None = None
+    kind: Literal["receipt"] = "receipt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ignored:
+    """Something this version does not apply, known or not; it is journaled once like everything else.
+
+    kind: what it is, such as "reaction", "payment", "field:account_update". provider_id: its own id, or "sha256:" and
+    the hash of its JSON when it has none. reason: a short fixed phrase without customer data.
+    """
+
+    kind: str
+    provider_id: str
+    reason: str
+    discriminator: str = ""
+    provider_time: datetime | None = None
+    account_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broken:
+    """One item that cannot be read, such as a message without an id; its siblings are not affected.
+
+    provider_id: as of Ignored. discriminator: a hash of the item, so that two broken items with one id are two.
+    error: what is wrong, by path, without customer data.
+    """
+
+    provider_id: str
+    error: str
+    discriminator: str = ""
+    provider_time: datetime | None = None
+    account_id: str | None = None
+    kind: Literal["broken"] = "broken"
+
+
+# (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five.
+Item = InboundMessage | Receipt | Ignored | Broken
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A text message to send.
+
+    account_id: the phone_number_id to send from. token: its access token. graph_version: such as "v26.0". text: at
+    most Capabilities.text_characters. opaque: comes back in receipts, at most Capabilities.opaque_characters (our
+    part id). attempt: 1 for the first try; retry delays and budgets go by it. reply_to_id: provider id of the message
+    to quote.
+    """
+
+    account_id: str
+    token: str = field(repr=False)
+    graph_version: str
+    to: Address = field(repr=False)
+    text: str = field(repr=False)
+    opaque: str
+    attempt: int = 1
+    reply_to_id: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """The provider answered that it has the message.
+
+    canonical: the recipient's address in the provider's own form (never the one we wrote). addresses: all it named.
+    note: the provider's word when it accepted but holds it back ("held_for_quality_assessment", "paused").
+    """
+
+    provider_id: str
+    canonical: Address | None = None
+    addresses: tuple[Address, ...] = ()
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """The provider answered that it does not take the message; it does not have it.
+
+    code: the provider's code as text; "http_429" and the like when the answer carried none. message: its words.
+    retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
+    PERMANENT instead. holds: who else should wait meanwhile. closes_reply_window: as of ProviderError. trace_id: what
+    the provider's support asks for.
+    """
+
+    error_class: ErrorClass
+    code: str
+    message: str
+    retry_after: timedelta | None = None
+    holds: Holds = Holds.MESSAGE
+    closes_reply_window: bool = False
+    trace_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """The request was written, at least its first byte, and no complete answer came: never send again by yourself."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotSent:
+    """No byte of the request was written: safe to send again."""
+
+    reason: str
+
+
+Outcome = Accepted | Refused | Ambiguous | NotSent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a provider can do, as data, checked before sending.
+
+    text_characters: longest text, in code points. opaque_characters: longest Outgoing.opaque. reply_window: how long
+    after the customer's last message free text is allowed, None for always. reply_window_margin: taken off it, for
+    clocks and transport. human_agent_window: longer window for answers written by people, None for none. sends:
+    message types it can send. address_kinds: kinds of Outgoing.to it can send to.
+    """
+
+    text_characters: int
+    opaque_characters: int
+    reply_window: timedelta | None
+    reply_window_margin: timedelta
+    human_agent_window: timedelta | None = None
+    sends: frozenset[MessageKind] = frozenset({"text"})
+    address_kinds: frozenset[AddressKind] = frozenset()
+
+
+class Provider(Protocol):
+    """One network. Safe for use by many tasks of one event loop."""
+
+    @property
+    def name(self) -> str:
+        """Lower-case word of the contract's Provider enum, such as "whatsapp"."""
+
+    @property
+    def webhook_objects(self) -> frozenset[str]:
+        """The values of Change.object it reads."""
+
+    @property
+    def parser_version(self) -> int:
+        """Rises with every change of what `parse` returns for the same JSON; kept with each journaled item."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def parse(self, change: Change) -> Sequence[Item]:
+        """Reads one change, in the order it has things in. Pure; never raises; empty when there is nothing in it."""
+
+    async def send(self, outgoing: Outgoing) -> Outcome:
+        """Sends one message, once; never raises but for cancellation.
+
+        Cancelled after the first byte the outcome is unknown, so callers shield it or treat their cancellation as
+        Ambiguous.
+        """
+
+    async def close(self) -> None:
+        """Closes its connections; no send may be under way."""
