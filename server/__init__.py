@@ -1,0 +1,1 @@
+"""The Switchboard server: composition roots, slices and the four durable primitives."""

@@ -1,0 +1,1 @@
+"""What has no domain words: databases, errors, ids, clocks, keys, logging."""

@@ -1,0 +1,168 @@
+"""One database of one process: a small pool, single-statement reads, and units of work.
+
+The pool is SQLAlchemy's, in AUTOCOMMIT, over asyncpg. Transactions are opened on the asyncpg connection, visibly, by `write`
+and `snapshot`, so that hot SQL text and the ORM share one connection and one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+import asyncpg
+import sqlalchemy.exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
+
+from server.kit.errors import DatabaseUnavailable
+
+T = TypeVar("T")
+Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+
+ATTEMPTS = 3
+ACQUIRE_SECONDS = 2.0
+RETRIED = (
+    asyncpg.exceptions.DeadlockDetectedError,
+    asyncpg.exceptions.LockNotAvailableError,
+    asyncpg.exceptions.SerializationError,
+)
+LOST = (
+    OSError,
+    asyncpg.exceptions.PostgresConnectionError,
+    asyncpg.exceptions.CannotConnectNowError,
+    asyncpg.exceptions.AdminShutdownError,
+    asyncpg.exceptions.CrashShutdownError,
+    asyncpg.exceptions.TooManyConnectionsError,
+    asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
+    asyncpg.exceptions.InterfaceError,
+)
+
+
+@dataclass(slots=True)
+class Write:
+    """A unit of work inside its transaction: the asyncpg connection, and an ORM session on the same one.
+
+    notes: what the work leaves for the callbacks after the commit, such as the range of events it appended.
+    """
+
+    connection: Connection
+    session: AsyncSession
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+async def _nothing() -> None:
+    return None
+
+
+def _ignore(_write: Write) -> None:
+    return None
+
+
+class Database:
+    """A database as one process sees it.
+
+    dsn: postgresql://user:password@host:port/name. before_write is awaited before a unit of work begins; after_commit is
+    called, without waiting, once it is durable.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        pool_size: int = 8,
+        before_write: Callable[[], Awaitable[None]] = _nothing,
+        after_commit: Callable[[Write], None] = _ignore,
+    ) -> None:
+        self._engine: AsyncEngine = create_async_engine(
+            dsn.replace("postgresql://", "postgresql+asyncpg://", 1),
+            isolation_level="AUTOCOMMIT",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=ACQUIRE_SECONDS,
+            pool_recycle=1800,
+            connect_args={"timeout": ACQUIRE_SECONDS * 2, "command_timeout": 30},
+        )
+        self._before_write = before_write
+        self._after_commit = after_commit
+        self._running: set[asyncio.Task[Any]] = set()
+
+    @contextlib.asynccontextmanager
+    async def _acquire(self) -> AsyncIterator[tuple[AsyncConnection, Connection]]:
+        try:
+            connection = await self._engine.connect()
+        except (sqlalchemy.exc.TimeoutError, sqlalchemy.exc.DBAPIError, TimeoutError, *LOST) as error:
+            raise DatabaseUnavailable() from error
+        try:
+            raw = await connection.get_raw_connection()
+            driver: Any = raw.driver_connection
+            try:
+                yield connection, driver
+            except LOST as error:
+                await connection.invalidate()
+                raise DatabaseUnavailable() from error
+        finally:
+            await connection.close()
+
+    @contextlib.asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection in autocommit, for reads of one statement. DatabaseUnavailable when none is free within 2 s."""
+        async with self._acquire() as (_, driver):
+            yield driver
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Connection]:
+        """A connection in REPEATABLE READ READ ONLY, for reads of several statements that must agree."""
+        async with self._acquire() as (_, driver), driver.transaction(isolation="repeatable_read", readonly=True):
+            yield driver
+
+    @contextlib.asynccontextmanager
+    async def session(self) -> AsyncIterator[AsyncSession]:
+        """An ORM session in autocommit, for reads."""
+        async with self._acquire() as (connection, _), orm_session(connection) as session:
+            yield session
+
+    async def write(self, work: Callable[[Write], Awaitable[T]]) -> T:
+        """Runs work in one READ COMMITTED transaction and commits.
+
+        Shielded from cancellation: once begun it ends by commit or rollback, whatever becomes of the caller. Deadlocks and lock
+        timeouts are retried, three attempts in all, so work must not keep state outside the transaction.
+        """
+        await self._before_write()
+        task = asyncio.ensure_future(self._write_retrying(work))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await asyncio.shield(task)
+
+    async def _write_retrying(self, work: Callable[[Write], Awaitable[T]]) -> T:
+        for attempt in range(1, ATTEMPTS):
+            try:
+                return await self._write_once(work)
+            except RETRIED:
+                await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
+            except sqlalchemy.exc.DBAPIError as error:
+                if not isinstance(error.orig and error.orig.__cause__, RETRIED):
+                    raise
+        return await self._write_once(work)
+
+    async def _write_once(self, work: Callable[[Write], Awaitable[T]]) -> T:
+        async with self._acquire() as (connection, driver):
+            async with driver.transaction(isolation="read_committed"), orm_session(connection) as session:
+                write = Write(connection=driver, session=session)
+                result = await work(write)
+                await session.flush()
+        self._after_commit(write)
+        return result
+
+    async def close(self) -> None:
+        """Waits for running units of work and closes the pool."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=5)
+        await self._engine.dispose()
+
+
+def orm_session(connection: AsyncConnection) -> AsyncSession:
+    """An ORM session on a connection whose transaction, if any, belongs to somebody else."""
+    return AsyncSession(bind=connection, expire_on_commit=False)

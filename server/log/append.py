@@ -1,0 +1,112 @@
+"""The append: the last statement of every writing transaction. Nothing follows it but COMMIT.
+
+The head row is locked last and released by the commit, so that seq n + 1 becomes visible only after n, and a rollback leaves
+no hole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from server.kit.db import Connection, Write
+from server.log.event import NewEvent
+
+PARTITION_WIDTH = 1_000_000
+NOTE = "appended"
+
+# The columns of an event after its numbers, as parallel arrays, in the order of `columns`. `{first}` is the number of the
+# first array's parameter. The head update reads the number of events from the same arrays, so it cannot run ahead of them.
+_EVENTS = """
+    unnest(
+        ${0}::uuid[], ${1}::smallint[], ${2}::timestamptz[], ${3}::smallint[], ${4}::uuid[], ${5}::smallint[], ${6}::text[],
+        ${7}::uuid[], ${8}::bigint[], ${9}::uuid[], ${10}::uuid[], ${11}::uuid[], ${12}::uuid[], ${13}::uuid[], ${14}::bytea[]
+    ) WITH ORDINALITY AS e (
+        event_id, kind, create_time, actor_kind, actor_id, cause_kind, cause_id,
+        conversation_id, conversation_version, channel_id, team_before, team_after, assignee_before, assignee_after, payload, n
+    )
+"""
+
+
+def append_sql(*, first: int, after: str = "0") -> str:
+    """SQL of the append as parts of a WITH, ending in a SELECT of (prev_head, new_head).
+
+    first: number of the first event parameter. after: an expression over earlier parts of the WITH that is always 0 and makes
+    the head wait for them: Postgres runs the parts of a WITH in any order.
+    """
+    events = _EVENTS.format(*(first + offset for offset in range(15)))
+    return f"""
+    advanced AS (
+        UPDATE stream_head
+        SET head = head + cardinality(${first}::uuid[]) + {after}, head_event_id = (${first}::uuid[])[cardinality(${first}::uuid[])]
+        RETURNING head - cardinality(${first}::uuid[]) AS prev_head, head AS new_head
+    ),
+    appended AS (
+        INSERT INTO stream_event (
+            seq, tx_last, event_id, kind, create_time, actor_kind, actor_id, cause_kind, cause_id,
+            conversation_id, conversation_version, channel_id, team_before, team_after, assignee_before, assignee_after, payload
+        )
+        SELECT a.prev_head + e.n, a.new_head, e.event_id, e.kind, e.create_time, e.actor_kind, e.actor_id, e.cause_kind, e.cause_id,
+            e.conversation_id, e.conversation_version, e.channel_id, e.team_before, e.team_after, e.assignee_before,
+            e.assignee_after, e.payload
+        FROM advanced a, {events}
+    )
+    SELECT prev_head, new_head FROM advanced
+    """
+
+
+APPEND = "WITH " + append_sql(first=1).lstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The range of a transaction's events: prev_head < seq <= new_head. payloads are not carried; readers take them by seq."""
+
+    prev_head: int
+    new_head: int
+
+
+def columns(events: Sequence[NewEvent]) -> list[list[Any]]:
+    """The arrays of `append_sql`, in its order."""
+    return [
+        [event.id for event in events],
+        [event.kind for event in events],
+        [event.create_time for event in events],
+        [event.actor.kind for event in events],
+        [event.actor.id for event in events],
+        [event.cause.kind for event in events],
+        [event.cause.id for event in events],
+        [event.conversation_id for event in events],
+        [event.conversation_version for event in events],
+        [event.after.channel_id or event.before.channel_id for event in events],
+        [event.before.team_id for event in events],
+        [event.after.team_id for event in events],
+        [event.before.assignee_id for event in events],
+        [event.after.assignee_id for event in events],
+        [event.body.SerializeToString() for event in events],
+    ]
+
+
+async def append(write: Write, events: Sequence[NewEvent]) -> Appended | None:
+    """Numbers and stores the events; None when there are none. The last call of a unit of work."""
+    await write.session.flush()
+    if not events:
+        return None
+    row = await write.connection.fetchrow(APPEND, *columns(events))
+    return await finish(write, row)
+
+
+async def finish(write: Write, row: Any) -> Appended:
+    """Notes the appended range for the callbacks after the commit, and makes partitions in time."""
+    appended = Appended(prev_head=row["prev_head"], new_head=row["new_head"])
+    write.notes[NOTE] = appended
+    await _ensure_partitions(write.connection, appended)
+    return appended
+
+
+async def _ensure_partitions(connection: Connection, appended: Appended) -> None:
+    """Keeps three partitions ahead: once in a million events, so that no insert ever lacks one."""
+    before, now = appended.prev_head // PARTITION_WIDTH, appended.new_head // PARTITION_WIDTH
+    if now > before:
+        await connection.execute("SELECT ensure_event_partition($1)", (now + 3) * PARTITION_WIDTH)

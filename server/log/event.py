@@ -1,0 +1,68 @@
+"""What a slice hands to the log: the event, who and what is behind it, and whom it concerns."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from server.kit.clock import utc_now
+from server.kit.ids import new_id
+from switchboard.v1 import actor_pb2, event_pb2
+
+ActorKind = actor_pb2.ActorKind
+CauseKind = actor_pb2.CauseKind
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acted: a number of the contract's ActorKind, and an id, absent for the system."""
+
+    kind: int
+    id: uuid.UUID | None = None
+
+
+SYSTEM = Actor(kind=actor_pb2.ACTOR_KIND_SYSTEM)
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made it act: a number of the contract's CauseKind, and its id."""
+
+    kind: int
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routing:
+    """Who can see the conversation: its channel, team and assignee."""
+
+    channel_id: uuid.UUID | None = None
+    team_id: uuid.UUID | None = None
+    assignee_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """One event to append. body: an InboxEvent with nothing but its body set; its bytes are stored as they are.
+
+    before and after: routing of the conversation around the event, so that streams can tell who gains and who loses sight.
+    """
+
+    body: event_pb2.InboxEvent
+    actor: Actor
+    cause: Cause
+    conversation_id: uuid.UUID | None = None
+    conversation_version: int = 0
+    before: Routing = Routing()
+    after: Routing = Routing()
+    id: uuid.UUID = field(default_factory=new_id)
+    create_time: datetime = field(default_factory=utc_now)
+
+    @property
+    def kind(self) -> int:
+        """The number of the body's field, which is also its EventType."""
+        name = self.body.WhichOneof("body")
+        if name is None:
+            raise ValueError("an event needs a body")
+        return event_pb2.InboxEvent.DESCRIPTOR.fields_by_name[name].number

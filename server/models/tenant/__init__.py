@@ -1,0 +1,50 @@
+"""Tables of a tenant's database. Importing this module registers all of them."""
+
+from server.models.tenant.agent import Agent, ChannelMember, Team, TeamMember
+from server.models.tenant.assignment import ConversationAssignment
+from server.models.tenant.channel import Channel
+from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
+from server.models.tenant.conversation import Conversation, ReadPosition
+from server.models.tenant.delivery import Delivery
+from server.models.tenant.idempotency import IdempotentRequest
+from server.models.tenant.journal import Journal, JournalItem
+from server.models.tenant.message import Message, MessageAttachment, MessagePart
+from server.models.tenant.note import ConversationNote
+from server.models.tenant.receipt import MessageStatusUpdate, ParkedReceipt
+from server.models.tenant.statistics import ConversationCount, CountedConversation
+from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
+from server.models.tenant.tag import ConversationTag, Tag
+from server.models.tenant.timer import Timer
+
+__all__ = [
+    "Agent",
+    "Channel",
+    "ChannelMember",
+    "Consumer",
+    "Contact",
+    "Conversation",
+    "ConversationAssignment",
+    "ConversationCount",
+    "ConversationNote",
+    "ConversationTag",
+    "CountedConversation",
+    "Delivery",
+    "IdempotentRequest",
+    "Identity",
+    "IdentityAlias",
+    "IdentityConflict",
+    "Journal",
+    "JournalItem",
+    "Message",
+    "MessageAttachment",
+    "MessagePart",
+    "MessageStatusUpdate",
+    "ParkedReceipt",
+    "ReadPosition",
+    "StreamEvent",
+    "StreamHead",
+    "Tag",
+    "Team",
+    "TeamMember",
+    "Timer",
+]

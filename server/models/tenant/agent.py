@@ -1,0 +1,59 @@
+"""Agents, teams, and who belongs to what."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Id, TenantBase, Time, Word, words
+
+ROLES = ("owner", "admin", "supervisor", "agent", "read_only")
+
+
+class Agent(TenantBase):
+    """Somebody who answers customers."""
+
+    __tablename__ = "agents"
+    __table_args__ = (
+        UniqueConstraint("email"),
+        words("kind", ("human", "bot")),
+        words("role", ROLES),
+        words("state", ("active", "disabled")),
+    )
+
+    id: Mapped[Id]
+    name: Mapped[Word]
+    email: Mapped[Word | None]
+    kind: Mapped[Word]
+    role: Mapped[Word]
+    state: Mapped[Word]
+    create_time: Mapped[Time]
+
+
+class Team(TenantBase):
+    """A group of agents."""
+
+    __tablename__ = "teams"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: Mapped[Id]
+    name: Mapped[Word]
+    create_time: Mapped[Time]
+
+
+class TeamMember(TenantBase):
+    """That an agent belongs to a team."""
+
+    __tablename__ = "team_members"
+
+    team_id: Mapped[Id] = mapped_column(ForeignKey("teams.id", ondelete="CASCADE"), primary_key=True)
+    agent_id: Mapped[Id] = mapped_column(ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class ChannelMember(TenantBase):
+    """That an agent sees every conversation of a channel."""
+
+    __tablename__ = "channel_members"
+
+    channel_id: Mapped[Id] = mapped_column(ForeignKey("channels.id", ondelete="CASCADE"), primary_key=True)
+    agent_id: Mapped[Id] = mapped_column(ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True, index=True)

@@ -1,0 +1,40 @@
+"""Connected accounts of providers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import Index, Interval, LargeBinary, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Id, TenantBase, Time, Word, words
+
+
+class Channel(TenantBase):
+    """A connected account. access_token is sealed with the tenant's key, bound to this row."""
+
+    __tablename__ = "channels"
+    __table_args__ = (
+        words("provider", ("whatsapp",)),
+        words("state", ("active", "paused")),
+        Index(
+            "uq_channels_phone_number_id",
+            "phone_number_id",
+            unique=True,
+            postgresql_where=text("phone_number_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[Id]
+    provider: Mapped[Word]
+    name: Mapped[Word]
+    state: Mapped[Word]
+    state_reason: Mapped[Word | None]
+    phone_number_id: Mapped[Word | None]
+    waba_id: Mapped[Word | None]
+    display_phone_number: Mapped[Word | None]
+    graph_version: Mapped[Word]
+    access_token: Mapped[bytes] = mapped_column(LargeBinary)
+    reopen_window: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '72 hours'"))
+    new_thread_each_time: Mapped[bool] = mapped_column(server_default=text("false"))
+    create_time: Mapped[Time]

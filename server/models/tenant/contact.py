@@ -1,0 +1,70 @@
+"""People, where they can be met, and under which addresses."""
+
+from __future__ import annotations
+
+import uuid
+
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Id, TenantBase, Time, Word, words
+
+ALIAS_KINDS = ("wa_id", "bsuid", "parent_bsuid", "psid", "igsid", "user_ref", "group", "visitor")
+
+
+class Contact(TenantBase):
+    """A person. name_source: whose word the name is; an agent's is never overwritten by a provider's."""
+
+    __tablename__ = "contacts"
+    __table_args__ = (words("name_source", ("agent", "provider", "address")), Index(None, "create_time", "id"))
+
+    id: Mapped[Id]
+    name: Mapped[Word]
+    name_source: Mapped[Word]
+    create_time: Mapped[Time]
+    update_time: Mapped[Time]
+
+
+class Identity(TenantBase):
+    """One person on one channel: the key of a thread."""
+
+    __tablename__ = "identities"
+
+    id: Mapped[Id]
+    contact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("contacts.id"), index=True)
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"), index=True)
+    profile_name: Mapped[Word | None]
+    create_time: Mapped[Time]
+
+
+class IdentityAlias(TenantBase):
+    """One address of an identity. An address belongs to one identity of a channel for ever."""
+
+    __tablename__ = "identity_aliases"
+    __table_args__ = (
+        UniqueConstraint("channel_id", "kind", "value"),
+        Index(None, "kind", "value"),
+        words("kind", ALIAS_KINDS),
+    )
+
+    id: Mapped[Id]
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    kind: Mapped[Word]
+    value: Mapped[Word]
+    identity_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("identities.id"), index=True)
+    create_time: Mapped[Time]
+
+
+class IdentityConflict(TenantBase):
+    """One payload carried addresses of two identities. Nothing was merged. value_hash is SHA-256 of the address."""
+
+    __tablename__ = "identity_conflicts"
+    __table_args__ = (UniqueConstraint("identity_id", "other_identity_id", "kind", "value_hash"),)
+
+    id: Mapped[Id]
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    identity_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("identities.id"))
+    other_identity_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("identities.id"))
+    kind: Mapped[Word]
+    value_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    create_time: Mapped[Time]

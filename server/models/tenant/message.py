@@ -1,0 +1,98 @@
+"""Messages and their parts; every part is one message at the provider."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Id, TenantBase, Time, Word, words
+
+DIRECTIONS = ("inbound", "outbound")
+STATUSES = ("pending", "unknown", "sent", "delivered", "read", "failed")
+TYPES = (
+    *("text", "image", "video", "audio", "document", "sticker", "location", "contacts", "interactive"),
+    *("template", "reaction", "order", "system", "unsupported"),
+)
+
+
+class Message(TenantBase):
+    """What somebody wrote. sequence orders the conversation, arrival counts it; both are fixed at insert."""
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        words("direction", DIRECTIONS),
+        words("type", TYPES),
+        words("status", STATUSES),
+        UniqueConstraint("conversation_id", "sequence"),
+        UniqueConstraint("conversation_id", "arrival"),
+        Index(
+            "uq_messages_request",
+            *("author_id", "request_id"),
+            unique=True,
+            postgresql_where=text("request_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[Id]
+    conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id"))
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    direction: Mapped[Word]
+    type: Mapped[Word]
+    status: Mapped[Word]
+    sequence: Mapped[int] = mapped_column(BigInteger)
+    arrival: Mapped[int]
+    text: Mapped[Word | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    author_kind: Mapped[int] = mapped_column(SmallInteger)
+    author_id: Mapped[uuid.UUID | None]
+    request_id: Mapped[Word | None]
+    request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    create_time: Mapped[Time]
+    provider_time: Mapped[Time | None]
+
+
+class MessagePart(TenantBase):
+    """One message at the provider. provider_message_id is personal data."""
+
+    __tablename__ = "message_parts"
+    __table_args__ = (
+        words("status", STATUSES),
+        UniqueConstraint("message_id", "position"),
+        UniqueConstraint("channel_id", "provider_message_id"),
+    )
+
+    id: Mapped[Id]
+    message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id"))
+    conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id"))
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    position: Mapped[int] = mapped_column(SmallInteger)
+    provider_message_id: Mapped[Word | None]
+    status: Mapped[Word]
+    error_code: Mapped[Word | None]
+    error_message: Mapped[Word | None]
+
+
+class MessageAttachment(TenantBase):
+    """A file of a message, as the provider described it."""
+
+    __tablename__ = "message_attachments"
+    __table_args__ = (
+        UniqueConstraint("message_id", "position"),
+        words("kind", ("image", "video", "audio", "document", "sticker")),
+        words("state", ("linked",)),
+    )
+
+    id: Mapped[Id]
+    message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id"))
+    position: Mapped[int] = mapped_column(SmallInteger)
+    kind: Mapped[Word]
+    mime_type: Mapped[Word]
+    file_name: Mapped[Word | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    state: Mapped[Word]
+    provider_media_id: Mapped[Word | None]
+    sha256: Mapped[Word | None]

@@ -1,0 +1,29 @@
+"""The tenant's vocabulary of tags."""
+
+from __future__ import annotations
+
+from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import Id, TenantBase, Time, Word
+
+
+class Tag(TenantBase):
+    """A word of the vocabulary."""
+
+    __tablename__ = "tags"
+    __table_args__ = (UniqueConstraint("name"),)
+
+    id: Mapped[Id]
+    name: Mapped[Word]
+    create_time: Mapped[Time]
+
+
+class ConversationTag(TenantBase):
+    """That a conversation has a tag; conversations.tags repeats the names for lists."""
+
+    __tablename__ = "conversation_tags"
+
+    conversation_id: Mapped[Id] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    tag_id: Mapped[Id] = mapped_column(ForeignKey("tags.id"), primary_key=True, index=True)
+    create_time: Mapped[Time]

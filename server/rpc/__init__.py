@@ -1,0 +1,1 @@
+"""gRPC plumbing that knows no slice: the edge, errors, credentials, validation, paging."""

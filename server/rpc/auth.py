@@ -1,0 +1,122 @@
+"""Credentials and permissions: every call is verified here, and a method without a rule is refused to everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import grpc
+from switchboard.v1 import options_pb2
+
+from server.kit.errors import Refusal
+from server.kit.ids import new_id
+from server.rpc.call import Call, Caller, CallerKind, Verified
+from server.rpc.rules import Rule, rule_of
+from server.rpc.wrap import Around, Behavior, WrappingInterceptor
+
+ANONYMOUS = Verified(caller=Caller(kind=CallerKind.ANONYMOUS))
+
+
+class CredentialMissing(Refusal):
+    """No authorization header."""
+
+    status = "UNAUTHENTICATED"
+    reason = "CREDENTIAL_MISSING"
+
+
+class CredentialInvalid(Refusal):
+    """Malformed, unknown, or not signed by us: one answer for all of them."""
+
+    status = "UNAUTHENTICATED"
+    reason = "CREDENTIAL_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__("the credential is not valid")
+
+
+class CredentialExpired(Refusal):
+    """It was good once."""
+
+    status = "UNAUTHENTICATED"
+    reason = "CREDENTIAL_EXPIRED"
+
+    def __init__(self) -> None:
+        super().__init__("the credential has expired; get a new one")
+
+
+class CredentialRevoked(Refusal):
+    """The key was revoked, or the agent disabled."""
+
+    status = "UNAUTHENTICATED"
+    reason = "CREDENTIAL_REVOKED"
+
+    def __init__(self) -> None:
+        super().__init__("the credential was revoked")
+
+
+class PermissionMissing(Refusal):
+    """The caller is known and may not."""
+
+    status = "PERMISSION_DENIED"
+    reason = "PERMISSION_MISSING"
+
+
+class Verifier(Protocol):
+    """Turns a bearer credential into a caller. Raises the refusals above, TENANT_DISABLED or DATABASE_UNAVAILABLE."""
+
+    async def verify(self, credential: str) -> Verified:
+        """Verifies what stands after "Bearer "."""
+
+
+def bearer(metadata: Mapping[str, str]) -> str:
+    """Takes the credential out of the authorization header."""
+    header = metadata.get("authorization", "")
+    if not header:
+        raise CredentialMissing('no credential; send "authorization: Bearer <API key or token>"')
+    scheme, _, credential = header.partition(" ")
+    if scheme.lower() != "bearer" or not credential.strip():
+        raise CredentialInvalid()
+    return credential.strip()
+
+
+def check(rule: Rule | None, caller: Caller) -> None:
+    """Refuses a caller that the rule does not admit."""
+    if rule is None:
+        raise PermissionMissing("the method has no access rule")
+    if rule.kind == "platform":
+        admitted, wanted = caller.kind is CallerKind.PLATFORM, "platform"
+    elif rule.kind == "tenant":
+        admitted, wanted = caller.kind in (CallerKind.AGENT, CallerKind.API_KEY), "tenant"
+    else:
+        tenant = caller.kind in (CallerKind.AGENT, CallerKind.API_KEY)
+        admitted = tenant and rule.permission in caller.permissions
+        wanted = options_pb2.Permission.Name(rule.permission)  # type: ignore[arg-type]
+    if not admitted:
+        raise PermissionMissing(f"the caller lacks {wanted}", metadata={"permission": wanted})
+
+
+class AuthInterceptor(WrappingInterceptor):
+    """Puts a verified Call in the place of grpc's context."""
+
+    def __init__(self, verifier: Verifier) -> None:
+        self._verifier = verifier
+
+    def around(self, details: grpc.HandlerCallDetails) -> Around:
+        """Verifies the credential and checks the method's rule before the call goes on."""
+        method = details.method
+        rule = rule_of(method)
+        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
+
+        async def verify(inner: Behavior, request: Any, context: Any) -> Any:
+            verified = await self._verified(rule, metadata)
+            call = Call(verified=verified, context=context, method=method, id=str(new_id()), metadata=metadata)
+            return await inner(request, call)
+
+        return verify
+
+    async def _verified(self, rule: Rule | None, metadata: Mapping[str, str]) -> Verified:
+        if rule is not None and rule.kind == "public":
+            return ANONYMOUS
+        verified = await self._verifier.verify(bearer(metadata))
+        check(rule, verified.caller)
+        return verified

@@ -1,0 +1,107 @@
+"""Who calls, for which tenant, and what it may see. Every servicer method gets a Call in place of grpc's context."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from grpc import aio
+
+from server.kit.db import Database
+
+
+class CallerKind(enum.Enum):
+    """What kind of credential was shown."""
+
+    AGENT = "agent"
+    API_KEY = "api_key"
+    PLATFORM = "platform"
+    ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The principal of a call.
+
+    id: the agent's or key's id, None for anonymous callers. permissions: numbers of the contract's Permission. expire_time: when
+    the credential stops working, None for never.
+    """
+
+    kind: CallerKind
+    id: uuid.UUID | None = None
+    permissions: frozenset[int] = frozenset()
+    expire_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Object rights: which conversations the caller may see. Computed once per call, first argument of every query.
+
+    all: everything of the tenant. Else the conversations of channel_ids, of team_ids, and those assigned to agent_id. agent_id
+    is set for every agent, also for one that sees all.
+    """
+
+    all: bool
+    channel_ids: frozenset[uuid.UUID] = frozenset()
+    team_ids: frozenset[uuid.UUID] = frozenset()
+    agent_id: uuid.UUID | None = None
+
+    def sees(self, *, channel_id: uuid.UUID, team_id: uuid.UUID | None, assignee_id: uuid.UUID | None) -> bool:
+        """Whether a conversation with these attributes is visible."""
+        if self.all or channel_id in self.channel_ids:
+            return True
+        if self.agent_id is not None and assignee_id == self.agent_id:
+            return True
+        return team_id is not None and team_id in self.team_ids
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What a credential turned out to be. tenant_id and database are None for platform and anonymous callers."""
+
+    caller: Caller
+    scope: Scope = Scope(all=False)
+    tenant_id: uuid.UUID | None = None
+    database: Database | None = None
+
+
+@dataclass(slots=True)
+class Call:
+    """One RPC: the verified caller, its tenant, and grpc's context for metadata and streams.
+
+    method: full name such as "/switchboard.v1.MessageService/SendMessage". id: for logs, and the cause of what the call writes.
+    """
+
+    verified: Verified
+    context: aio.ServicerContext[Any, Any]
+    method: str
+    id: str
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def caller(self) -> Caller:
+        """The principal."""
+        return self.verified.caller
+
+    @property
+    def scope(self) -> Scope:
+        """What the principal may see."""
+        return self.verified.scope
+
+    @property
+    def tenant_id(self) -> uuid.UUID:
+        """The tenant of the credential; only methods of tenants may ask."""
+        if self.verified.tenant_id is None:
+            raise LookupError(f"{self.method} has no tenant")
+        return self.verified.tenant_id
+
+    @property
+    def database(self) -> Database:
+        """The tenant's database; only methods of tenants may ask."""
+        if self.verified.database is None:
+            raise LookupError(f"{self.method} has no tenant")
+        return self.verified.database

@@ -1,0 +1,128 @@
+"""The one place where errors become gRPC statuses, and one of the three edges where everything may be caught."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf import any_pb2, duration_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from server.kit.errors import Refusal
+from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor
+
+DOMAIN = "switchboard"
+log = structlog.get_logger(__name__)
+
+
+class InternalError(Refusal):
+    """Our fault; the incident id is in our log."""
+
+    status = "INTERNAL"
+    reason = "INTERNAL"
+
+    def __init__(self, incident: str) -> None:
+        super().__init__(f"internal error, incident {incident}", metadata={"incident": incident})
+
+
+class Draining(Refusal):
+    """The process stops."""
+
+    status = "UNAVAILABLE"
+    reason = "DRAINING"
+
+    def __init__(self) -> None:
+        super().__init__("the server is stopping; repeat the call")
+
+
+class MethodUnknown(Refusal):
+    """No such method."""
+
+    status = "UNIMPLEMENTED"
+    reason = "METHOD_UNKNOWN"
+
+
+def status_of(refusal: Refusal) -> status_pb2.Status:
+    """Renders a refusal: one ErrorInfo, and BadRequest, PreconditionFailure or RetryInfo where they apply."""
+    details: list[Message] = [
+        error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.metadata)
+    ]
+    if refusal.violations:
+        details.append(
+            error_details_pb2.BadRequest(
+                field_violations=[
+                    error_details_pb2.BadRequest.FieldViolation(field=item.field, description=item.description)
+                    for item in refusal.violations
+                ]
+            )
+        )
+    if refusal.status == "FAILED_PRECONDITION":
+        violation = error_details_pb2.PreconditionFailure.Violation(type=refusal.reason, description=refusal.message)
+        details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+    if refusal.retry_after is not None:
+        delay = duration_pb2.Duration()
+        delay.FromTimedelta(refusal.retry_after)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    code: tuple[int, str] = grpc.StatusCode[refusal.status].value
+    return status_pb2.Status(code=code[0], message=refusal.message, details=[packed(item) for item in details])
+
+
+def packed(message: Message) -> any_pb2.Any:
+    """Wraps a detail."""
+    result = any_pb2.Any()
+    result.Pack(message)
+    return result
+
+
+async def abort(context: aio.ServicerContext[Any, Any], refusal: Refusal) -> None:
+    """Ends the call with the refusal; raises grpc's AbortError."""
+    rich = rpc_status.to_status(status_of(refusal))
+    await context.abort(rich.code, rich.details, rich.trailing_metadata)
+
+
+class ErrorInterceptor(WrappingInterceptor):
+    """Outermost: nothing of an exception reaches a caller but what a Refusal says."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Wraps the handler; an unknown method gets a typed refusal too."""
+        wrapped = await super().intercept_service(continuation, handler_call_details)
+        return wrapped or _unknown_method(handler_call_details.method)
+
+    def around(self, details: grpc.HandlerCallDetails) -> Around:
+        """Turns whatever escapes into a status."""
+        method = details.method
+
+        async def render(inner: Behavior, request: Any, context: Any) -> Any:
+            try:
+                return await inner(request, context)
+            except Refusal as refusal:
+                return await abort(context, refusal)
+            except aio.AbortError:
+                raise
+            except asyncio.CancelledError:
+                # A cancellation of ours with a living client would end the call without any status (grpc#29248).
+                if context.cancelled() or context.done():
+                    raise
+                return await abort(context, Draining())
+            except Exception:
+                incident = secrets.token_hex(8)
+                log.exception("rpc.failed", method=method, incident=incident)
+                return await abort(context, InternalError(incident))
+
+        return render
+
+
+def _unknown_method(method: str) -> Handler:
+    async def refuse(_request: Any, context: Any) -> Any:
+        return await abort(context, MethodUnknown(f"no such method: {method}"))
+
+    made: Handler = grpc.unary_unary_rpc_method_handler(refuse)
+    return made

@@ -1,0 +1,66 @@
+"""The rules written in the protos, checked before a servicer sees the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import protovalidate
+from google.protobuf.message import Message
+
+from server.kit.errors import FieldViolation, InvalidFields, Refusal
+from server.rpc.wrap import Around, Behavior, WrappingInterceptor
+
+# Only webhooks may be larger; their limit is the server's own (4 MiB + 64 KiB).
+REQUEST_BYTES = 1 << 20
+LARGE_METHODS = frozenset({"/switchboard.v1.WebhookService/ReceiveMetaWebhook"})
+
+
+class RequestTooLarge(Refusal):
+    """Above what the method takes."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "REQUEST_TOO_LARGE"
+
+    def __init__(self, size: int) -> None:
+        text = f"the request has {size} bytes, the method takes {REQUEST_BYTES}"
+        super().__init__(text, metadata={"limit": str(REQUEST_BYTES)})
+
+
+def field_path(violation: Any) -> str:
+    """A violation's proto path such as "text.body" or "tags[2]"; empty for rules on the whole message."""
+    path = ""
+    for element in violation.proto.field.elements:
+        path += ("." if path else "") + element.field_name
+        subscript = element.WhichOneof("subscript")
+        if subscript is not None:
+            path += f"[{getattr(element, subscript)}]"
+    return path
+
+
+def rendered(violation: Any) -> FieldViolation:
+    """One violation in words; a violation's own str() is a dump."""
+    return FieldViolation(field_path(violation), violation.proto.message or violation.proto.rule_id)
+
+
+def check(request: Message) -> None:
+    """Raises InvalidFields naming every bad field."""
+    violations = protovalidate.collect_violations(request)
+    if violations:
+        raise InvalidFields(*map(rendered, violations))
+
+
+class ValidationInterceptor(WrappingInterceptor):
+    """Innermost: refuses what the contract's rules refuse."""
+
+    def around(self, details: grpc.HandlerCallDetails) -> Around:
+        """Checks size and rules before the servicer sees the request."""
+        bounded = details.method not in LARGE_METHODS
+
+        async def validate(inner: Behavior, request: Any, context: Any) -> Any:
+            if bounded and request.ByteSize() > REQUEST_BYTES:
+                raise RequestTooLarge(request.ByteSize())
+            check(request)
+            return await inner(request, context)
+
+        return validate

@@ -1,0 +1,55 @@
+"""Wraps the handlers of grpc.aio.
+
+Streams here are reader/writer handlers (context.write), never async generators: unary calls and streams look alike, and a
+cancelled stream runs its cleanup at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+import grpc
+from grpc import aio
+
+Behavior = Callable[[Any, Any], Awaitable[Any]]
+Around = Callable[[Behavior, Any, Any], Awaitable[Any]]
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+
+
+def serialize(message: Any) -> bytes:
+    """Passes bytes through: streams write responses that were serialised once for everybody."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def wrap(handler: Handler, around: Around) -> Handler:
+    """Returns the handler with around(inner, request, context) in place of its behaviour."""
+    streams = handler.unary_stream is not None
+    inner: Any = handler.unary_stream if streams else handler.unary_unary
+
+    async def behavior(request: Any, context: Any) -> Any:
+        return await around(inner, request, context)
+
+    make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
+    made: Handler = make(
+        behavior,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=serialize,
+    )
+    return made
+
+
+class WrappingInterceptor(aio.ServerInterceptor):
+    """An interceptor that wraps every known method."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Wraps the handler; None, for an unknown method, stays None."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else wrap(handler, self.around(handler_call_details))
+
+    def around(self, details: grpc.HandlerCallDetails) -> Around:
+        """What to do around the calls of a method."""
+        raise NotImplementedError
