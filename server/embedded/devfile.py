@@ -1,0 +1,126 @@
+"""dev.json: everything a person or a tool on this machine needs to use the running stack."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from server.embedded.home import write_private
+
+
+@dataclass(frozen=True)
+class Agent:
+    """An agent and a token that is good now."""
+
+    id: str
+    name: str
+    token: str
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """A tenant, its service key, its database, its agents."""
+
+    id: str
+    name: str
+    key: str
+    dsn: str
+    agents: Sequence[Agent]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A connected account. `kind` is the provider's lower-case word."""
+
+    id: str
+    tenant: str
+    kind: str
+    phone_number_id: str
+    waba_id: str
+
+
+@dataclass(frozen=True)
+class MetaApp:
+    """The app at Meta whose webhooks come here."""
+
+    id: str
+    app_secret: str
+    verify_token: str
+
+    @property
+    def webhook_path(self) -> str:
+        """Where its webhooks go, on the public port."""
+        return f"/v1/webhooks/meta/{self.id}"
+
+
+@dataclass(frozen=True)
+class Installation:
+    """What the databases hold."""
+
+    platform_key: str
+    tenants: Sequence[Tenant]
+    channels: Sequence[Channel]
+    meta_app: MetaApp
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where the processes are. All on loopback; the DSN and the Valkey URL carry passwords."""
+
+    url: str
+    tls_url: str
+    tls_certificate: Path
+    simulator: str
+    control_dsn: str
+    valkey: str
+    envoy_admin: str
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running process; `grpc` is a serve process's own public address."""
+
+    name: str
+    pid: int
+    grpc: str | None = None
+
+
+def contents(installation: Installation, addresses: Addresses, processes: Sequence[Process]) -> dict[str, Any]:
+    """The file as plain data. The single fields `tenant`, `tenant_key` and `agents` show the first tenant."""
+    tenants = [_tenant(tenant) for tenant in installation.tenants]
+    first = installation.tenants[0]
+    app = installation.meta_app
+    return {
+        "url": addresses.url,
+        "tls_url": addresses.tls_url,
+        "tls_certificate": str(addresses.tls_certificate),
+        "tenant": first.id,
+        "platform_key": installation.platform_key,
+        "tenant_key": first.key,
+        "agents": tenants[0]["agents"],
+        "tenants": tenants,
+        "meta_app": {
+            "id": app.id,
+            "app_secret": app.app_secret,
+            "verify_token": app.verify_token,
+            "webhook_path": app.webhook_path,
+        },
+        "channels": [vars(channel) for channel in installation.channels],
+        "simulator": {"url": addresses.simulator},
+        "postgres": {"control": addresses.control_dsn, "tenant": first.dsn},
+        "valkey": {"url": addresses.valkey},
+        "envoy": {"admin": addresses.envoy_admin},
+        "serve": [{"grpc": process.grpc, "pid": process.pid} for process in processes if process.grpc],
+        "processes": [{"name": process.name, "pid": process.pid} for process in processes],
+    }
+
+
+def write(path: Path, data: dict[str, Any]) -> None:
+    """Replace the file, readable by its owner alone."""
+    write_private(path, json.dumps(data, indent=2) + "\n")
+
+
+def _tenant(tenant: Tenant) -> dict[str, Any]:
+    agents = [vars(agent) for agent in tenant.agents]
+    return {"id": tenant.id, "name": tenant.name, "key": tenant.key, "postgres": tenant.dsn, "agents": agents}
