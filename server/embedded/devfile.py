@@ -1,7 +1,7 @@
 """dev.json: everything a person or a tool on this machine needs to use the running stack."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from server.embedded.home import write_private
 
 @dataclass(frozen=True)
 class Agent:
-    """An agent and a token that is good now."""
+    """An agent."""
 
     id: str
     name: str
-    token: str
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,11 @@ class Process:
     grpc: str | None = None
 
 
-def contents(installation: Installation, addresses: Addresses, processes: Sequence[Process]) -> dict[str, Any]:
-    """The file as plain data. The single fields `tenant`, `tenant_key` and `agents` show the first tenant."""
-    tenants = [_tenant(tenant) for tenant in installation.tenants]
+def contents(
+    installation: Installation, tokens: Mapping[str, str], addresses: Addresses, processes: Sequence[Process]
+) -> dict[str, Any]:
+    """The file as plain data; `tokens` by agent id. `tenant`, `tenant_key` and `agents` show the first tenant."""
+    tenants = [_tenant(tenant, tokens) for tenant in installation.tenants]
     first = installation.tenants[0]
     app = installation.meta_app
     return {
@@ -121,6 +122,6 @@ def write(path: Path, data: dict[str, Any]) -> None:
     write_private(path, json.dumps(data, indent=2) + "\n")
 
 
-def _tenant(tenant: Tenant) -> dict[str, Any]:
-    agents = [vars(agent) for agent in tenant.agents]
+def _tenant(tenant: Tenant, tokens: Mapping[str, str]) -> dict[str, Any]:
+    agents = [{"id": agent.id, "name": agent.name, "token": tokens[agent.id]} for agent in tenant.agents]
     return {"id": tenant.id, "name": tenant.name, "key": tenant.key, "postgres": tenant.dsn, "agents": agents}

@@ -1,6 +1,5 @@
 """The state folder of an embedded run: who owns it, what lies where, and the secrets made on the first start."""
 
-import base64
 import errno
 import fcntl
 import json
@@ -25,13 +24,11 @@ class Secrets:
 
     postgres_password: str
     valkey_password: str
-    master_key: str
 
     @classmethod
     def generate(cls) -> "Secrets":
-        """New secrets; the master key is 32 random bytes in base64."""
-        key = base64.b64encode(secrets.token_bytes(32)).decode()
-        return cls(postgres_password=secrets.token_hex(24), valkey_password=secrets.token_hex(24), master_key=key)
+        """New ones, 192 bits each."""
+        return cls(postgres_password=secrets.token_hex(24), valkey_password=secrets.token_hex(24))
 
 
 class Home:
@@ -47,6 +44,9 @@ class Home:
         self.ports = self.path / "ports.json"
         self.secrets = self.path / "secrets.json"
         self.master_key = self.path / "master.key"
+        self.meta = self.path / "meta.json"
+        self.simulator = self.path / "simulator.json"
+        self.simulator_state = self.path / "simulator.state"
         self.dev = self.path / "dev.json"
 
     @contextmanager

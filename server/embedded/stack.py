@@ -1,0 +1,312 @@
+"""The whole stack as one object: `up` runs it for a person, the tests run it for themselves."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from server.embedded import binaries, children, devfile, envoy, meta, ports, postgres, seeding, valkey
+from server.embedded.envoy import CHECKOUT, Edge, Endpoint
+from server.embedded.errors import StartError
+from server.embedded.home import Home, write_private
+from server.embedded.ports import LOOPBACK
+from server.embedded.processes import Child, Program
+from server.embedded.tokens import agent_tokens
+from server.tenancy.master_key import make_key_file
+
+PAGE = CHECKOUT / "clients" / "web" / "live" / "dist"
+READY_WITHIN = timedelta(seconds=60)
+RENEW_EVERY = timedelta(minutes=4)
+"""A token lives 15 minutes, so one in dev.json is always good for more than 5."""
+RENEW_AGAIN = timedelta(seconds=5)
+RECEIPTS: Mapping[str, int | None] = {"sent_ms": 20, "delivered_ms": 60, "read_ms": 200}
+RESTARTED = ("serve", "work", "simulator", "envoy")
+WORK_CONNECTIONS = "60"
+"""Of the 300 that Postgres takes; a serve process has 100."""
+STOP_ORDER = ("simulator", "envoy", "work", "serve", "valkey", "postgres")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ from run to run. A port of 0 means: one given by the kernel, kept for the next start."""
+
+    home: Path
+    http_port: int = 0
+    tls_port: int = 0
+    processes: int = 2
+    cors_origins: Sequence[str] = ()
+    receipts: Mapping[str, int | None] | None = field(default_factory=lambda: RECEIPTS)
+    """The simulator's receipts, in milliseconds after the send; None: it sends none."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More settings for the children, over those made here."""
+    page: Path | None = PAGE
+
+
+class Stack:
+    """Postgres, Valkey, the simulator, serve, work and Envoy. Start it from a thread that lives as long as the stack.
+
+    Processes are named `postgres`, `valkey`, `simulator`, `serve-1`, `serve-2`, …, `work`, `envoy`.
+    """
+
+    def __init__(self, options: Options, *, tell: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
+        self.options = options
+        self.home = Home(options.home)
+        self._tell = tell
+        self._held = ExitStack()
+        self._children: dict[str, Child] = {}
+        self._ports: dict[str, int] = {}
+        self._installation: devfile.Installation | None = None
+        self._tokens: dict[str, str] = {}
+        self._renew_at = 0.0
+        self._started_at: dict[str, float] = {}
+        self._given_up: set[str] = set()
+
+    def __enter__(self) -> "Stack":
+        self.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything in order and write dev.json. `StartError` says why not; nothing is left running then."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop everything: first who calls, last what holds the data. Removes dev.json and frees the home."""
+        if self._ports:
+            self.home.dev.unlink(missing_ok=True)
+        for kind in STOP_ORDER:
+            # Processes of one kind drain side by side.
+            same = [child for name, child in self._children.items() if _kind(name) == kind]
+            stopping = [threading.Thread(target=child.close) for child in same]
+            for thread in stopping:
+                thread.start()
+            for thread in stopping:
+                thread.join()
+        self._children.clear()
+        self._held.close()
+
+    def pid(self, name: str) -> int:
+        """The process id of a child."""
+        return self._children[name].pid
+
+    def names(self) -> list[str]:
+        """The names of all children, in the order of their start."""
+        return list(self._children)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a child, and wait until it is gone."""
+        self._children[name].kill()
+
+    def terminate(self, name: str) -> None:
+        """Ask a child to end, and wait for it."""
+        self._children[name].stop()
+
+    def restart(self, name: str) -> None:
+        """Stop a child if it runs, start it again on the same ports, wait until it is ready, write dev.json anew."""
+        child = self._children[name]
+        child.stop()
+        self._launch(child)
+        child.wait_ready(within=READY_WITHIN)
+        self.write_dev_file()
+
+    def resurrect(self) -> list[str]:
+        """Start again what died and may be started again; the names of what was found dead.
+
+        Databases are left alone: who killed one wants to see what happens, and who did not should see the log.
+        """
+        died = [child for child in self._children.values() if self._died(child)]
+        for child in died:
+            if _kind(child.name) in RESTARTED:
+                self._launch(child)
+            else:
+                self._given_up.add(child.name)
+        if died:
+            self.write_dev_file()
+        return [child.name for child in died]
+
+    @property
+    def url(self) -> str:
+        """The public address: gRPC, grpc-web and REST."""
+        return f"http://{LOOPBACK}:{self._ports['http']}"
+
+    @property
+    def tls_url(self) -> str:
+        """The public address over TLS."""
+        return f"https://{LOOPBACK}:{self._ports['tls']}"
+
+    def port(self, name: str) -> int:
+        """A port by name: a child's name (`envoy` is its admin port), `http`, `tls`, `serve-1-internal`."""
+        return self._ports[name]
+
+    def addresses(self) -> devfile.Addresses:
+        """Where everything is."""
+        made = self.home.load_secrets()
+        return devfile.Addresses(
+            url=self.url,
+            tls_url=self.tls_url,
+            tls_certificate=self.home.envoy / "tls.crt",
+            simulator=f"http://{LOOPBACK}:{self._ports['simulator']}",
+            control_dsn=self._control_dsn(),
+            valkey=valkey.url(self._ports["valkey"], made.valkey_password),
+            envoy_admin=f"http://{LOOPBACK}:{self._ports['envoy']}",
+        )
+
+    def dev(self) -> dict[str, Any]:
+        """What dev.json holds."""
+        return devfile.contents(self._installed(), self._tokens, self.addresses(), self._processes())
+
+    def write_dev_file(self) -> None:
+        """Write dev.json as things are now, once the stack has been ready."""
+        if self._tokens:
+            devfile.write(self.home.dev, self.dev())
+
+    def renew_tokens(self) -> None:
+        """Give every agent in dev.json a new token when it is time; try again soon where no server answers."""
+        if time.monotonic() < self._renew_at:
+            return
+        agents = [(agent.id, tenant.key) for tenant in self._installed().tenants for agent in tenant.agents]
+        tokens = agent_tokens(self._ports["http"], agents)
+        self._renew_at = time.monotonic() + (RENEW_EVERY if tokens else RENEW_AGAIN).total_seconds()
+        if tokens:
+            self._tokens = tokens
+            self.write_dev_file()
+
+    def _start(self) -> None:
+        binaries.check_machine()
+        self._held.enter_context(self.home.owned())
+        self._ports = self._choose_ports()
+        prefix = postgres.wrapper()
+        made = self.home.load_secrets()
+        with self._timed("postgres"):
+            postgres.initialise(self.home, password=made.postgres_password, prefix=prefix)
+            self._add(postgres.program(self.home, port=self._ports["postgres"], prefix=prefix))
+            self._ready("postgres")
+        with self._timed("valkey"):
+            self._add(valkey.program(self.home, port=self._ports["valkey"], password=made.valkey_password))
+            self._ready("valkey")
+        with self._timed("tenants"):
+            self._installation = self._install()
+        self._start_ours()
+        with self._timed("envoy"):
+            self._add(envoy.program(self.home, self._edge()))
+            self._ready("envoy")
+        self.renew_tokens()
+        if not self._tokens:
+            raise StartError(f"No server answers through Envoy at {self.url}: see {self.home.logs}.")
+
+    def _start_ours(self) -> None:
+        """Side by side: each spends a second importing."""
+        environment = self._environment()
+        began = time.monotonic()
+        self._write_simulator_file()
+        file = self.home.simulator
+        self._add(children.simulator(port=self._ports["simulator"], file=file, environment=environment))
+        for name, end in self._endpoints().items():
+            self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=environment))
+        few = {"SWITCHBOARD_MAX_CONNECTIONS": WORK_CONNECTIONS, **environment}
+        self._add(children.work(internal=self._ports["work"], environment=few))
+        for name in ("simulator", *self._endpoints(), "work"):
+            self._ready(name)
+            self._tell(name, time.monotonic() - began)
+
+    def _install(self) -> devfile.Installation:
+        make_key_file(self.home.master_key)
+        return seeding.install(self._environment(), server_dsn=self._server_dsn(), company=meta.load(self.home.meta))
+
+    def _write_simulator_file(self) -> None:
+        config = meta.simulator_config(
+            meta.load(self.home.meta), url=self.url, state=self.home.simulator_state, receipts=self.options.receipts
+        )
+        write_private(self.home.simulator, json.dumps(config))
+
+    def _server_dsn(self, database: str = "postgres") -> str:
+        return postgres.dsn(self._ports["postgres"], self.home.load_secrets().postgres_password, database=database)
+
+    def _control_dsn(self) -> str:
+        return self._server_dsn(seeding.CONTROL_DATABASE)
+
+    def _choose_ports(self) -> dict[str, int]:
+        serve = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
+        names = ["postgres", "valkey", "simulator", "envoy", "work", *serve, *(f"{name}-internal" for name in serve)]
+        fixed = {"http": self.options.http_port, "tls": self.options.tls_port}
+        return ports.choose(self.home.ports, names, fixed=fixed)
+
+    def _endpoints(self) -> dict[str, Endpoint]:
+        names = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
+        return {name: Endpoint(grpc=self._ports[name], internal=self._ports[f"{name}-internal"]) for name in names}
+
+    def _edge(self) -> Edge:
+        page = self.options.page
+        return Edge(
+            http=self._ports["http"],
+            tls=self._ports["tls"],
+            admin=self._ports["envoy"],
+            endpoints=tuple(self._endpoints().values()),
+            cors_origins=self.options.cors_origins,
+            page=page if page and (page / "index.html").exists() else None,
+        )
+
+    def _environment(self) -> dict[str, str]:
+        """The settings of every child. The master key goes by a file: /proc shows an environment."""
+        made = self.home.load_secrets()
+        return {
+            "SWITCHBOARD_HOME": str(self.home.path),
+            "SWITCHBOARD_ENV": "development",
+            "SWITCHBOARD_CONTROL_DSN": self._control_dsn(),
+            "SWITCHBOARD_VALKEY_URL": valkey.url(self._ports["valkey"], made.valkey_password),
+            "SWITCHBOARD_MASTER_KEY_FILE": str(self.home.master_key),
+            "SWITCHBOARD_META_GRAPH_URL": f"http://{LOOPBACK}:{self._ports['simulator']}",
+            "SWITCHBOARD_HTTP_PORT": str(self._ports["http"]),
+            "SWITCHBOARD_TLS_PORT": str(self._ports["tls"]),
+            **self.options.environment,
+        }
+
+    def _installed(self) -> devfile.Installation:
+        if self._installation is None:
+            raise StartError("The stack has not been started.")
+        return self._installation
+
+    def _processes(self) -> list[devfile.Process]:
+        ends = self._endpoints()
+        return [
+            devfile.Process(name, child.pid, f"{LOOPBACK}:{ends[name].grpc}" if name in ends else None)
+            for name, child in self._children.items()
+        ]
+
+    def _add(self, program: Program) -> None:
+        self._children[program.name] = Child(program, logs=self.home.logs)
+        self._launch(self._children[program.name])
+
+    def _launch(self, child: Child) -> None:
+        self._given_up.discard(child.name)
+        self._started_at[child.name] = time.monotonic()
+        child.start()
+
+    def _died(self, child: Child) -> bool:
+        # One that dies as soon as it starts is started once a second, no more.
+        rested = time.monotonic() - self._started_at[child.name] > 1
+        return child.exit_code is not None and rested and child.name not in self._given_up
+
+    def _ready(self, name: str) -> None:
+        self._children[name].wait_ready(within=READY_WITHIN)
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._tell(name, time.monotonic() - began)
+
+
+def _kind(name: str) -> str:
+    return "serve" if name.startswith("serve-") else name

@@ -1,0 +1,106 @@
+"""`switchboard up`: the stack for a person at a terminal, until Ctrl-C."""
+
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.table import Table
+
+from server.embedded.errors import StartError
+from server.embedded.stack import PAGE, Options, Stack
+
+LOOK_EVERY = 0.2
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def up(*, home: Path, http_port: int, tls_port: int, cors_origins: Sequence[str] = ()) -> int:
+    """Run the stack in the foreground; the exit code: 0 after Ctrl-C, 1 where it could not start (and it said why)."""
+    console = Console(highlight=False, soft_wrap=True)
+    asked = threading.Event()
+    options = Options(home=home, http_port=http_port, tls_port=tls_port, cors_origins=tuple(cors_origins))
+    stack = Stack(options, tell=lambda name, seconds: console.print(f"  [green]✓[/] {name:<12} {seconds:5.1f} s"))
+    for number in STOPPING:
+        signal.signal(number, _interrupt)
+    try:
+        _run(stack, console, asked)
+    except StartError as refusal:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"switchboard: {refusal}", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+    return 0
+
+
+def _run(stack: Stack, console: Console, asked: threading.Event) -> None:
+    began = time.monotonic()
+    console.print(f"Starting Switchboard in {stack.home.path}")
+    try:
+        stack.start()
+        _introduce(stack, console, time.monotonic() - began)
+        while not asked.wait(LOOK_EVERY):
+            for name in stack.resurrect():
+                console.print(f"  [red]{name} ended[/]; its last words are in {stack.home.logs / name}.log")
+            stack.renew_tokens()
+    finally:
+        # From here on another Ctrl-C would only leave half of it running.
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        console.print("Stopping …")
+        stack.stop()
+
+
+def _introduce(stack: Stack, console: Console, seconds: float) -> None:
+    console.print(_addresses(stack))
+    if missing := missing_page(stack.options.page or PAGE):
+        console.print(f"  [yellow]![/] {missing}")
+    for line in _commands(stack):
+        console.print(line, markup=False)
+    console.print(f"ready in {seconds:.1f} s; Ctrl-C stops it")
+
+
+def _addresses(stack: Stack) -> Table:
+    table = Table(box=None, show_header=False, padding=(0, 2))
+    found = stack.addresses()
+    page = f"{stack.tls_url}/live/"
+    rows = {
+        "gRPC, grpc-web, REST": found.url,
+        "the same over TLS": found.tls_url,
+        "web page": page if not missing_page(stack.options.page or PAGE) else "not built",
+        "simulated WhatsApp": found.simulator,
+        "Envoy's own page": found.envoy_admin,
+        "keys, tokens, ports": str(stack.home.dev),
+        "logs": str(stack.home.logs),
+    }
+    for name, where in rows.items():
+        table.add_row(name, where)
+    return table
+
+
+def missing_page(page: Path) -> str | None:
+    """What is missing for the web page, as a sentence, or None where it is there."""
+    if (page / "index.html").exists():
+        return None
+    if shutil.which("node") is None:
+        return "Node 20 is not installed, so the web page is missing; everything else runs."
+    return "The web page has not been built; everything else runs."
+
+
+def _commands(stack: Stack) -> list[str]:
+    channel = stack.dev()["channels"][0]
+    control = f"{stack.addresses().simulator}/_control/inbound"
+    body = f'{{"phone_number_id": "{channel["phone_number_id"]}", "from": "4915112345678", "text": "Hello"}}'
+    return [
+        "Try, in another terminal:",
+        "  .venv/bin/switchboard inbox watch",
+        f"  curl -s {control} -H 'content-type: application/json' -d '{body}'",
+        "  .venv/bin/switchboard conversations list",
+    ]
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
