@@ -1,0 +1,80 @@
+import { timestampDate } from "@bufbuild/protobuf/wkt";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { type Conversation, ConversationStatus, type ReplyWindow, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
+import { type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
+
+const CLOSING = 2 * 60 * 60 * 1000;
+const DAY = 24 * 60 * 60 * 1000;
+
+/** The lower-case word of an enum value, such as "round robin". */
+export function word(names: Record<number, string>, value: number): string {
+  return (names[value] ?? "unknown").toLowerCase().replaceAll("_", " ");
+}
+
+export function statusWord(status: ConversationStatus): string {
+  return word(ConversationStatus, status);
+}
+
+export function tickWord(status: MessageStatus): string {
+  return word(MessageStatus, status);
+}
+
+/** First letters of the first and last word; "#" for a name without letters, such as a phone number. */
+export function initials(name: string): string {
+  const words = name.split(/\s+/u).filter((part) => /^\p{L}/u.test(part));
+  const first = words[0]?.match(/\p{L}/u)?.[0] ?? "#";
+  const last = words.length > 1 ? (words.at(-1)?.match(/\p{L}/u)?.[0] ?? "") : "";
+  return (first + last).toLocaleUpperCase();
+}
+
+/** A number from 0 to 5 that stays with the id: the colour of its picture. */
+export function hue(id: string): number {
+  let sum = 0;
+  for (const character of id) sum = (sum * 31 + character.charCodeAt(0)) % 6007;
+  return sum % 6;
+}
+
+/** What a message says; for other types than text what it is. */
+export function messageText(message: Message): string {
+  if (message.text) return message.text.body;
+  const file = message.attachments[0]?.fileName;
+  return `[${word(MessageType, message.type)}]${file ? ` ${file}` : ""}`;
+}
+
+/** Time today, else the date: for the list. */
+export function shortTime(time: Timestamp | undefined, now: Date): string {
+  if (!time) return "";
+  const date = timestampDate(time);
+  if (date.toDateString() === now.toDateString()) return clock(date);
+  if (now.getTime() - date.getTime() < 6 * DAY) return date.toLocaleDateString([], { weekday: "short" });
+  return date.toLocaleDateString([], { day: "numeric", month: "short" });
+}
+
+export function clock(date: Date): string {
+  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+}
+
+/** Heading of a day in a thread. */
+export function dayName(date: Date, now: Date): string {
+  if (date.toDateString() === now.toDateString()) return "Today";
+  if (new Date(now.getTime() - DAY).toDateString() === date.toDateString()) return "Yesterday";
+  return date.toLocaleDateString([], { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+}
+
+/** The state of a reply window now: the one in the row is as old as the row. */
+export function windowState(window: ReplyWindow | undefined, now: Date): ReplyWindowState {
+  if (!window?.expireTime) return window?.state ?? ReplyWindowState.NONE;
+  const left = timestampDate(window.expireTime).getTime() - now.getTime();
+  if (left <= 0) return ReplyWindowState.CLOSED;
+  return left <= CLOSING ? ReplyWindowState.CLOSING : ReplyWindowState.OPEN;
+}
+
+/** One sentence on the reply window; empty when there is nothing to mind. */
+export function windowSentence(row: Conversation, now: Date): string {
+  const state = windowState(row.replyWindow, now);
+  if (state === ReplyWindowState.CLOSED) {
+    return "The reply window is closed: free text cannot be sent until the customer writes again.";
+  }
+  if (state !== ReplyWindowState.CLOSING || !row.replyWindow?.expireTime) return "";
+  return `The reply window closes at ${clock(timestampDate(row.replyWindow.expireTime))}.`;
+}

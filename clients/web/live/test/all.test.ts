@@ -1,0 +1,4 @@
+import "./draft.test";
+import "./live.test";
+import "./state.test";
+import "./words.test";
