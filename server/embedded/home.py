@@ -44,6 +44,7 @@ class Home:
         self.ports = self.path / "ports.json"
         self.secrets = self.path / "secrets.json"
         self.master_key = self.path / "master.key"
+        self.children = self.path / "children.json"
         self.meta = self.path / "meta.json"
         self.simulator = self.path / "simulator.json"
         self.simulator_state = self.path / "simulator.state"

@@ -1,6 +1,7 @@
 """PostgreSQL as a child: TCP on loopback, scram with a generated password, durable writes, no new system user."""
 
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -45,12 +46,15 @@ def dsn(port: int, password: str, *, database: str = "postgres") -> str:
 def wrapper() -> tuple[str, ...]:
     """What comes before a PostgreSQL program, which does not run as root.
 
+    Nor does initdb as a user that /etc/passwd does not know, as containers like to have it.
+
     A user namespace, where this user has another number; else `nobody`, who may read the home but owns only the data.
     """
-    if os.geteuid() != 0:
+    if os.geteuid() != 0 and _named(os.geteuid()):
         return ()
     unshare, setpriv = shutil.which("unshare"), shutil.which("setpriv")
-    namespace = (unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000")
+    user = next(account.pw_uid for account in (*_named(1000), *pwd.getpwall()) if account.pw_uid != 0)
+    namespace = (unshare or "unshare", "--user", f"--map-user={user}", f"--map-group={user}")
     if unshare and _works(namespace):
         return namespace
     nobody = (
@@ -124,6 +128,10 @@ def _give_away(prefix: tuple[str, ...], *paths: Path) -> None:
     if any("--reuid=nobody" in part for part in prefix):
         for path in paths:
             shutil.chown(path, "nobody", "nogroup")
+
+
+def _named(user: int) -> list[pwd.struct_passwd]:
+    return [account for account in pwd.getpwall() if account.pw_uid == user]
 
 
 def _works(prefix: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from server.embedded import binaries, children, devfile, envoy, meta, ports, postgres, seeding, valkey
+from server.embedded import binaries, children, devfile, envoy, leftovers, meta, ports, postgres, seeding, valkey
 from server.embedded.envoy import CHECKOUT, Edge, Endpoint
 from server.embedded.errors import StartError
 from server.embedded.home import Home, write_private
@@ -93,6 +93,8 @@ class Stack:
                 thread.start()
             for thread in stopping:
                 thread.join()
+        if self._children:
+            self.home.children.unlink(missing_ok=True)
         self._children.clear()
         self._held.close()
 
@@ -185,6 +187,7 @@ class Stack:
     def _start(self) -> None:
         binaries.check_machine()
         self._held.enter_context(self.home.owned())
+        leftovers.clear(self.home.children)
         self._ports = self._choose_ports()
         prefix = postgres.wrapper()
         made = self.home.load_secrets()
@@ -292,6 +295,7 @@ class Stack:
         self._given_up.discard(child.name)
         self._started_at[child.name] = time.monotonic()
         child.start()
+        leftovers.record(self.home.children, {name: each.pid for name, each in self._children.items()})
 
     def _died(self, child: Child) -> bool:
         # One that dies as soon as it starts is started once a second, no more.

@@ -1,5 +1,6 @@
 """A grpc.aio server that answers every method and remembers the calls: what stands behind Envoy in these tests."""
 
+import asyncio
 from dataclasses import dataclass, field
 
 import grpc
@@ -18,6 +19,7 @@ class Upstream(grpc.GenericRpcHandler):
     seen: list[tuple[str, dict[str, str | bytes]]] = field(default_factory=list)
     refusal: status_pb2.Status | None = None
     sizes: list[int] = field(default_factory=list)
+    delay: float = 0
 
     async def start(self) -> Endpoint:
         options = [("grpc.max_receive_message_length", 5 << 20)]
@@ -44,6 +46,7 @@ class Upstream(grpc.GenericRpcHandler):
 
     async def _answer(self, request: bytes, context: grpc.aio.ServicerContext) -> bytes:
         self.sizes.append(len(request))
+        await asyncio.sleep(self.delay)
         if self.refusal:
             details = (("grpc-status-details-bin", self.refusal.SerializeToString()),)
             code = next(code for code in grpc.StatusCode if code.value[0] == self.refusal.code)

@@ -31,7 +31,11 @@ def start_postgres(home: Home, *, prefix: tuple[str, ...] | None = None) -> tupl
     port = ports.choose(home.ports, ["postgres"], fixed={})["postgres"]
     child = Child(postgres.program(home, port=port, prefix=prefix), logs=home.logs)
     child.start()
-    child.wait_ready(within=SOON)
+    try:
+        child.wait_ready(within=SOON)
+    except StartError:
+        child.close()
+        raise
     return child, postgres.dsn(port, password)
 
 

@@ -2,11 +2,14 @@
 
 import base64
 import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import grpc
 import pytest
+import yaml
 from embedded_front import Front, start_envoy, wait_for_envoy
 from embedded_upstream import Upstream
 from google.rpc import error_details_pb2, status_pb2
@@ -107,22 +110,62 @@ def test_both_forms_of_every_edge_refusal_agree() -> None:
     assert spoken == 5
 
 
-async def test_with_every_server_down_the_answer_is_503_over_rest_and_unavailable_over_grpc(tmp_path: Path) -> None:
+@asynccontextmanager
+async def own_edge(tmp_path: Path, upstream: Upstream, patience: dict | None = None) -> AsyncIterator[int]:
+    """The port of an Envoy of one's own; `patience` changes its running configuration, for what takes long otherwise."""
     home = Home(tmp_path / "home")
-    upstream = Upstream()
     with home.owned():
         edge, child = start_envoy(home, await upstream.start(), tmp_path)
         try:
             await wait_for_envoy(child)
-            await upstream.stop()
-            await assert_down(edge.http)
+            if patience:
+                child.stop()
+                hurry(home.envoy / "envoy.yaml", **patience)
+                child.start()
+                await wait_for_envoy(child)
+            yield edge.http
         finally:
             child.close()
+            await upstream.stop()
 
 
-async def assert_down(port: int) -> None:
+def hurry(file: Path, *, calls: int, timeout: str) -> None:
+    running = yaml.safe_load(file.read_text())
+    for listener in running["static_resources"]["listeners"]:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        limit = next(each["typed_config"] for each in manager["http_filters"] if "ratelimit" in each["name"])
+        limit["token_bucket"] = {"max_tokens": calls, "tokens_per_fill": 1, "fill_interval": "3600s"}
+        for route in manager["route_config"]["virtual_hosts"][0]["routes"]:
+            if route.get("route", {}).get("timeout") == "15s":
+                route["route"]["timeout"] = timeout
+    file.write_text(yaml.safe_dump(running))
+
+
+async def assert_both_forms(port: int, *, http: int, code: int, reason: str, grpc_code: int) -> None:
+    """The same refusal to a REST caller and to a gRPC caller."""
     async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/v1/conversations") as answer:
-        assert answer.status == 503
-        assert_refusal(await answer.json(), 14, "SERVER_UNAVAILABLE")
+        assert answer.status == http
+        assert_refusal(await answer.json(), code, reason)
     refusal = await grpc_refusal(f"127.0.0.1:{port}", "/switchboard.v1.ConversationService/ListConversations")
-    assert (refusal.code, reason_of(refusal)) == (14, "SERVER_UNAVAILABLE")
+    assert (refusal.code, reason_of(refusal)) == (grpc_code, reason)
+
+
+async def test_with_every_server_down_both_kinds_of_caller_hear_it(tmp_path: Path) -> None:
+    upstream = Upstream()
+    async with own_edge(tmp_path, upstream) as port:
+        await upstream.stop()
+        await assert_both_forms(port, http=503, code=14, reason="SERVER_UNAVAILABLE", grpc_code=14)
+
+
+async def test_a_server_that_is_too_slow_is_a_timeout_for_both_kinds_of_caller(tmp_path: Path) -> None:
+    upstream = Upstream(delay=60)
+    async with own_edge(tmp_path, upstream, {"calls": 100, "timeout": "0.2s"}) as port:
+        await assert_both_forms(port, http=504, code=4, reason="TIMEOUT", grpc_code=14)
+
+
+async def test_too_many_calls_are_refused_to_both_kinds_of_caller(tmp_path: Path) -> None:
+    upstream = Upstream()
+    async with own_edge(tmp_path, upstream, {"calls": 1, "timeout": "5s"}) as port:
+        async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{port}/v1/conversations") as first:
+            assert first.status == 200
+        await assert_both_forms(port, http=429, code=8, reason="RATE_LIMITED", grpc_code=8)

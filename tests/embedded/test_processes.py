@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from server.embedded import binaries
+from server.embedded import binaries, leftovers
 from server.embedded.errors import StartError
 from server.embedded.processes import Child, Program, RotatedFile
 
@@ -120,3 +120,16 @@ def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "glibc_version", lambda: None)
     with pytest.raises(StartError, match="another C library"):
         binaries.check_machine()
+
+
+def test_the_next_run_waits_for_what_a_killed_run_left_and_ends_it_by_force(tmp_path: Path) -> None:
+    with subprocess.Popen(["/bin/sleep", "60"]) as left:
+        leftovers.record(tmp_path / "children.json", {"one": left.pid})
+        leftovers.clear(tmp_path / "children.json", within=timedelta(seconds=0.1))
+        assert left.wait(timeout=5) == -signal.SIGKILL
+
+
+def test_a_pid_that_is_somebody_elses_by_now_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "children.json").write_text(f'{{"one": [{os.getpid()}, "17"], "two": [4194304, "1"]}}')
+    leftovers.clear(tmp_path / "children.json")
+    assert not (tmp_path / "children.json").exists()
