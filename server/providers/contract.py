@@ -89,25 +89,21 @@ class ProviderError:
 class Change:
     """One change of a webhook, the unit of routing and of parsing.
 
-    object: the webhook's object word, such as "whatsapp_business_account". entry_index: which entry of the body it
-    stood in. entry: that entry without its changes (its id and whatever else it carries). field: what the change is
-    about; "" when the provider named none. value: what changed, any JSON. account_id: the account it belongs to
-    (WhatsApp: the phone_number_id), None when it names none; such a change belongs to everybody under `entry_id`
-    (WhatsApp: the WABA).
+    object: the webhook's object word, such as "whatsapp_business_account". entry_index, change_index: where it stood
+    in the body; change_index is None when the entry has no list of changes, and `value` is then the whole entry.
+    entry_id: the entry's id (WhatsApp: the WABA id), None when it has none that could be one. field: what the change
+    is about, "" when the provider named nothing. value: what changed, any JSON. account_id: the account it belongs to
+    (WhatsApp: the phone_number_id), None when it names none; a management field then belongs to everybody under
+    `entry_id`.
     """
 
     object: str
     entry_index: int
-    entry: Mapping[str, Json]
+    change_index: int | None
+    entry_id: str | None
     field: str
     value: Json
     account_id: str | None
-
-    @property
-    def entry_id(self) -> str | None:
-        """The entry's id (WhatsApp: the WABA id), None when it has none."""
-        found = self.entry.get("id")
-        return found if isinstance(found, str) and found else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +204,8 @@ class Broken:
     kind: Literal["broken"] = "broken"
 
 
-# (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five.
+# (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
+# a provider_time of None is a value like any other (NULLS NOT DISTINCT).
 Item = InboundMessage | Receipt | Ignored | Broken
 
 

@@ -1,0 +1,1 @@
+"""What WhatsApp, Messenger and Instagram share: webhook signatures, webhook envelopes, the Graph API and its errors."""
