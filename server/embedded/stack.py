@@ -75,11 +75,14 @@ class Stack:
 
     def start(self) -> None:
         """Start everything in order and write dev.json. `StartError` says why not; nothing is left running then."""
-        try:
-            self._start()
-        except BaseException:
-            self.stop()
-            raise
+        with self._all_or_nothing():
+            self._start_databases()
+            self._start_rest()
+
+    def start_databases(self) -> None:
+        """Start Postgres and Valkey alone, both empty in a new home: for tests of what lies right above them."""
+        with self._all_or_nothing():
+            self._start_databases()
 
     def stop(self) -> None:
         """Stop everything: first who calls, last what holds the data. Removes dev.json and frees the home."""
@@ -151,16 +154,19 @@ class Stack:
         """A port by name: a child's name (`envoy` is its admin port), `http`, `tls`, `serve-1-internal`."""
         return self._ports[name]
 
+    def valkey_url(self) -> str:
+        """A connection string for Valkey."""
+        return valkey.url(self._ports["valkey"], self.home.load_secrets().valkey_password)
+
     def addresses(self) -> devfile.Addresses:
         """Where everything is."""
-        made = self.home.load_secrets()
         return devfile.Addresses(
             url=self.url,
             tls_url=self.tls_url,
             tls_certificate=self.home.envoy / "tls.crt",
             simulator=f"http://{LOOPBACK}:{self._ports['simulator']}",
             control_dsn=self._control_dsn(),
-            valkey=valkey.url(self._ports["valkey"], made.valkey_password),
+            valkey=self.valkey_url(),
             envoy_admin=f"http://{LOOPBACK}:{self._ports['envoy']}",
         )
 
@@ -184,7 +190,15 @@ class Stack:
             self._tokens = tokens
             self.write_dev_file()
 
-    def _start(self) -> None:
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start_databases(self) -> None:
         binaries.check_machine()
         self._held.enter_context(self.home.owned())
         leftovers.clear(self.home.children)
@@ -198,6 +212,8 @@ class Stack:
         with self._timed("valkey"):
             self._add(valkey.program(self.home, port=self._ports["valkey"], password=made.valkey_password))
             self._ready("valkey")
+
+    def _start_rest(self) -> None:
         with self._timed("tenants"):
             self._installation = self._install()
         self._start_ours()
@@ -225,7 +241,7 @@ class Stack:
 
     def _install(self) -> devfile.Installation:
         make_key_file(self.home.master_key)
-        return seeding.install(self._environment(), server_dsn=self._server_dsn(), company=meta.load(self.home.meta))
+        return seeding.install(self._environment(), server_dsn=self.server_dsn(), company=meta.load(self.home.meta))
 
     def _write_simulator_file(self) -> None:
         config = meta.simulator_config(
@@ -233,11 +249,12 @@ class Stack:
         )
         write_private(self.home.simulator, json.dumps(config))
 
-    def _server_dsn(self, database: str = "postgres") -> str:
+    def server_dsn(self, database: str = "postgres") -> str:
+        """A connection string for the superuser of the Postgres server."""
         return postgres.dsn(self._ports["postgres"], self.home.load_secrets().postgres_password, database=database)
 
     def _control_dsn(self) -> str:
-        return self._server_dsn(seeding.CONTROL_DATABASE)
+        return self.server_dsn(seeding.CONTROL_DATABASE)
 
     def _choose_ports(self) -> dict[str, int]:
         serve = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
@@ -262,12 +279,11 @@ class Stack:
 
     def _environment(self) -> dict[str, str]:
         """The settings of every child. The master key goes by a file: /proc shows an environment."""
-        made = self.home.load_secrets()
         return {
             "SWITCHBOARD_HOME": str(self.home.path),
             "SWITCHBOARD_ENV": "development",
             "SWITCHBOARD_CONTROL_DSN": self._control_dsn(),
-            "SWITCHBOARD_VALKEY_URL": valkey.url(self._ports["valkey"], made.valkey_password),
+            "SWITCHBOARD_VALKEY_URL": self.valkey_url(),
             "SWITCHBOARD_MASTER_KEY_FILE": str(self.home.master_key),
             "SWITCHBOARD_META_GRAPH_URL": f"http://{LOOPBACK}:{self._ports['simulator']}",
             "SWITCHBOARD_HTTP_PORT": str(self._ports["http"]),

@@ -13,6 +13,7 @@ from server.embedded import binaries, ports, postgres, valkey
 from server.embedded.errors import StartError
 from server.embedded.home import Home
 from server.embedded.processes import Child
+from server.embedded.stack import Options, Stack
 
 SOON = timedelta(seconds=20)
 
@@ -117,3 +118,16 @@ async def test_valkey_asks_for_the_password_and_writes_nothing_to_disk(home: Hom
             await client.ping()
     child.close()
     assert [path.name for path in home.valkey.iterdir()] == ["valkey.conf"]
+
+
+async def test_the_databases_can_be_had_alone(tmp_path: Path) -> None:
+    stack = Stack(Options(home=tmp_path / "home"))
+    stack.start_databases()
+    try:
+        assert stack.names() == ["postgres", "valkey"]
+        assert await ask(stack.server_dsn(), "SELECT 1") == 1
+        stack.kill("postgres")
+        stack.restart("postgres")
+        assert await ask(stack.server_dsn(), "SELECT 2") == 2
+    finally:
+        stack.stop()
