@@ -24,7 +24,14 @@ Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 
 ATTEMPTS = 3
 ACQUIRE_SECONDS = 2.0
+
+
+class Raced(Exception):
+    """Another transaction won a race that this one cannot continue from; run again, it will see the winner."""
+
+
 RETRIED = (
+    Raced,
     asyncpg.exceptions.DeadlockDetectedError,
     asyncpg.exceptions.LockNotAvailableError,
     asyncpg.exceptions.SerializationError,
@@ -156,8 +163,20 @@ class Database:
         self._after_commit(write)
         return result
 
+    @property
+    def open_connections(self) -> int:
+        """How many connections the pool holds, used and idle."""
+        pool: Any = self._engine.pool
+        return int(pool.checkedin() + pool.checkedout())
+
+    @property
+    def busy(self) -> bool:
+        """Whether a connection is in use now."""
+        pool: Any = self._engine.pool
+        return bool(self._running) or bool(pool.checkedout())
+
     async def close(self) -> None:
-        """Waits for running units of work and closes the pool."""
+        """Waits for running units of work and closes the pool; a later use opens it again."""
         if self._running:
             await asyncio.wait(self._running, timeout=5)
         await self._engine.dispose()

@@ -1,0 +1,19 @@
+"""The installation itself."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, LargeBinary, SmallInteger
+from sqlalchemy.orm import Mapped, mapped_column
+
+from server.models.base import ControlBase, Time
+
+
+class Installation(ControlBase):
+    """One row: the data key that seals the secrets of this database, wrapped by the master key."""
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    wrapped_key: Mapped[bytes] = mapped_column(LargeBinary)
+    create_time: Mapped[Time]

@@ -1,0 +1,1 @@
+"""The control database: tenants, their placement and databases, keys, routes, and the directory of work."""

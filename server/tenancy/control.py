@@ -1,0 +1,89 @@
+"""The control database as a process sees it: its pool, the box of its secrets, and the keys made from it."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from server.kit.clock import utc_now
+from server.kit.db import Database
+from server.kit.errors import Refusal
+from server.kit.mac import MacKeys
+from server.kit.secrets import KeyProvider, SecretBox, new_data_key
+from server.settings import Settings
+from server.tenancy.master_key import key_provider
+
+OWNER = "installation"
+
+
+class InstallationMissing(Refusal):
+    """The control database has no tables or no keys yet."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "SCHEMA_OUTDATED"
+
+    def __init__(self) -> None:
+        super().__init__("the control database is not set up; run: switchboard migrate")
+
+
+@dataclass(frozen=True)
+class Control:
+    """box seals the secrets of the control database; provider unwraps the data keys of tenants."""
+
+    database: Database
+    box: SecretBox
+    provider: KeyProvider
+
+    async def close(self) -> None:
+        """Closes the pool."""
+        await self.database.close()
+
+
+async def open_control(settings: Settings) -> Control:
+    """Opens the control database. SettingsInvalid, DatabaseUnavailable, or InstallationMissing before the first migration."""
+    provider = key_provider(settings)
+    database = Database(settings.needed_control_dsn(), pool_size=settings.pool_size)
+    try:
+        async with database.connection() as connection:
+            exists = await connection.fetchval("SELECT to_regclass('installation') IS NOT NULL")
+            wrapped = await connection.fetchval("SELECT wrapped_key FROM installation") if exists else None
+        if wrapped is None:
+            raise InstallationMissing()
+        return Control(database, SecretBox.unwrapped(wrapped, provider, owner=OWNER), provider)
+    except BaseException:
+        await database.close()
+        raise
+
+
+async def make_installation_key(database: Database, provider: KeyProvider) -> None:
+    """Makes the installation's data key, once."""
+    async with database.connection() as connection:
+        await connection.execute(
+            "INSERT INTO installation (id, wrapped_key, create_time) VALUES (1, $1, $2) ON CONFLICT DO NOTHING",
+            new_data_key(provider, owner=OWNER),
+            utc_now(),
+        )
+
+
+async def load_mac_keys(control: Control) -> MacKeys:
+    """The keys of cursors and page tokens; the highest id signs. Makes the first one."""
+    async with control.database.connection() as connection:
+        secret = control.box.seal(secrets.token_bytes(32), table="mac_keys", column="secret", row="1")
+        await connection.execute(
+            "INSERT INTO mac_keys (id, secret, create_time) SELECT 1, $1, $2 WHERE NOT EXISTS (SELECT FROM mac_keys)"
+            " ON CONFLICT DO NOTHING",
+            secret,
+            utc_now(),
+        )
+        rows = await connection.fetch("SELECT id, secret FROM mac_keys")
+    keys = {
+        row["id"]: control.box.open(row["secret"], table="mac_keys", column="secret", row=str(row["id"]))
+        for row in rows
+    }
+    return MacKeys(keys, current=max(keys))
+
+
+def address(*, host: str, port: int, user: str, password: str, database: str) -> str:
+    """A postgresql:// address."""
+    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"

@@ -1,0 +1,44 @@
+"""Where the master key comes from: the environment, or in development a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from server.kit.secrets import KeyProvider, LocalKeyProvider, decode_master_key, new_master_key
+from server.settings import Settings, SettingsInvalid
+
+
+def key_provider(settings: Settings) -> KeyProvider:
+    """The provider that the settings name: environment first, then file. SettingsInvalid says what is missing."""
+    if settings.master_key is not None:
+        return LocalKeyProvider(decode_master_key(settings.master_key.get_secret_value()))
+    if settings.master_key_file is None:
+        raise SettingsInvalid("SWITCHBOARD_MASTER_KEY is not set: give 32 random bytes in base64.")
+    if settings.env == "production":
+        raise SettingsInvalid("SWITCHBOARD_MASTER_KEY_FILE is refused in production: set SWITCHBOARD_MASTER_KEY.")
+    return LocalKeyProvider(read_key_file(settings.master_key_file))
+
+
+def read_key_file(path: Path) -> bytes:
+    """Reads a master key file. SettingsInvalid when it is missing, damaged or readable by others."""
+    try:
+        if path.stat().st_mode & 0o077:
+            raise SettingsInvalid(f"SWITCHBOARD_MASTER_KEY_FILE is wrong: {path} is open to others; chmod 600 it.")
+        return decode_master_key(path.read_text())
+    except OSError as error:
+        raise SettingsInvalid(f"SWITCHBOARD_MASTER_KEY_FILE cannot be read: {path}: {error.strerror}.") from None
+    except ValueError as error:
+        raise SettingsInvalid(f"SWITCHBOARD_MASTER_KEY_FILE is wrong: {path} {error}.") from None
+
+
+def make_key_file(path: Path) -> None:
+    """Makes a master key file (0600) unless there is one. Only the embedded run does this: a lost key loses the secrets."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return
+    with os.fdopen(handle, "w") as file:
+        file.write(new_master_key() + "\n")
+        file.flush()
+        os.fsync(handle)

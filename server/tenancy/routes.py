@@ -1,0 +1,73 @@
+"""Which tenant and channel a provider's object belongs to: the first question about every webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from server.kit.cache import Cache
+from server.kit.clock import utc_now
+from server.kit.db import Database
+from server.kit.errors import AlreadyExists
+
+WHATSAPP = "whatsapp"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The owner of a provider's object."""
+
+    tenant_id: uuid.UUID
+    channel_id: uuid.UUID
+
+
+class Routes:
+    """The routing table. Objects of provider "whatsapp" are phone number ids."""
+
+    def __init__(self, control: Database) -> None:
+        self._control = control
+        self._cache: Cache[tuple[str, str], Route] = Cache(self._load)
+
+    async def find(self, provider: str, external_ids: Iterable[str]) -> dict[str, Route]:
+        """Routes by external id; unowned ones are missing. At most 30 s old, 2 s where there was none."""
+        wanted = list(dict.fromkeys(external_ids))
+        found = await asyncio.gather(*(self._cache.get((provider, external_id)) for external_id in wanted))
+        return {external_id: route for external_id, route in zip(wanted, found, strict=True) if route is not None}
+
+    async def claim(self, provider: str, external_id: str, *, tenant_id: uuid.UUID, channel_id: uuid.UUID) -> None:
+        """Gives an object to a channel; again for the same channel is no change. ALREADY_EXISTS when it is another's."""
+        async with self._control.connection() as connection:
+            await connection.execute(
+                "INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time) VALUES ($1, $2, $3, $4, $5)"
+                " ON CONFLICT DO NOTHING",
+                provider,
+                external_id,
+                tenant_id,
+                channel_id,
+                utc_now(),
+            )
+        self._cache.forget((provider, external_id))
+        route = await self._cache.get((provider, external_id))
+        if route != Route(tenant_id, channel_id):
+            # Whose it is, is nobody's business.
+            raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
+
+    async def release(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
+        """Takes an object from a channel."""
+        async with self._control.connection() as connection:
+            await connection.execute(
+                "DELETE FROM routes WHERE provider = $1 AND external_id = $2 AND channel_id = $3",
+                provider,
+                external_id,
+                channel_id,
+            )
+        self._cache.forget((provider, external_id))
+
+    async def _load(self, key: tuple[str, str]) -> Route | None:
+        async with self._control.connection() as connection:
+            row = await connection.fetchrow(
+                "SELECT tenant_id, channel_id FROM routes WHERE provider = $1 AND external_id = $2", *key
+            )
+        return None if row is None else Route(row["tenant_id"], row["channel_id"])
