@@ -24,11 +24,11 @@ const SENTENCES: Record<string, string> = {
   REPLY_WINDOW_CLOSED: "The reply window is closed: free text cannot be sent until the customer writes again.",
   REPLY_OUTDATED: "Somebody wrote in the meantime: look again before you send.",
   CHANNEL_NOT_SENDING: "The channel does not send at the moment.",
-  SERVER_UNAVAILABLE: "No server answers at the moment. Try again.",
-  DATABASE_UNAVAILABLE: "The server cannot reach its database at the moment. Try again.",
-  DRAINING: "The server is restarting. Try again.",
-  TIMEOUT: "The server did not answer in time. Try again.",
-  RATE_LIMITED: "Too many calls. Try again in a moment.",
+  SERVER_UNAVAILABLE: "No server answers at the moment.",
+  DATABASE_UNAVAILABLE: "The server cannot reach its database at the moment.",
+  DRAINING: "The server is restarting.",
+  TIMEOUT: "The server did not answer in time.",
+  RATE_LIMITED: "Too many calls in a short time.",
 };
 
 /** Reads any failure of a call: the ErrorInfo of the contract, field violations, or a connection that never stood. */
@@ -51,7 +51,7 @@ function sentence(error: ConnectError, reason: string): string {
 }
 
 function unreached(error: ConnectError): string {
-  if (error.code === Code.DeadlineExceeded) return "The server did not answer in time. Try again.";
+  if (error.code === Code.DeadlineExceeded) return "The server did not answer in time.";
   if (error.code === Code.Unauthenticated) return "This token is not valid.";
-  return "The server cannot be reached. Try again.";
+  return "The server cannot be reached.";
 }

@@ -32,7 +32,7 @@ export function composerView(app: App): () => void {
     send.setAttribute("aria-disabled", String(draft.sending));
     send.textContent = draft.sending ? "Sending …" : "Send";
     problem.dataset["reason"] = draft.problem?.reason ?? "";
-    sayOrHide(problem, draft.problem ? `Not sent. ${draft.problem.text}` : "");
+    sayOrHide(problem, draft.problem ? `Not sent, your text is kept. ${draft.problem.text}` : "");
     sayOrHide(window, draft.problem ? "" : windowSentence(row, new Date()));
   };
 }

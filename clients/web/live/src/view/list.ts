@@ -18,7 +18,7 @@ export function listView(app: App): () => void {
   return () => {
     const now = new Date();
     keyed(rows, ordered(app.inbox), (row) => row.id, createRow, (element, row) => drawRow(element, row, app, now));
-    sayOrHide(problem, app.listProblem ? `The list could not be read. ${app.listProblem.text}` : "");
+    sayOrHide(problem, app.listProblem ? `The list could not be read yet. ${app.listProblem.text}` : "");
     sayOrHide(empty, emptyText(app));
     more.hidden = app.inbox.more === "";
   };

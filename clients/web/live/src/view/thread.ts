@@ -26,7 +26,8 @@ export function threadView(app: App): () => void {
   const empty = byId("thread-empty", HTMLParagraphElement);
   const earlier = byId("earlier", HTMLButtonElement);
   earlier.addEventListener("click", () => void app.showEarlier());
-  byId("back", HTMLButtonElement).addEventListener("click", () => leave(app));
+  const back = byId("back", HTMLButtonElement);
+  back.addEventListener("click", () => leave(app));
   let shown = "";
   return () => {
     const row = app.inbox.rows.get(app.selected);
@@ -35,7 +36,7 @@ export function threadView(app: App): () => void {
     const follow = shown !== app.selected || isAtEnd(history);
     const anchor = history.scrollHeight - history.scrollTop;
     const first = list.firstElementChild;
-    document.body.dataset["pane"] = app.selected ? "thread" : "list";
+    showPane(app.selected ? "thread" : "list", back);
     say(title, row ? row.contact?.name || "Unknown" : "No conversation chosen");
     if (row) drawChips(facts, row, app, new Date());
     facts.hidden = !row;
@@ -50,9 +51,18 @@ export function threadView(app: App): () => void {
   };
 }
 
+/** On a narrow page list and thread take turns; the focus goes along, because the button that was pressed is hidden now. */
+function showPane(pane: string, back: HTMLElement): void {
+  if (document.body.dataset["pane"] === pane) return;
+  document.body.dataset["pane"] = pane;
+  if (pane === "thread" && back.checkVisibility()) back.focus();
+}
+
 function leave(app: App): void {
   const left = app.selected;
   app.select("");
+  // Before the next frame: what is hidden takes no focus.
+  document.body.dataset["pane"] = "list";
   const rows = [...document.querySelectorAll<HTMLElement>("#conversations > li")];
   rows.find((row) => row.dataset["key"] === left)?.querySelector("button")?.focus();
 }
@@ -63,7 +73,7 @@ function isAtEnd(history: HTMLElement): boolean {
 
 function emptyText(app: App): string {
   if (!app.selected) return "Choose a conversation to read it.";
-  if (app.threadProblem) return `The messages could not be read. ${app.threadProblem.text}`;
+  if (app.threadProblem) return `The messages could not be read yet. ${app.threadProblem.text}`;
   if (!app.inbox.rows.has(app.selected)) return app.inbox.listed ? "This conversation is no longer visible to you." : "";
   const thread = app.inbox.threads.get(app.selected);
   if (!thread?.loaded) return thread?.messages.size ? "" : "Reading the messages …";
