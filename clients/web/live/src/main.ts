@@ -34,7 +34,12 @@ function takeToken(): void {
 
 window.addEventListener("hashchange", takeToken);
 window.addEventListener("online", () => app.wake());
-document.addEventListener("visibilitychange", () => app.update());
+document.addEventListener("visibilitychange", () => {
+  if (document.visibilityState !== "visible") return;
+  // The timers of a page in the background are slowed down, the one before the next attempt too.
+  app.wake();
+  app.update();
+});
 setInterval(draw, REFRESH);
 draw();
 takeToken();
