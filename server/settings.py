@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     meta_graph_version: str = Field(default="v26.0", pattern=r"^v[0-9]+\.[0-9]+$")
     """Version of the Graph API for channels that name none."""
 
-    meta_app_id: str = Field(default="meta", pattern=r"^[A-Za-z0-9_-]{1,64}$")
+    meta_app_id: str = Field(default="switchboard", pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Id of the app made from the next two settings; the last part of its webhook's path."""
 
     meta_app_secret: SecretStr | None = None

@@ -47,10 +47,12 @@ class Cache(Generic[K, V]):
         self._values.pop(key, None)
         self._loading.pop(key, None)
 
-    def forget_where(self, belongs: Callable[[K], bool]) -> None:
-        """Forgets every key of which belongs(key) is true."""
-        for key in [key for key in (*self._values, *self._loading) if belongs(key)]:
-            self.forget(key)
+    def forget_where(self, belongs: Callable[[K, V | None], bool]) -> None:
+        """Forgets every key of which belongs(key, value) is true, and what is being loaded: it may be old when it arrives."""
+        for key, (value, _) in list(self._values.items()):
+            if belongs(key, value):
+                self.forget(key)
+        self._loading.clear()
 
     async def _fill(self, key: K) -> V | None:
         me = asyncio.current_task()

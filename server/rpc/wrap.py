@@ -15,7 +15,7 @@ from grpc import aio
 Behavior = Callable[[Any, Any], Awaitable[Any]]
 Around = Callable[[Behavior, Any, Any], Awaitable[Any]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
 def serialize(message: Any) -> bytes:
