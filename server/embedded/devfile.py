@@ -46,11 +46,7 @@ class MetaApp:
     id: str
     app_secret: str
     verify_token: str
-
-    @property
-    def webhook_path(self) -> str:
-        """Where its webhooks go, on the public port."""
-        return f"/v1/webhooks/meta/{self.id}"
+    webhook_path: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,6 @@ def contents(
     """The file as plain data; `tokens` by agent id. `tenant`, `tenant_key` and `agents` show the first tenant."""
     tenants = [_tenant(tenant, tokens) for tenant in installation.tenants]
     first = installation.tenants[0]
-    app = installation.meta_app
     return {
         "url": addresses.url,
         "tls_url": addresses.tls_url,
@@ -101,12 +96,7 @@ def contents(
         "tenant_key": first.key,
         "agents": tenants[0]["agents"],
         "tenants": tenants,
-        "meta_app": {
-            "id": app.id,
-            "app_secret": app.app_secret,
-            "verify_token": app.verify_token,
-            "webhook_path": app.webhook_path,
-        },
+        "meta_app": vars(installation.meta_app),
         "channels": [vars(channel) for channel in installation.channels],
         "simulator": {"url": addresses.simulator},
         "postgres": {"control": addresses.control_dsn, "tenant": first.dsn},

@@ -45,7 +45,7 @@ class Home:
         self.secrets = self.path / "secrets.json"
         self.master_key = self.path / "master.key"
         self.children = self.path / "children.json"
-        self.meta = self.path / "meta.json"
+        self.accounts = self.path / "accounts.json"
         self.simulator = self.path / "simulator.json"
         self.simulator_state = self.path / "simulator.state"
         self.dev = self.path / "dev.json"

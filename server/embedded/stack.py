@@ -10,13 +10,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from server.embedded import binaries, children, devfile, envoy, leftovers, meta, ports, postgres, seeding, valkey
+from server.embedded import binaries, children, devfile, envoy, leftovers, ports, postgres, seeding, valkey
 from server.embedded.envoy import CHECKOUT, Edge, Endpoint
 from server.embedded.errors import StartError
 from server.embedded.home import Home, write_private
 from server.embedded.ports import LOOPBACK
 from server.embedded.processes import Child, Program
 from server.embedded.tokens import agent_tokens
+from server.settings import PREFIX
+from server.settings import load as load_settings
 from server.tenancy.master_key import make_key_file
 
 PAGE = CHECKOUT / "clients" / "web" / "live" / "dist"
@@ -241,11 +243,17 @@ class Stack:
 
     def _install(self) -> devfile.Installation:
         make_key_file(self.home.master_key)
-        return seeding.install(self._environment(), server_dsn=self.server_dsn(), company=meta.load(self.home.meta))
+        accounts = seeding.load_accounts(self.home.accounts)
+        given = {name.removeprefix(PREFIX).lower(): value for name, value in self._environment().items()}
+        return seeding.install(load_settings(given), server_dsn=self.server_dsn(), accounts=accounts)
 
     def _write_simulator_file(self) -> None:
-        config = meta.simulator_config(
-            meta.load(self.home.meta), url=self.url, state=self.home.simulator_state, receipts=self.options.receipts
+        config = seeding.simulator_config(
+            seeding.load_accounts(self.home.accounts),
+            self._installed().meta_app,
+            url=self.url,
+            state=self.home.simulator_state,
+            receipts=self.options.receipts,
         )
         write_private(self.home.simulator, json.dumps(config))
 
