@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 
 from server.providers.contract import Json
 
@@ -44,14 +45,11 @@ def fingerprint(value: Json) -> str:
 
 def deeper_than(value: Json, most: int) -> bool:
     """Whether objects and arrays are nested more than `most` deep. Goes level by level, so depth costs no stack."""
-    level = [value]
-    for _ in range(most + 1):
-        level = [
-            item
-            for node in level
-            if isinstance(node, (dict, list))
-            for item in (node.values() if isinstance(node, dict) else node)
-        ]
-        if not level:
-            return False
-    return True
+    level = _containers([value])
+    for _ in range(most):
+        level = [inner for node in level for inner in _containers(node.values() if isinstance(node, dict) else node)]
+    return bool(level)
+
+
+def _containers(values: Iterable[Json]) -> list[dict[str, Json] | list[Json]]:
+    return [value for value in values if isinstance(value, (dict, list))]

@@ -1,0 +1,182 @@
+"""The Graph API over HTTP, and the one question that matters after a failure: can Meta have the request?
+
+The body is written by `_Body`, which notes the moment its first byte is handed to the transport. A failure before
+that is NotSent and safe to repeat; a failure after it is Ambiguous, because Meta's API has no idempotency key.
+Nothing here logs: addresses, texts and tokens are in every argument.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import aiohttp
+from aiohttp import payload
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_writer import StreamWriter
+
+from server.providers.contract import Ambiguous, Json, NotSent
+
+# Meta's answers are below 1 kB; what is longer does not come from Meta.
+ANSWER_MOST = 256 * 1024
+
+# Meta closes idle connections without notice; a request written into a dying connection would be Ambiguous. We close first.
+_IDLE_SECONDS = 10.0
+_CONNECTIONS = 128
+
+_VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
+_OBJECT_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+_TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphTimeouts:
+    """connect: for a place in the pool, the name, the connection and TLS together. answer: between two reads. whole: all."""
+
+    connect: timedelta = timedelta(seconds=5)
+    answer: timedelta = timedelta(seconds=20)
+    whole: timedelta = timedelta(seconds=30)
+
+
+@dataclass(frozen=True, slots=True)
+class GraphAnswer:
+    """A complete answer. body: its JSON, None when it was none. usage: the header X-Business-Use-Case-Usage."""
+
+    status: int
+    body: Json = field(repr=False)
+    usage: str | None = None
+
+
+class _StaleConnection(aiohttp.ClientConnectionError):
+    """The connection cannot carry this request; not a byte of it was written."""
+
+
+class _Body(payload.BytesPayload):
+    """A request body that knows whether it was written. aiohttp holds the headers back and writes them with it."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value, content_type="application/json")
+        self.written = False
+        self._abandoned = False
+
+    def abandon(self) -> None:
+        """From now on nothing may be written: the outcome has been decided."""
+        self._abandoned = True
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Writes headers and body, or raises before the first byte; nothing is awaited between the check and the write."""
+        if self._abandoned or not _usable(writer):
+            raise _StaleConnection
+        self.written = True
+        await super().write_with_length(writer, content_length)
+
+
+def _usable(writer: AbstractStreamWriter) -> bool:
+    """Whether the connection is open, and no bytes came on it before we asked anything."""
+    if not isinstance(writer, StreamWriter) or writer.transport is None or writer.transport.is_closing():
+        return False
+    return isinstance(writer.protocol, ResponseHandler) and not writer.protocol.should_close
+
+
+class GraphClient:
+    """POSTs JSON to the Graph API. Keeps connections; used by one event loop, inside which it opens them at first use."""
+
+    def __init__(self, base_url: str, *, timeouts: GraphTimeouts | None = None) -> None:
+        """base_url: scheme and host, such as https://graph.facebook.com; a path is kept in front of ours."""
+        self._base_url = base_url.rstrip("/")
+        self._timeouts = timeouts or GraphTimeouts()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Closes all connections; the client opens new ones when it is used again."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def post(
+        self, *, version: str, object_id: str, edge: str, token: str, body: Json
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        """POST /{version}/{object_id}/{edge}. Never raises but for cancellation, after which the outcome is unknown.
+
+        Redirects are answers. Reasons are fixed words, fit for logs and metrics.
+        """
+        if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
+            return NotSent("malformed_address")
+        if not _TOKEN.fullmatch(token):
+            return NotSent("malformed_token")
+        raw = _Body(json.dumps(body, separators=(",", ":")).encode("ascii"))
+        try:
+            return await self._exchange(f"{self._base_url}/{version}/{object_id}/{edge}", token, raw)
+        except TimeoutError:
+            return _failed(raw, "timeout")
+        except (aiohttp.ClientError, OSError) as error:
+            return _failed(raw, _word(error))
+        finally:
+            raw.abandon()
+
+    async def _exchange(self, url: str, token: str, raw: _Body) -> GraphAnswer | NotSent | Ambiguous:
+        headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", "User-Agent": "Switchboard"}
+        async with self._open().post(url, data=raw, headers=headers, allow_redirects=False) as response:
+            if not raw.written:
+                # Bytes that lay on the connection before we asked: a proxy's farewell, not the answer to this.
+                raw.abandon()
+                response.close()
+                return NotSent("stale_answer")
+            text = await _read(response)
+            if text is None:
+                response.close()
+                return Ambiguous("answer_too_large")
+            return GraphAnswer(response.status, _parsed(text), response.headers.get("X-Business-Use-Case-Usage"))
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_IDLE_SECONDS),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeouts.whole.total_seconds(),
+                    connect=self._timeouts.connect.total_seconds(),
+                    sock_read=self._timeouts.answer.total_seconds(),
+                    # aiohttp rounds timeouts above this up to whole seconds.
+                    ceil_threshold=60,
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                # Proxies and credentials come from settings or not at all.
+                trust_env=False,
+            )
+        return self._session
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes | None:
+    """The whole body, or None when it is longer than ANSWER_MOST."""
+    text = b""
+    async for chunk in response.content.iter_chunked(ANSWER_MOST):
+        text += chunk
+        if len(text) > ANSWER_MOST:
+            return None
+    return text
+
+
+def _parsed(text: bytes) -> Json:
+    try:
+        body: Json = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return body
+
+
+def _failed(raw: _Body, reason: str) -> NotSent | Ambiguous:
+    return Ambiguous(reason) if raw.written else NotSent(reason)
+
+
+def _word(error: Exception) -> str:
+    """A fixed word for an error; its text may hold the address."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "tls"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "connect"
+    if isinstance(error, (aiohttp.ClientResponseError, aiohttp.ClientPayloadError)):
+        return "malformed_answer"
+    return "connection_lost" if isinstance(error, (aiohttp.ClientConnectionError, OSError)) else "client"

@@ -1,0 +1,33 @@
+"""Which providers there are. Read by the composition roots alone; a new provider is one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from server.providers.contract import Provider
+from server.providers.meta.graph import GraphClient, GraphTimeouts
+from server.providers.whatsapp.provider import WhatsApp
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's."""
+
+    meta_graph_url: str
+    meta_timeouts: GraphTimeouts | None = None
+
+
+def _whatsapp(settings: ProviderSettings) -> Provider:
+    return WhatsApp(GraphClient(settings.meta_graph_url, timeouts=settings.meta_timeouts))
+
+
+# By the lower-case word of the contract's Provider enum.
+FACTORIES: Mapping[str, Callable[[ProviderSettings], Provider]] = {
+    "whatsapp": _whatsapp,
+}
+
+
+def create_providers(settings: ProviderSettings) -> dict[str, Provider]:
+    """All of them, by name. They connect at first use, inside the running loop; close each at the end."""
+    return {name: create(settings) for name, create in FACTORIES.items()}

@@ -1,0 +1,217 @@
+"""One message of a customer: who wrote it, and what it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from server.providers.contract import (
+    Address,
+    AddressKind,
+    AttachmentKind,
+    InboundAttachment,
+    InboundMessage,
+    Json,
+    MessageKind,
+)
+from server.providers.meta.text import clean_json
+from server.providers.whatsapp import fields
+
+# What has a field of its own in InboundMessage; everything else goes to `details` as it came.
+_COLUMNS = frozenset({"id", "from", "from_user_id", "from_parent_user_id", "timestamp", "type", "text"})
+_MEDIA_COLUMNS = frozenset({"id", "mime_type", "sha256", "caption", "filename"})
+_NO_TYPE = "application/octet-stream"
+_NAME_MOST = 1024
+
+# Placeholders of things that are not messages; nothing says that Meta opens the window for them.
+_NO_WINDOW = frozenset({"edit", "reaction", "pin", "keep_in_chat", "poll_update"})
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a type carries: the text shown, the files, and what replaces a member of `details`."""
+
+    type: MessageKind
+    text: str | None = None
+    attachment: InboundAttachment | None = None
+    details: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class People:
+    """`contacts` of a change. They belong to messages by address, never by index."""
+
+    contacts: tuple[Mapping[str, Json], ...]
+    one_sender: bool
+
+    @classmethod
+    def of(cls, value: Mapping[str, Json]) -> People:
+        """Never raises: a contact that cannot be read is nobody."""
+        contacts, messages = value.get("contacts"), value.get("messages")
+        items = messages if isinstance(messages, list) else []
+        senders = {str(item.get("from") or item.get("from_user_id")) for item in items if isinstance(item, dict)}
+        known = [item for item in contacts if isinstance(item, dict)] if isinstance(contacts, list) else []
+        return cls(tuple(known), one_sender=len(senders) == 1)
+
+    def find(self, item: Mapping[str, Json]) -> Mapping[str, Json]:
+        """The contact of a message's sender. `from` and `wa_id` may differ (Brazil), so the only one is taken as well."""
+        for contact in self.contacts:
+            same_phone = contact.get("wa_id") is not None and contact.get("wa_id") == item.get("from")
+            same_user = contact.get("user_id") is not None and contact.get("user_id") == item.get("from_user_id")
+            if same_phone or same_user:
+                return contact
+        alone = len(self.contacts) == 1 and self.one_sender and "group_id" not in item
+        return self.contacts[0] if alone else {}
+
+
+def read_message(item: Mapping[str, Json], account_id: str, people: People) -> InboundMessage:
+    """Reads a message of any type. Raises Malformed when it lacks id, time or sender, or its content has wrong types."""
+    contact = people.find(item)
+    profile = fields.optional_mapping(contact.get("profile"), "contacts.profile")
+    content = _content(item)
+    context = fields.optional_mapping(item.get("context"), "context")
+    return InboundMessage(
+        provider_id=fields.identifier(item, "id"),
+        provider_time=fields.second(item, "timestamp"),
+        account_id=account_id,
+        addresses=_thread(item, contact),
+        type=content.type,
+        profile_name=_name(profile, item),
+        text=content.text,
+        attachments=() if content.attachment is None else (content.attachment,),
+        details=_details(item, profile, content),
+        reply_to_id=fields.optional_identifier(context, "id"),
+        opens_reply_window=_opens_window(item),
+    )
+
+
+def addresses(item: Mapping[str, Json], **names: str) -> tuple[Address, ...]:
+    """The addresses under these names (kind=name), in their order, those that are there; a phone number loses its plus."""
+    found = []
+    for kind in _KINDS:
+        value = fields.optional_identifier(item, names[kind]) if kind in names else None
+        if value is not None:
+            found.append(Address(kind, value.removeprefix("+") if kind == "wa_id" else value))
+    return tuple(found)
+
+
+# The best thread key first: the phone number stays when a user id is made anew, and is what agents know people by.
+_KINDS: tuple[AddressKind, ...] = ("group", "wa_id", "bsuid", "parent_bsuid")
+
+
+def _thread(item: Mapping[str, Json], contact: Mapping[str, Json]) -> tuple[Address, ...]:
+    """A group is a thread of its own, whoever of it writes."""
+    if item.get("group_id") is not None:
+        return addresses(item, group="group_id")
+    found = (
+        *addresses(item, wa_id="from"),
+        *addresses(contact, wa_id="wa_id"),
+        *addresses(item, bsuid="from_user_id"),
+        *addresses(contact, bsuid="user_id"),
+        *addresses(item, parent_bsuid="from_parent_user_id"),
+        *addresses(contact, parent_bsuid="parent_user_id"),
+    )
+    if not found:
+        raise fields.Malformed("from and from_user_id are missing")
+    return tuple(dict.fromkeys(found))
+
+
+def _name(profile: Mapping[str, Json], item: Mapping[str, Json]) -> str | None:
+    """The name the person chose; a group is not called after the member who wrote."""
+    name = fields.text(profile, "name")
+    return name[:_NAME_MOST] if name and "group_id" not in item else None
+
+
+def _details(item: Mapping[str, Json], profile: Mapping[str, Json], content: Content) -> dict[str, Json]:
+    """What has no field: everything else as it came, with what the type's reader put in place of its own member."""
+    details: dict[str, Json] = {name: value for name, value in item.items() if name not in _COLUMNS}
+    if item.get("type") != content.type:
+        details["type"] = item.get("type")
+    if "group_id" in item:
+        details["sender"] = {name: item[name] for name in ("from", "from_user_id") if name in item} | dict(profile)
+    elif "username" in profile:
+        details["username"] = profile["username"]
+    cleaned = clean_json(details | dict(content.details or {}))
+    return (
+        {name: value for name, value in cleaned.items() if value not in (None, {})} if isinstance(cleaned, dict) else {}
+    )
+
+
+def _opens_window(item: Mapping[str, Json]) -> bool:
+    unsupported = item.get("unsupported")
+    word = unsupported.get("type") if isinstance(unsupported, dict) else None
+    return not (isinstance(word, str) and word in _NO_WINDOW)
+
+
+def _content(item: Mapping[str, Json]) -> Content:
+    word = item.get("type")
+    reader = _READERS.get(word) if isinstance(word, str) else None
+    return Content("unsupported") if reader is None else reader(item)
+
+
+def _text(item: Mapping[str, Json]) -> Content:
+    return Content("text", fields.required_text(fields.mapping(item.get("text"), "text"), "body"))
+
+
+def _media(kind: AttachmentKind) -> Callable[[Mapping[str, Json]], Content]:
+    """A file. Without an id Meta could not fetch it (131052): the message comes all the same, the file never will."""
+
+    def read(item: Mapping[str, Json]) -> Content:
+        media = fields.optional_mapping(item.get(kind), kind)
+        attachment = InboundAttachment(
+            kind=kind,
+            mime_type=fields.text(media, "mime_type") or _NO_TYPE,
+            file_name=fields.text(media, "filename"),
+            provider_media_id=fields.optional_identifier(media, "id"),
+            sha256=fields.text(media, "sha256"),
+        )
+        rest = {name: value for name, value in media.items() if name not in _MEDIA_COLUMNS}
+        return Content(kind, fields.text(media, "caption"), attachment, {kind: rest})
+
+    return read
+
+
+def _carried(
+    kind: MessageKind, shape: type[dict[str, Json]] | type[list[Json]]
+) -> Callable[[Mapping[str, Json]], Content]:
+    """A type whose object goes to `details` whole."""
+
+    def read(item: Mapping[str, Json]) -> Content:
+        if not isinstance(item.get(kind), shape):
+            raise fields.Malformed(f"{kind} is missing or has the wrong type")
+        return Content(kind)
+
+    return read
+
+
+def _interactive(item: Mapping[str, Json]) -> Content:
+    """The title of the button or row chosen. The object can be missing altogether, with the reason in value.errors."""
+    interactive = fields.optional_mapping(item.get("interactive"), "interactive")
+    for name, member in (("button_reply", "title"), ("list_reply", "title"), ("nfm_reply", "body")):
+        if name in interactive:
+            return Content("interactive", fields.text(fields.mapping(interactive[name], name), member))
+    return Content("interactive")
+
+
+def _button(item: Mapping[str, Json]) -> Content:
+    """The quick reply of a template: its text, and the payload in `details`."""
+    return Content("interactive", fields.text(fields.mapping(item.get("button"), "button"), "text"))
+
+
+def _order(item: Mapping[str, Json]) -> Content:
+    return Content("order", fields.text(fields.mapping(item.get("order"), "order"), "text") or None)
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Json]], Content]] = {
+    "text": _text,
+    "image": _media("image"),
+    "video": _media("video"),
+    "audio": _media("audio"),
+    "document": _media("document"),
+    "sticker": _media("sticker"),
+    "location": _carried("location", dict),
+    "contacts": _carried("contacts", list),
+    "interactive": _interactive,
+    "button": _button,
+    "order": _order,
+}

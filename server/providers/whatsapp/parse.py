@@ -1,0 +1,181 @@
+"""A change of a WhatsApp webhook as items. Pure, and total: whatever the JSON holds, it returns.
+
+Every item is read on its own; one that cannot be read is Broken and its siblings go on. What this version does not
+apply is Ignored, so that the journal has it once. A message of an unknown type is a message still: the agents must
+see that something came.
+
+Source: Meta's Cloud API webhooks reference, field `messages`, as of November 2026.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from server.providers.contract import Address, Broken, Change, Ignored, Item, Json, Receipt, ReceiptStatus
+from server.providers.meta.errors import number, provider_errors
+from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
+from server.providers.whatsapp import fields
+from server.providers.whatsapp.fields import Malformed
+from server.providers.whatsapp.message import People, addresses, read_message
+
+VERSION = 1
+
+# They are about a message, or about the person, and are none themselves: they open no window and wake no conversation.
+_EVENTS = frozenset({"reaction", "edit", "revoke", "system", "request_welcome", "media_placeholder"})
+
+_STATUSES: Mapping[str, ReceiptStatus] = {
+    "sent": "sent",
+    "delivered": "delivered",
+    "read": "read",
+    "failed": "failed",
+    "played": "played",
+}
+_WORD_MOST = 64
+
+
+def parse(change: Change) -> list[Item]:
+    """The messages, then the statuses, then the errors of a change; one Ignored for a field other than `messages`."""
+    if change.field != "messages":
+        return [_field_not_applied(change)]
+    if not isinstance(change.value, dict):
+        return [_broken(change.value, change.account_id, Malformed("value is not an object"))]
+    if deeper_than(change.value, DEPTH_MOST):
+        return [_broken(change.value, change.account_id, Malformed("value is too deep"))]
+    if change.account_id is None:
+        return [_broken(change.value, None, Malformed("metadata.phone_number_id is missing"))]
+    return [
+        *_messages(change.value, change.account_id),
+        *_statuses(change.value, change.account_id),
+        *_errors(change.value, change.account_id),
+    ]
+
+
+def _messages(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
+    people = People.of(value)
+
+    def read(item: Mapping[str, Json]) -> Item:
+        word = item.get("type")
+        if isinstance(word, str) and word in _EVENTS:
+            return _event(item, account_id, word)
+        return read_message(item, account_id, people)
+
+    return _each(value, "messages", account_id, read)
+
+
+def _statuses(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
+    return _each(value, "statuses", account_id, lambda item: _status(item, account_id))
+
+
+def _errors(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
+    """Errors of the number, with neither message nor status: something for the channel's health."""
+
+    def read(item: Mapping[str, Json]) -> Item:
+        code = number(item.get("code"))
+        return Ignored(
+            kind="error",
+            provider_id=fingerprint(dict(item)),
+            discriminator="" if code is None else str(code),
+            account_id=account_id,
+            reason="error_of_the_number",
+        )
+
+    return _each(value, "errors", account_id, read)
+
+
+def _each(
+    value: Mapping[str, Json], name: str, account_id: str, read: Callable[[Mapping[str, Json]], Item]
+) -> Iterator[Item]:
+    """Every item of the array `name`, each read on its own."""
+    try:
+        items: Iterable[Json] = fields.listed(value.get(name), name)
+    except Malformed as error:
+        yield _broken(value.get(name), account_id, error)
+        return
+    for item in items:
+        try:
+            yield read(fields.mapping(item, name))
+        except Malformed as error:
+            yield _broken(item, account_id, error)
+
+
+def _event(item: Mapping[str, Json], account_id: str, word: str) -> Ignored:
+    return Ignored(
+        kind=word,
+        provider_id=fields.identifier(item, "id"),
+        provider_time=fields.second(item, "timestamp"),
+        account_id=account_id,
+        reason="event_not_applied",
+    )
+
+
+def _status(item: Mapping[str, Json], account_id: str) -> Item:
+    """A receipt; payments stand in the same array, and there may be words that Meta has yet to invent."""
+    provider_id = fields.identifier(item, "id")
+    time = fields.second(item, "timestamp")
+    word = fields.identifier(item, "status")[:_WORD_MOST]
+    status = _STATUSES.get(word)
+    payment = item.get("type") == "payment"
+    if payment or status is None:
+        return Ignored(
+            kind="payment" if payment else "status",
+            provider_id=provider_id,
+            discriminator=word,
+            provider_time=time,
+            account_id=account_id,
+            reason="payment_not_applied" if payment else "unknown_status",
+        )
+    participant = _participant(item)
+    return Receipt(
+        provider_id=provider_id,
+        discriminator=status if participant is None else f"{status}/{participant.value}",
+        provider_time=time,
+        account_id=account_id,
+        status=status,
+        opaque=_opaque(item),
+        errors=provider_errors(item.get("errors")),
+        addresses=_recipient(item),
+        participant=participant,
+    )
+
+
+def _recipient(item: Mapping[str, Json]) -> tuple[Address, ...]:
+    if item.get("recipient_type") == "group":
+        return addresses(item, group="recipient_id")
+    return addresses(item, wa_id="recipient_id", bsuid="recipient_user_id", parent_bsuid="recipient_parent_user_id")
+
+
+def _participant(item: Mapping[str, Json]) -> Address | None:
+    """The member of a group; the phone number's field is spelled in two ways."""
+    found = (
+        *addresses(item, bsuid="recipient_participant_user_id"),
+        *addresses(item, wa_id="recipient_participant_id"),
+        *addresses(item, wa_id="participant_recipient_id"),
+    )
+    return found[0] if found else None
+
+
+def _opaque(item: Mapping[str, Json]) -> str | None:
+    """Ours is never longer than an id; another application's is none of our business."""
+    opaque = fields.text(item, "biz_opaque_callback_data")
+    return opaque if opaque and len(opaque) <= fields.ID_MOST else None
+
+
+def _field_not_applied(change: Change) -> Ignored:
+    return Ignored(
+        kind=f"field:{clean_text(change.field)[:_WORD_MOST]}",
+        provider_id=fingerprint(change.value),
+        account_id=change.account_id,
+        reason="field_not_applied",
+    )
+
+
+def _broken(item: Json, account_id: str | None, error: Malformed) -> Broken:
+    digest = fingerprint(item)
+    given = item.get("id") if isinstance(item, dict) else None
+    named = isinstance(given, str) and 0 < len(given) <= fields.ID_MOST
+    return Broken(
+        provider_id=clean_text(given) if isinstance(given, str) and named else digest,
+        discriminator=digest,
+        account_id=account_id,
+        error=str(error),
+    )

@@ -1,0 +1,109 @@
+"""A text message as the Cloud API wants it, and what its answer means.
+
+Source: Meta's Cloud API documentation, "Messages" and "Text messages"; user ids: "Business-scoped user IDs".
+"""
+
+from __future__ import annotations
+
+from server.providers.contract import (
+    Accepted,
+    Address,
+    Ambiguous,
+    ErrorClass,
+    Json,
+    NotSent,
+    Outcome,
+    Outgoing,
+    Refused,
+)
+from server.providers.meta import errors
+from server.providers.meta.graph import GraphAnswer
+from server.providers.meta.text import clean_text
+
+_ID_MOST = 512
+_NOTES = frozenset({"held_for_quality_assessment", "paused"})
+
+
+def message_body(outgoing: Outgoing) -> dict[str, Json]:
+    """The body of POST /{phone_number_id}/messages. `opaque` comes back in every status of the message."""
+    body: dict[str, Json] = {
+        "messaging_product": "whatsapp",
+        **_recipient(outgoing.to),
+        "type": "text",
+        "text": {"body": outgoing.text},
+        "biz_opaque_callback_data": outgoing.opaque,
+    }
+    if outgoing.reply_to_id is not None:
+        body["context"] = {"message_id": outgoing.reply_to_id}
+    return body
+
+
+def outcome(answer: GraphAnswer | NotSent | Ambiguous, *, attempt: int) -> Outcome:
+    """What a message came to. Only an answer that names the message's id is an acceptance.
+
+    A 5xx without Meta's error object comes from something between us and Meta, which may or may not have passed the
+    request on; a 4xx or 3xx without one did not.
+    """
+    if not isinstance(answer, GraphAnswer):
+        return _unsendable(answer)
+    if _has_error(answer.body):
+        return errors.refusal(answer.body, status=answer.status, attempt=attempt, usage=answer.usage)
+    if 200 <= answer.status < 300:
+        return _accepted(answer.body) or Ambiguous("answer_without_id")
+    if answer.status >= 500:
+        return Ambiguous(f"http_{answer.status}")
+    return errors.refusal(None, status=answer.status, attempt=attempt, usage=answer.usage)
+
+
+def _unsendable(failure: NotSent | Ambiguous) -> Outcome:
+    """What will fail for ever is no matter of trying again."""
+    if failure == NotSent("malformed_token"):
+        return Refused(
+            error_class=ErrorClass.STOP_CHANNEL, code="malformed_token", message="The access token is malformed."
+        )
+    if failure == NotSent("malformed_address"):
+        return Refused(
+            error_class=ErrorClass.BUG, code="malformed_address", message="Account id or version is malformed."
+        )
+    return failure
+
+
+def _recipient(to: Address) -> dict[str, Json]:
+    """With a plus: without one Meta may put the business's country code in front. A user id has a field of its own."""
+    if to.kind == "group":
+        return {"recipient_type": "group", "to": to.value}
+    if to.kind == "wa_id":
+        return {"recipient_type": "individual", "to": "+" + to.value.removeprefix("+")}
+    return {"recipient_type": "individual", "recipient": to.value}
+
+
+def _has_error(body: Json) -> bool:
+    return isinstance(body, dict) and isinstance(body.get("error"), dict)
+
+
+def _accepted(body: Json) -> Accepted | None:
+    message = _first(body, "messages")
+    provider_id = _text(message, "id")
+    if provider_id is None:
+        return None
+    contact = _first(body, "contacts")
+    wa_id, user_id = _text(contact, "wa_id"), _text(contact, "user_id")
+    addresses = ((Address("wa_id", wa_id),) if wa_id else ()) + ((Address("bsuid", user_id),) if user_id else ())
+    status = _text(message, "message_status")
+    return Accepted(
+        provider_id=provider_id,
+        canonical=addresses[0] if addresses else None,
+        addresses=addresses,
+        note=status if status in _NOTES else None,
+    )
+
+
+def _first(body: Json, name: str) -> dict[str, Json]:
+    listed = body.get(name) if isinstance(body, dict) else None
+    first = listed[0] if isinstance(listed, list) and listed else None
+    return first if isinstance(first, dict) else {}
+
+
+def _text(fields: dict[str, Json], name: str) -> str | None:
+    found = fields.get(name)
+    return clean_text(found) if isinstance(found, str) and 0 < len(found) <= _ID_MOST else None

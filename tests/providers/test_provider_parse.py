@@ -1,0 +1,255 @@
+"""Meta's payloads as items. Each file under payloads/ is one webhook body in Meta's shape."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+
+import pytest
+from provider_bench import BSUID, CUSTOMER, OPAQUE, PHONE_NUMBER_ID, envelope, items, names, only, raw
+
+from server.providers.contract import Address, Broken, Change, ErrorClass, Ignored, InboundMessage, Receipt
+from server.providers.meta.envelope import Envelope, read_envelope
+from server.providers.whatsapp.parse import parse
+
+PHONE = Address("wa_id", CUSTOMER)
+GROUP = Address("group", "Y2FwaV9ncm91cDoxOTUwNTU1MDA3OToxMjAzNjMzOTQzMjAdOTY0NDUZD")
+
+
+def test_a_text_is_read_whole() -> None:
+    message = only("text", InboundMessage)
+    assert message.kind == "message"
+    assert message.provider_id.startswith("wamid.")
+    assert message.discriminator == ""
+    assert message.provider_time == datetime(2025, 6, 8, 20, 59, 43, tzinfo=UTC)
+    assert message.account_id == PHONE_NUMBER_ID
+    assert message.addresses == (PHONE,)
+    assert message.profile_name == "Sheena Nelson"
+    assert (message.type, message.text) == ("text", "Does it come in another color?")
+    assert (message.attachments, message.details, message.reply_to_id) == ((), {}, None)
+    assert message.opens_reply_window
+
+
+def test_characters_that_cannot_be_stored_are_replaced_and_all_others_kept() -> None:
+    assert only("text_escaped", InboundMessage).text == "Grüße \U0001f600 <b>a/b</b> \ufffd \ufffd end"
+
+
+def test_a_reply_names_the_message_it_quotes() -> None:
+    message = only("text_reply", InboundMessage)
+    assert message.reply_to_id is not None
+    assert message.reply_to_id.startswith("wamid.")
+
+
+def test_what_has_no_field_stays_in_the_details() -> None:
+    assert only("text_forwarded", InboundMessage).details == {"context": {"frequently_forwarded": True}}
+    referral = only("text_referral", InboundMessage).details["referral"]
+    assert isinstance(referral, dict)
+    assert referral["source_id"] == "120226305854810726"
+
+
+def test_a_customer_without_a_number_has_the_user_id() -> None:
+    message = only("text_user_id_only", InboundMessage)
+    assert message.addresses == (Address("bsuid", BSUID),)
+    assert message.profile_name == "Sheena Nelson"
+    assert message.details == {"username": "realsheenanelson"}
+
+
+def test_all_addresses_of_a_customer_come_the_number_first() -> None:
+    assert only("text_both_ids", InboundMessage).addresses == (
+        PHONE,
+        Address("bsuid", BSUID),
+        Address("parent_bsuid", "US.ENT.11815799212886844830"),
+    )
+
+
+def test_the_only_contact_is_the_sender_even_under_another_number() -> None:
+    message = only("text_brazil", InboundMessage)
+    assert message.addresses == (Address("wa_id", "5531989654321"), Address("wa_id", "553189654321"))
+    assert message.profile_name == "Ana"
+
+
+def test_a_group_is_a_thread_of_its_own() -> None:
+    message = only("text_group", InboundMessage)
+    assert message.addresses == (GROUP,)
+    assert message.profile_name is None
+    assert message.details["sender"] == {"from": CUSTOMER, "name": "Sheena Nelson"}
+
+
+def test_files_are_described() -> None:
+    image = only("image", InboundMessage)
+    assert (image.type, image.text) == ("image", "Taj Mahal")
+    assert [asdict(attachment) for attachment in image.attachments] == [
+        {
+            "kind": "image",
+            "mime_type": "image/jpeg",
+            "file_name": None,
+            "size_bytes": None,
+            "provider_media_id": "1003383421387256",
+            "sha256": "SfInY0gGKTsJlUWbwxC1k+FAD0FZHvzwfpvO0zX0GUI=",
+        }
+    ]
+    audio = only("audio", InboundMessage)
+    assert (audio.text, audio.attachments[0].mime_type) == (None, "audio/ogg; codecs=opus")
+    assert audio.details == {"audio": {"voice": True}}
+    assert only("document", InboundMessage).attachments[0].file_name == "../Résumé 2025"
+    assert only("sticker", InboundMessage).attachments[0].kind == "sticker"
+
+
+def test_a_file_meta_could_not_fetch_is_a_message_all_the_same() -> None:
+    video = only("video_unavailable", InboundMessage)
+    assert (video.type, video.attachments[0].provider_media_id) == ("video", None)
+    assert "errors" in video.details
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "text"),
+    [
+        ("location", "location", None),
+        ("contacts", "contacts", None),
+        ("button_reply", "interactive", "Cancel"),
+        ("list_reply", "interactive", "Priority Mail Express"),
+        ("flow_reply", "interactive", "Sent"),
+        ("template_button", "interactive", "Unsubscribe"),
+        ("order", "order", None),
+        ("unsupported", "unsupported", None),
+        ("type_of_tomorrow", "unsupported", None),
+    ],
+)
+def test_other_types_show_what_there_is_to_show(name: str, type_: str, text: str | None) -> None:
+    message = only(name, InboundMessage)
+    assert (message.type, message.text) == (type_, text)
+    assert message.addresses == (PHONE,)
+
+
+def test_the_content_of_other_types_is_in_the_details() -> None:
+    place = only("location", InboundMessage).details["location"]
+    assert isinstance(place, dict)
+    assert place["latitude"] == 40.782910059774
+    assert only("template_button", InboundMessage).details == {
+        "type": "button",
+        "button": {"payload": "Unsubscribe", "text": "Unsubscribe"},
+    }
+    assert only("type_of_tomorrow", InboundMessage).details == {
+        "type": "hologram",
+        "hologram": {"id": "77", "depth": 3},
+    }
+
+
+def test_a_placeholder_of_an_edit_opens_no_window() -> None:
+    assert only("unsupported", InboundMessage).opens_reply_window
+    assert not only("unsupported_edit", InboundMessage).opens_reply_window
+
+
+def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_not() -> None:
+    message, error = items("interactive_without_body")
+    assert isinstance(message, InboundMessage)
+    assert (message.type, message.text) == ("interactive", None)
+    assert isinstance(error, Ignored)
+    assert (error.kind, error.discriminator) == ("error", "131000")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("reaction", "reaction"),
+        ("reaction_removed", "reaction"),
+        ("edit", "edit"),
+        ("revoke", "revoke"),
+        ("request_welcome", "request_welcome"),
+        ("system_number_changed", "system"),
+        ("status_payment", "payment"),
+        ("status_of_tomorrow", "status"),
+        ("errors_only", "error"),
+        ("account_update", "field:account_update"),
+        ("user_id_update", "field:user_id_update"),
+        ("echoes", "field:smb_message_echoes"),
+        ("field_of_tomorrow", "field:telepathy_update"),
+    ],
+)
+def test_what_is_not_a_message_is_recorded_and_not_applied(name: str, kind: str) -> None:
+    assert only(name, Ignored).kind == kind
+
+
+def test_a_change_with_nothing_in_it_has_no_items() -> None:
+    assert items("nearly_empty") == []
+
+
+@pytest.mark.parametrize("word", ["sent", "delivered", "read", "played", "failed"])
+def test_a_status_is_a_receipt(word: str) -> None:
+    receipt = only(f"status_{word}", Receipt)
+    assert (receipt.kind, receipt.status, receipt.discriminator) == ("receipt", word, word)
+    assert receipt.account_id == PHONE_NUMBER_ID
+    assert receipt.addresses[0] == PHONE
+    assert receipt.participant is None
+
+
+def test_a_receipt_returns_what_we_gave_with_the_message() -> None:
+    assert only("status_sent", Receipt).opaque == OPAQUE
+    assert only("status_played", Receipt).opaque is None
+    assert only("status_delivered", Receipt).addresses == (PHONE, Address("bsuid", BSUID))
+
+
+def test_a_failure_says_why_and_that_the_window_is_closed() -> None:
+    (error,) = only("status_failed", Receipt).errors
+    assert (error.code, error.error_class, error.closes_reply_window) == ("131047", ErrorClass.PERMANENT, True)
+    assert error.message.startswith("Re-engagement message: Message failed to send")
+    assert only("status_failed_without_errors", Receipt).errors == ()
+
+
+def test_each_member_of_a_group_has_a_receipt_of_its_own() -> None:
+    receipts = items("status_group")
+    assert [item.discriminator for item in receipts] == [f"read/{CUSTOMER}", "read/12195555358"]
+    assert all(isinstance(item, Receipt) and item.addresses == (GROUP,) for item in receipts)
+    assert [item.participant for item in receipts if isinstance(item, Receipt)] == [
+        PHONE,
+        Address("wa_id", "12195555358"),
+    ]
+
+
+def test_a_broken_item_breaks_nothing_else() -> None:
+    found = items("broken_siblings")
+    assert [item.text for item in found if isinstance(item, InboundMessage)] == ["first", "last"]
+    assert [item.status for item in found if isinstance(item, Receipt)] == ["read"]
+    assert [item.error for item in found if isinstance(item, Broken)] == [
+        "id is missing",
+        "timestamp is not a time in Unix seconds",
+        "text is not an object",
+        "from is not a string",
+        "messages is not an object",
+        "messages is not an object",
+        "messages is not an object",
+        "status is missing",
+        "errors is not an array",
+    ]
+
+
+def test_broken_items_are_told_apart_and_the_same_one_is_the_same() -> None:
+    keys = [_key(item) for item in items("broken_siblings")]
+    assert len(set(keys)) == len(keys)
+    assert keys == [_key(item) for item in items("broken_siblings")]
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_same_body_gives_the_same_items(name: str) -> None:
+    again = read_envelope(raw(name), objects={"whatsapp_business_account"})
+    assert isinstance(again, Envelope)
+    assert [item for change in again.changes for item in parse(change)] == items(name)
+
+
+@pytest.mark.parametrize("timestamp", [None, "", "-1", "0", "1e9", "99999999999999", 1.5, True, "\u0661749416383"])
+def test_a_message_with_an_impossible_time_is_broken(timestamp: object) -> None:
+    (change,) = envelope("text").changes
+    assert isinstance(change.value, dict)
+    (message,) = change.value["messages"]
+    message["timestamp"] = timestamp
+    (item,) = parse(change)
+    assert isinstance(item, Broken)
+    assert item.error.startswith("timestamp ")
+
+
+def test_a_change_without_an_account_is_broken_and_not_read() -> None:
+    (item,) = parse(Change("whatsapp_business_account", 0, 0, None, "messages", {"messages": []}, None))
+    assert isinstance(item, Broken)
+    assert item.error == "metadata.phone_number_id is missing"
+
+
+def _key(item: object) -> tuple[object, ...]:
+    return tuple(getattr(item, name) for name in ("kind", "provider_id", "discriminator", "provider_time"))
