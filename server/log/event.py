@@ -8,6 +8,7 @@ from datetime import datetime
 
 from server.kit.clock import utc_now
 from server.kit.ids import new_id
+from server.rpc.call import Call, CallerKind
 from switchboard.v1 import actor_pb2, event_pb2
 
 ActorKind = actor_pb2.ActorKind
@@ -66,3 +67,23 @@ class NewEvent:
         if name is None:
             raise ValueError("an event needs a body")
         return event_pb2.InboxEvent.DESCRIPTOR.fields_by_name[name].number
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Who acts and why: what every event of one action shares."""
+
+    actor: Actor
+    cause: Cause
+
+
+_ACTORS = {
+    CallerKind.AGENT: actor_pb2.ACTOR_KIND_AGENT,
+    CallerKind.API_KEY: actor_pb2.ACTOR_KIND_API_KEY,
+}
+
+
+def origin_of(call: Call, request_id: str = "") -> Origin:
+    """The origin of what a call does: its principal, and its request id or the call's own id."""
+    actor = Actor(kind=_ACTORS[call.caller.kind], id=call.caller.id)
+    return Origin(actor=actor, cause=Cause(kind=actor_pb2.CAUSE_KIND_REQUEST, id=request_id or call.id))

@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
@@ -94,17 +94,21 @@ def binding(call: Call, request: Message) -> bytes:
     return hashlib.sha256(b"\0".join(parts)).digest()[:16]
 
 
-def cut(rows: Sequence[T], size: int, convert: Callable[[T], M]) -> tuple[list[M], T | None]:
-    """Converts rows to a page of at most size items or 1 MiB. rows holds up to size + 1 rows.
+class Cut(NamedTuple, Generic[T, M]):
+    """A page: its items, and the row after which the next one starts, None on the last page."""
 
-    Returns the items, and the row after which the next page starts, None on the last page.
-    """
+    items: list[M]
+    last: T | None
+
+
+def cut(rows: Sequence[T], size: int, convert: Callable[[T], M]) -> Cut[T, M]:
+    """Converts rows to a page of at most size items or 1 MiB. rows holds up to size + 1 rows."""
     items: list[M] = []
     total = 0
     for index, row in enumerate(rows[:size]):
         item = convert(row)
         total += item.ByteSize()
         if items and total > MAX_BYTES:
-            return items, rows[index - 1]
+            return Cut(items, rows[index - 1])
         items.append(item)
-    return items, rows[len(items) - 1] if len(rows) > size else None
+    return Cut(items, rows[len(items) - 1] if len(rows) > size else None)

@@ -1,0 +1,1 @@
+"""Agents, teams, and who belongs to what."""

@@ -1,0 +1,33 @@
+"""Agents and teams as the contract shows them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+
+from switchboard.v1 import agent_pb2
+
+from server.kit import pb
+from server.models.tenant import Agent, Team
+
+KIND = pb.Words(agent_pb2.AgentKind, "AGENT_KIND_")
+ROLE = pb.Words(agent_pb2.AgentRole, "AGENT_ROLE_")
+
+
+def agent(row: Agent, *, team_ids: Iterable[uuid.UUID], channel_ids: Iterable[uuid.UUID]) -> agent_pb2.Agent:
+    """An agent with its memberships."""
+    return agent_pb2.Agent(
+        id=str(row.id),
+        name=row.name,
+        email=row.email,
+        kind=KIND.number(row.kind),
+        role=ROLE.number(row.role),
+        team_ids=sorted(map(str, team_ids)),
+        channel_ids=sorted(map(str, channel_ids)),
+        create_time=pb.timestamp(row.create_time),
+    )
+
+
+def team(row: Team) -> agent_pb2.Team:
+    """A team."""
+    return agent_pb2.Team(id=str(row.id), name=row.name, create_time=pb.timestamp(row.create_time))

@@ -1,0 +1,165 @@
+"""Agents and teams: creating, reading, and setting memberships."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, tuple_
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from switchboard.v1 import event_pb2
+
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Write
+from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
+from server.log.event import NewEvent, Origin
+from server.models.tenant import Agent, Channel, ChannelMember, Team, TeamMember
+
+
+class NotAssignable(Refusal):
+    """The agent or team cannot take a conversation."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOT_ASSIGNABLE"
+
+
+@dataclass(slots=True)
+class Member:
+    """An agent with its memberships."""
+
+    agent: Agent
+    team_ids: list[uuid.UUID] = field(default_factory=list)
+    channel_ids: list[uuid.UUID] = field(default_factory=list)
+
+
+async def create(
+    write: Write,
+    *,
+    agent_id: uuid.UUID,
+    name: str,
+    email: str | None,
+    kind: str,
+    role: str,
+    team_ids: Sequence[uuid.UUID],
+    channel_ids: Sequence[uuid.UUID],
+) -> Member:
+    """Creates an agent. AlreadyExists for a taken address, INVALID_FIELDS for unknown teams or channels."""
+    row = Agent(id=agent_id, name=name, email=email, kind=kind, role=role, state="active", create_time=utc_now())
+    write.session.add(row)
+    try:
+        await write.session.flush()
+    except IntegrityError:
+        raise AlreadyExists("agent", "an agent with this address exists") from None
+    return await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)
+
+
+async def set_memberships(
+    write: Write,
+    agent_id: uuid.UUID,
+    *,
+    origin: Origin,
+    team_ids: Sequence[uuid.UUID],
+    channel_ids: Sequence[uuid.UUID],
+) -> tuple[Member, list[NewEvent]]:
+    """Sets all memberships; the event makes every stream of the agent follow at its place in the log."""
+    row = await write.session.get(Agent, agent_id, with_for_update=True)
+    if row is None:
+        raise NotFound("agent")
+    await write.session.execute(delete(TeamMember).where(TeamMember.agent_id == agent_id))
+    await write.session.execute(delete(ChannelMember).where(ChannelMember.agent_id == agent_id))
+    member = await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)
+    body = event_pb2.InboxEvent(scope_changed=event_pb2.AgentScopeChanged(agent_id=str(agent_id)))
+    return member, [NewEvent(body=body, actor=origin.actor, cause=origin.cause)]
+
+
+async def _set(write: Write, row: Agent, *, team_ids: Sequence[uuid.UUID], channel_ids: Sequence[uuid.UUID]) -> Member:
+    await _check_known(write.session, "team_ids", Team, team_ids)
+    await _check_known(write.session, "channel_ids", Channel, channel_ids)
+    write.session.add_all(TeamMember(team_id=team_id, agent_id=row.id) for team_id in team_ids)
+    write.session.add_all(ChannelMember(channel_id=channel_id, agent_id=row.id) for channel_id in channel_ids)
+    await write.session.flush()
+    return Member(agent=row, team_ids=list(team_ids), channel_ids=list(channel_ids))
+
+
+async def _check_known(
+    session: AsyncSession, name: str, table: type[Team] | type[Channel], ids: Sequence[uuid.UUID]
+) -> None:
+    known = set((await session.scalars(select(table.id).where(table.id.in_(ids)))).all())
+    unknown = [
+        FieldViolation(f"{name}[{index}]", "is not known") for index, wanted in enumerate(ids) if wanted not in known
+    ]
+    if unknown:
+        raise InvalidFields(*unknown)
+
+
+async def get(session: AsyncSession, agent_id: uuid.UUID) -> Member:
+    """An agent. NotFound."""
+    row = await session.get(Agent, agent_id)
+    if row is None:
+        raise NotFound("agent")
+    return (await _members(session, [row]))[0]
+
+
+async def page(session: AsyncSession, *, after: Sequence[Any] | None, limit: int) -> list[Member]:
+    """Agents in the order they were created."""
+    query = select(Agent).order_by(Agent.create_time, Agent.id).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(Agent.create_time, Agent.id) > _last(after))
+    return await _members(session, (await session.scalars(query)).all())
+
+
+async def _members(session: AsyncSession, rows: Sequence[Agent]) -> list[Member]:
+    """Memberships of many agents in two statements."""
+    members = {row.id: Member(agent=row) for row in rows}
+    for team in (await session.scalars(select(TeamMember).where(TeamMember.agent_id.in_(members)))).all():
+        members[team.agent_id].team_ids.append(team.team_id)
+    for channel in (await session.scalars(select(ChannelMember).where(ChannelMember.agent_id.in_(members)))).all():
+        members[channel.agent_id].channel_ids.append(channel.channel_id)
+    return list(members.values())
+
+
+async def create_team(write: Write, *, team_id: uuid.UUID, name: str) -> Team:
+    """Creates a team. AlreadyExists."""
+    row = Team(id=team_id, name=name, create_time=utc_now())
+    write.session.add(row)
+    try:
+        await write.session.flush()
+    except IntegrityError:
+        raise AlreadyExists("team", "a team of this name exists") from None
+    return row
+
+
+async def get_team(session: AsyncSession, team_id: uuid.UUID) -> Team:
+    """A team. NotFound."""
+    row = await session.get(Team, team_id)
+    if row is None:
+        raise NotFound("team")
+    return row
+
+
+async def page_of_teams(session: AsyncSession, *, after: Sequence[Any] | None, limit: int) -> Sequence[Team]:
+    """Teams in the order they were created."""
+    query = select(Team).order_by(Team.create_time, Team.id).limit(limit)
+    if after is not None:
+        query = query.where(tuple_(Team.create_time, Team.id) > _last(after))
+    return (await session.scalars(query)).all()
+
+
+def _last(after: Sequence[Any]) -> tuple[datetime, uuid.UUID]:
+    return datetime.fromisoformat(after[0]), uuid.UUID(after[1])
+
+
+async def check_assignable(connection: Connection, *, agent_id: uuid.UUID | None, team_id: uuid.UUID | None) -> None:
+    """Refuses an agent or team that is unknown, disabled or read-only. NotAssignable."""
+    if agent_id is not None:
+        found = await connection.fetchval(
+            "SELECT true FROM agents WHERE id = $1 AND state = 'active' AND role <> 'read_only'", agent_id
+        )
+        if not found:
+            raise NotAssignable("no such agent takes conversations", metadata={"agent_id": str(agent_id)})
+    if team_id is not None and not await connection.fetchval("SELECT true FROM teams WHERE id = $1", team_id):
+        raise NotAssignable("no such team", metadata={"team_id": str(team_id)})

@@ -1,0 +1,1 @@
+"""Who has which conversation, and the ledger of who had it."""

@@ -1,0 +1,29 @@
+"""Channels as the contract shows them; never their tokens."""
+
+from __future__ import annotations
+
+from switchboard.v1 import channel_pb2
+
+from server.kit import pb
+from server.models.tenant import Channel
+
+PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
+STATE = pb.Words(channel_pb2.ChannelState, "CHANNEL_STATE_")
+
+
+def channel(row: Channel) -> channel_pb2.Channel:
+    """A channel."""
+    return channel_pb2.Channel(
+        id=str(row.id),
+        name=row.name,
+        provider=PROVIDER.number(row.provider),
+        state=STATE.number(row.state),
+        state_reason=row.state_reason,
+        whatsapp=channel_pb2.WhatsappAccount(
+            phone_number_id=row.phone_number_id or "",
+            waba_id=row.waba_id or "",
+            display_phone_number=row.display_phone_number,
+            graph_version=row.graph_version,
+        ),
+        create_time=pb.timestamp(row.create_time),
+    )

@@ -1,0 +1,124 @@
+"""Channels: reading, connecting, pausing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import select, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from switchboard.v1 import event_pb2
+
+from server.channels import convert
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Write
+from server.kit.errors import NotFound
+from server.kit.secrets import SecretBox
+from server.log.event import NewEvent, Origin, Routing
+from server.models.tenant import Channel
+from server.rpc.call import Scope
+
+TABLE, TOKEN = "channels", "access_token"
+GET = "SELECT id, provider, state, reopen_window, new_thread_each_time FROM channels WHERE id = ANY($1::uuid[])"
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRow:
+    """What the hot paths need of a channel."""
+
+    id: uuid.UUID
+    provider: str
+    state: str
+    reopen_window: timedelta
+    new_thread_each_time: bool
+
+
+async def by_ids(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ChannelRow]:
+    """Channels by id; unknown ones are missing."""
+    return {record["id"]: ChannelRow(**record) for record in await connection.fetch(GET, list(ids))}
+
+
+async def get_visible(connection: Connection, scope: Scope, channel_id: uuid.UUID) -> ChannelRow:
+    """A channel the caller may see. NotFound."""
+    row = (await by_ids(connection, [channel_id])).get(channel_id)
+    if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
+        raise NotFound("channel")
+    return row
+
+
+async def show(session: AsyncSession, scope: Scope, channel_id: uuid.UUID) -> Channel:
+    """A channel with everything but its token in the clear. NotFound."""
+    row = await session.get(Channel, channel_id)
+    if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
+        raise NotFound("channel")
+    return row
+
+
+async def page(session: AsyncSession, scope: Scope, *, after: Sequence[Any] | None, limit: int) -> Sequence[Channel]:
+    """Channels the caller may see, in the order they were connected."""
+    query = select(Channel).order_by(Channel.create_time, Channel.id).limit(limit)
+    if not scope.all:
+        query = query.where(Channel.id.in_(scope.channel_ids))
+    if after is not None:
+        last = (datetime.fromisoformat(after[0]), uuid.UUID(after[1]))
+        query = query.where(tuple_(Channel.create_time, Channel.id) > last)
+    return (await session.scalars(query)).all()
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """A WhatsApp number to connect."""
+
+    id: uuid.UUID
+    name: str
+    phone_number_id: str
+    waba_id: str
+    access_token: str
+    display_phone_number: str | None
+    graph_version: str
+
+
+async def connect(
+    write: Write, secrets: SecretBox, wanted: Connect, *, origin: Origin
+) -> tuple[Channel, list[NewEvent]]:
+    """Stores a channel; its token is sealed and opens in this row only."""
+    row = Channel(
+        id=wanted.id,
+        provider="whatsapp",
+        name=wanted.name,
+        state="active",
+        phone_number_id=wanted.phone_number_id,
+        waba_id=wanted.waba_id,
+        display_phone_number=wanted.display_phone_number,
+        graph_version=wanted.graph_version,
+        access_token=secrets.seal(wanted.access_token.encode(), table=TABLE, column=TOKEN, row=wanted.id),
+        create_time=utc_now(),
+    )
+    write.session.add(row)
+    await write.session.flush()
+    body = event_pb2.InboxEvent(channel_connected=event_pb2.ChannelConnected(channel=convert.channel(row)))
+    return row, [_event(origin, body, row.id)]
+
+
+async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, reason: str) -> list[NewEvent]:
+    """Stops sending on a channel and keeps its queue; no event when it was paused before."""
+    row = await write.session.get(Channel, channel_id, with_for_update=True)
+    if row is None or row.state == "paused":
+        return []
+    row.state, row.state_reason = "paused", reason
+    await write.session.flush()
+    body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
+    return [_event(origin, body, row.id)]
+
+
+def token_of(secrets: SecretBox, channel_id: uuid.UUID, sealed: bytes) -> str:
+    """Opens a channel's token; only the worker that sends needs it."""
+    return secrets.open(sealed, table=TABLE, column=TOKEN, row=channel_id).decode()
+
+
+def _event(origin: Origin, body: event_pb2.InboxEvent, channel_id: uuid.UUID) -> NewEvent:
+    routing = Routing(channel_id=channel_id)
+    return NewEvent(body=body, actor=origin.actor, cause=origin.cause, before=routing, after=routing)

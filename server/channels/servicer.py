@@ -1,0 +1,94 @@
+"""ChannelService."""
+
+from __future__ import annotations
+
+import uuid
+
+from switchboard.v1 import channel_pb2
+from switchboard.v1 import channel_service_pb2 as rpc
+from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
+
+from server.channels import convert, service
+from server.kit import pb
+from server.kit.db import Write
+from server.kit.ids import new_id
+from server.log.append import append
+from server.log.event import origin_of
+from server.models.tenant import Channel
+from server.rpc.call import Call
+from server.rpc.paging import PageTokens, cut, page_size
+from server.tenancy.meta_apps import MetaApp, MetaApps
+from server.tenancy.routes import WHATSAPP, Routes
+from server.tenancy.tenants import Tenants
+
+
+class ChannelServicer(ChannelServiceServicer):
+    """Channels of a tenant, and the apps at Meta of the installation."""
+
+    def __init__(
+        self, *, tokens: PageTokens, tenants: Tenants, routes: Routes, meta_apps: MetaApps, graph_version: str
+    ) -> None:
+        self._tokens = tokens
+        self._tenants = tenants
+        self._routes = routes
+        self._meta_apps = meta_apps
+        self._graph_version = graph_version
+
+    async def ConnectWhatsappChannel(
+        self, request: rpc.ConnectWhatsappChannelRequest, call: Call
+    ) -> rpc.ConnectWhatsappChannelResponse:
+        """Claims the number for the tenant first, so that no webhook finds a channel that another tenant also has."""
+        tenant = await self._tenants.get(call.tenant_id)
+        wanted = service.Connect(
+            id=new_id(),
+            name=request.name,
+            phone_number_id=request.phone_number_id,
+            waba_id=request.waba_id,
+            access_token=request.access_token,
+            display_phone_number=request.display_phone_number if request.HasField("display_phone_number") else None,
+            graph_version=request.graph_version or self._graph_version,
+        )
+        await self._routes.claim(WHATSAPP, wanted.phone_number_id, tenant_id=call.tenant_id, channel_id=wanted.id)
+
+        async def unit(write: Write) -> Channel:
+            row, events = await service.connect(write, tenant.secrets, wanted, origin=origin_of(call))
+            await append(write, events)
+            return row
+
+        return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
+    async def GetChannel(self, request: rpc.GetChannelRequest, call: Call) -> rpc.GetChannelResponse:
+        """A channel."""
+        async with call.database.session() as session:
+            row = await service.show(session, call.scope, uuid.UUID(request.channel_id))
+        return rpc.GetChannelResponse(channel=convert.channel(row))
+
+    async def ListChannels(self, request: rpc.ListChannelsRequest, call: Call) -> rpc.ListChannelsResponse:
+        """A page of channels."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        async with call.database.session() as session:
+            rows = await service.page(session, call.scope, after=after, limit=size + 1)
+        items, last = cut(rows, size, convert.channel)
+        token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
+        return rpc.ListChannelsResponse(channels=items, next_page_token=token)
+
+    async def CreateMetaApp(self, request: rpc.CreateMetaAppRequest, call: Call) -> rpc.CreateMetaAppResponse:  # noqa: ARG002
+        """Adds an app at Meta."""
+        app = await self._meta_apps.create(
+            app_id=request.id, name=request.name, app_secret=request.app_secret, verify_token=request.verify_token
+        )
+        return rpc.CreateMetaAppResponse(meta_app=_meta_app(app))
+
+    async def ListMetaApps(self, request: rpc.ListMetaAppsRequest, call: Call) -> rpc.ListMetaAppsResponse:
+        """A page of apps."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        rows = await self._meta_apps.page(after=after[0] if after else None, size=size + 1)
+        items, last = cut(rows, size, _meta_app)
+        token = "" if last is None else self._tokens.write(call, request, [last.id])
+        return rpc.ListMetaAppsResponse(meta_apps=items, next_page_token=token)
+
+
+def _meta_app(app: MetaApp) -> channel_pb2.MetaApp:
+    return channel_pb2.MetaApp(
+        id=app.id, name=app.name, webhook_path=app.webhook_path, create_time=pb.timestamp(app.create_time)
+    )

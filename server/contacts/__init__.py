@@ -1,0 +1,1 @@
+"""People, their identities on channels, and the addresses of those."""

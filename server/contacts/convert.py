@@ -1,0 +1,39 @@
+"""Contacts as the contract shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from switchboard.v1 import channel_pb2, contact_pb2
+
+from server.kit import pb
+
+ALIAS_KIND = pb.Words(contact_pb2.AliasKind, "ALIAS_KIND_")
+PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
+
+
+def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
+    """A contact. identities: rows of (id, channel_id, provider, profile_name, alias_kind, alias_value), one per alias."""
+    return contact_pb2.Contact(
+        id=str(record["id"]),
+        name=record["name"],
+        identities=_identities(identities),
+        create_time=pb.timestamp(record["create_time"]),
+    )
+
+
+def _identities(rows: Iterable[Any]) -> list[contact_pb2.Identity]:
+    found: dict[str, contact_pb2.Identity] = {}
+    for row in rows:
+        identity = found.setdefault(
+            str(row["id"]),
+            contact_pb2.Identity(
+                id=str(row["id"]),
+                channel_id=str(row["channel_id"]),
+                provider=PROVIDER.number(row["provider"]),
+                profile_name=row["profile_name"],
+            ),
+        )
+        identity.aliases.append(contact_pb2.Alias(kind=ALIAS_KIND.number(row["alias_kind"]), value=row["alias_value"]))
+    return list(found.values())

@@ -1,0 +1,294 @@
+"""Finds or creates who wrote, safely when several processes meet the same stranger at the same instant."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from switchboard.v1 import contact_pb2, event_pb2
+
+from server.contacts import convert
+from server.kit.db import Connection, Raced
+from server.kit.ids import new_id
+from server.log.event import NewEvent, Origin, Routing
+from server.providers.contract import Address
+
+NAME_CHARACTERS = 100
+
+KNOWN = """
+SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, c.name, c.name_source
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, value)
+JOIN identity_aliases a USING (channel_id, kind, value)
+JOIN identities i ON i.id = a.identity_id
+JOIN contacts c ON c.id = i.contact_id
+"""
+# A stranger on this channel may be known on another channel of the same provider: then the contact is joined.
+ELSEWHERE = """
+SELECT DISTINCT ON (k.kind, k.value) k.kind, k.value, i.contact_id, c.name, c.name_source
+FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, value, provider)
+JOIN identity_aliases a USING (kind, value)
+JOIN channels ch ON ch.id = a.channel_id AND ch.provider = k.provider
+JOIN identities i ON i.id = a.identity_id
+JOIN contacts c ON c.id = i.contact_id
+ORDER BY k.kind, k.value, a.create_time
+"""
+# DO UPDATE, not DO NOTHING: the loser of a race waits, and is told the winner's identity.
+ADD_ALIASES = """
+INSERT INTO identity_aliases (id, channel_id, kind, value, identity_id, create_time)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::uuid[], $6::timestamptz[])
+ON CONFLICT (channel_id, kind, value) DO UPDATE SET value = excluded.value
+RETURNING channel_id, kind, value, identity_id
+"""
+ADD_CONTACTS = """
+INSERT INTO contacts (id, name, name_source, create_time, update_time)
+SELECT id, name, source, time, time FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS u (id, name, source, time)
+"""
+ADD_IDENTITIES = """
+INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])
+"""
+ADD_CONFLICT = """
+INSERT INTO identity_conflicts (id, channel_id, identity_id, other_identity_id, kind, value_hash, create_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id
+"""
+IDENTITIES = """
+SELECT i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value
+FROM identities i
+JOIN channels ch ON ch.id = i.channel_id
+JOIN identity_aliases a ON a.identity_id = i.id
+WHERE i.contact_id = $1 AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid')
+ORDER BY i.id, a.create_time, a.id
+"""
+
+Key = tuple[uuid.UUID, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who wrote, as a payload says it: addresses on one channel, the best first, and a profile name."""
+
+    channel_id: uuid.UUID
+    provider: str
+    addresses: tuple[Address, ...]
+    profile_name: str | None = None
+
+    @property
+    def keys(self) -> list[Key]:
+        """The addresses as keys of aliases."""
+        return [(self.channel_id, address.kind, address.value) for address in self.addresses]
+
+
+@dataclass(slots=True)
+class Resolved:
+    """Who it is here. renamed: the contact got another name; the conversation's copy follows."""
+
+    identity_id: uuid.UUID
+    contact_id: uuid.UUID
+    channel_id: uuid.UUID
+    name: str
+    name_source: str
+    profile_name: str | None
+    new_identity: bool = False
+    new_contact: bool = False
+    renamed: bool = False
+
+
+@dataclass(slots=True)
+class Resolution:
+    """The answer to every person, in order, and the events of what was created on the way."""
+
+    people: list[Resolved] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+
+
+def display_name(profile_name: str | None, addresses: Sequence[Address]) -> tuple[str, str]:
+    """A name to show and its source: the provider's if it says anything, else the address."""
+    name = " ".join((profile_name or "").split())[:NAME_CHARACTERS]
+    if name.strip(".-_ "):
+        return name, "provider"
+    first = addresses[0]
+    return ("+" + first.value if first.kind == "wa_id" else first.value), "address"
+
+
+async def resolve(connection: Connection, people: Sequence[Person], *, origin: Origin, now: datetime) -> Resolution:
+    """Finds or creates an identity for each person. Raced when another transaction created one of them meanwhile."""
+    known = await _known(connection, {key for person in people for key in person.keys})
+    joined = await _joined(connection, people, known)
+    result = Resolution()
+    aliases: dict[Key, uuid.UUID] = {}
+    conflicts: list[tuple[Key, uuid.UUID, uuid.UUID]] = []
+    for person in people:
+        found = (
+            next((known[key] for key in person.keys if key in known), None)
+            or joined.get(person.keys[0])
+            or _stranger(person)
+        )
+        for key in person.keys:
+            if key not in known:
+                known[key] = found
+                aliases[key] = found.identity_id
+            elif known[key].identity_id != found.identity_id:
+                conflicts.append((key, found.identity_id, known[key].identity_id))
+        _rename(found, person)
+        result.people.append(found)
+    await _store(connection, result.people, aliases, now=now)
+    result.events += await _conflict_events(connection, conflicts, origin=origin, now=now)
+    result.events += await _contact_events(connection, result.people, origin=origin)
+    return result
+
+
+async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resolved]:
+    records = await connection.fetch(KNOWN, *_transposed(sorted(keys), 3))
+    by_identity: dict[uuid.UUID, Resolved] = {}
+    found: dict[Key, Resolved] = {}
+    for record in records:
+        resolved = by_identity.setdefault(
+            record["identity_id"],
+            Resolved(
+                identity_id=record["identity_id"],
+                contact_id=record["contact_id"],
+                channel_id=record["channel_id"],
+                name=record["name"],
+                name_source=record["name_source"],
+                profile_name=record["profile_name"],
+            ),
+        )
+        found[(record["channel_id"], record["kind"], record["value"])] = resolved
+    return found
+
+
+async def _joined(connection: Connection, people: Sequence[Person], known: dict[Key, Resolved]) -> dict[Key, Resolved]:
+    """New identities, by first address, for strangers whose contact is known from another channel of the provider."""
+    strangers = [person for person in people if not any(key in known for key in person.keys)]
+    asked = sorted(
+        {(a.kind, a.value, p.provider) for p in strangers for a in p.addresses if a.kind in ("wa_id", "bsuid")}
+    )
+    if not asked:
+        return {}
+    rows = {(row["kind"], row["value"]): row for row in await connection.fetch(ELSEWHERE, *_transposed(asked, 3))}
+    joined: dict[Key, Resolved] = {}
+    for person in strangers:
+        row = next((rows[(a.kind, a.value)] for a in person.addresses if (a.kind, a.value) in rows), None)
+        if row is not None:
+            joined[person.keys[0]] = Resolved(
+                identity_id=new_id(),
+                contact_id=row["contact_id"],
+                channel_id=person.channel_id,
+                name=row["name"],
+                name_source=row["name_source"],
+                profile_name=person.profile_name,
+                new_identity=True,
+            )
+    return joined
+
+
+def _stranger(person: Person) -> Resolved:
+    name, source = display_name(person.profile_name, person.addresses)
+    return Resolved(
+        identity_id=new_id(),
+        contact_id=new_id(),
+        channel_id=person.channel_id,
+        name=name,
+        name_source=source,
+        profile_name=person.profile_name,
+        new_identity=True,
+        new_contact=True,
+    )
+
+
+def _rename(found: Resolved, person: Person) -> None:
+    """Follows the provider's name, unless an agent chose another."""
+    if person.profile_name is None or found.new_contact or person.profile_name == found.profile_name:
+        return
+    found.profile_name = person.profile_name
+    name, source = display_name(person.profile_name, person.addresses)
+    found.renamed = True
+    if found.name_source != "agent" and source == "provider":
+        found.name, found.name_source = name, source
+
+
+async def _store(
+    connection: Connection, people: Sequence[Resolved], aliases: dict[Key, uuid.UUID], *, now: datetime
+) -> None:
+    unique = sorted({id(item): item for item in people}.values(), key=lambda item: item.identity_id)
+    contacts = [(item.contact_id, item.name, item.name_source, now) for item in unique if item.new_contact]
+    identities = [
+        (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now)
+        for item in unique
+        if item.new_identity
+    ]
+    if contacts:
+        await connection.execute(ADD_CONTACTS, *_transposed(contacts, 4))
+    if identities:
+        await connection.execute(ADD_IDENTITIES, *_transposed(identities, 5))
+    await _add_aliases(connection, aliases, now=now)
+    for item in sorted(unique, key=lambda item: item.contact_id):
+        if item.renamed:
+            await connection.execute(
+                "UPDATE identities SET profile_name = $2 WHERE id = $1", item.identity_id, item.profile_name
+            )
+            await connection.execute(
+                "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1",
+                *(item.contact_id, item.name, item.name_source, now),
+            )
+
+
+async def _add_aliases(connection: Connection, aliases: dict[Key, uuid.UUID], *, now: datetime) -> None:
+    """Adds new addresses, in one order for everybody, so that two batches cannot wait for each other. Raced."""
+    if not aliases:
+        return
+    rows = [(new_id(), *key, identity, now) for key, identity in sorted(aliases.items())]
+    for record in await connection.fetch(ADD_ALIASES, *_transposed(rows, 6)):
+        if aliases[(record["channel_id"], record["kind"], record["value"])] != record["identity_id"]:
+            raise Raced
+
+
+async def _conflict_events(
+    connection: Connection, conflicts: Sequence[tuple[Key, uuid.UUID, uuid.UUID]], *, origin: Origin, now: datetime
+) -> list[NewEvent]:
+    events: list[NewEvent] = []
+    for (channel_id, kind, value), identity_id, other_id in conflicts:
+        hashed = hashlib.sha256(value.encode()).digest()
+        new = await connection.fetchval(ADD_CONFLICT, new_id(), channel_id, identity_id, other_id, kind, hashed, now)
+        if new is not None:
+            body = event_pb2.IdentityConflict(
+                channel_id=str(channel_id),
+                identity_id=str(identity_id),
+                other_identity_id=str(other_id),
+                kind=convert.ALIAS_KIND.number(kind),
+            )
+            events.append(_event(origin, event_pb2.InboxEvent(identity_conflict=body), channel_id))
+    return events
+
+
+async def _contact_events(connection: Connection, people: Sequence[Resolved], *, origin: Origin) -> list[NewEvent]:
+    events: list[NewEvent] = []
+    for item in {id(item): item for item in people}.values():
+        if not (item.new_identity or item.renamed):
+            continue
+        shown = await shown_contact(connection, item.contact_id)
+        if item.new_contact:
+            body = event_pb2.InboxEvent(contact_created=event_pb2.ContactCreated(contact=shown))
+        else:
+            body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=shown))
+        events.append(_event(origin, body, item.channel_id))
+    return events
+
+
+async def shown_contact(connection: Connection, contact_id: uuid.UUID) -> contact_pb2.Contact:
+    """A contact with its identities, as the contract shows it."""
+    record: Any = await connection.fetchrow("SELECT id, name, create_time FROM contacts WHERE id = $1", contact_id)
+    return convert.contact(record, await connection.fetch(IDENTITIES, contact_id))
+
+
+def _event(origin: Origin, body: event_pb2.InboxEvent, channel_id: uuid.UUID) -> NewEvent:
+    routing = Routing(channel_id=channel_id)
+    return NewEvent(body=body, actor=origin.actor, cause=origin.cause, before=routing, after=routing)
+
+
+def _transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    return [[row[index] for row in rows] for index in range(width)]

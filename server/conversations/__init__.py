@@ -1,0 +1,1 @@
+"""Conversations with their notes, tags, read positions and statistics."""

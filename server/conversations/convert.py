@@ -1,0 +1,108 @@
+"""Conversations, notes and assignments as the contract shows them; a leaf, for answers and event snapshots alike."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from switchboard.v1 import (
+    assignment_pb2,
+    channel_pb2,
+    contact_pb2,
+    conversation_pb2,
+    note_pb2,
+)
+
+from server.conversations.row import ConversationRow
+from server.kit import pb
+from server.kit.clock import utc_now
+
+STATUS = pb.Words(conversation_pb2.ConversationStatus, "CONVERSATION_STATUS_")
+PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
+ASSIGNMENT_TYPE = pb.Words(assignment_pb2.AssignmentType, "ASSIGNMENT_TYPE_")
+CLOSING = timedelta(hours=2)
+
+
+def conversation(row: ConversationRow, *, mine: bool = False) -> conversation_pb2.Conversation:
+    """The list row. mine: also the calling agent's own unread count, which events never carry."""
+    return conversation_pb2.Conversation(
+        id=str(row.id),
+        channel_id=str(row.channel_id),
+        provider=PROVIDER.number(row.provider),
+        contact=contact_pb2.Contact(id=str(row.contact_id), name=row.contact_name),
+        identity_id=str(row.identity_id),
+        status=STATUS.number(row.status),
+        assignee_id=_text(row.assignee_id),
+        team_id=_text(row.team_id),
+        tags=row.tags,
+        priority=row.priority,  # type: ignore[arg-type]  # stored as the contract's number
+        subject=row.subject,
+        attributes=pb.struct(row.attributes_object),
+        unread_count=row.unread_count,
+        my_unread_count=row.my_unread_count if mine else None,
+        last_message_preview=row.last_message_preview,
+        last_message_time=pb.timestamp(row.last_message_time),
+        last_message_id=_text(row.last_message_id),
+        reply_window=reply_window(row.reply_window_expire_time, now=utc_now()),
+        waiting_since=pb.timestamp(row.waiting_since),
+        snooze=snooze(row),
+        previous_conversation_id=_text(row.previous_conversation_id),
+        version=row.version,
+        create_time=pb.timestamp(row.create_time),
+        update_time=pb.timestamp(row.update_time),
+        resolve_time=pb.timestamp(row.resolve_time),
+        delete_time=pb.timestamp(row.delete_time),
+    )
+
+
+def reply_window(expire_time: datetime | None, *, now: datetime) -> conversation_pb2.ReplyWindow:
+    """The window's state at a time. No expiry time means that the channel has none."""
+    if expire_time is None:
+        return conversation_pb2.ReplyWindow(state=conversation_pb2.REPLY_WINDOW_STATE_NONE)
+    if now >= expire_time:
+        state = conversation_pb2.REPLY_WINDOW_STATE_CLOSED
+    elif now >= expire_time - CLOSING:
+        state = conversation_pb2.REPLY_WINDOW_STATE_CLOSING
+    else:
+        state = conversation_pb2.REPLY_WINDOW_STATE_OPEN
+    return conversation_pb2.ReplyWindow(state=state, expire_time=pb.timestamp(expire_time))
+
+
+def snooze(row: ConversationRow) -> conversation_pb2.Snooze | None:
+    """What ends the snooze; None when it is not snoozed."""
+    if row.status != "snoozed":
+        return None
+    return conversation_pb2.Snooze(until_time=pb.timestamp(row.snooze_until), until_reply=True)
+
+
+def note(record: Any) -> note_pb2.Note:
+    """A note."""
+    return note_pb2.Note(
+        id=str(record["id"]),
+        conversation_id=str(record["conversation_id"]),
+        author_id=_text(record["author_id"]),
+        text=record["text"],
+        pinned=record["pinned"],
+        create_time=pb.timestamp(record["create_time"]),
+        update_time=pb.timestamp(record["update_time"]),
+    )
+
+
+def assignment(record: Any) -> assignment_pb2.Assignment:
+    """A row of the ledger."""
+    by_agent = record["assigned_by_kind"] == 1
+    return assignment_pb2.Assignment(
+        id=str(record["id"]),
+        conversation_id=str(record["conversation_id"]),
+        agent_id=_text(record["agent_id"]),
+        team_id=_text(record["team_id"]),
+        type=ASSIGNMENT_TYPE.number(record["type"]),
+        reason=record["reason"],
+        assigned_by_id=_text(record["assigned_by_id"]) if by_agent else None,
+        start_time=pb.timestamp(record["start_time"]),
+        end_time=pb.timestamp(record["end_time"]),
+    )
+
+
+def _text(value: object | None) -> str | None:
+    return None if value is None else str(value)

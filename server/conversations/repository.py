@@ -1,0 +1,256 @@
+"""Statements on conversations. Scope is the first argument of every read by a caller's id."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from switchboard.v1 import conversation_filter_pb2 as filters
+from switchboard.v1 import conversation_service_pb2 as service_pb2
+
+from server.conversations.filter import Where
+from server.conversations.row import COLUMNS, ConversationRow, from_record
+from server.kit.db import Connection
+from server.kit.errors import NotFound
+from server.log.cursor import HeadRow
+from server.rpc.call import Scope
+
+COUNT_LIMIT = 1000
+SELECTED = ", ".join(f"c.{name}" for name in COLUMNS) + ", rp.inbound_count AS my_read_count"
+POSITION = "LEFT JOIN read_positions rp ON rp.conversation_id = c.id AND rp.agent_id = $1"
+HEAD = "h.epoch, h.head, h.floor, h.head_event_id"
+
+GET = f"SELECT {SELECTED}, {HEAD} FROM conversations c {POSITION} CROSS JOIN stream_head h WHERE c.id = $2"
+LOCK = "SELECT c.* FROM conversations c WHERE c.id = ANY($1::uuid[]) ORDER BY c.id FOR UPDATE"
+LIVE = """
+SELECT id FROM conversations
+WHERE channel_id = $1 AND identity_id = $2 AND status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL
+"""
+
+# The columns that a row may change after its insert, except arrays and JSON, which are written apart.
+CHANGED: tuple[tuple[str, str], ...] = (
+    ("status", "text"),
+    ("assignee_id", "uuid"),
+    ("team_id", "uuid"),
+    ("priority", "smallint"),
+    ("subject", "text"),
+    ("contact_name", "text"),
+    ("message_count", "integer"),
+    ("inbound_count", "integer"),
+    ("team_read_count", "integer"),
+    ("last_inbound_arrival", "integer"),
+    ("last_outbound_arrival", "integer"),
+    ("last_outbound_author_id", "uuid"),
+    ("last_inbound_provider_id", "text"),
+    ("last_sequence", "bigint"),
+    ("last_message_id", "uuid"),
+    ("last_message_preview", "text"),
+    ("last_message_time", "timestamptz"),
+    ("waiting_since", "timestamptz"),
+    ("snooze_until", "timestamptz"),
+    ("snooze_generation", "integer"),
+    ("reply_window_expire_time", "timestamptz"),
+    ("version", "bigint"),
+    ("update_time", "timestamptz"),
+    ("resolve_time", "timestamptz"),
+    ("delete_time", "timestamptz"),
+)
+
+
+def save_sql(first: int) -> str:
+    """UPDATE of many rows from parallel arrays: ids at parameter `first`, then CHANGED in order."""
+    names = ", ".join(name for name, _ in CHANGED)
+    arrays = ", ".join(f"${first + 1 + index}::{kind}[]" for index, (_, kind) in enumerate(CHANGED))
+    assignments = ", ".join(f"{name} = u.{name}" for name, _ in CHANGED)
+    return f"UPDATE conversations c SET {assignments} FROM unnest(${first}::uuid[], {arrays}) AS u (id, {names}) WHERE c.id = u.id"
+
+
+def save_columns(rows: Sequence[ConversationRow]) -> list[list[Any]]:
+    """The arrays of save_sql."""
+    return [[row.id for row in rows], *([getattr(row, name) for row in rows] for name, _ in CHANGED)]
+
+
+SAVE = save_sql(1)
+INSERT = """
+INSERT INTO conversations (
+    id, channel_id, provider, contact_id, contact_name, identity_id, status, subject, previous_conversation_id,
+    reply_window_expire_time, last_message_time, create_time, update_time, version
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::uuid[],
+    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::bigint[]
+)
+ON CONFLICT (channel_id, identity_id) WHERE status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL
+DO UPDATE SET version = conversations.version
+RETURNING *
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order of the list: ORDER BY, the condition that continues after a row, and that row's values."""
+
+    order_by: str
+    after: str
+    columns: tuple[tuple[str, str], ...]
+
+
+_TIME, _ID = "timestamptz", "uuid"
+ORDERS: dict[int, Order] = {
+    service_pb2.CONVERSATION_ORDER_LAST_MESSAGE: Order(
+        "c.last_message_time DESC, c.id DESC",
+        "(c.last_message_time, c.id) < ({0}, {1})",
+        (("last_message_time", _TIME), ("id", _ID)),
+    ),
+    service_pb2.CONVERSATION_ORDER_CREATED: Order(
+        "c.create_time DESC, c.id DESC", "(c.create_time, c.id) < ({0}, {1})", (("create_time", _TIME), ("id", _ID))
+    ),
+    service_pb2.CONVERSATION_ORDER_PRIORITY: Order(
+        "c.priority DESC, c.last_message_time DESC, c.id DESC",
+        "(c.priority, c.last_message_time, c.id) < ({0}, {1}, {2})",
+        (("priority", "smallint"), ("last_message_time", _TIME), ("id", _ID)),
+    ),
+    service_pb2.CONVERSATION_ORDER_LONGEST_WAITING: Order(
+        "coalesce(c.waiting_since, 'infinity'::timestamptz), c.id DESC",
+        "(coalesce(c.waiting_since, 'infinity'::timestamptz) > coalesce({0}, 'infinity'::timestamptz) OR"
+        " (coalesce(c.waiting_since, 'infinity'::timestamptz) = coalesce({0}, 'infinity'::timestamptz) AND c.id < {1}))",
+        (("waiting_since", _TIME), ("id", _ID)),
+    ),
+    service_pb2.CONVERSATION_ORDER_REPLY_WINDOW: Order(
+        "coalesce(c.reply_window_expire_time, 'infinity'::timestamptz), c.id DESC",
+        "(coalesce(c.reply_window_expire_time, 'infinity'::timestamptz) > coalesce({0}, 'infinity'::timestamptz) OR"
+        " (coalesce(c.reply_window_expire_time, 'infinity'::timestamptz) = coalesce({0}, 'infinity'::timestamptz) AND c.id < {1}))",
+        (("reply_window_expire_time", _TIME), ("id", _ID)),
+    ),
+}
+
+
+def keyset(row: ConversationRow, order: Order) -> list[Any]:
+    """A row's values in an order, as JSON scalars for a page token."""
+    values = [getattr(row, name) for name, _ in order.columns]
+    return [
+        value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, uuid.UUID) else value
+        for value in values
+    ]
+
+
+def _read_keyset(values: Sequence[Any], order: Order) -> list[Any]:
+    readers: dict[str, Callable[[Any], Any]] = {
+        _TIME: lambda text: text and datetime.fromisoformat(text),
+        _ID: uuid.UUID,
+        "smallint": int,
+    }
+    return [readers[kind](value) for value, (_, kind) in zip(values, order.columns, strict=True)]
+
+
+async def page(
+    connection: Connection,
+    scope: Scope,
+    wanted: filters.ConversationFilter,
+    *,
+    order: Order,
+    after: Sequence[Any] | None,
+    limit: int,
+) -> tuple[list[ConversationRow], HeadRow]:
+    """Rows of the list and the head, from one statement."""
+    where = Where(first=3)
+    conditions = ["c.delete_time IS NULL", where.scope(scope), where.filter(wanted, scope)]
+    if after is not None:
+        values = _read_keyset(after, order)
+        places = [where.value(value, kind) for value, (_, kind) in zip(values, order.columns, strict=True)]
+        conditions.append(order.after.format(*places))
+    sql = (
+        f"SELECT l.*, {HEAD} FROM stream_head h LEFT JOIN LATERAL ("
+        f"SELECT {SELECTED} FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} ORDER BY {order.order_by} LIMIT $2"
+        f") l ON TRUE"
+    )
+    records = await connection.fetch(sql, scope.agent_id, limit, *where.values)
+    return [from_record(record) for record in records if record["id"] is not None], HeadRow.of(records[0])
+
+
+async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[int, bool]:
+    """How many, exact to 1,000, and whether there are more."""
+    where = Where(first=2)
+    conditions = ["c.delete_time IS NULL", where.scope(scope), where.filter(wanted, scope)]
+    sql = f"SELECT count(*) FROM (SELECT 1 FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} LIMIT {COUNT_LIMIT + 1}) x"
+    found: int = await connection.fetchval(sql, scope.agent_id, *where.values)
+    return min(found, COUNT_LIMIT), found > COUNT_LIMIT
+
+
+async def get_visible(
+    connection: Connection, scope: Scope, conversation_id: uuid.UUID, *, deleted: bool = False
+) -> tuple[ConversationRow, HeadRow]:
+    """A conversation the caller may see, and the head. NotFound for unknown, deleted and invisible ones alike."""
+    record = await connection.fetchrow(GET, scope.agent_id, conversation_id)
+    return _visible(scope, None if record is None else from_record(record), deleted=deleted), HeadRow.of(record)
+
+
+async def lock_visible(
+    connection: Connection, scope: Scope, conversation_id: uuid.UUID, *, deleted: bool = False
+) -> ConversationRow:
+    """Locks a conversation the caller may see. NotFound."""
+    record = await connection.fetchrow(LOCK, [conversation_id])
+    return _visible(scope, None if record is None else from_record(record), deleted=deleted)
+
+
+def _visible(scope: Scope, row: ConversationRow | None, *, deleted: bool) -> ConversationRow:
+    if row is None or (row.delete_time is not None and not deleted):
+        raise NotFound("conversation")
+    if not scope.sees(channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id):
+        raise NotFound("conversation")
+    return row
+
+
+async def lock_many(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ConversationRow]:
+    """Locks conversations in the order of their ids."""
+    return {record["id"]: from_record(record) for record in await connection.fetch(LOCK, list(ids))}
+
+
+async def live_id(connection: Connection, *, channel_id: uuid.UUID, identity_id: uuid.UUID) -> uuid.UUID | None:
+    """The live conversation of an identity."""
+    found: uuid.UUID | None = await connection.fetchval(LIVE, channel_id, identity_id)
+    return found
+
+
+async def save(connection: Connection, row: ConversationRow) -> None:
+    """Writes a changed row."""
+    await connection.execute(SAVE, *save_columns([row]))
+
+
+async def insert(connection: Connection, rows: Sequence[ConversationRow]) -> list[ConversationRow]:
+    """Inserts conversations; for an identity that has a live one already, that one is locked and returned instead."""
+    if not rows:
+        return []
+    columns = (
+        *("id", "channel_id", "provider", "contact_id", "contact_name", "identity_id", "status", "subject"),
+        *(
+            "previous_conversation_id",
+            "reply_window_expire_time",
+            "last_message_time",
+            "create_time",
+            "update_time",
+            "version",
+        ),
+    )
+    records = await connection.fetch(INSERT, *([getattr(row, name) for row in rows] for name in columns))
+    return [from_record(record) for record in records]
+
+
+async def save_attributes(connection: Connection, row: ConversationRow) -> None:
+    """Writes the attributes, which `save` leaves alone."""
+    await connection.execute("UPDATE conversations SET attributes = $2::jsonb WHERE id = $1", row.id, row.attributes)
+
+
+async def save_tags(connection: Connection, row: ConversationRow) -> None:
+    """Writes the names of the tags, which `save` leaves alone."""
+    await connection.execute("UPDATE conversations SET tags = $2 WHERE id = $1", row.id, row.tags)
+
+
+async def open_assignment(connection: Connection, conversation_id: uuid.UUID) -> Any:
+    """The open row of the ledger, None when nobody has the conversation."""
+    return await connection.fetchrow(
+        "SELECT * FROM conversation_assignments WHERE conversation_id = $1 AND end_time IS NULL", conversation_id
+    )

@@ -1,0 +1,334 @@
+"""ConversationService: each method reads a request, calls a function of the slice, and builds the answer."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+
+from google.protobuf.message import Message
+from switchboard.v1 import conversation_pb2
+from switchboard.v1 import conversation_service_pb2 as rpc
+from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServicer
+
+from server.channels import service as channels
+from server.channels.service import ChannelRow
+from server.contacts import service as contacts
+from server.conversations import convert, notes, reads, repository, service, statistics, tags
+from server.conversations.row import ConversationRow
+from server.conversations.service import Changed
+from server.kit import pb
+from server.kit.db import Write
+from server.kit.ids import new_id, parse_id
+from server.log.append import append
+from server.log.cursor import Cursors, HeadRow
+from server.log.event import Origin, origin_of
+from server.providers.contract import Provider
+from server.requests import service as requests
+from server.rpc.call import Call, CallerKind
+from server.rpc.paging import PageTokens, cut, page_size
+
+Change = Callable[[Write, uuid.UUID, Origin], Awaitable[Changed]]
+
+
+class ConversationServicer(ConversationServiceServicer):
+    """Conversations, their notes, tags, read positions and statistics."""
+
+    def __init__(self, *, tokens: PageTokens, cursors: Cursors, providers: Mapping[str, Provider]) -> None:
+        self._tokens = tokens
+        self._cursors = cursors
+        self._providers = providers
+
+    async def ListConversations(
+        self, request: rpc.ListConversationsRequest, call: Call
+    ) -> rpc.ListConversationsResponse:
+        """A page of the list, and the cursor it stands at."""
+        order = repository.ORDERS[request.order or rpc.CONVERSATION_ORDER_LAST_MESSAGE]
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        async with call.database.connection() as connection:
+            rows, head = await repository.page(
+                connection, call.scope, request.filter, order=order, after=after, limit=size + 1
+            )
+        items, last = cut(rows, size, lambda row: _shown(row, call))
+        return rpc.ListConversationsResponse(
+            conversations=items,
+            next_page_token="" if last is None else self._tokens.write(call, request, repository.keyset(last, order)),
+            as_of=self._as_of(call, head),
+        )
+
+    async def CountConversations(
+        self, request: rpc.CountConversationsRequest, call: Call
+    ) -> rpc.CountConversationsResponse:
+        """How many, exact to 1,000."""
+        async with call.database.connection() as connection:
+            count, more = await repository.count(connection, call.scope, request.filter)
+        return rpc.CountConversationsResponse(count=count, more=more)
+
+    async def GetConversation(self, request: rpc.GetConversationRequest, call: Call) -> rpc.GetConversationResponse:
+        """One conversation with notes, assignment and identities, all of one moment."""
+        async with call.database.snapshot() as connection:
+            row, head = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
+            shown = _shown(row, call)
+            shown.contact.CopyFrom(await contacts.shown(connection, row.contact_id))
+            found = await notes.page(connection, row.id, after=None, limit=notes.DETAIL_LIMIT)
+            shown.notes.extend(convert.note(record) for record in found)
+            assignment = await repository.open_assignment(connection, row.id)
+            if assignment is not None:
+                shown.assignment.CopyFrom(convert.assignment(assignment))
+        return rpc.GetConversationResponse(conversation=shown, as_of=self._as_of(call, head))
+
+    async def CreateConversation(
+        self, request: rpc.CreateConversationRequest, call: Call
+    ) -> rpc.CreateConversationResponse:
+        """Starts a conversation, or answers the live one that there is."""
+        origin, claimed = origin_of(call, request.request_id), new_id()
+
+        async def unit(write: Write) -> tuple[ConversationRow, bool]:
+            earlier = await requests.claim(write, call, request, resource_id=claimed)
+            if earlier is not None:
+                row, _ = await repository.get_visible(write.connection, call.scope, earlier, deleted=True)
+                return row, False
+            channel = await channels.get_visible(write.connection, call.scope, uuid.UUID(request.channel_id))
+            found = await _recipient(write, request, channel, origin=origin)
+            changed, created = await service.start(
+                write,
+                origin=origin,
+                channel_id=channel.id,
+                provider=channel.provider,
+                identity_id=found.identity_id,
+                contact_id=found.contact_id,
+                contact_name=found.name,
+                subject=request.subject if request.HasField("subject") else None,
+                windowed=self._providers[channel.provider].capabilities.reply_window is not None,
+            )
+            await requests.settle(write, call, request, resource_id=changed.row.id)
+            await append(write, [*found.events, *changed.events])
+            return changed.row, created
+
+        row, created = await call.database.write(unit)
+        return rpc.CreateConversationResponse(conversation=_shown(row, call), created=created)
+
+    async def UpdateConversation(
+        self, request: rpc.UpdateConversationRequest, call: Call
+    ) -> rpc.UpdateConversationResponse:
+        """Changes priority, subject or attributes."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await service.update(
+                write,
+                call.scope,
+                conversation_id,
+                origin=origin,
+                priority=request.priority if request.HasField("priority") else None,
+                subject=request.subject if request.HasField("subject") else None,
+                attributes=pb.json_object(request.attributes) if request.HasField("attributes") else None,
+                expected_version=request.expected_version if request.HasField("expected_version") else None,
+            )
+
+        return rpc.UpdateConversationResponse(conversation=await self._change(call, request, change))
+
+    async def DeleteConversation(
+        self, request: rpc.DeleteConversationRequest, call: Call
+    ) -> rpc.DeleteConversationResponse:
+        """Hides a conversation."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await service.delete(write, call.scope, conversation_id, origin=origin)
+
+        return rpc.DeleteConversationResponse(conversation=await self._change(call, request, change))
+
+    async def RestoreConversation(
+        self, request: rpc.RestoreConversationRequest, call: Call
+    ) -> rpc.RestoreConversationResponse:
+        """Brings a conversation back."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await service.restore(write, call.scope, conversation_id, origin=origin)
+
+        return rpc.RestoreConversationResponse(conversation=await self._change(call, request, change))
+
+    async def UpdateConversationStatus(
+        self, request: rpc.UpdateConversationStatusRequest, call: Call
+    ) -> rpc.UpdateConversationStatusResponse:
+        """Moves a conversation to another status."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await service.update_status(
+                write,
+                call.scope,
+                conversation_id,
+                origin=origin,
+                to=convert.STATUS.word(request.status),
+                snooze_until=pb.utc(request.snooze_until_time) if request.HasField("snooze_until_time") else None,
+                reason=request.reason if request.HasField("reason") else None,
+                expected_version=request.expected_version if request.HasField("expected_version") else None,
+            )
+
+        return rpc.UpdateConversationStatusResponse(conversation=await self._change(call, request, change))
+
+    async def MarkConversationRead(
+        self, request: rpc.MarkConversationReadRequest, call: Call
+    ) -> rpc.MarkConversationReadResponse:
+        """Moves read positions."""
+        message_id = parse_id(request.message_id, field="message_id") if request.HasField("message_id") else None
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await reads.mark_read(write, call.scope, conversation_id, origin=origin, message_id=message_id)
+
+        return rpc.MarkConversationReadResponse(conversation=await self._change(call, request, change))
+
+    async def AddConversationTags(
+        self, request: rpc.AddConversationTagsRequest, call: Call
+    ) -> rpc.AddConversationTagsResponse:
+        """Adds tags."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await tags.add(write, call.scope, conversation_id, origin=origin, names=request.tags)
+
+        return rpc.AddConversationTagsResponse(conversation=await self._change(call, request, change))
+
+    async def RemoveConversationTags(
+        self, request: rpc.RemoveConversationTagsRequest, call: Call
+    ) -> rpc.RemoveConversationTagsResponse:
+        """Removes tags."""
+
+        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            return await tags.remove(write, call.scope, conversation_id, origin=origin, names=request.tags)
+
+        return rpc.RemoveConversationTagsResponse(conversation=await self._change(call, request, change))
+
+    async def AddConversationNote(
+        self, request: rpc.AddConversationNoteRequest, call: Call
+    ) -> rpc.AddConversationNoteResponse:
+        """Adds a note."""
+        origin, note_id = origin_of(call, request.request_id), new_id()
+
+        async def unit(write: Write) -> notes.Noted:
+            earlier = await requests.claim(write, call, request, resource_id=note_id)
+            if earlier is not None:
+                return notes.Noted(await notes.get(write.connection, earlier))
+            noted = await notes.add(
+                write,
+                call.scope,
+                uuid.UUID(request.conversation_id),
+                origin=origin,
+                note_id=note_id,
+                text=request.text,
+                pinned=request.pinned,
+            )
+            await append(write, noted.events)
+            return noted
+
+        noted = await call.database.write(unit)
+        return rpc.AddConversationNoteResponse(note=convert.note(noted.note))
+
+    async def ListConversationNotes(
+        self, request: rpc.ListConversationNotesRequest, call: Call
+    ) -> rpc.ListConversationNotesResponse:
+        """A page of notes."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        async with call.database.snapshot() as connection:
+            row, _ = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
+            records = await notes.page(connection, row.id, after=after, limit=size + 1)
+        items, last = cut(records, size, convert.note)
+        token = "" if last is None else self._tokens.write(call, request, [last["pinned"], str(last["id"])])
+        return rpc.ListConversationNotesResponse(notes=items, next_page_token=token)
+
+    async def UpdateConversationNote(
+        self, request: rpc.UpdateConversationNoteRequest, call: Call
+    ) -> rpc.UpdateConversationNoteResponse:
+        """Changes a note."""
+        note_id, origin = uuid.UUID(request.note_id), origin_of(call, request.request_id)
+
+        async def unit(write: Write) -> notes.Noted:
+            if await requests.claim(write, call, request, resource_id=note_id):
+                return notes.Noted(await notes.get(write.connection, note_id))
+            noted = await notes.update(
+                write,
+                call.scope,
+                uuid.UUID(request.conversation_id),
+                note_id,
+                origin=origin,
+                text=request.text if request.HasField("text") else None,
+                pinned=request.pinned if request.HasField("pinned") else None,
+            )
+            await append(write, noted.events)
+            return noted
+
+        noted = await call.database.write(unit)
+        return rpc.UpdateConversationNoteResponse(note=convert.note(noted.note))
+
+    async def DeleteConversationNote(
+        self, request: rpc.DeleteConversationNoteRequest, call: Call
+    ) -> rpc.DeleteConversationNoteResponse:
+        """Deletes a note."""
+        note_id, origin = uuid.UUID(request.note_id), origin_of(call, request.request_id)
+
+        async def unit(write: Write) -> None:
+            if await requests.claim(write, call, request, resource_id=note_id):
+                return
+            conversation_id = uuid.UUID(request.conversation_id)
+            noted = await notes.delete(write, call.scope, conversation_id, note_id, origin=origin)
+            await append(write, noted.events)
+
+        await call.database.write(unit)
+        return rpc.DeleteConversationNoteResponse()
+
+    async def GetConversationStatistics(
+        self, request: rpc.GetConversationStatisticsRequest, call: Call
+    ) -> rpc.GetConversationStatisticsResponse:
+        """Counts of now."""
+        async with call.database.connection() as connection:
+            counts, head = await statistics.now(connection, call.scope, request.filter)
+        live = [item for item in counts if item.status in statistics.LIVE_STATUSES]
+        by_status: Counter[str] = Counter()
+        by_channel: Counter[tuple[uuid.UUID, str]] = Counter()
+        for item in counts:
+            by_status[item.status] += item.count
+        for item in live:
+            by_channel[(item.channel_id, item.provider)] += item.count
+        return rpc.GetConversationStatisticsResponse(
+            by_status=[
+                rpc.StatusCount(status=convert.STATUS.number(status), count=count)
+                for status, count in sorted(by_status.items(), key=lambda item: convert.STATUS.number(item[0]))
+            ],
+            by_channel=[
+                rpc.ChannelCount(channel_id=str(channel_id), provider=convert.PROVIDER.number(provider), count=count)
+                for (channel_id, provider), count in sorted(by_channel.items())
+            ],
+            unassigned_count=sum(item.count for item in live if not item.assigned),
+            unread_count=sum(item.count for item in live if item.unread),
+            as_of=self._as_of(call, head),
+        )
+
+    async def _change(self, call: Call, request: Message, change: Change) -> conversation_pb2.Conversation:
+        """One unit of work on the conversation that the request names; a repeat answers the conversation as it is now."""
+        conversation_id = uuid.UUID(request.conversation_id)  # type: ignore[attr-defined]
+        origin = origin_of(call, request.request_id)  # type: ignore[attr-defined]
+
+        async def unit(write: Write) -> ConversationRow:
+            if await requests.claim(write, call, request, resource_id=conversation_id):
+                row, _ = await repository.get_visible(write.connection, call.scope, conversation_id, deleted=True)
+                return row
+            changed = await change(write, conversation_id, origin)
+            await append(write, changed.events)
+            return changed.row
+
+        return _shown(await call.database.write(unit), call)
+
+    def _as_of(self, call: Call, head: HeadRow) -> str:
+        return self._cursors.at(call.tenant_id, head)
+
+
+async def _recipient(
+    write: Write, request: rpc.CreateConversationRequest, channel: ChannelRow, *, origin: Origin
+) -> contacts.Recipient:
+    if request.HasField("identity_id"):
+        return await contacts.by_identity(write.connection, channel.id, uuid.UUID(request.identity_id))
+    return await contacts.by_phone_number(
+        write.connection, channel.id, channel.provider, request.phone_number, origin=origin
+    )
+
+
+def _shown(row: ConversationRow, call: Call) -> conversation_pb2.Conversation:
+    return convert.conversation(row, mine=call.caller.kind is CallerKind.AGENT)

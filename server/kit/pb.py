@@ -1,0 +1,49 @@
+"""Between Python values and protobuf: enums as words, times, JSON objects."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
+
+
+class Words:
+    """An enum of the contract and the lower-case words that stand for it in tables: CONVERSATION_STATUS_OPEN and "open"."""
+
+    def __init__(self, enum: Any, prefix: str) -> None:
+        self._words: dict[int, str] = {number: name.removeprefix(prefix).lower() for name, number in enum.items()}
+        self._numbers: dict[str, int] = {word: number for number, word in self._words.items()}
+
+    def word(self, number: int) -> str:
+        """The word of a number."""
+        return self._words[number]
+
+    def number(self, word: str) -> Any:
+        """The number of a word. Any: generated setters want the enum's own type."""
+        return self._numbers[word]
+
+
+def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
+    """A Timestamp; None stays None, which leaves a field absent."""
+    if value is None:
+        return None
+    result = timestamp_pb2.Timestamp()
+    result.FromDatetime(value)
+    return result
+
+
+def utc(value: timestamp_pb2.Timestamp) -> datetime:
+    """A timezone-aware datetime in UTC, to the microsecond."""
+    return value.ToDatetime(tzinfo=UTC)
+
+
+def struct(value: dict[str, Any] | None) -> struct_pb2.Struct | None:
+    """A Struct of a JSON object; None stays None."""
+    return None if value is None else json_format.ParseDict(value, struct_pb2.Struct())
+
+
+def json_object(value: struct_pb2.Struct) -> dict[str, Any]:
+    """The JSON object of a Struct."""
+    result: dict[str, Any] = json_format.MessageToDict(value)
+    return result

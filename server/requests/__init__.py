@@ -1,0 +1,1 @@
+"""Request ids: a repeated call answers the first result (AIP-155)."""

@@ -1,0 +1,1 @@
+"""Timers: everything that waits, in one due-time index."""
