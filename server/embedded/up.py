@@ -2,20 +2,29 @@
 
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
 from server.embedded.errors import StartError
 from server.embedded.stack import PAGE, Options, Stack
+from server.settings import Settings
 
 LOOK_EVERY = 0.2
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(settings: Settings) -> NoReturn:
+    """Run the stack as the settings say, until Ctrl-C, and exit."""
+    ports = {"http_port": settings.http_port, "tls_port": settings.tls_port}
+    sys.exit(up(home=settings.home, cors_origins=settings.cors_origins, **ports))
 
 
 def up(*, home: Path, http_port: int, tls_port: int, cors_origins: Sequence[str] = ()) -> int:

@@ -1,5 +1,6 @@
 """What `up` says to the person who typed it, and what it leaves behind."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -18,9 +19,14 @@ sys.exit(up(home=Path(sys.argv[1]), http_port=int(sys.argv[2]), tls_port=0))
 """
 
 
+def environment() -> dict[str, str]:
+    """A child imports what the tests import."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
 def run_up(home: Path, *, http_port: int = 0) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", UP, str(home), str(http_port)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
 
 def sentence(done: subprocess.CompletedProcess[str]) -> str:
