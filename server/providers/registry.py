@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from server.providers.contract import Provider
-from server.providers.meta.graph import GraphClient, GraphTimeouts
+from server.providers.meta.graph import GraphClient, GraphLimits
 from server.providers.whatsapp.provider import WhatsApp
 
 
@@ -15,11 +15,11 @@ class ProviderSettings:
     """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's."""
 
     meta_graph_url: str
-    meta_timeouts: GraphTimeouts | None = None
+    meta_limits: GraphLimits | None = None
 
 
 def _whatsapp(settings: ProviderSettings) -> Provider:
-    return WhatsApp(GraphClient(settings.meta_graph_url, timeouts=settings.meta_timeouts))
+    return WhatsApp(GraphClient(settings.meta_graph_url, limits=settings.meta_limits))
 
 
 # By the lower-case word of the contract's Provider enum.

@@ -4,11 +4,16 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from server.providers.contract import Address, Item, Outgoing
+import aiohttp
+
+from server.providers.contract import Address, Item, Outgoing, Provider
 from server.providers.meta.envelope import Envelope, read_envelope
+from server.providers.meta.graph import GraphLimits
 from server.providers.whatsapp.parse import parse
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -21,6 +26,30 @@ TOKEN = "EAAJtoken"
 OPAQUE = "0198c2f0-9a63-7d6e-8a40-5f1f5a3f1c11"
 
 T = TypeVar("T")
+
+SHORT = GraphLimits(
+    connect=timedelta(milliseconds=300), answer=timedelta(milliseconds=300), whole=timedelta(milliseconds=600)
+)
+
+# Fixtures: `connect(url, name="whatsapp", limits=...)` and `await simulate(window="sync", ...)`.
+Connect = Callable[..., Provider]
+Simulate = Callable[..., Awaitable["Simulated"]]
+
+
+@dataclass
+class Simulated:
+    """A simulator with one number, and its control API."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    async def control(self, method: str, path: str, body: object = None) -> Any:
+        async with self.session.request(method, f"{self.url}/_control/{path}", json=body) as response:
+            assert response.status in (200, 201), await response.text()
+            return await response.json()
+
+    async def bodies(self) -> list[Any]:
+        return [request["body"] for request in (await self.control("GET", "requests"))["requests"]]
 
 
 def names() -> list[str]:

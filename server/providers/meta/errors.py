@@ -72,6 +72,7 @@ RULES: Mapping[int, Rule] = {
     10: _STOP,  # the permission is missing or was taken away
     33: _STOP,  # the number is gone, or the id is wrong
     368: _STOP,  # blocked for a time for breaking a policy
+    2500: _STOP,  # no such path: the Graph API's version has ended
     1: _TEMPORARY,  # unknown
     2: _TEMPORARY,  # down or overloaded
     4: _CALLS,  # the app's limit of calls

@@ -23,22 +23,25 @@ from server.providers.contract import Ambiguous, Json, NotSent
 # Meta's answers are below 1 kB; what is longer does not come from Meta.
 ANSWER_MOST = 256 * 1024
 
-# Meta closes idle connections without notice; a request written into a dying connection would be Ambiguous. We close first.
-_IDLE_SECONDS = 10.0
-_CONNECTIONS = 128
-
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class GraphTimeouts:
-    """connect: for a place in the pool, the name, the connection and TLS together. answer: between two reads. whole: all."""
+class GraphLimits:
+    """How long to wait for what, and how much to keep.
+
+    connect: for a place in the pool, the name, the connection and TLS together. answer: between two reads. whole: all of
+    it. connections: at once. idle: an unused connection is closed by us; Meta closes them without notice, and a request
+    written into a dying connection would be Ambiguous.
+    """
 
     connect: timedelta = timedelta(seconds=5)
     answer: timedelta = timedelta(seconds=20)
     whole: timedelta = timedelta(seconds=30)
+    idle: timedelta = timedelta(seconds=10)
+    connections: int = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,10 @@ def _usable(writer: AbstractStreamWriter) -> bool:
 class GraphClient:
     """POSTs JSON to the Graph API. Keeps connections; used by one event loop, inside which it opens them at first use."""
 
-    def __init__(self, base_url: str, *, timeouts: GraphTimeouts | None = None) -> None:
+    def __init__(self, base_url: str, *, limits: GraphLimits | None = None) -> None:
         """base_url: scheme and host, such as https://graph.facebook.com; a path is kept in front of ours."""
         self._base_url = base_url.rstrip("/")
-        self._timeouts = timeouts or GraphTimeouts()
+        self._limits = limits or GraphLimits()
         self._session: aiohttp.ClientSession | None = None
 
     async def close(self) -> None:
@@ -134,11 +137,13 @@ class GraphClient:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_IDLE_SECONDS),
+                connector=aiohttp.TCPConnector(
+                    limit=self._limits.connections, keepalive_timeout=self._limits.idle.total_seconds()
+                ),
                 timeout=aiohttp.ClientTimeout(
-                    total=self._timeouts.whole.total_seconds(),
-                    connect=self._timeouts.connect.total_seconds(),
-                    sock_read=self._timeouts.answer.total_seconds(),
+                    total=self._limits.whole.total_seconds(),
+                    connect=self._limits.connect.total_seconds(),
+                    sock_read=self._limits.answer.total_seconds(),
                     # aiohttp rounds timeouts above this up to whole seconds.
                     ceil_threshold=60,
                 ),
