@@ -1,0 +1,5 @@
+"""`python -m switchboard_cli`."""
+
+from switchboard_cli import main
+
+main()

@@ -1,0 +1,77 @@
+"""Runs one command of the API: request, call, answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import click
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from switchboard_cli import refusal
+from switchboard_cli.connection import Choice, resolve
+from switchboard_cli.contract import Contract, Rpc
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """Proto3 JSON as REST answers it: every field without presence is there, absent optionals are absent.
+
+    Made by google.protobuf: betterproto2's own JSON prints absent messages and optionals as null.
+    """
+    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+
+
+def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool) -> None:
+    """Makes the call and prints the answer; exits with 1 when refused, 3 when nobody answers."""
+    from switchboard_sdk import SwitchboardError
+
+    output = choice.output or "table"
+    try:
+        answer = asyncio.run(_answer(contract, rpc, request, choice, all_pages=all_pages))
+    except SwitchboardError as error:
+        refusal.exit_with(error, output=output)
+    if output == "json":
+        click.echo(json.dumps(to_json(answer), indent=2, ensure_ascii=False))
+    else:
+        from switchboard_cli.tables import print_answer
+
+        print_answer(answer)
+
+
+async def _answer(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool) -> Message:
+    repeatable = not rpc.has_side_effects or "request_id" in rpc.method.input_type.fields_by_name
+    answer = contract.message_class(rpc.method.output_type)()
+    async with resolve(choice, is_platform=rpc.is_platform).connect() as client:
+        while True:
+            # Merging is what makes one list of the pages: repeated fields are joined, the last token wins.
+            page = await client.invoke(rpc.path, request.SerializeToString(), repeatable=repeatable)
+            answer.ClearField("next_page_token") if all_pages else None
+            answer.MergeFromString(page)
+            if not all_pages or not answer.next_page_token:  # type: ignore[attr-defined]
+                return answer
+            request.page_token = answer.next_page_token  # type: ignore[attr-defined]
+
+
+def run_stream(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, limit: int | None) -> None:
+    """Prints the items of a server stream as JSON, one a line, until it ends or `limit` is reached. It is not resumed."""
+    from switchboard_sdk import SwitchboardError
+
+    try:
+        asyncio.run(_print_items(contract, rpc, request, choice, limit=limit))
+    except SwitchboardError as error:
+        refusal.exit_with(error, output=choice.output or "table")
+
+
+async def _print_items(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, limit: int | None) -> None:
+    kind = contract.message_class(rpc.method.output_type)
+    async with resolve(choice, is_platform=rpc.is_platform).connect() as client:
+        items = client.stream(rpc.path, request.SerializeToString())
+        count = 0
+        async for item in items:
+            click.echo(json.dumps(to_json(kind.FromString(item)), ensure_ascii=False))
+            count += 1
+            if count == limit:
+                break
+        await items.aclose()

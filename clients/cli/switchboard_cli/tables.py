@@ -1,0 +1,175 @@
+"""Answers for people: rows for lists, names and values for the rest. Knows descriptors, no message of the contract."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, cast
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from switchboard_cli.values import is_map, short_words
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
+
+# Where nobody looks at a terminal there is no edge to cut rows at.
+_WIDTH_OF_FILES = 240
+_WIDEST_CELL = 48
+_INTEGERS_OF_MACHINES = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
+# The field that stands for a message within a row, if it has one of these.
+_TITLES = ("name", "state", "body", "kind")
+
+
+def print_answer(answer: Message) -> None:
+    """Prints a response: its single messages and values as pairs, its repeated messages as tables."""
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES, highlight=False)
+    sheet = Sheet()
+    single = [each for each in _fields(answer) if _parts_of(each) and not each.is_repeated]
+    for each in _fields(answer):
+        if len(single) == 1 and each is single[0]:
+            sheet.read(getattr(answer, each.name))
+        else:
+            sheet.read_field(answer, each)
+    if sheet.pairs:
+        console.print(_pairs_table(sheet.pairs))
+    for title, rows in sheet.lists:
+        _print_rows(console, title if len(sheet.lists) > 1 or sheet.pairs else "", rows)
+
+
+@dataclass
+class Sheet:
+    """A message taken apart: names with values, and titled lists of messages."""
+
+    pairs: list[tuple[str, str]] = field(default_factory=list)
+    lists: list[tuple[str, Sequence[Message]]] = field(default_factory=list)
+
+    def read(self, message: Message, above: str = "") -> None:
+        """Takes every field of a message apart; `above` goes in front of their names."""
+        for each in _fields(message):
+            self.read_field(message, each, above)
+
+    def read_field(self, message: Message, each: FieldDescriptor, above: str = "") -> None:
+        """Takes one field apart."""
+        name = f"{above}{each.name.replace('_', ' ')}"
+        if not _parts_of(each):
+            if text := cell(message, each):
+                self.pairs.append((name, text))
+        elif each.is_repeated:
+            self.lists.append((name, list(getattr(message, each.name))))
+        elif message.HasField(each.name):
+            self.read(getattr(message, each.name), f"{name}, ")
+
+
+def _fields(message: Message) -> Sequence[FieldDescriptor]:
+    return cast("Sequence[FieldDescriptor]", message.DESCRIPTOR.fields)
+
+
+def _parts_of(each: FieldDescriptor) -> Sequence[FieldDescriptor]:
+    """The fields within a field: none for values, and for the well-known messages that read as one."""
+    inner = each.message_type
+    is_value = inner is None or is_map(each) or inner.full_name.startswith("google.protobuf.")
+    return () if is_value or inner is None else list(inner.fields)
+
+
+def _pairs_table(pairs: Iterable[tuple[str, str]]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in pairs:
+        table.add_row(name, Text(text))
+    return table
+
+
+def _print_rows(console: Console, title: str, rows: Sequence[Message]) -> None:
+    if title:
+        console.print(Text(f"\n{title}", style="bold"))
+    if not rows:
+        console.print(Text("none", style="dim"))
+        return
+    columns = list(_fitting(list(_columns(rows)), width=console.width))
+    table = Table(box=None, pad_edge=False, header_style="cyan")
+    for name, _ in columns:
+        table.add_column(name, no_wrap=name == "id", overflow="fold")
+    for index in range(len(rows)):
+        table.add_row(*(Text(cells[index]) for _, cells in columns))
+    console.print(table)
+
+
+def _columns(rows: Sequence[Message]) -> Iterator[tuple[str, list[str]]]:
+    """Columns with something in them, what people read first: ids of other things and machines' numbers come last."""
+    for each in sorted(_fields(rows[0]), key=_rank):
+        if _parts_of(each) and each.is_repeated:
+            continue
+        cells = [_shortened(cell(row, each)) for row in rows]
+        if any(cells):
+            yield each.name.replace("_", " "), cells
+
+
+def _rank(each: FieldDescriptor) -> int:
+    if each.name.endswith(("_id", "_ids")):
+        return 2
+    return 1 if each.cpp_type in _INTEGERS_OF_MACHINES else 0
+
+
+def _fitting(columns: Sequence[tuple[str, list[str]]], *, width: int) -> Iterator[tuple[str, list[str]]]:
+    left = width
+    for position, (name, cells) in enumerate(columns):
+        left -= max(len(name), *map(len, cells)) + 2
+        if left < 0 and position > 0:
+            return
+        yield name, cells
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _WIDEST_CELL else f"{text[: _WIDEST_CELL - 1]}…"
+
+
+def cell(message: Message, each: FieldDescriptor) -> str:
+    """The value of a field in words; "" when it is not set or says nothing."""
+    value = getattr(message, each.name)
+    if is_map(each):
+        return ", ".join(f"{key}={item}" for key, item in value.items())
+    if each.is_repeated:
+        return ", ".join(_word(each, item) for item in value)
+    if each.has_presence and not message.HasField(each.name):
+        return ""
+    return _word(each, value)
+
+
+def _word(each: FieldDescriptor, value: Any) -> str:
+    if each.enum_type is not None:
+        return _enum_word(each.enum_type, value)
+    if isinstance(value, Message):
+        return _message_word(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _enum_word(enum: EnumDescriptor, value: int) -> str:
+    """Short and lower case; "" for the zero value, which says that nothing was said."""
+    words = {name: word for word, name in short_words(enum).items()}
+    known = enum.values_by_number.get(value)
+    if value == 0:
+        return ""
+    return words[known.name].replace("-", " ") if known else str(value)
+
+
+def _message_word(value: Message) -> str:
+    if value.DESCRIPTOR.full_name == "google.protobuf.Timestamp":
+        moment = cast("Timestamp", value).ToDatetime(tzinfo=UTC)
+        return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
+    if value.DESCRIPTOR.full_name.startswith("google.protobuf."):
+        return json.dumps(json_format.MessageToDict(value), ensure_ascii=False)
+    named = {each.name: each for each in _fields(value)}
+    return next((cell(value, named[title]) for title in _TITLES if title in named), "")

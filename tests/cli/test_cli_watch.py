@@ -1,0 +1,99 @@
+"""`inbox watch`: a line per event for people, a JSON object per line for programs, over streams that break."""
+
+import asyncio
+import json
+import signal
+
+import grpc
+from cli_server import Cli, Seen, happened, hello, received, refusal
+from google.protobuf import json_format
+from switchboard.v1 import actor_pb2, event_pb2
+
+
+async def test_one_json_object_per_line_with_seq_and_cursor(cli: Cli, seen: Seen):
+    sent = [received(1, "one\ntwo"), received(2, "ü"), received(3, "three")]
+    seen.streams = [[hello("c0"), happened(*sent)]]
+    done = await cli("inbox", "watch", "-o", "json", "--limit", "2")
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert lines == [json_format.MessageToDict(each, always_print_fields_with_no_presence=True) for each in sent[:2]]
+    assert [(line["seq"], line["cursor"]) for line in lines] == [("1", "c1"), ("2", "c2")]
+
+
+async def test_a_broken_stream_is_resumed(cli: Cli, seen: Seen):
+    seen.streams = [
+        [hello("c0"), happened(received(1, "a"))],
+        [hello("c1"), happened(received(1, "a"), received(2, "b"))],
+    ]
+    done = await cli("inbox", "watch", "-o", "json", "--limit", "2")
+    assert [json.loads(line)["seq"] for line in done.out.splitlines()] == ["1", "2"]
+    assert [request.cursor for request in seen.requests] == ["", "c1"]
+    assert "-- offline: UNAVAILABLE: the stream ended" in done.err
+
+
+async def test_options_fill_the_request(cli: Cli, seen: Seen):
+    seen.streams = [[hello("c0"), happened(received(1, "a"))]]
+    words = [
+        "--cursor",
+        "c0",
+        "--start",
+        "earliest",
+        "--event-types",
+        "message-received",
+        "--bookmark-interval",
+        "1m30s",
+    ]
+    done = await cli("inbox", "watch", *words, "--filter-assignee-id", "me", "--limit", "1")
+    assert done.code == 0, done.err
+    request = seen.requests[0]
+    assert (request.cursor, request.start, request.bookmark_interval.seconds) == ("c0", 1, 90)
+    assert request.event_types == [event_pb2.EVENT_TYPE_MESSAGE_RECEIVED]
+    assert request.filter.assignee_id == ["me"]
+
+
+async def test_people_read_time_kind_conversation_who_and_what(cli: Cli, seen: Seen):
+    moved = event_pb2.InboxEvent(seq=2, cursor="c2", conversation_id="k1")
+    moved.actor.kind, moved.actor.id = actor_pb2.ACTOR_KIND_AGENT, "a1"
+    moved.conversation_status_changed.to = 3
+    setattr(moved.conversation_status_changed, "from", 2)
+    given = event_pb2.InboxEvent(seq=3, cursor="c3", conversation_id="k1")
+    given.conversation_assigned.assignment.agent_id = "a2"
+    left = event_pb2.InboxEvent(seq=4, cursor="c4", conversation_left=event_pb2.ConversationLeft())
+    unheard_of = event_pb2.InboxEvent(seq=5, cursor="c5")
+    seen.streams = [[hello("c0"), happened(received(1, "hi\nthere"), moved, given, left, unheard_of)]]
+    done = await cli("inbox", "watch", "--limit", "5")
+    assert done.code == 0, done.err
+    assert [line.split() for line in done.out.splitlines()] == [
+        ["04:05:06", "message", "received", "k1", "Ada", "hi", "there"],
+        ["--:--:--", "conversation", "status", "changed", "k1", "agent", "a1", "open", "->", "pending"],
+        ["--:--:--", "conversation", "assigned", "k1", "-", "to", "a2"],
+        ["--:--:--", "conversation", "left", "-", "-"],
+        ["--:--:--", "unknown", "event", "-", "-"],
+    ]
+
+
+async def test_a_refused_stream_ends_with_the_reason(cli: Cli, seen: Seen):
+    seen.refusal = refusal(grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED")
+    done = await cli("inbox", "watch", "--cursor", "old")
+    assert done.code == 1
+    assert "OUT_OF_RANGE CURSOR_EXPIRED: this is why" in done.err
+    assert done.out == ""
+
+
+async def test_a_process_prints_each_event_when_it_comes(cli: Cli, seen: Seen):
+    seen.streams = [[hello("c0"), happened(received(1, "a"))]]
+    done = await cli.as_process("inbox", "watch", "-o", "json", "--limit", "1")
+    assert done.code == 0, done.err
+    assert done.json["messageReceived"]["message"]["text"] == {"body": "a"}
+
+
+async def test_ctrl_c_ends_it_without_a_word(cli: Cli, seen: Seen):
+    seen.streams = [[hello("c0"), happened(received(1, "a"))]]
+    process = await asyncio.create_subprocess_exec(
+        *cli.command("inbox", "watch"), env=cli.process_environment(), stdout=-1, stderr=-1
+    )
+    assert b"message received" in await process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 10)
+    assert (process.returncode, out) == (130, b"")
+    assert b"Traceback" not in err
