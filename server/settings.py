@@ -5,6 +5,7 @@ A setting called `control_dsn` here is the environment variable SWITCHBOARD_CONT
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -139,6 +140,21 @@ def load(overrides: Mapping[str, Any] | None = None) -> Settings:
         return Settings(**(overrides or {}))
     except ValidationError as error:
         raise SettingsInvalid(" ".join(map(_sentence, error.errors()))) from None
+
+
+def load_for_operator() -> Settings:
+    """The settings of the environment; where they name no control database, those of the embedded run in the home folder."""
+    settings = load()
+    if settings.control_dsn.get_secret_value():
+        return settings
+    try:
+        dev = json.loads((settings.home / "dev.json").read_text())
+        kept = json.loads((settings.home / "secrets.json").read_text())
+        return load({"control_dsn": dev["postgres"]["control"], "master_key": kept["master_key"]})
+    except (OSError, ValueError, KeyError):
+        raise SettingsInvalid(
+            f"SWITCHBOARD_CONTROL_DSN is not set, and no embedded run is found in {settings.home}."
+        ) from None
 
 
 def _sentence(problem: Any) -> str:

@@ -10,7 +10,7 @@ import secrets
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import asyncpg
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -187,7 +187,7 @@ async def clone(admin: Connection, template: str, tenant: NewTenant) -> None:
             await admin.execute(f"ALTER ROLE {role} IN DATABASE {database} SET {setting} = '{value}'")
 
 
-async def grant(owner: Connection, role_name: str) -> None:
+async def grant(owner: Any, role_name: str) -> None:
     """Lets the tenant's role use what is in its database. It owns nothing and may create nothing."""
     role = identifier(role_name)
     await owner.execute(f"""
@@ -200,12 +200,20 @@ async def grant(owner: Connection, role_name: str) -> None:
     """)
 
 
-async def migrate_database(dsn: str, kind: str) -> None:
+async def migrate_tenant(dsn: str, *, role_name: str) -> None:
+    """Brings a tenant's database to the newest revision and lets its role use what is new, in one transaction."""
+    await migrate_database(dsn, "tenant", role_name=role_name)
+
+
+async def migrate_database(dsn: str, kind: str, *, role_name: str | None = None) -> None:
     """Brings a database to the newest revision, in one transaction."""
     engine = create_async_engine(dsn.replace("postgresql://", "postgresql+asyncpg://", 1), poolclass=NullPool)
     try:
         async with engine.begin() as connection:
             await connection.run_sync(migration.upgrade, kind)
+            if role_name is not None:
+                raw = await connection.get_raw_connection()
+                await grant(raw.driver_connection, role_name)
     finally:
         await engine.dispose()
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from server.kit.clock import utc_now
 from server.kit.errors import AlreadyExists
@@ -19,6 +19,7 @@ from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import Control
 from server.tenancy.installation import set_up_on
 from server.tenancy.meta_apps import MetaApps
+from server.tenancy.migrate import bring_up_to_date
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.routes import WHATSAPP, Routes
 from server.tenancy.tenants import Tenant, Tenants
@@ -36,7 +37,7 @@ class WhatsappAccount:
     phone_number_id: str
     waba_id: str
     display_phone_number: str
-    access_token: str
+    access_token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class SeededTenant:
 
     id: uuid.UUID
     name: str
-    key: str
-    dsn: str
+    key: str = field(repr=False)
+    dsn: str = field(repr=False)
     agents: Sequence[SeededAgent]
     channels: Sequence[SeededChannel]
 
@@ -75,8 +76,8 @@ class SeededApp:
     """The app at Meta that signs the webhooks of every channel."""
 
     id: str
-    app_secret: str
-    verify_token: str
+    app_secret: str = field(repr=False)
+    verify_token: str = field(repr=False)
     webhook_path: str
 
 
@@ -84,7 +85,7 @@ class SeededApp:
 class SeedState:
     """What the installation holds."""
 
-    platform_key: str
+    platform_key: str = field(repr=False)
     tenants: Sequence[SeededTenant]
     meta_app: SeededApp
 
@@ -98,6 +99,7 @@ async def seed(settings: Settings, *, server_dsn: str, whatsapp: Mapping[str, Wh
     control = await set_up_on(settings, server_dsn=server_dsn)
     tenants = Tenants(control, WorkDirectory(control.database), pool_size=2)
     try:
+        await bring_up_to_date(control)
         app = await _ensure_app(control, settings)
         made = [await _ensure_tenant(control, tenants, settings, name, whatsapp[name]) for name in whatsapp]
         await connect_first_tenant(control, tenants, settings)

@@ -1,0 +1,152 @@
+"""The commands of an installation. They parse; what they do is elsewhere and imported when it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+def _settings() -> Any:
+    from server import settings
+
+    try:
+        return settings.load()
+    except settings.SettingsInvalid as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _operator_settings() -> Any:
+    from server import settings
+
+    try:
+        return settings.load_for_operator()
+    except settings.SettingsInvalid as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _run(make: Callable[[], Any]) -> Any:
+    """Runs a coroutine of an operator's command; what it refuses is said in one sentence."""
+    from server.kit.errors import Refusal
+    from server.settings import SettingsInvalid
+
+    try:
+        return asyncio.run(make())
+    except (Refusal, SettingsInvalid) as error:
+        raise click.ClickException(str(error)) from None
+
+
+@click.command()
+@click.option("--listen", help="Address for gRPC; SWITCHBOARD_LISTEN.")
+@click.option("--internal-listen", help="Address for health, reflection and metrics; SWITCHBOARD_INTERNAL_LISTEN.")
+def serve(listen: str | None, internal_listen: str | None) -> None:
+    """Serve the API behind Envoy."""
+    from server import app
+
+    settings = _settings()
+    app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen)
+
+
+@click.command()
+@click.option("--internal-listen", help="Address for health and metrics; SWITCHBOARD_INTERNAL_LISTEN.")
+def work(internal_listen: str | None) -> None:
+    """Run timers, deliveries and what follows the log."""
+    from server import worker
+
+    settings = _settings()
+    worker.run(settings, internal_listen or settings.internal_listen)
+
+
+@click.command()
+@click.option(
+    "--parallel", type=click.IntRange(1, 64), default=4, show_default=True, help="Databases migrated at a time."
+)
+def migrate(parallel: int) -> None:
+    """Bring the control database and all tenants to this release. May be stopped and run again at any moment."""
+    from server.tenancy import migrate as migration
+
+    settings = _operator_settings()
+    raise SystemExit(_run(lambda: migration.run(settings, parallel=parallel)))
+
+
+@click.group()
+def tenant() -> None:
+    """Create and list tenants."""
+
+
+@tenant.command("create")
+@click.argument("name")
+def tenant_create(name: str) -> None:
+    """Create a tenant and show its first API key, this once."""
+    from server.tenancy import operator
+
+    settings = _operator_settings()
+    made = _run(lambda: operator.create_tenant(settings, name))
+    click.echo(f"tenant {made.id} ({name})\nAPI key, shown this once: {made.key}")
+
+
+@tenant.command("list")
+def tenant_list() -> None:
+    """List all tenants by name."""
+    from server.tenancy import operator
+
+    settings = _operator_settings()
+    for row in _run(lambda: operator.list_tenants(settings)):
+        error = f"  {row.migration_error}" if row.migration_error else ""
+        click.echo(f"{row.id}  {row.name}  {row.state}  {row.schema_revision or '-'}{error}")
+
+
+@click.command()
+@click.argument("agent")
+@click.option("--tenant", "tenant_name", help="Name of the tenant; else the first one made.")
+@click.option("--minutes", type=click.IntRange(1, 15), default=15, show_default=True, help="How long it shall be good.")
+def token(agent: str, tenant_name: str | None, minutes: int) -> None:
+    """Print a token for an agent, given by name, e-mail or id."""
+    from server.auth import operator
+
+    settings = _operator_settings()
+    lifetime = timedelta(minutes=minutes)
+    click.echo(_run(lambda: operator.issue_token(settings, agent, tenant_name=tenant_name, lifetime=lifetime)))
+
+
+@click.command()
+@click.option("--listen", required=True, help="Address for the Graph API and its control.")
+@click.option(
+    "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="JSON file."
+)
+def simulator(listen: str, config: Path) -> None:
+    """Stand in for Meta: a Graph API that validates, answers, and sends signed webhooks."""
+    from server.simulator import app
+
+    asyncio.run(app.run(listen=listen, config_path=config))
+
+
+def commands() -> list[click.Command]:
+    """The commands of the server, for the command line of the whole product."""
+    return [up, serve, work, migrate, tenant, token, simulator]
+
+
+@click.command()
+def up() -> None:
+    """Start everything on this machine: databases, edge, servers, worker, simulator."""
+    from server.embedded.up import up as run
+
+    settings = _settings()
+    raise SystemExit(
+        run(
+            home=settings.home,
+            http_port=settings.http_port,
+            tls_port=settings.tls_port,
+            cors_origins=settings.cors_origins,
+        )
+    )
+
+
+main = click.Group("switchboard", commands={command.name or "": command for command in commands()})
+
+if __name__ == "__main__":
+    main()

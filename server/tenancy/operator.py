@@ -1,0 +1,48 @@
+"""What an operator does from the command line, beside the API."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+from server.kit.errors import FieldViolation, InvalidFields
+from server.settings import Settings
+from server.tenancy import service
+from server.tenancy.api_keys import ApiKeys
+from server.tenancy.control import open_control
+from server.tenancy.provisioning import Provisioning
+from server.tenancy.tenants import TenantRow, Tenants
+from server.tenancy.work import WorkDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTenant:
+    """A tenant and its first key."""
+
+    id: uuid.UUID
+    key: str = field(repr=False)
+
+
+async def create_tenant(settings: Settings, name: str) -> CreatedTenant:
+    """Makes a tenant and its first key. ALREADY_EXISTS, INVALID_FIELDS for a name that the contract refuses."""
+    if not service.TENANT_NAME.match(name):
+        raise InvalidFields(FieldViolation("name", "must be 3 to 40 lower-case letters, digits and hyphens"))
+    control = await open_control(settings)
+    try:
+        tenant_id, _, secret = await service.create_tenant(Provisioning(control), ApiKeys(control.database), name=name)
+        return CreatedTenant(tenant_id, secret)
+    finally:
+        await control.close()
+
+
+async def list_tenants(settings: Settings) -> list[TenantRow]:
+    """All tenants by name."""
+    control = await open_control(settings)
+    try:
+        tenants = Tenants(control, WorkDirectory(control.database))
+        rows: list[TenantRow] = []
+        while page := await tenants.page(after=rows[-1].name if rows else None, size=1000):
+            rows.extend(page)
+        return rows
+    finally:
+        await control.close()
