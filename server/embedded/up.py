@@ -59,7 +59,8 @@ def _run(stack: Stack, console: Console, asked: threading.Event) -> None:
         # From here on another Ctrl-C would only leave half of it running.
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
-        console.print("Stopping …")
+        if stack.names():
+            console.print("Stopping …")
         stack.stop()
 
 
@@ -75,7 +76,7 @@ def _introduce(stack: Stack, console: Console, seconds: float) -> None:
 def _addresses(stack: Stack) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2))
     found = stack.addresses()
-    page = f"{stack.tls_url}/live/"
+    page = f"{stack.url}/live/"
     rows = {
         "gRPC, grpc-web, REST": found.url,
         "the same over TLS": found.tls_url,
@@ -102,12 +103,15 @@ def missing_page(page: Path) -> str | None:
 def _commands(stack: Stack) -> list[str]:
     channel = stack.dev()["channels"][0]
     control = f"{stack.addresses().simulator}/_control/inbound"
-    body = f'{{"phone_number_id": "{channel["phone_number_id"]}", "from": "4915112345678", "text": "Hello"}}'
+    body = f'{{"phoneNumberId": "{channel["phone_number_id"]}", "from": "4915112345678", "text": "Hello"}}'
+    switchboard = sys.argv[0] if Path(sys.argv[0]).name == "switchboard" else "switchboard"
+    if stack.home.path != Path(".switchboard").absolute():
+        switchboard = f"SWITCHBOARD_HOME={stack.home.path} {switchboard}"
     return [
         "Try, in another terminal:",
-        "  .venv/bin/switchboard inbox watch",
-        f"  curl -s {control} -H 'content-type: application/json' -d '{body}'",
-        "  .venv/bin/switchboard conversations list",
+        f"  {switchboard} inbox watch",
+        f"  curl -s {control} -d '{body}'",
+        f"  {switchboard} conversations list",
     ]
 
 
