@@ -8,7 +8,8 @@ import grpc
 import pytest
 import switchboard_sdk
 from sdk_server import Server, status
-from switchboard.v1 import conversation_pb2, conversation_service_pb2
+from switchboard.v1 import conversation_pb2, conversation_service_pb2, inbox_service_pb2, message_service_pb2
+from switchboard_client.message_pool import default_message_pool
 from switchboard_client.switchboard.v1 import (
     Conversation,
     ConversationFilter,
@@ -20,6 +21,7 @@ from switchboard_client.switchboard.v1 import (
     UpdateConversationStatusRequest,
     WatchInboxRequest,
 )
+from switchboard_sdk.contract import methods_by_request
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -41,6 +43,25 @@ async def test_a_service_takes_a_request_or_its_fields(server: Server, client):
     first, second = server.conversations.requests
     assert first == second
     assert first.filter.status == [conversation_pb2.CONVERSATION_STATUS_OPEN]
+
+
+@pytest.mark.parametrize("method", list(methods_by_request().values()), ids=lambda method: method.path)
+async def test_every_rpc_is_there_with_its_messages(client, method):
+    assert method.name in dir(getattr(client, method.group))
+    assert callable(getattr(getattr(client, method.group), method.name))
+    for name in (method.request, method.response):
+        kind = default_message_pool.url_to_type[f"type.googleapis.com/{name}"]
+        assert bytes(kind()) == b""
+
+
+def test_the_methods_are_those_of_the_generated_stubs():
+    stubs = {
+        f"/{service.full_name}/{method.name}"
+        for file in (conversation_service_pb2, inbox_service_pb2, message_service_pb2)
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+    }
+    assert stubs <= {method.path for method in methods_by_request().values()}
 
 
 async def test_what_does_not_exist_says_what_does(client):

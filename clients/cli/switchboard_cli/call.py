@@ -44,14 +44,14 @@ async def _answer(contract: Contract, rpc: Rpc, request: Message, choice: Choice
     repeatable = not rpc.has_side_effects or "request_id" in rpc.method.input_type.fields_by_name
     answer = contract.message_class(rpc.method.output_type)()
     async with resolve(choice, is_platform=rpc.is_platform).connect() as client:
-        while True:
-            # Merging is what makes one list of the pages: repeated fields are joined, the last token wins.
-            page = await client.invoke(rpc.path, request.SerializeToString(), repeatable=repeatable)
-            answer.ClearField("next_page_token") if all_pages else None
-            answer.MergeFromString(page)
-            if not all_pages or not answer.next_page_token:  # type: ignore[attr-defined]
-                return answer
-            request.page_token = answer.next_page_token  # type: ignore[attr-defined]
+        # Merging is what makes one list of the pages: repeated fields are joined. An empty token is not on the wire, so
+        # that of the page before must go first.
+        answer.MergeFromString(await client.invoke(rpc.path, request.SerializeToString(), repeatable=repeatable))
+        while all_pages and (token := answer.next_page_token):  # type: ignore[attr-defined]
+            request.page_token = token  # type: ignore[attr-defined]
+            answer.ClearField("next_page_token")
+            answer.MergeFromString(await client.invoke(rpc.path, request.SerializeToString(), repeatable=repeatable))
+    return answer
 
 
 def run_stream(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, limit: int | None) -> None:
