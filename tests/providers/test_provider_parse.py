@@ -9,6 +9,7 @@ from provider_bench import BSUID, CUSTOMER, OPAQUE, PHONE_NUMBER_ID, envelope, i
 from server.providers.contract import Address, Broken, Change, ErrorClass, Ignored, InboundMessage, Receipt
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.whatsapp.parse import parse
+from server.simulator.payloads import InboundText, Number, Status, encode, inbound_body, merge, statuses_body
 
 PHONE = Address("wa_id", CUSTOMER)
 GROUP = Address("group", "Y2FwaV9ncm91cDoxOTUwNTU1MDA3OToxMjAzNjMzOTQzMjAdOTY0NDUZD")
@@ -249,6 +250,27 @@ def test_a_change_without_an_account_is_broken_and_not_read() -> None:
     (item,) = parse(Change("whatsapp_business_account", 0, 0, None, "messages", {"messages": []}, None))
     assert isinstance(item, Broken)
     assert item.error == "metadata.phone_number_id is missing"
+
+
+def test_what_the_simulator_sends_is_read() -> None:
+    number = Number("102290129340398", PHONE_NUMBER_ID, "15550783881")
+    texts = [
+        InboundText(text="hi", timestamp=1749416383, phone=CUSTOMER, bsuid=BSUID, name="Sheena"),
+        InboundText(text="ho", timestamp=1749416384, bsuid="US.7", name="Li"),
+    ]
+    receipt = Status(wamid="wamid.x", status="read", timestamp=1749416385, phone=CUSTOMER, opaque=OPAQUE)
+    found = read_envelope(
+        encode(merge(inbound_body(number, texts), statuses_body(number, [receipt]))),
+        objects={"whatsapp_business_account"},
+    )
+    assert isinstance(found, Envelope)
+    first, second, third = [item for change in found.changes for item in parse(change)]
+    assert isinstance(first, InboundMessage)
+    assert (first.addresses, first.profile_name) == ((PHONE, Address("bsuid", BSUID)), "Sheena")
+    assert isinstance(second, InboundMessage)
+    assert (second.addresses, second.profile_name) == ((Address("bsuid", "US.7"),), "Li")
+    assert isinstance(third, Receipt)
+    assert (third.provider_id, third.opaque) == ("wamid.x", OPAQUE)
 
 
 def _key(item: object) -> tuple[object, ...]:

@@ -3,11 +3,16 @@
 import asyncio
 import socket
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_writer import StreamWriter
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -16,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from provider_bench import SHORT, Connect, Wire, answer, outgoing, saying, wire
 
 from server.providers.contract import Accepted, Ambiguous, NotSent, Outcome
-from server.providers.meta.graph import GraphLimits
+from server.providers.meta.graph import GraphLimits, _Body
 
 OK = b'{"messages":[{"id":"wamid.x"}]}'
 ACCEPTED = Accepted(provider_id="wamid.x")
@@ -70,7 +75,9 @@ async def test_a_connection_cut_before_the_request_is_read_is_ambiguous(connect:
     """The bytes had left us; nobody can tell how far they came."""
 
     async def cut(_server: Wire, _reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
+        # Long enough for the request to have left, whichever event loop runs.
+        await asyncio.sleep(0.05)
+        _reset(writer)
 
     assert isinstance(await _cut(connect, cut), Ambiguous)
 
@@ -220,6 +227,32 @@ async def test_a_send_cancelled_before_its_first_byte_writes_nothing(connect: Co
         assert server.received == []
 
 
+async def test_a_body_is_never_written_into_a_connection_that_is_closing() -> None:
+    """Between the pool and the write a connection can die; aiohttp's own error would leave open whether it was used."""
+    async with _raw_connection(b"") as (transport, writer, sent):
+        transport.close()
+        await _refuses(_Body(b"{}"), writer)
+    assert sent == []
+
+
+async def test_a_body_is_never_written_into_a_connection_that_has_already_spoken() -> None:
+    async with _raw_connection(answer(408, b"")) as (_transport, writer, sent):
+        await _refuses(_Body(b"{}"), writer)
+    assert sent == []
+
+
+async def test_a_body_that_was_given_up_is_never_written() -> None:
+    async with _raw_connection(b"") as (_transport, writer, sent):
+        body = _Body(b"{}")
+        body.abandon()
+        await _refuses(body, writer)
+        good = _Body(b"{}")
+        await good.write_with_length(writer, None)
+        assert good.written
+        await asyncio.sleep(0.02)
+    assert sent == [b"{}"]
+
+
 async def test_twenty_sends_at_once_each_get_their_own_answer(connect: Connect) -> None:
     async def echoing(server: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
@@ -247,6 +280,32 @@ async def test_a_certificate_nobody_vouches_for_is_not_sent(connect: Connect, tm
     async with server:
         port = server.sockets[0].getsockname()[1]
         assert await connect(f"https://127.0.0.1:{port}").send(outgoing()) == NotSent("tls")
+
+
+@asynccontextmanager
+async def _raw_connection(greeting: bytes) -> AsyncIterator[tuple[asyncio.Transport, StreamWriter, list[bytes]]]:
+    """aiohttp's own protocol and writer on a connection to a server that says `greeting` unasked, and what it is sent."""
+    sent: list[bytes] = []
+
+    async def script(_server: Wire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        while got := await reader.read(100):
+            sent.append(got)
+
+    loop = asyncio.get_running_loop()
+    async with wire(script) as server:
+        transport, protocol = await loop.create_connection(lambda: ResponseHandler(loop), "127.0.0.1", server.port)
+        protocol.set_response_params()
+        await asyncio.sleep(0.02)
+        yield transport, StreamWriter(protocol, loop), sent
+        transport.abort()
+        await asyncio.sleep(0)
+
+
+async def _refuses(body: _Body, writer: StreamWriter) -> None:
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await body.write_with_length(writer, None)
+    assert not body.written
 
 
 async def _cut(connect: Connect, script: object) -> Outcome:
