@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from server.providers.contract import (
@@ -39,10 +39,14 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class People:
-    """`contacts` of a change. They belong to messages by address, never by index."""
+    """`contacts` of a change. They belong to messages by address, never by index.
 
-    contacts: tuple[Mapping[str, Json], ...]
-    one_sender: bool
+    alone: the only contact, when all messages are one sender's.
+    """
+
+    by_phone: Mapping[str, Mapping[str, Json]]
+    by_user: Mapping[str, Mapping[str, Json]]
+    alone: Mapping[str, Json] | None
 
     @classmethod
     def of(cls, value: Mapping[str, Json]) -> People:
@@ -51,17 +55,22 @@ class People:
         items = messages if isinstance(messages, list) else []
         senders = {str(item.get("from") or item.get("from_user_id")) for item in items if isinstance(item, dict)}
         known = [item for item in contacts if isinstance(item, dict)] if isinstance(contacts, list) else []
-        return cls(tuple(known), one_sender=len(senders) == 1)
+        alone = known[0] if len(known) == 1 and len(senders) == 1 else None
+        return cls(_by(known, "wa_id"), _by(known, "user_id"), alone)
 
     def find(self, item: Mapping[str, Json]) -> Mapping[str, Json]:
-        """The contact of a message's sender. `from` and `wa_id` may differ (Brazil), so the only one is taken as well."""
-        for contact in self.contacts:
-            same_phone = contact.get("wa_id") is not None and contact.get("wa_id") == item.get("from")
-            same_user = contact.get("user_id") is not None and contact.get("user_id") == item.get("from_user_id")
-            if same_phone or same_user:
-                return contact
-        alone = len(self.contacts) == 1 and self.one_sender and "group_id" not in item
-        return self.contacts[0] if alone else {}
+        """The contact of a message's sender. `from` and `wa_id` may differ (Brazil), so the only one is taken too."""
+        phone, user = item.get("from"), item.get("from_user_id")
+        found = self.by_phone.get(phone) if isinstance(phone, str) else None
+        if found is None and isinstance(user, str):
+            found = self.by_user.get(user)
+        if found is None and "group_id" not in item:
+            found = self.alone
+        return {} if found is None else found
+
+
+def _by(contacts: Sequence[Mapping[str, Json]], name: str) -> dict[str, Mapping[str, Json]]:
+    return {key: contact for contact in contacts if isinstance(key := contact.get(name), str)}
 
 
 def read_message(item: Mapping[str, Json], account_id: str, people: People) -> InboundMessage:
