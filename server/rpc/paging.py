@@ -101,7 +101,7 @@ class Cut(NamedTuple, Generic[T, M]):
     last: T | None
 
 
-def cut(rows: Sequence[T], size: int, convert: Callable[[T], M]) -> Cut[T, M]:
+def cut(rows: Sequence[T], size: int, convert: Callable[[Any], M]) -> Cut[T, M]:
     """Converts rows to a page of at most size items or 1 MiB. rows holds up to size + 1 rows."""
     items: list[M] = []
     total = 0

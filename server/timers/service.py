@@ -100,7 +100,7 @@ async def run_due(database: Database, handlers: Mapping[str, Handler], *, limit:
         try:
             await _fire(database, handlers[record["kind"]], kind=record["kind"], key=record["key"])
         except (Refusal, asyncpg.PostgresError) as error:
-            log.error("timer.failed", kind=record["kind"], key=str(record["key"]), error=type(error).__name__)
+            log.warning("timer.failed", kind=record["kind"], key=str(record["key"]), error=type(error).__name__)
     return len(due)
 
 

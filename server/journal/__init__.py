@@ -1,0 +1,1 @@
+"""The journal: raw payloads of providers, and what became of each item in them."""

@@ -1,0 +1,58 @@
+"""What became of the items of payloads: each item is recorded once, however often it is sent."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from datetime import datetime
+from typing import Any
+
+from server.kit.db import Connection
+
+WIDTH = 11
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """The columns of journal_items. state: applied, duplicate, ignored, parked or failed; result: ids or a short reason."""
+
+    id: uuid.UUID
+    journal_id: uuid.UUID
+    channel_id: uuid.UUID | None
+    kind: str
+    provider_id: str
+    discriminator: str
+    provider_time: datetime | None
+    state: str
+    parser_version: int
+    result: str | None
+    create_time: datetime
+
+
+def insert_sql(first: int) -> str:
+    """INSERT of many items from parallel arrays, starting at parameter `first`; what is recorded already stays as it is."""
+    kinds = ("uuid", "uuid", "uuid", "text", "text", "text", "timestamptz", "text", "integer", "text", "timestamptz")
+    arrays = ", ".join(f"${first + index}::{kind}[]" for index, kind in enumerate(kinds))
+    return f"""
+    INSERT INTO journal_items (
+        id, journal_id, channel_id, kind, provider_id, discriminator, provider_time, state, parser_version, result, create_time
+    )
+    SELECT * FROM unnest({arrays})
+    ON CONFLICT DO NOTHING
+    """
+
+
+INSERT = insert_sql(1)
+
+
+def columns(rows: Sequence[ItemRow]) -> list[list[Any]]:
+    """The arrays of insert_sql."""
+    flat = [astuple(row) for row in rows]
+    return [[row[index] for row in flat] for index in range(WIDTH)]
+
+
+async def insert(connection: Connection, rows: Sequence[ItemRow]) -> None:
+    """Records items."""
+    if rows:
+        await connection.execute(INSERT, *columns(rows))

@@ -1,0 +1,1 @@
+"""Messages: the batch writer, receipts, reading."""

@@ -1,0 +1,75 @@
+"""What the batch writer takes: sends of agents and services, and messages of customers."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+
+from server.channels.service import ChannelRow
+from server.contacts.resolve import Person
+from server.kit.ids import new_id
+from server.log.event import Origin
+from server.messages.row import MessageRow
+from server.providers.contract import InboundMessage
+from server.rpc.call import Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Send:
+    """A text to send. The ids are made beforehand, so that a run repeated after a lost connection writes nothing twice."""
+
+    scope: Scope
+    origin: Origin
+    conversation_id: uuid.UUID
+    text: str
+    request_id: str | None
+    request_hash: bytes
+    last_seen_message_id: uuid.UUID | None
+    message_id: uuid.UUID = field(default_factory=new_id)
+    part_id: uuid.UUID = field(default_factory=new_id)
+    delivery_id: uuid.UUID = field(default_factory=new_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receive:
+    """A message of a customer, from an item of the journal."""
+
+    channel: ChannelRow
+    inbound: InboundMessage
+    origin: Origin
+    journal_id: uuid.UUID
+    journal_item_id: uuid.UUID
+    parser_version: int
+    message_id: uuid.UUID = field(default_factory=new_id)
+    part_id: uuid.UUID = field(default_factory=new_id)
+
+    @property
+    def person(self) -> Person:
+        """Who wrote."""
+        return Person(
+            channel_id=self.channel.id,
+            provider=self.channel.provider,
+            addresses=self.inbound.addresses,
+            profile_name=self.inbound.profile_name,
+        )
+
+    @property
+    def provider_key(self) -> tuple[uuid.UUID, str]:
+        """What makes it unique."""
+        return self.channel.id, self.inbound.provider_id
+
+
+Item = Send | Receive
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The message, durable; duplicate when it was there before."""
+
+    message: MessageRow
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A message of a customer that was there before; nothing changed."""

@@ -1,0 +1,95 @@
+"""What one run of the batch writer is going to write, gathered item by item."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from server.conversations import repository as conversations
+from server.conversations.row import ConversationRow
+from server.conversations.timers import CLOSING_BEFORE, WINDOW_CLOSED, WINDOW_CLOSING
+from server.journal import items as journal_items
+from server.journal.items import ItemRow
+from server.log.append import columns as event_columns
+from server.log.event import NewEvent
+from server.messages import repository
+from server.messages.items import Receive, Send
+from server.messages.row import MessageRow
+
+
+@dataclass(slots=True)
+class Plan:
+    """Rows and events of a run. Arrays are made of it once, for one statement."""
+
+    now: datetime
+    messages: list[MessageRow] = field(default_factory=list)
+    parts: list[tuple[Any, ...]] = field(default_factory=list)
+    deliveries: list[tuple[Any, ...]] = field(default_factory=list)
+    reads: dict[tuple[uuid.UUID, uuid.UUID], tuple[int, int]] = field(default_factory=dict)
+    journal_items: list[ItemRow] = field(default_factory=list)
+    conversations: dict[uuid.UUID, ConversationRow] = field(default_factory=dict)
+    woken: list[uuid.UUID] = field(default_factory=list)
+    events: list[NewEvent] = field(default_factory=list)
+
+    def add_message(self, message: MessageRow, part_id: uuid.UUID, row: ConversationRow) -> None:
+        """A message, its one part, and its conversation as changed by it."""
+        self.messages.append(message)
+        part = (part_id, message.id, message.conversation_id, message.channel_id, message.provider_message_id, message.status)
+        self.parts.append(part)
+        self.conversations[row.id] = row
+
+    def add_delivery(self, send: Send, message: MessageRow) -> None:
+        """A send to hand to the provider."""
+        place = (send.part_id, message.conversation_id, message.channel_id, message.sequence, self.now)
+        self.deliveries.append((send.delivery_id, *place))
+
+    def add_journal_item(self, receive: Receive, state: str, result: str | None) -> None:
+        """What became of an item of the journal."""
+        item = receive.inbound
+        self.journal_items.append(
+            ItemRow(
+                id=receive.journal_item_id,
+                journal_id=receive.journal_id,
+                channel_id=receive.channel.id,
+                kind=item.kind,
+                provider_id=item.provider_id,
+                discriminator=item.discriminator,
+                provider_time=item.provider_time,
+                state=state,
+                parser_version=receive.parser_version,
+                result=result,
+                create_time=self.now,
+            )
+        )
+
+    def _timers(self) -> list[tuple[str, uuid.UUID, datetime]]:
+        """The two lazy timers of every reply window that an inbound message of this run may have opened."""
+        timers = []
+        for row in self.conversations.values():
+            until = row.reply_window_expire_time
+            if until is not None and until > self.now:
+                timers += [(WINDOW_CLOSING, row.id, until - CLOSING_BEFORE), (WINDOW_CLOSED, row.id, until)]
+        return timers
+
+    def arguments(self) -> list[list[Any]]:
+        """The parameters of repository.WRITE."""
+        reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
+        rows = [self.conversations[key] for key in sorted(self.conversations)]
+        return [
+            *repository.message_columns(self.messages),
+            *repository.transposed(self.parts, 6),
+            *repository.transposed(self.deliveries, 6),
+            *repository.transposed(self._timers(), 3),
+            *repository.transposed(reads, 5),
+            *journal_items.columns(self.journal_items),
+            *conversations.save_columns(rows),
+            *event_columns(self.events),
+            *repository.attachment_columns(self.messages),
+        ]
+
+    def add_events(self, events: Sequence[NewEvent]) -> None:
+        """Events in the order they happened."""
+        self.events.extend(events)

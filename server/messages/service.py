@@ -1,0 +1,38 @@
+"""Reading messages, and what makes a send."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from server.conversations import repository as conversations
+from server.kit.db import Database
+from server.log.cursor import HeadRow
+from server.messages import repository
+from server.messages.row import MessageRow
+from server.rpc.call import Scope
+
+
+async def page(
+    database: Database, scope: Scope, conversation_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
+) -> tuple[list[MessageRow], HeadRow]:
+    """The history of a conversation, newest first, and the head. NotFound."""
+    async with database.snapshot() as connection:
+        row, _ = await conversations.get_visible(connection, scope, conversation_id)
+        return await repository.page(connection, row.id, before=after[0] if after else None, limit=limit)
+
+
+async def get(database: Database, scope: Scope, message_id: uuid.UUID) -> MessageRow:
+    """A message. NotFound."""
+    async with database.snapshot() as connection:
+        return await repository.get_visible(connection, scope, message_id)
+
+
+async def status_updates(
+    database: Database, scope: Scope, message_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
+) -> list[Any]:
+    """The audit trail of a message. NotFound."""
+    async with database.snapshot() as connection:
+        await repository.get_visible(connection, scope, message_id)
+        return await repository.status_updates(connection, message_id, after=after, limit=limit)

@@ -1,0 +1,72 @@
+"""MessageService."""
+
+from __future__ import annotations
+
+import uuid
+
+from switchboard.v1 import message_service_pb2 as rpc
+from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
+
+from server.kit.ids import parse_id
+from server.log.cursor import Cursors
+from server.log.event import origin_of
+from server.messages import convert, service
+from server.messages.batch import BatchWriters
+from server.messages.items import Send, Stored
+from server.requests.service import digest
+from server.rpc.call import Call
+from server.rpc.paging import PageTokens, cut, page_size
+
+
+class MessageServicer(MessageServiceServicer):
+    """Sending and reading."""
+
+    def __init__(self, *, tokens: PageTokens, cursors: Cursors, writers: BatchWriters) -> None:
+        self._tokens = tokens
+        self._cursors = cursors
+        self._writers = writers
+
+    async def SendMessage(self, request: rpc.SendMessageRequest, call: Call) -> rpc.SendMessageResponse:
+        """Answers once the message is durable."""
+        seen = request.last_seen_message_id if request.HasField("last_seen_message_id") else None
+        send = Send(
+            scope=call.scope,
+            origin=origin_of(call, request.request_id),
+            conversation_id=uuid.UUID(request.conversation_id),
+            text=request.text.body,
+            request_id=request.request_id or None,
+            request_hash=digest(request),
+            last_seen_message_id=parse_id(seen, field="last_seen_message_id") if seen else None,
+        )
+        result = await self._writers.of(call.database).submit(send)
+        assert isinstance(result, Stored)
+        return rpc.SendMessageResponse(message=convert.message(result.message))
+
+    async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
+        """A message."""
+        row = await service.get(call.database, call.scope, uuid.UUID(request.message_id))
+        return rpc.GetMessageResponse(message=convert.message(row))
+
+    async def ListMessages(self, request: rpc.ListMessagesRequest, call: Call) -> rpc.ListMessagesResponse:
+        """A page of history, and the cursor it stands at."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        conversation_id = uuid.UUID(request.conversation_id)
+        rows, head = await service.page(call.database, call.scope, conversation_id, after=after, limit=size + 1)
+        items, last = cut(rows, size, convert.message)
+        return rpc.ListMessagesResponse(
+            messages=items,
+            next_page_token="" if last is None else self._tokens.write(call, request, [last.sequence]),
+            as_of=self._cursors.at(call.tenant_id, head),
+        )
+
+    async def ListMessageStatusUpdates(
+        self, request: rpc.ListMessageStatusUpdatesRequest, call: Call
+    ) -> rpc.ListMessageStatusUpdatesResponse:
+        """A page of the audit trail."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        message_id = uuid.UUID(request.message_id)
+        records = await service.status_updates(call.database, call.scope, message_id, after=after, limit=size + 1)
+        items, last = cut(records, size, convert.status_update)
+        values = None if last is None else [last["create_time"].isoformat(), str(last["id"])]
+        token = "" if values is None else self._tokens.write(call, request, values)
+        return rpc.ListMessageStatusUpdatesResponse(status_updates=items, next_page_token=token)

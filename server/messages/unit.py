@@ -1,0 +1,404 @@
+"""One run of the batch writer: lock and read, decide in Python by the same rules as the unit of work, one write."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import asyncpg
+from switchboard.v1 import event_pb2
+
+from server.contacts.resolve import Resolved, resolve
+from server.conversations import events as conversation_events
+from server.conversations import repository as conversations
+from server.conversations import rules
+from server.conversations.convert import conversation as convert_conversation
+from server.conversations.events import conversation_event
+from server.conversations.row import ConversationRow
+from server.conversations.rules import Place
+from server.conversations.service import ConversationSuperseded
+from server.journal import items as journal_items
+from server.kit.clock import utc_now
+from server.kit.db import Raced, Write
+from server.kit.errors import FieldViolation, NotFound, Refusal
+from server.kit.ids import new_id
+from server.log.append import finish
+from server.log.event import Actor, ActorKind, Origin
+from server.messages import convert, repository
+from server.messages.items import Duplicate, Item, Receive, Send, Stored
+from server.messages.plan import Plan
+from server.messages.row import AttachmentRow, MessageRow
+from server.providers.contract import Capabilities, Provider
+from server.requests.service import RequestIdReused
+from server.timers import service as timers
+
+Key = tuple[uuid.UUID, uuid.UUID]
+Result = Stored | Duplicate | Refusal
+# Another run stored the same thing first: look again, it is a repeat now.
+RACES = ("uq_conversations_live", "uq_message_parts_channel_id_provider_message_id", "uq_messages_request")
+CLOCK_AHEAD = timedelta(minutes=1)
+
+
+class ProviderLimit(Refusal):
+    """The provider takes less than the contract."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "PROVIDER_LIMIT"
+
+    def __init__(self, limit: int) -> None:
+        text = f"the channel takes at most {limit} characters"
+        super().__init__(text, metadata={"limit": str(limit)})
+        self.violations = (FieldViolation("text.body", text),)
+
+
+class ChannelNotSending(Refusal):
+    """The channel's provider refuses its token or account."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "CHANNEL_NOT_SENDING"
+
+
+@dataclass(slots=True)
+class Locked:
+    """Everything that decisions need, read after the conversations were locked."""
+
+    rows: dict[uuid.UUID, ConversationRow]
+    by_key: dict[Key, ConversationRow] = field(default_factory=dict)
+    live: dict[Key, uuid.UUID] = field(default_factory=dict)
+    stored: set[tuple[uuid.UUID, str]] = field(default_factory=set)
+    repeated: dict[tuple[uuid.UUID | None, str | None] | uuid.UUID, MessageRow] = field(default_factory=dict)
+    arrivals: dict[uuid.UUID, tuple[uuid.UUID, int]] = field(default_factory=dict)
+    taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
+
+
+class Unit:
+    """A run over some items, in their order. Results stand in the same order; a refusal is a result."""
+
+    def __init__(self, write: Write, items: Sequence[Item], providers: Mapping[str, Provider]) -> None:
+        self._write = write
+        self._connection = write.connection
+        self._items = items
+        self._providers = providers
+        self._plan = Plan(now=utc_now())
+        self._people: dict[uuid.UUID, Resolved] = {}
+
+    async def run(self) -> list[Result]:
+        """Does everything but the COMMIT. Raced when another transaction won; then the whole run is repeated."""
+        locked = await self._lock()
+        results = [self._decide(item, locked) for item in self._items]
+        try:
+            await self._store()
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name in RACES:
+                raise Raced from error
+            raise
+        return results
+
+    async def _lock(self) -> Locked:
+        receives = await self._new_receives()
+        await self._resolve(receives)
+        keys = {self._key(item) for item in receives}
+        sends = [item for item in self._items if isinstance(item, Send)]
+        wanted = {item.conversation_id for item in sends} | set(await self._candidates(keys))
+        locked = Locked(rows=await conversations.lock_many(self._connection, sorted(wanted)))
+        for row in locked.rows.values():
+            key = (row.channel_id, row.identity_id)
+            if key in keys:
+                held = locked.by_key.get(key)
+                locked.by_key[key] = row if held is None or _precedes(row, held) else held
+        locked.stored = await repository.known_provider_ids(
+            self._connection, [item.provider_key for item in self._items if isinstance(item, Receive)]
+        )
+        await self._read_for_sends(sends, locked)
+        await self._start_conversations([item for item in receives if item.provider_key not in locked.stored], locked)
+        locked.taken = await repository.taken(self._connection, self._older(receives, locked))
+        return locked
+
+    async def _new_receives(self) -> list[Receive]:
+        """Messages that are not stored yet; duplicates must neither rename a contact nor start a conversation."""
+        receives = [item for item in self._items if isinstance(item, Receive)]
+        stored = await repository.known_provider_ids(self._connection, [item.provider_key for item in receives])
+        return [item for item in receives if item.provider_key not in stored]
+
+    async def _resolve(self, receives: Sequence[Receive]) -> None:
+        if not receives:
+            return
+        people = [item.person for item in receives]
+        origin = Origin(actor=Actor(kind=ActorKind.ACTOR_KIND_SYSTEM), cause=receives[0].origin.cause)
+        resolution = await resolve(self._connection, people, origin=origin, now=self._plan.now)
+        self._people = {item.message_id: found for item, found in zip(receives, resolution.people, strict=True)}
+        self._plan.add_events(resolution.events)
+
+    def _key(self, item: Receive) -> Key:
+        return item.channel.id, self._people[item.message_id].identity_id
+
+    async def _candidates(self, keys: set[Key]) -> list[uuid.UUID]:
+        return await repository.candidates(self._connection, keys) if keys else []
+
+    async def _read_for_sends(self, sends: Sequence[Send], locked: Locked) -> None:
+        if not sends:
+            return
+        requests = [(item.origin.actor.id, item.request_id) for item in sends if item.request_id and item.origin.actor.id]
+        for message in await repository.repeated(self._connection, [item.message_id for item in sends], requests):
+            locked.repeated[message.id] = message
+            locked.repeated[(message.author_id, message.request_id)] = message
+        seen = [item.last_seen_message_id for item in sends if item.last_seen_message_id is not None]
+        locked.arrivals = await repository.arrivals(self._connection, seen)
+        resolved = [row for row in locked.rows.values() if row.status == "resolved"]
+        if resolved:
+            locked.live = await repository.live(self._connection, {(row.channel_id, row.identity_id) for row in resolved})
+
+    async def _start_conversations(self, receives: Sequence[Receive], locked: Locked) -> None:
+        """Starts a conversation for each customer who has none that takes the message."""
+        fresh: dict[Key, tuple[ConversationRow, Origin]] = {}
+        for item in receives:
+            key = self._key(item)
+            row = locked.by_key.get(key)
+            if key not in fresh and (row is None or not self._takes(item, row)):
+                fresh[key] = (self._fresh(item, previous=row), item.origin)
+        if not fresh:
+            return
+        await self._check_candidates(set(fresh), locked)
+        wanted = {row.id: origin for row, origin in fresh.values()}
+        for row in await conversations.insert(self._connection, [row for row, _ in fresh.values()]):
+            locked.rows[row.id] = row
+            locked.by_key[(row.channel_id, row.identity_id)] = row
+            if row.id in wanted:
+                self._plan.add_events([conversation_events.created(wanted[row.id], row)])
+
+    async def _check_candidates(self, keys: set[Key], locked: Locked) -> None:
+        """A live conversation that started between the choice of candidates and their lock: choose again."""
+        if await repository.live(self._connection, keys & set(locked.by_key)):
+            raise Raced
+
+    def _takes(self, item: Receive, row: ConversationRow) -> bool:
+        channel = item.channel
+        return rules.takes_inbound(
+            row,
+            now=self._plan.now,
+            reopen_window=channel.reopen_window,
+            new_thread_each_time=channel.new_thread_each_time,
+        )
+
+    def _fresh(self, item: Receive, *, previous: ConversationRow | None) -> ConversationRow:
+        person, now = self._people[item.message_id], self._plan.now
+        windowed = self._capabilities(item.channel.provider).reply_window is not None
+        return ConversationRow(
+            id=new_id(),
+            channel_id=item.channel.id,
+            provider=item.channel.provider,
+            contact_id=person.contact_id,
+            contact_name=person.name,
+            identity_id=person.identity_id,
+            status="new",
+            previous_conversation_id=None if previous is None else previous.id,
+            reply_window_expire_time=now if windowed else None,
+            last_message_time=now,
+            create_time=now,
+            update_time=now,
+        )
+
+    def _older(self, receives: Sequence[Receive], locked: Locked) -> list[tuple[uuid.UUID, int]]:
+        """Milliseconds before the newest message, in which another one may stand already."""
+        found = set()
+        for item in receives:
+            row = locked.by_key.get(self._key(item))
+            base = rules.sequence_base(self._order_time(item))
+            if row is not None and base < row.last_sequence:
+                found.add((row.id, base))
+        return sorted(found)
+
+    def _order_time(self, item: Receive) -> datetime:
+        return min(item.inbound.provider_time, self._plan.now + CLOCK_AHEAD)
+
+    def _capabilities(self, provider: str) -> Capabilities:
+        return self._providers[provider].capabilities
+
+    def _decide(self, item: Item, locked: Locked) -> Result:
+        if isinstance(item, Receive):
+            return self._receive(item, locked)
+        try:
+            return self._send(item, locked)
+        except Refusal as refusal:
+            return refusal
+
+    def _receive(self, item: Receive, locked: Locked) -> Result:
+        if item.provider_key in locked.stored:
+            self._plan.add_journal_item(item, "duplicate", None)
+            return Duplicate()
+        locked.stored.add(item.provider_key)
+        row, now, inbound = locked.by_key[self._key(item)], self._plan.now, item.inbound
+        order_time = self._order_time(item)
+        base = rules.sequence_base(order_time)
+        place = rules.place_inbound(row, order_time=order_time, taken=locked.taken.get((row.id, base)))
+        locked.taken[(row.id, base)] = place.sequence
+        move = rules.inbound(row, now=now)
+        if move is not None and move.before == "snoozed":
+            self._plan.woken.append(row.id)
+        rules.count_message(
+            row,
+            place,
+            message_id=item.message_id,
+            time=inbound.provider_time,
+            preview_text=rules.preview(inbound.text, inbound.type),
+            outbound_by=None,
+        )
+        row.last_inbound_provider_id = inbound.provider_id
+        row.contact_name = self._people[item.message_id].name
+        if inbound.opens_reply_window:
+            capabilities = self._capabilities(item.channel.provider)
+            rules.extend_window(
+                row,
+                provider_time=inbound.provider_time,
+                window=capabilities.reply_window,
+                margin=capabilities.reply_window_margin,
+            )
+        rules.touch(row, now)
+        message = self._inbound_message(item, row, place)
+        self._plan.add_message(message, item.part_id, row)
+        self._plan.add_journal_item(item, "applied", str(message.id))
+        body = event_pb2.MessageReceived(message=convert.message(message), conversation=convert_conversation(row))
+        origin = Origin(actor=Actor(kind=ActorKind.ACTOR_KIND_CONTACT, id=row.contact_id), cause=item.origin.cause)
+        self._plan.add_events([conversation_event(origin, row, event_pb2.InboxEvent(message_received=body))])
+        if move is not None:
+            self._plan.add_events([conversation_events.status_changed(origin, row, move)])
+        return Stored(message)
+
+    def _inbound_message(self, item: Receive, row: ConversationRow, place: Place) -> MessageRow:
+        inbound = item.inbound
+        details = dict(inbound.details)
+        if inbound.reply_to_id is not None:
+            details["reply_to_id"] = inbound.reply_to_id
+        return MessageRow(
+            id=item.message_id,
+            conversation_id=row.id,
+            channel_id=row.channel_id,
+            direction="inbound",
+            type=inbound.type,
+            status="delivered",
+            sequence=place.sequence,
+            arrival=place.arrival,
+            text=inbound.text,
+            details=json.dumps(details) if details else None,
+            author_kind=ActorKind.ACTOR_KIND_CONTACT,
+            author_id=row.contact_id,
+            request_id=None,
+            request_hash=None,
+            create_time=self._plan.now,
+            provider_time=inbound.provider_time,
+            provider_message_id=inbound.provider_id,
+            attachments=_attachments(item),
+        )
+
+    def _send(self, item: Send, locked: Locked) -> Result:
+        earlier = locked.repeated.get(item.message_id) or (
+            locked.repeated.get((item.origin.actor.id, item.request_id)) if item.request_id else None
+        )
+        if earlier is not None:
+            if earlier.request_hash != item.request_hash:
+                raise RequestIdReused
+            return Stored(earlier, duplicate=True)
+        row = self._sendable(item, locked)
+        now, author_id = self._plan.now, item.origin.actor.id
+        move = rules.reply(row, now=now)
+        place = rules.place_outbound(row, now=now)
+        rules.count_message(
+            row,
+            place,
+            message_id=item.message_id,
+            time=now,
+            preview_text=rules.preview(item.text, "text"),
+            outbound_by=author_id,
+        )
+        self._mark_read(item, row)
+        rules.touch(row, now)
+        message = self._outbound_message(item, row, place)
+        self._plan.add_message(message, item.part_id, row)
+        self._plan.add_delivery(item, message)
+        locked.repeated[(author_id, item.request_id)] = message
+        body = event_pb2.MessageCreated(message=convert.message(message), conversation=convert_conversation(row))
+        self._plan.add_events([conversation_event(item.origin, row, event_pb2.InboxEvent(message_created=body))])
+        if move is not None:
+            self._plan.add_events([conversation_events.status_changed(item.origin, row, move)])
+        return Stored(message)
+
+    def _sendable(self, item: Send, locked: Locked) -> ConversationRow:
+        """The conversation, if this text may be sent into it now; nothing is changed by a refusal."""
+        row = locked.rows.get(item.conversation_id)
+        visible = row is not None and item.scope.sees(channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id)
+        if row is None or not visible or row.delete_time is not None:
+            raise NotFound("conversation")
+        rules.check_writable(row)
+        live = locked.live.get((row.channel_id, row.identity_id))
+        if row.status == "resolved" and live is not None:
+            raise ConversationSuperseded(live)
+        limit = self._capabilities(row.provider).text_characters
+        if len(item.text) > limit:
+            raise ProviderLimit(limit)
+        rules.check_window(row, now=self._plan.now)
+        if item.last_seen_message_id is not None:
+            of, arrival = locked.arrivals.get(item.last_seen_message_id, (None, 0))
+            if of != row.id:
+                raise NotFound("message")
+            rules.check_fence(row, seen_arrival=arrival, author_id=item.origin.actor.id)
+        return row
+
+    def _mark_read(self, item: Send, row: ConversationRow) -> None:
+        """A reply marks read for its author."""
+        row.team_read_count = row.inbound_count
+        author = item.origin.actor
+        if author.kind == ActorKind.ACTOR_KIND_AGENT and author.id is not None:
+            self._plan.reads[(row.id, author.id)] = (row.message_count, row.inbound_count)
+
+    def _outbound_message(self, item: Send, row: ConversationRow, place: Place) -> MessageRow:
+        return MessageRow(
+            id=item.message_id,
+            conversation_id=row.id,
+            channel_id=row.channel_id,
+            direction="outbound",
+            type="text",
+            status="pending",
+            sequence=place.sequence,
+            arrival=place.arrival,
+            text=item.text,
+            details=None,
+            author_kind=item.origin.actor.kind,
+            author_id=item.origin.actor.id,
+            request_id=item.request_id,
+            request_hash=item.request_hash,
+            create_time=self._plan.now,
+            provider_time=None,
+        )
+
+    async def _store(self) -> None:
+        """Writes and appends in one statement. A run without events leaves the head alone."""
+        if self._plan.woken:
+            await timers.cancel(self._connection, kind="snooze", keys=sorted(self._plan.woken))
+        if self._plan.events:
+            await finish(self._write, await self._connection.fetchrow(repository.WRITE, *self._plan.arguments()))
+        elif self._plan.journal_items:
+            await journal_items.insert(self._connection, self._plan.journal_items)
+
+
+def _precedes(row: ConversationRow, other: ConversationRow) -> bool:
+    """Whether a row is the better home for a message: live before not, newer before older."""
+    return (row.live, row.create_time, row.id) > (other.live, other.create_time, other.id)
+
+
+def _attachments(item: Receive) -> list[AttachmentRow]:
+    return [
+        AttachmentRow(
+            id=new_id(),
+            position=position,
+            kind=found.kind,
+            mime_type=found.mime_type,
+            file_name=found.file_name,
+            size_bytes=found.size_bytes,
+            provider_media_id=found.provider_media_id,
+            sha256=found.sha256,
+        )
+        for position, found in enumerate(item.inbound.attachments)
+    ]
