@@ -1,0 +1,168 @@
+"""Which events a stream shows: the caller's filter and the caller's rights, both on the routing columns alone.
+
+The transitions are those of Kubernetes' watch cache: what matched neither before nor after is not shown, what matched both is
+shown as it is, what matches only now has ENTERED, what matched only before has LEFT, without anything of what happened.
+
+An event that concerns no conversation (a contact, a channel) is visible where its channel is, without a channel to those who
+see everything; it passes a filter that speaks of channels and providers only, since no assignee or team can be said of it.
+Event types select by the kind of the stored event, for LEFT too: who does not ask for a kind keeps no list that needs it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+from switchboard.v1 import conversation_filter_pb2 as filters
+from switchboard.v1 import event_pb2
+
+from server.conversations.filter import check_size
+from server.kit.errors import FieldViolation, InvalidFields, Refusal
+from server.log.read import LogEvent
+from server.rpc.call import Scope
+
+HIDDEN = -1
+# A conversation cannot have been seen before it was there.
+_APPEARING = frozenset({event_pb2.EVENT_TYPE_CONVERSATION_CREATED, event_pb2.EVENT_TYPE_CONVERSATION_RESTORED})
+_NOT_STREAMABLE = ("status", "tags", "unread", "priority", "contact_id", "reply_window")
+
+Providers = Mapping[uuid.UUID, int]
+Condition = Callable[["Seen"], bool]
+
+
+class FilterNotStreamable(Refusal):
+    """The log cannot answer the field."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "FILTER_NOT_STREAMABLE"
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"streams cannot filter by {field}; filter the list instead", metadata={"field": field})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Who could see a conversation at one moment, and the provider of its channel."""
+
+    channel_id: uuid.UUID | None
+    team_id: uuid.UUID | None
+    assignee_id: uuid.UUID | None
+
+
+class Selection:
+    """A compiled filter: what the caller wants, not what the caller may see.
+
+    agent_id: who "me" is. providers: provider number by channel, kept up to date by the tail.
+    """
+
+    def __init__(
+        self,
+        wanted: filters.ConversationFilter,
+        event_types: Collection[int],
+        *,
+        agent_id: uuid.UUID | None,
+        providers: Providers,
+    ) -> None:
+        check_size(wanted)
+        self._agent_id = agent_id
+        self._providers = providers
+        self._of_conversations = False
+        self.kinds = frozenset(event_types)
+        self._condition = self._compile(wanted, "filter")
+
+    def wants(self, seen: Seen) -> bool:
+        """Whether the filter holds for a conversation."""
+        return self._condition(seen)
+
+    def wants_channel(self, channel_id: uuid.UUID | None) -> bool:
+        """Whether the filter holds for an event that concerns no conversation."""
+        return not self._of_conversations and self._condition(Seen(channel_id, None, None))
+
+    def _compile(self, wanted: filters.ConversationFilter, path: str) -> Condition:
+        for name in _NOT_STREAMABLE:
+            if getattr(wanted, name):
+                raise FilterNotStreamable(f"{path}.{name}")
+        conditions = self._leaves(wanted)
+        conditions += [self._compile(item, f"{path}.and") for item in getattr(wanted, "and")]
+        either = [self._compile(item, f"{path}.or") for item in getattr(wanted, "or")]
+        if either:
+            conditions.append(lambda seen: any(condition(seen) for condition in either))
+        if wanted.HasField("not"):
+            refused = self._compile(getattr(wanted, "not"), f"{path}.not")
+            conditions.append(lambda seen: not refused(seen))
+        return _all(conditions)
+
+    def _leaves(self, wanted: filters.ConversationFilter) -> list[Condition]:
+        conditions: list[Condition] = []
+        if wanted.channel_id:
+            channels = {uuid.UUID(item) for item in wanted.channel_id}
+            conditions.append(lambda seen: seen.channel_id in channels)
+        if wanted.provider:
+            numbers, providers = frozenset(wanted.provider), self._providers
+            conditions.append(lambda seen: seen.channel_id is not None and providers.get(seen.channel_id) in numbers)
+        if wanted.assignee_id:
+            assignees = {self._agent(item) for item in wanted.assignee_id}
+            conditions.append(lambda seen: seen.assignee_id in assignees)
+        if wanted.team_id:
+            teams = {None if item == "none" else uuid.UUID(item) for item in wanted.team_id}
+            conditions.append(lambda seen: seen.team_id in teams)
+        self._of_conversations |= bool(wanted.assignee_id or wanted.team_id)
+        return conditions
+
+    def _agent(self, text: str) -> uuid.UUID | None:
+        if text == "nobody":
+            return None
+        if text != "me":
+            return uuid.UUID(text)
+        if self._agent_id is None:
+            raise InvalidFields(FieldViolation("filter.assignee_id", '"me" is for agents; this caller is a service'))
+        return self._agent_id
+
+
+def uses_providers(wanted: filters.ConversationFilter) -> bool:
+    """Whether the filter, or one within it, speaks of providers."""
+    nested = [*getattr(wanted, "and"), *getattr(wanted, "or")]
+    if wanted.HasField("not"):
+        nested.append(getattr(wanted, "not"))
+    return bool(wanted.provider) or any(map(uses_providers, nested))
+
+
+def _all(conditions: list[Condition]) -> Condition:
+    if len(conditions) == 1:
+        return conditions[0]
+    return lambda seen: all(condition(seen) for condition in conditions)
+
+
+class Matcher:
+    """A selection under the rights of one moment. Rights that change make another matcher."""
+
+    def __init__(self, selection: Selection, scope: Scope) -> None:
+        self._selection = selection
+        self._scope = scope
+
+    def transition(self, event: LogEvent) -> int:
+        """The Transition with which the event is shown, or HIDDEN."""
+        if self._selection.kinds and event.kind not in self._selection.kinds:
+            return HIDDEN
+        if event.conversation_id is None:
+            return event_pb2.TRANSITION_UNSPECIFIED if self._shows_channel(event.channel_id) else HIDDEN
+        after = self._shows(event, event.team_after, event.assignee_after)
+        if event.kind in _APPEARING:
+            return event_pb2.TRANSITION_ENTERED if after else HIDDEN
+        before = self._shows(event, event.team_before, event.assignee_before)
+        if before:
+            return event_pb2.TRANSITION_UNSPECIFIED if after else event_pb2.TRANSITION_LEFT
+        return event_pb2.TRANSITION_ENTERED if after else HIDDEN
+
+    def _shows(self, event: LogEvent, team_id: uuid.UUID | None, assignee_id: uuid.UUID | None) -> bool:
+        channel_id = event.channel_id
+        if channel_id is None:
+            return False
+        if not self._scope.sees(channel_id=channel_id, team_id=team_id, assignee_id=assignee_id):
+            return False
+        return self._selection.wants(Seen(channel_id, team_id, assignee_id))
+
+    def _shows_channel(self, channel_id: uuid.UUID | None) -> bool:
+        visible = self._scope.all or (channel_id is not None and channel_id in self._scope.channel_ids)
+        return visible and self._selection.wants_channel(channel_id)

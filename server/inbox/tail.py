@@ -1,0 +1,318 @@
+"""The tail of one tenant's log in one process: reads what is new once, for all streams of the tenant.
+
+One task owns it. Hints and local commits only wake it; what it believes, it has read from the database. Every read brings the
+head row too, so every read verifies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+
+import asyncpg
+import structlog
+
+from server.inbox.metrics import InboxMetrics
+from server.inbox.providers import load_providers
+from server.inbox.rights import Rights
+from server.inbox.ring import Gap, Ring
+from server.inbox.wire import Encoder, Outgoing
+from server.kit.db import Database
+from server.kit.errors import DatabaseUnavailable, Refusal
+from server.log.cursor import CursorDiverged, CursorExpired, Cursors, HeadRow
+from server.log.hints import Hints
+from server.log.read import LogBroken, Page, read_head, read_page, read_place
+
+PRELOAD = 500
+UNHINTED_SECONDS = 0.5
+DEGRADED_SECONDS = 10.0
+REACH_SECONDS = 2.0
+log = structlog.get_logger(__name__)
+
+DatabaseOf = Callable[[uuid.UUID], Awaitable[Database]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often tails verify, in seconds, and how old a verified head may be for a bookmark.
+
+    verify: while hints are healthy; poll: while they are not. Both without jitter. freshness: what hello announces.
+    """
+
+    verify: float = 2.0
+    poll: float = 0.2
+    freshness: float = 5.0
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What all tails of a process share."""
+
+    database_of: DatabaseOf
+    cursors: Cursors
+    hints: Hints
+    rights: Rights
+    metrics: InboxMetrics
+    pace: Callable[[], Pace]
+    verifying: asyncio.Semaphore
+    pages: asyncio.Semaphore
+
+
+@contextlib.contextmanager
+def database_errors() -> Iterator[None]:
+    """What the database says against a read is for the caller a database that does not answer."""
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise DatabaseUnavailable() from error
+
+
+class TenantTail:
+    """What streams of one tenant read from.
+
+    ready: the newest seq they may read, always the end of a transaction. head: newest seq known. refusal: why the log cannot be
+    read now, since failing_since (monotonic). broken: why it can never be continued: streams end with it.
+    """
+
+    def __init__(self, tenant_id: uuid.UUID, around: Surroundings) -> None:
+        self.tenant_id = tenant_id
+        self._around = around
+        self.encoder = Encoder(around.cursors, tenant_id, uuid.UUID(int=0))
+        self.providers: dict[uuid.UUID, int] = {}
+        self.ring = Ring(0)
+        self.ready = self.head = self.floor = 0
+        self.verified_at = -float("inf")
+        self.failing_since: float | None = None
+        self.refusal: Refusal | None = None
+        self.broken: Refusal | None = None
+        self._last_id: uuid.UUID | None = None
+        self._subscribers: set[Callable[[], None]] = set()
+        self._pages = asyncio.Semaphore(4)
+        self._poked = asyncio.Event()
+        self._hinted = 0
+        self._unhinted: tuple[int, float] | None = None
+        self._degraded_until = 0.0
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def streams(self) -> int:
+        """How many streams read from it."""
+        return len(self._subscribers)
+
+    def verified_within(self, seconds: float) -> bool:
+        """Whether everything up to ready was the whole log at most so long ago."""
+        return time.monotonic() - self.verified_at <= seconds
+
+    async def start(self) -> None:
+        """Reads the newest events and begins to follow. Refuses when the database cannot be read."""
+        self._around.rights.invalidate(self.tenant_id)
+        async with (await self._around.database_of(self.tenant_id)).connection() as connection:
+            with database_errors():
+                head = await read_head(connection)
+                await load_providers(connection, self.providers)
+        self.encoder = Encoder(self._around.cursors, self.tenant_id, head.epoch)
+        self.ring = Ring(max(head.floor - 1, head.head - PRELOAD, 0))
+        self._hinted = head.head
+        while not await self._load():
+            continue
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"tail {self.tenant_id}")
+        self._task.add_done_callback(self._ended)
+
+    async def close(self) -> None:
+        """Ends after the read that runs now, if one does."""
+        self._closing = True
+        self._poked.set()
+        if self._task is not None:
+            await asyncio.wait([self._task])
+
+    def subscribe(self, wake: Callable[[], None]) -> None:
+        """Calls wake, which must not wait, when there is something new or something is wrong."""
+        self._subscribers.add(wake)
+
+    def unsubscribe(self, wake: Callable[[], None]) -> None:
+        """The end of subscribe."""
+        self._subscribers.discard(wake)
+
+    def hinted(self, new_head: int) -> None:
+        """Somebody says that the head moved."""
+        self._hinted = max(self._hinted, new_head)
+        if new_head > self.ring.last:
+            self._poked.set()
+
+    def poke(self) -> None:
+        """Reads and verifies now."""
+        self._poked.set()
+
+    def after(self, position: int, limit: int = 256) -> list[Outgoing] | None:
+        """Events after a position from memory; None when they are no longer there."""
+        return self.ring.after(position, self.ready, limit)
+
+    async def page(self, after: int) -> list[Outgoing]:
+        """Events after a position from the database, none beyond ready: what changes rights up to there is known.
+
+        Shielded from the caller's cancellation. CursorExpired, CursorDiverged, DatabaseUnavailable.
+        """
+        async with self._pages, self._around.pages:
+            page = await asyncio.shield(asyncio.ensure_future(self._read(after)))
+        self._around.metrics.pages.inc()
+        if page.head.epoch != self.encoder.epoch:
+            raise CursorDiverged()
+        return [Outgoing(event, self.encoder) for event in page.events if event.seq <= self.ready]
+
+    async def place(self, seq: int) -> tuple[HeadRow, uuid.UUID | None]:
+        """The head row and the id of the event at seq, from memory where the ring still holds it."""
+        held = self.ring.get(seq)
+        if held is not None and self.broken is None:
+            return HeadRow(self.encoder.epoch, self.head, self.floor, self._last_id), held.event.id
+        return await asyncio.shield(asyncio.ensure_future(self._place(seq)))
+
+    async def present(self) -> HeadRow:
+        """The head row, read now."""
+        return (await asyncio.shield(asyncio.ensure_future(self._place(0))))[0]
+
+    async def reach(self, seq: int) -> None:
+        """Waits until streams may read up to seq, which the log is known to have. DatabaseUnavailable after 2 s."""
+        if self.ready >= seq:
+            return
+        changed = asyncio.Event()
+        self.subscribe(changed.set)
+        try:
+            async with asyncio.timeout(REACH_SECONDS):
+                while self.ready < seq and self.broken is None:
+                    self.hinted(seq)
+                    await changed.wait()
+                    changed.clear()
+        except TimeoutError:
+            raise DatabaseUnavailable() from None
+        finally:
+            self.unsubscribe(changed.set)
+        if self.broken is not None:
+            raise self.broken
+
+    async def _place(self, seq: int) -> tuple[HeadRow, uuid.UUID | None]:
+        async with (await self._around.database_of(self.tenant_id)).connection() as connection:
+            with database_errors():
+                return await read_place(connection, seq)
+
+    async def _read(self, after: int) -> Page:
+        async with (await self._around.database_of(self.tenant_id)).connection() as connection:
+            with database_errors():
+                page = await read_page(connection, after=after)
+                if any(
+                    event.channel_id is not None and event.channel_id not in self.providers for event in page.events
+                ):
+                    await load_providers(connection, self.providers)
+        return page
+
+    async def _run(self) -> None:
+        while not self._closing and self.broken is None:
+            await self._pause()
+            try:
+                while not self._closing and self.broken is None and not await self._load():
+                    continue
+            except CursorExpired as expired:
+                self._break(expired)
+            except (Refusal, LogBroken) as error:
+                self._failed(error)
+
+    async def _pause(self) -> None:
+        """Until the next verification is due, or somebody knows of something new."""
+        pace = self._around.pace()
+        healthy = self._around.hints.healthy and time.monotonic() > self._degraded_until
+        seconds = pace.verify if healthy else pace.poll
+        if self.failing_since is not None:
+            self._poked.clear()
+            seconds = 0.5
+        timer = asyncio.get_running_loop().call_later(seconds * random.uniform(0.8, 1.2), self._poked.set)
+        await self._poked.wait()
+        timer.cancel()
+        self._poked.clear()
+
+    async def _load(self) -> bool:
+        """Reads one page; whether it reached the head."""
+        after, started = self.ring.last, time.monotonic()
+        async with self._around.verifying:
+            page = await self._read(after)
+        if self._diverged(page.head):
+            self._break(CursorDiverged())
+            return True
+        self._absorb(page)
+        reached = page.reaches_head(after)
+        if reached:
+            self.verified_at = started
+        self._recovered()
+        self._watch_hints(page)
+        if page.events:
+            self._wake()
+        return reached
+
+    def _diverged(self, head: HeadRow) -> bool:
+        """Whether the log is no longer the one that was read: restored, or failed over with a loss."""
+        if head.epoch != self.encoder.epoch or head.head < self.ring.last:
+            return True
+        return head.head == self.ring.last and self._last_id is not None and head.head_event_id != self._last_id
+
+    def _absorb(self, page: Page) -> None:
+        if any(Outgoing(event, self.encoder).is_control for event in page.events):
+            # Before any stream can read on: nothing after the change is matched with the rights before it.
+            self._around.rights.invalidate(self.tenant_id)
+        for event in page.events:
+            try:
+                self.ring.append(Outgoing(event, self.encoder))
+            except Gap:
+                self._around.metrics.violations.inc()
+                raise
+            self._last_id = event.id
+            if event.seq == event.tx_last:
+                self.ready = event.seq
+        self.ready = max(self.ready, self.ring.last if page.head.head == self.ring.last else 0)
+        self.head, self.floor = page.head.head, page.head.floor
+
+    def _watch_hints(self, page: Page) -> None:
+        """Counts what no hint told of within half a second, and polls for a while after it."""
+        now = time.monotonic()
+        if self._unhinted is not None and self._unhinted[0] <= self._hinted:
+            self._unhinted = None
+        if self._unhinted is not None and now - self._unhinted[1] > UNHINTED_SECONDS:
+            self._unhinted = None
+            if self._around.hints.healthy:
+                self._around.metrics.repairs.inc()
+                self._degraded_until = now + DEGRADED_SECONDS
+        if page.events and page.head.head > self._hinted and self._unhinted is None:
+            self._unhinted = (page.head.head, now)
+
+    def _failed(self, error: Refusal | LogBroken) -> None:
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+            log.warning("tail.failing", tenant=str(self.tenant_id), error=str(error))
+        if isinstance(error, LogBroken):
+            self._around.metrics.violations.inc()
+        self.refusal = error if isinstance(error, Refusal) else DatabaseUnavailable()
+        self._wake()
+
+    def _recovered(self) -> None:
+        if self.failing_since is not None:
+            self.failing_since, self.refusal = None, None
+            self._wake()
+
+    def _break(self, refusal: Refusal) -> None:
+        self._around.metrics.diverged.inc()
+        log.error("tail.broken", tenant=str(self.tenant_id), reason=refusal.reason)
+        self.broken = refusal
+        self._wake()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            log.error("tail.failed", tenant=str(self.tenant_id), exc_info=task.exception())
+            self._around.metrics.violations.inc()
+            self._break(DatabaseUnavailable())
+
+    def _wake(self) -> None:
+        for wake in self._subscribers:
+            wake()
