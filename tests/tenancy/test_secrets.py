@@ -1,0 +1,101 @@
+from pathlib import Path
+
+import pytest
+
+from server.kit.secrets import (
+    LocalKeyProvider,
+    SecretBox,
+    SecretUnreadable,
+    decode_master_key,
+    new_data_key,
+    new_master_key,
+)
+from server.settings import SettingsInvalid, load
+from server.tenancy.master_key import key_provider, make_key_file
+
+PLACE = {"table": "channels", "column": "access_token", "row": "1"}
+PROVIDER = LocalKeyProvider(decode_master_key(new_master_key()))
+WRAPPED = new_data_key(PROVIDER, owner="acme")
+BOX = SecretBox.unwrapped(WRAPPED, PROVIDER, owner="acme")
+
+
+def test_what_is_sealed_opens_in_its_place() -> None:
+    sealed = BOX.seal(b"EAAG", **PLACE)
+    assert b"EAAG" not in sealed
+    assert BOX.open(sealed, **PLACE) == b"EAAG"
+
+
+def test_the_same_value_never_looks_the_same() -> None:
+    assert BOX.seal(b"EAAG", **PLACE) != BOX.seal(b"EAAG", **PLACE)
+
+
+@pytest.mark.parametrize("other", [{"table": "apps"}, {"column": "secret"}, {"row": "2"}])
+def test_it_opens_in_no_other_place(other: dict[str, str]) -> None:
+    sealed = BOX.seal(b"EAAG", **PLACE)
+    with pytest.raises(SecretUnreadable):
+        BOX.open(sealed, **{**PLACE, **other})
+
+
+def test_it_opens_for_no_other_tenant() -> None:
+    with pytest.raises(SecretUnreadable):
+        SecretBox.unwrapped(WRAPPED, PROVIDER, owner="globex")
+    other = SecretBox.unwrapped(new_data_key(PROVIDER, owner="globex"), PROVIDER, owner="globex")
+    with pytest.raises(SecretUnreadable):
+        other.open(BOX.seal(b"EAAG", **PLACE), **PLACE)
+
+
+@pytest.mark.parametrize("position", [0, 5, 12, 25, -1])
+def test_a_flipped_bit_is_noticed(position: int) -> None:
+    sealed = bytearray(BOX.seal(b"EAAG", **PLACE))
+    sealed[position] ^= 1
+    with pytest.raises(SecretUnreadable):
+        BOX.open(bytes(sealed), **PLACE)
+
+
+def test_another_master_key_unwraps_nothing() -> None:
+    with pytest.raises(SecretUnreadable):
+        SecretBox.unwrapped(WRAPPED, LocalKeyProvider(decode_master_key(new_master_key())), owner="acme")
+
+
+def test_derived_bytes_stay_the_same_and_differ_by_purpose() -> None:
+    again = SecretBox.unwrapped(WRAPPED, PROVIDER, owner="acme")
+    assert BOX.derive("a") == again.derive("a") != BOX.derive("b")
+
+
+def test_a_key_file_is_private_and_made_once(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    make_key_file(file)
+    held = file.read_text()
+    make_key_file(file)
+    assert file.read_text() == held
+    assert file.stat().st_mode & 0o777 == 0o600
+    key_provider(load({"master_key_file": file}))
+
+
+def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    make_key_file(file)
+    file.chmod(0o644)
+    with pytest.raises(SettingsInvalid, match="SWITCHBOARD_MASTER_KEY_FILE"):
+        key_provider(load({"master_key_file": file}))
+
+
+def test_a_missing_or_damaged_key_file_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    with pytest.raises(SettingsInvalid, match="cannot be read"):
+        key_provider(load({"master_key_file": file}))
+    file.touch(0o600)
+    with pytest.raises(SettingsInvalid, match="must be 32 bytes"):
+        key_provider(load({"master_key_file": file}))
+
+
+def test_production_refuses_the_key_file(tmp_path: Path) -> None:
+    file = tmp_path / "master.key"
+    make_key_file(file)
+    with pytest.raises(SettingsInvalid, match="refused in production"):
+        key_provider(load({"master_key_file": file, "env": "production"}))
+
+
+def test_no_master_key_at_all_is_refused() -> None:
+    with pytest.raises(SettingsInvalid, match="SWITCHBOARD_MASTER_KEY"):
+        key_provider(load())
