@@ -1,0 +1,230 @@
+"""Hints through Valkey: "the head of this tenant moved". At most once, never the truth; whoever follows a log verifies it.
+
+A hint carries the head before and after, so that a follower can see a lost one. Two connections make a session: one is
+subscribed, one publishes. A session is healthy while PING is answered on the subscribed connection (redis-py's own health check
+does not raise there, redis/redis-py#2417) and a canary, published each second, comes back through it. When a session dies,
+another is tried with jitter, everything is subscribed anew, and the followers are told to verify.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import redis.asyncio
+import structlog
+from redis.exceptions import RedisError
+
+PREFIX = "switchboard:hint:"
+CANARY = "switchboard:canary:"
+BEAT_SECONDS = 1.0
+DEAD_SECONDS = 3.0
+BACKOFF_SECONDS = (0.1, 2.0)
+OUTBOX = 1000
+log = structlog.get_logger(__name__)
+
+OnHint = Callable[[uuid.UUID, int, int], None]
+OnChange = Callable[[bool], None]
+
+
+class HintsLost(Exception):
+    """The session is dead although its sockets may be open."""
+
+
+class Hints:
+    """Publishes and receives hints. Works, unhealthy, without Valkey.
+
+    valkey_url: redis://…, or None for none at all. follow_all: receive the hints of every tenant (workers).
+    """
+
+    def __init__(self, valkey_url: str | None, *, follow_all: bool = False) -> None:
+        self._pool = _pool(valkey_url) if valkey_url else None
+        self._follow_all = follow_all
+        self._name = f"{CANARY}{uuid.uuid4().hex}"
+        self._followed: set[uuid.UUID] = set()
+        self._unconfirmed: set[str] = set()
+        self._commands: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self._outbox: deque[tuple[str, str]] = deque(maxlen=OUTBOX)
+        self._outgoing = asyncio.Event()
+        self._on_hint: list[OnHint] = []
+        self._on_change: list[OnChange] = []
+        self._last_pong = self._last_canary = self._canary_sent = -math.inf
+        self._was_healthy = False
+        self._task: asyncio.Task[None] | None = None
+        self.lag_seconds = math.nan
+
+    @property
+    def healthy(self) -> bool:
+        """Whether hints of everything that is followed arrive, as far as the last 3 s can tell."""
+        oldest = min(self._last_pong, self._last_canary)
+        return not self._unconfirmed and time.monotonic() - oldest < DEAD_SECONDS
+
+    def on_hint(self, callback: OnHint) -> None:
+        """Calls callback(tenant_id, prev_head, new_head) for each hint. It must not wait."""
+        self._on_hint.append(callback)
+
+    def on_change(self, callback: OnChange) -> None:
+        """Calls callback(healthy) when health changes. After a True, whatever came before may have been lost: verify."""
+        self._on_change.append(callback)
+
+    def publish(self, tenant_id: uuid.UUID, prev_head: int, new_head: int) -> None:
+        """Tells the other processes. Never waits, never raises; the oldest hints are dropped when Valkey does not take them."""
+        self._send(f"{PREFIX}{tenant_id}", f"1:{prev_head}:{new_head}")
+
+    def follow(self, tenant_id: uuid.UUID) -> None:
+        """Receives a tenant's hints from now on."""
+        if tenant_id not in self._followed and not self._follow_all:
+            self._followed.add(tenant_id)
+            self._unconfirmed.add(f"{PREFIX}{tenant_id}")
+            self._commands.put_nowait(("SUBSCRIBE", f"{PREFIX}{tenant_id}"))
+
+    def unfollow(self, tenant_id: uuid.UUID) -> None:
+        """Stops receiving a tenant's hints."""
+        if tenant_id in self._followed:
+            self._followed.discard(tenant_id)
+            self._unconfirmed.discard(f"{PREFIX}{tenant_id}")
+            self._commands.put_nowait(("UNSUBSCRIBE", f"{PREFIX}{tenant_id}"))
+
+    def start(self) -> None:
+        """Starts the session task on the running loop; without Valkey there is none."""
+        if self._pool is not None and self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(self._pool), name="hints")
+
+    async def close(self) -> None:
+        """Ends the session."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+
+    def _send(self, channel: str, text: str) -> None:
+        if self._pool is not None:
+            self._outbox.append((channel, text))
+            self._outgoing.set()
+
+    async def _run(self, pool: redis.asyncio.ConnectionPool) -> None:
+        while True:
+            subscribed, publishing = _connections(pool)
+            try:
+                await self._session(subscribed, publishing)
+            except* (RedisError, OSError, HintsLost) as lost:
+                log.warning("hints.lost", error=repr(lost.exceptions[0]))
+            finally:
+                self._last_pong = self._last_canary = -math.inf
+                self._note_health()
+                await asyncio.shield(_disconnect(subscribed, publishing))
+            await asyncio.sleep(random.uniform(*BACKOFF_SECONDS))
+
+    async def _session(self, subscribed: Any, publishing: Any) -> None:
+        await subscribed.connect()
+        await publishing.connect()
+        await self._subscribe(subscribed)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._receive(subscribed))
+            tasks.create_task(self._command(subscribed))
+            tasks.create_task(self._deliver(publishing))
+            tasks.create_task(self._watch())
+
+    async def _subscribe(self, subscribed: Any) -> None:
+        while not self._commands.empty():
+            self._commands.get_nowait()
+        channels = [self._name, *(f"{PREFIX}{tenant_id}" for tenant_id in self._followed)]
+        self._unconfirmed = set(channels)
+        await subscribed.send_command("SUBSCRIBE", *channels)
+        if self._follow_all:
+            self._unconfirmed.add(f"{PREFIX}*")
+            await subscribed.send_command("PSUBSCRIBE", f"{PREFIX}*")
+
+    async def _receive(self, subscribed: Any) -> None:
+        while True:
+            kind, *rest = await subscribed.read_response(timeout=math.inf)
+            if kind == "pong":
+                self._last_pong = time.monotonic()
+            elif kind in ("subscribe", "psubscribe"):
+                self._unconfirmed.discard(rest[0])
+            elif kind in ("message", "pmessage"):
+                self._take(*rest[-2:])
+            self._note_health()
+
+    async def _command(self, subscribed: Any) -> None:
+        while True:
+            await subscribed.send_command(*await self._commands.get())
+
+    async def _deliver(self, publishing: Any) -> None:
+        while True:
+            await self._outgoing.wait()
+            self._outgoing.clear()
+            batch = list(self._outbox)
+            self._outbox.clear()
+            packed = publishing.pack_commands([("PUBLISH", channel, text) for channel, text in batch])
+            await publishing.send_packed_command(packed)
+            for _ in batch:
+                await publishing.read_response(timeout=DEAD_SECONDS)
+
+    async def _watch(self) -> None:
+        started = time.monotonic()
+        while True:
+            self._commands.put_nowait(("PING", ""))
+            self._canary_sent = time.monotonic()
+            self._send(self._name, "canary")
+            await asyncio.sleep(BEAT_SECONDS)
+            self._note_health()
+            if not self.healthy and time.monotonic() - started > DEAD_SECONDS:
+                raise HintsLost("no pong or canary in time")
+
+    def _note_health(self) -> None:
+        if self.healthy != self._was_healthy:
+            self._was_healthy = not self._was_healthy
+            for changed in self._on_change:
+                changed(self._was_healthy)
+
+    def _take(self, channel: str, text: str) -> None:
+        if channel == self._name:
+            self._last_canary = time.monotonic()
+            self.lag_seconds = self._last_canary - self._canary_sent
+            return
+        parsed = _parsed(channel, text)
+        if parsed is None:
+            log.warning("hints.unreadable", channel=channel)
+            return
+        for take in self._on_hint:
+            take(*parsed)
+
+
+def _parsed(channel: str, text: str) -> tuple[uuid.UUID, int, int] | None:
+    try:
+        version, prev_head, new_head = text.split(":")
+        if version != "1":
+            return None
+        return uuid.UUID(channel.removeprefix(PREFIX)), int(prev_head), int(new_head)
+    except ValueError:
+        return None
+
+
+def _pool(url: str) -> redis.asyncio.ConnectionPool:
+    """Makes connections that fail at once: reconnecting is ours."""
+    return redis.asyncio.ConnectionPool.from_url(
+        url,
+        protocol=2,
+        decode_responses=True,
+        socket_timeout=DEAD_SECONDS,
+        socket_connect_timeout=DEAD_SECONDS,
+        socket_keepalive=True,
+        health_check_interval=0,
+    )
+
+
+def _connections(pool: Any) -> tuple[Any, Any]:
+    """One to subscribe on, one to publish on. Any: redis-py types neither."""
+    return pool.make_connection(), pool.make_connection()
+
+
+async def _disconnect(*connections: Any) -> None:
+    for connection in connections:
+        await connection.disconnect(nowait=True)
