@@ -52,12 +52,23 @@ LOST = (
 class Write:
     """A unit of work inside its transaction: the asyncpg connection, and an ORM session on the same one.
 
-    notes: what the work leaves for the callbacks after the commit, such as the range of events it appended.
+    notes: what the work leaves for the callbacks after the commit, such as the range of events it appended. known: what this
+    process has made sure of in this database, such as a partition; learned: what this work adds to that by its commit.
     """
 
     connection: Connection
     session: AsyncSession
+    known: frozenset[str] = frozenset()
+    learned: set[str] = field(default_factory=set)
     notes: dict[str, Any] = field(default_factory=dict)
+
+
+async def ensure(write: Write, sql: str, *arguments: Any) -> None:
+    """Runs a statement that makes sure of something, such as a partition, once per process and database."""
+    name = f"{sql} {arguments}"
+    if name not in write.known and name not in write.learned:
+        await write.connection.execute(sql, *arguments)
+        write.learned.add(name)
 
 
 async def _nothing() -> None:
@@ -95,6 +106,7 @@ class Database:
         self._before_write = before_write
         self._after_commit = after_commit
         self._running: set[asyncio.Task[Any]] = set()
+        self._known: frozenset[str] = frozenset()
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[tuple[AsyncConnection, Connection]]:
@@ -157,9 +169,10 @@ class Database:
     async def _write_once(self, work: Callable[[Write], Awaitable[T]]) -> T:
         async with self._acquire() as (connection, driver):
             async with driver.transaction(isolation="read_committed"), orm_session(connection) as session:
-                write = Write(connection=driver, session=session)
+                write = Write(connection=driver, session=session, known=self._known)
                 result = await work(write)
                 await session.flush()
+        self._known |= write.learned
         self._after_commit(write)
         return result
 

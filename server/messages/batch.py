@@ -7,6 +7,7 @@ guilty item is alone, and its neighbours are written.
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 
@@ -103,15 +104,15 @@ class BatchWriter:
 
 
 class BatchWriters:
-    """The batch writers of a process, one per tenant's database."""
+    """The batch writers of a process, one per tenant."""
 
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self._providers = providers
-        self._writers: dict[int, tuple[Database, BatchWriter]] = {}
+        self._writers: dict[uuid.UUID, tuple[Database, BatchWriter]] = {}
 
-    def of(self, database: Database) -> BatchWriter:
-        """The writer of a database; made at the first use and as long-lived as the process."""
-        held = self._writers.get(id(database))
+    def of(self, tenant_id: uuid.UUID, database: Database) -> BatchWriter:
+        """The tenant's writer; made anew when the tenant's pool was."""
+        held = self._writers.get(tenant_id)
         if held is None or held[0] is not database:
-            held = self._writers[id(database)] = (database, BatchWriter(database, self._providers))
+            held = self._writers[tenant_id] = (database, BatchWriter(database, self._providers))
         return held[1]

@@ -38,7 +38,7 @@ class MessageServicer(MessageServiceServicer):
             request_hash=digest(request),
             last_seen_message_id=parse_id(seen, field="last_seen_message_id") if seen else None,
         )
-        result = await self._writers.of(call.database).submit(send)
+        result = await self._writers.of(call.tenant_id, call.database).submit(send)
         assert isinstance(result, Stored)
         return rpc.SendMessageResponse(message=convert.message(result.message))
 

@@ -1,0 +1,1 @@
+"""Deliveries: what is to be handed to providers, claimed with a lease."""

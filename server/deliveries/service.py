@@ -1,0 +1,127 @@
+"""Claims deliveries and moves them through their states. A delivery knows a kind and a part; `worker.py` maps kinds to functions.
+
+queued -> in_flight (committed before the first byte) -> accepted | failed | unknown | queued again.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from server.kit.db import Connection
+
+LEASE = timedelta(seconds=60)
+# An unknown send keeps the conversation's next one waiting for so long.
+HOLD = timedelta(seconds=60)
+
+# Only a conversation's first queued delivery is taken, and only while none of it is in flight or held by an unknown one.
+CLAIM = """
+UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = now() + $2
+WHERE id IN (
+    SELECT d.id FROM deliveries d
+    JOIN channels c ON c.id = d.channel_id AND c.state = 'active'
+    WHERE d.state = 'queued' AND d.due_time <= now() AND NOT EXISTS (
+        SELECT FROM deliveries e
+        WHERE e.conversation_id = d.conversation_id AND e.state IN ('queued', 'in_flight', 'unknown') AND (
+            (e.state = 'queued' AND e.position < d.position) OR e.state = 'in_flight'
+            OR (e.state = 'unknown' AND e.hold_until > now())
+        )
+    )
+    ORDER BY d.due_time, d.id LIMIT $3 FOR UPDATE OF d SKIP LOCKED
+)
+RETURNING id, kind, part_id, conversation_id, channel_id, attempt
+"""
+EXPIRED = """
+SELECT id, kind, part_id, conversation_id, channel_id, attempt FROM deliveries
+WHERE state = 'in_flight' AND lease_until <= now() ORDER BY lease_until LIMIT $1
+"""
+# The guard: whoever finishes a delivery must still be the one who has it.
+FINISH = """
+UPDATE deliveries
+SET state = $3, hold_until = $4, error_code = $5, error_message = $6, worker = NULL, lease_until = NULL
+WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
+RETURNING id
+"""
+AGAIN = """
+UPDATE deliveries
+SET state = 'queued', due_time = now() + $3, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
+    worker = NULL, lease_until = NULL
+WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
+RETURNING id
+"""
+RESOLVE = "UPDATE deliveries SET state = 'accepted', hold_until = NULL WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight')"
+NEXT = """
+SELECT least(
+    (SELECT min(d.due_time) FROM deliveries d JOIN channels c ON c.id = d.channel_id AND c.state = 'active' WHERE d.state = 'queued'),
+    (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight')
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A delivery that is in flight. attempt counts from 1 and guards the end: a later claim has another number."""
+
+    id: uuid.UUID
+    kind: str
+    part_id: uuid.UUID
+    conversation_id: uuid.UUID
+    channel_id: uuid.UUID
+    attempt: int
+
+
+async def claim(connection: Connection, *, worker: str, limit: int) -> list[Claimed]:
+    """Takes due deliveries, committed as in flight, before anything is sent."""
+    return [Claimed(**record) for record in await connection.fetch(CLAIM, worker, LEASE, limit)]
+
+
+async def expired(connection: Connection, *, limit: int = 100) -> list[Claimed]:
+    """Deliveries whose worker did not come back: nobody knows whether the provider has them."""
+    return [Claimed(**record) for record in await connection.fetch(EXPIRED, limit)]
+
+
+async def finish(
+    connection: Connection,
+    claimed: Claimed,
+    *,
+    state: str,
+    hold_until: datetime | None = None,
+    code: str | None = None,
+    message: str | None = None,
+) -> bool:
+    """Ends a delivery; false when it is no longer this claim's."""
+    found = await connection.fetchval(FINISH, claimed.id, claimed.attempt, state, hold_until, code, message)
+    return found is not None
+
+
+async def again(
+    connection: Connection,
+    claimed: Claimed,
+    *,
+    after: timedelta,
+    code: str | None,
+    message: str | None,
+    counts: bool = True,
+) -> bool:
+    """Queues a delivery again; counts: whether the attempt is spent. False when it is no longer this claim's."""
+    back = 0 if counts else 1
+    found = await connection.fetchval(AGAIN, claimed.id, claimed.attempt, after, back, code, message)
+    return found is not None
+
+
+async def resolve(connection: Connection, part_ids: list[uuid.UUID]) -> None:
+    """A receipt showed that the provider has these parts."""
+    await connection.execute(RESOLVE, part_ids)
+
+
+async def next_due(connection: Connection) -> Any:
+    """When the next delivery is due or the next lease ends."""
+    return await connection.fetchval(NEXT)
+
+
+def jittered(delay: timedelta) -> timedelta:
+    """A delay made longer by up to a fifth, so that what failed together does not come back together."""
+    return delay * random.uniform(1.0, 1.2)

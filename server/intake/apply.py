@@ -1,0 +1,250 @@
+"""Applies a journaled payload: every item once, each on its own, so that one that fails does not hold up its siblings."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import islice
+from typing import TypeVar
+
+import asyncpg
+import structlog
+from prometheus_client import Counter
+from switchboard.v1 import actor_pb2
+
+from server.channels import service as channels
+from server.channels.service import ChannelRow
+from server.journal import items as journal_items
+from server.journal import service as journal
+from server.journal.items import ItemRow
+from server.journal.service import Payload
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Database, Write
+from server.kit.errors import DatabaseUnavailable
+from server.kit.ids import new_id
+from server.log.append import append
+from server.log.event import SYSTEM, Cause, Origin
+from server.messages import receipts
+from server.messages.batch import BatchWriter, BatchWriters
+from server.messages.items import Duplicate, Receive, Stored
+from server.messages.receipts import Update
+from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
+from server.providers.meta.envelope import Envelope, read_envelope
+from server.tenancy.tenants import Tenant, Tenants
+
+log = structlog.get_logger(__name__)
+CHUNK = 100
+ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
+T = TypeVar("T")
+BY_ACCOUNT = "SELECT phone_number_id, id FROM channels WHERE phone_number_id = ANY($1::text[])"
+NEW_ITEMS = journal_items.INSERT + " RETURNING id"
+
+
+class Applier:
+    """Applies payloads, in the process that stored them or in a worker: twice does no more than once."""
+
+    def __init__(self, *, tenants: Tenants, writers: BatchWriters, providers: Mapping[str, Provider]) -> None:
+        self._tenants = tenants
+        self._writers = writers
+        self._providers = providers
+        self._running: set[asyncio.Task[None]] = set()
+
+    def soon(self, tenant_id: uuid.UUID, payload_id: uuid.UUID, receive_time: datetime) -> None:
+        """Applies a payload in the background; if this process dies first, a worker takes over."""
+        task = asyncio.create_task(self._apply_quietly(tenant_id, payload_id, receive_time))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def drain(self) -> None:
+        """Waits for what runs in the background."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+    async def _apply_quietly(self, tenant_id: uuid.UUID, payload_id: uuid.UUID, receive_time: datetime) -> None:
+        try:
+            tenant = await self._tenants.get(tenant_id, disabled_too=True)
+            if tenant.state == "active":
+                await self.apply(tenant, payload_id, receive_time)
+        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+            log.warning("intake.left_for_a_worker", tenant=str(tenant_id), error=type(error).__name__)
+
+    async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
+        """Applies one payload and marks it."""
+        async with tenant.database.connection() as connection:
+            payload = await journal.load(connection, payload_id, receive_time)
+        if payload is None:
+            return
+        provider = self._providers[payload.provider]
+        envelope = read_envelope(payload.body, objects=provider.webhook_objects)
+        items = [item for change in envelope.changes for item in provider.parse(change)] if isinstance(envelope, Envelope) else []
+        async with tenant.database.connection() as connection:
+            owners = await _channels(connection, items)
+        run = Run(payload, provider.parser_version, owners, tenant.database, self._writers.of(tenant.id, tenant.database))
+        await run.messages([item for item in items if isinstance(item, InboundMessage)])
+        await run.receipts([item for item in items if isinstance(item, Receipt)])
+        await run.others([item for item in items if isinstance(item, Ignored | Broken)])
+        async with tenant.database.connection() as connection:
+            await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
+
+
+async def _channels(connection: Connection, items: Iterable[Item]) -> dict[str, ChannelRow]:
+    """The tenant's channels by account id."""
+    accounts = sorted({item.account_id for item in items if item.account_id is not None})
+    ids = {record["id"]: record["phone_number_id"] for record in await connection.fetch(BY_ACCOUNT, accounts)}
+    return {ids[row.id]: row for row in (await channels.by_ids(connection, list(ids))).values()}
+
+
+def _chunks(items: Sequence[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK)):
+        yield chunk
+
+
+class Run:
+    """One payload being applied."""
+
+    def __init__(
+        self,
+        payload: Payload,
+        parser_version: int,
+        owners: Mapping[str, ChannelRow],
+        database: Database,
+        writer: BatchWriter,
+    ) -> None:
+        self._payload = payload
+        self._parser_version = parser_version
+        self._owners = owners
+        self._database = database
+        self._writer = writer
+
+    async def messages(self, found: Sequence[InboundMessage]) -> None:
+        """Messages of customers, in their order, through the batch writer."""
+        await self._record([item for item in found if item.account_id not in self._owners], "ignored", "no such channel")
+        for chunk in _chunks([item for item in found if item.account_id in self._owners]):
+            waiting = [(item, self._writer.enqueue(self._receive(item))) for item in chunk]
+            for item, future in waiting:
+                await self._one(item, future)
+
+    def _receive(self, item: InboundMessage) -> Receive:
+        item_id = new_id()
+        return Receive(
+            channel=self._owners[item.account_id],
+            inbound=item,
+            origin=_origin(item_id),
+            journal_id=self._payload.id,
+            journal_item_id=item_id,
+            parser_version=self._parser_version,
+        )
+
+    async def _one(self, item: InboundMessage, future: asyncio.Future[Stored | Duplicate]) -> None:
+        try:
+            result = await future
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # The third place where everything may be caught: an item that fails is marked and its siblings go on.
+            log.exception("intake.item_failed", kind=item.kind, journal=str(self._payload.id))
+            await self._record([item], "failed", type(error).__name__)
+        else:
+            ITEMS.labels(item.kind, "duplicate" if isinstance(result, Duplicate) else "applied").inc()
+
+    async def receipts(self, found: Sequence[Receipt]) -> None:
+        """Receipts, in units of work of a hundred; one that fails is found by taking them one by one."""
+        await self._record([item for item in found if item.account_id not in self._owners], "ignored", "no such channel")
+        # A receipt of one member of a group says nothing about the others.
+        await self._record([item for item in found if item.participant is not None], "ignored", "group member")
+        known = [item for item in found if item.account_id in self._owners and item.participant is None]
+        for chunk in _chunks(known):
+            try:
+                await self._apply_receipts(chunk)
+            except asyncpg.PostgresError:
+                for item in chunk:
+                    await self._apply_receipt(item)
+
+    async def _apply_receipt(self, item: Receipt) -> None:
+        try:
+            await self._apply_receipts([item])
+        except asyncpg.PostgresError as error:
+            log.exception("intake.item_failed", kind=item.kind, journal=str(self._payload.id))
+            await self._record([item], "failed", type(error).__name__)
+
+    async def _apply_receipts(self, chunk: Sequence[Receipt]) -> None:
+        recorded = [(item, self._row(item, "applied", None)) for item in chunk]
+        rows = {row.id: (item, row) for item, row in recorded}
+
+        async def unit(write: Write) -> None:
+            columns = journal_items.columns([row for _, row in rows.values()])
+            new = [record["id"] for record in await write.connection.fetch(NEW_ITEMS, *columns)]
+            applied = await receipts.apply(write, [self._update(rows[row_id][0], row_id) for row_id in new])
+            await receipts.park(write.connection, applied.unmatched)
+            parked = [uuid.UUID(update.origin.cause.id) for update in applied.unmatched]
+            await write.connection.execute("UPDATE journal_items SET state = 'parked' WHERE id = ANY($1::uuid[])", parked)
+            await append(write, applied.events)
+
+        await self._database.write(unit)
+        ITEMS.labels("receipt", "applied").inc(len(rows))
+
+    def _update(self, item: Receipt, item_id: uuid.UUID) -> Update:
+        first = item.errors[0] if item.errors else None
+        return Update(
+            channel_id=self._owners[item.account_id].id,
+            provider_message_id=item.provider_id,
+            part_id=_part_id(item.opaque),
+            status=item.status,
+            source="receipt",
+            origin=_origin(item_id),
+            provider_time=item.provider_time,
+            error_code=None if first is None else first.code,
+            error_message=None if first is None else first.message,
+            closes_reply_window=any(error.closes_reply_window for error in item.errors),
+        )
+
+    async def others(self, found: Sequence[Ignored | Broken]) -> None:
+        """What this version does not apply is recorded all the same."""
+        await self._record([item for item in found if isinstance(item, Broken)], "failed", None)
+        await self._record([item for item in found if isinstance(item, Ignored)], "ignored", None)
+
+    async def _record(self, found: Sequence[Item], state: str, result: str | None) -> None:
+        if not found:
+            return
+        rows = [self._row(item, state, result or _reason(item)) for item in found]
+        async with self._database.connection() as connection:
+            await journal_items.insert(connection, rows)
+        for item in found:
+            ITEMS.labels(item.kind.partition(":")[0], state).inc()
+
+    def _row(self, item: Item, state: str, result: str | None) -> ItemRow:
+        owner = self._owners.get(item.account_id or "")
+        return ItemRow(
+            id=new_id(),
+            journal_id=self._payload.id,
+            channel_id=None if owner is None else owner.id,
+            kind=item.kind,
+            provider_id=item.provider_id,
+            discriminator=item.discriminator,
+            provider_time=item.provider_time,
+            state=state,
+            parser_version=self._parser_version,
+            result=result,
+            create_time=utc_now(),
+        )
+
+
+def _origin(item_id: uuid.UUID) -> Origin:
+    return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_JOURNAL_ITEM, id=str(item_id)))
+
+
+def _part_id(opaque: str | None) -> uuid.UUID | None:
+    """Our part id, if the callback data is one."""
+    try:
+        return None if opaque is None else uuid.UUID(opaque)
+    except ValueError:
+        return None
+
+
+def _reason(item: Item) -> str | None:
+    if isinstance(item, Ignored):
+        return item.reason
+    return item.error if isinstance(item, Broken) else None

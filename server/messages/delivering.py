@@ -1,0 +1,188 @@
+"""The delivery of a send: loads what to send, hands it to the provider, and stores what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from switchboard.v1 import actor_pb2
+
+from server.channels import service as channels
+from server.deliveries import service as deliveries
+from server.deliveries.service import Claimed
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Database, Write
+from server.kit.secrets import SecretBox
+from server.log.append import append
+from server.log.event import SYSTEM, Cause, NewEvent, Origin
+from server.messages import receipts
+from server.messages.receipts import Update
+from server.providers.contract import (
+    Accepted,
+    Address,
+    Ambiguous,
+    ErrorClass,
+    NotSent,
+    Outcome,
+    Outgoing,
+    Provider,
+    Refused,
+)
+
+log = structlog.get_logger(__name__)
+NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60)
+LOAD = """
+SELECT ch.provider, ch.phone_number_id, ch.graph_version, ch.access_token, m.text, m.details, c.identity_id
+FROM message_parts p
+JOIN messages m ON m.id = p.message_id
+JOIN conversations c ON c.id = p.conversation_id
+JOIN channels ch ON ch.id = p.channel_id
+WHERE p.id = $1
+"""
+ADDRESSES = """
+SELECT kind, value FROM identity_aliases WHERE identity_id = $1
+ORDER BY array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
+"""
+
+
+def origin_of(claimed: Claimed) -> Origin:
+    """The system, because of this delivery."""
+    return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.id)))
+
+
+class Sender:
+    """Delivers sends of a tenant."""
+
+    def __init__(self, database: Database, secrets: SecretBox, providers: Mapping[str, Provider]) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._providers = providers
+
+    async def deliver(self, claimed: Claimed) -> None:
+        """Sends once and stores the outcome. The claim was committed before, so a crash from here on leaves it unknown."""
+        async with self._database.connection() as connection:
+            provider, outgoing = await self._load(connection, claimed)
+        outcome = await self._providers[provider].send(outgoing)
+        await self.settle(claimed, outcome)
+
+    async def expire(self, claimed: Claimed) -> None:
+        """The worker that had it did not come back: nobody knows whether the provider has it."""
+        await self.settle(claimed, Ambiguous("the worker stopped while the request was under way"))
+
+    async def settle(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Stores an outcome in one unit of work."""
+
+        async def unit(write: Write) -> None:
+            await append(write, await _settle(write, claimed, outcome))
+
+        await self._database.write(unit)
+        log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
+
+    async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing]:
+        row: Any = await connection.fetchrow(LOAD, claimed.part_id)
+        kinds = self._providers[row["provider"]].capabilities.address_kinds
+        addresses = await connection.fetch(ADDRESSES, row["identity_id"])
+        to = next(address for address in addresses if address["kind"] in kinds)
+        details = json.loads(row["details"]) if row["details"] else {}
+        return row["provider"], Outgoing(
+            account_id=row["phone_number_id"],
+            token=channels.token_of(self._secrets, claimed.channel_id, row["access_token"]),
+            graph_version=row["graph_version"],
+            to=Address(to["kind"], to["value"]),
+            text=row["text"],
+            opaque=str(claimed.part_id),
+            attempt=claimed.attempt,
+            reply_to_id=details.get("reply_to_id"),
+        )
+
+
+async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewEvent]:
+    # Conversations, then parts, then deliveries: receipts of the same part lock in the same order.
+    if isinstance(outcome, Accepted):
+        return await _accepted(write, claimed, outcome)
+    if isinstance(outcome, NotSent):
+        delay = NOT_SENT_DELAYS[min(claimed.attempt, len(NOT_SENT_DELAYS)) - 1]
+        after = deliveries.jittered(timedelta(seconds=delay))
+        await deliveries.again(write.connection, claimed, after=after, code=None, message=outcome.reason)
+        return []
+    if isinstance(outcome, Ambiguous):
+        return await _ambiguous(write, claimed, outcome)
+    return await _refused(write, claimed, outcome)
+
+
+async def _accepted(write: Write, claimed: Claimed, outcome: Accepted) -> list[NewEvent]:
+    """The provider has it, whatever became of the claim meanwhile; receipts that came first are applied with it."""
+    origin = origin_of(claimed)
+    sent = _update(claimed, "sent", origin, source="response", provider_message_id=outcome.provider_id)
+    parked = await receipts.unpark(
+        write.connection, channel_id=claimed.channel_id, provider_message_id=outcome.provider_id, origin=origin
+    )
+    applied = await receipts.apply(write, [sent, *parked])
+    await deliveries.finish(write.connection, claimed, state="accepted")
+    return applied.events
+
+
+async def _ambiguous(write: Write, claimed: Claimed, outcome: Ambiguous) -> list[NewEvent]:
+    locked = await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
+    assert locked is not None
+    hold_until = utc_now() + deliveries.HOLD
+    if not await deliveries.finish(
+        write.connection, claimed, state="unknown", hold_until=hold_until, message=outcome.reason
+    ):
+        return []
+    update = _update(claimed, "unknown", origin_of(claimed), source="system", error_message=outcome.reason)
+    return (await receipts.apply(write, [update])).events
+
+
+async def _refused(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    settle: Mapping[ErrorClass, Callable[[Write, Claimed, Refused], Any]] = {
+        ErrorClass.RETRY: _again,
+        ErrorClass.WAIT: _again,
+        ErrorClass.STOP_CHANNEL: _stop,
+        ErrorClass.PERMANENT: _failed,
+        ErrorClass.BUG: _failed,
+    }
+    events: list[NewEvent] = await settle[outcome.error_class](write, claimed, outcome)
+    return events
+
+
+async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    after = deliveries.jittered(outcome.retry_after or timedelta(seconds=1))
+    await deliveries.again(write.connection, claimed, after=after, code=outcome.code, message=outcome.message)
+    return []
+
+
+async def _stop(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    """Pauses the channel and keeps its queue; the attempt is not spent."""
+    events = await channels.pause(
+        write, claimed.channel_id, origin=origin_of(claimed), reason=f"{outcome.code}: {outcome.message}"
+    )
+    await deliveries.again(
+        write.connection, claimed, after=timedelta(0), code=outcome.code, message=outcome.message, counts=False
+    )
+    return events
+
+
+async def _failed(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    update = _update(
+        claimed,
+        "failed",
+        origin_of(claimed),
+        source="response",
+        error_code=outcome.code,
+        error_message=outcome.message,
+        closes_reply_window=outcome.closes_reply_window,
+    )
+    applied = await receipts.apply(write, [update])
+    await deliveries.finish(write.connection, claimed, state="failed", code=outcome.code, message=outcome.message)
+    return applied.events
+
+
+def _update(claimed: Claimed, status: str, origin: Origin, *, source: str, **more: Any) -> Update:
+    more.setdefault("provider_message_id", None)
+    return Update(
+        channel_id=claimed.channel_id, part_id=claimed.part_id, status=status, source=source, origin=origin, **more
+    )

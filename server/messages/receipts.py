@@ -1,0 +1,277 @@
+"""Receipts: they move a part forward by rank, in whatever order they come, and every one is kept."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from switchboard.v1 import event_pb2
+
+from server.conversations import repository as conversations
+from server.conversations import rules
+from server.conversations.events import updated
+from server.deliveries import service as deliveries
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Write, ensure
+from server.kit.ids import new_id
+from server.log.event import NewEvent, Origin, Routing
+from server.messages import convert
+
+RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "read": 4, "played": 4}
+
+FIND = """
+SELECT p.id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+JOIN message_parts p ON p.id = k.part_id AND p.channel_id = k.channel_id
+UNION
+SELECT p.id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
+"""
+LOCK = """
+SELECT p.id, p.message_id, p.conversation_id, p.channel_id, p.position, p.provider_message_id, p.status, m.direction
+FROM message_parts p JOIN messages m ON m.id = p.message_id
+WHERE p.id = ANY($1::uuid[]) ORDER BY p.id FOR UPDATE OF p
+"""
+CONTEXT = """
+SELECT c.id, c.channel_id, c.team_id, c.assignee_id, c.version FROM conversations c WHERE c.id = ANY($1::uuid[])
+"""
+SAVE_PARTS = """
+UPDATE message_parts p
+SET status = u.status, provider_message_id = coalesce(p.provider_message_id, u.provider_message_id),
+    error_code = u.error_code, error_message = u.error_message
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+    AS u (id, status, provider_message_id, error_code, error_message)
+WHERE p.id = u.id
+"""
+# The message's status: failed or unknown when a part is, else the lowest of its parts by rank.
+SAVE_MESSAGES = """
+UPDATE messages m SET status = s.status
+FROM (
+    SELECT message_id, CASE
+        WHEN bool_or(status = 'failed') THEN 'failed'
+        WHEN bool_or(status = 'unknown') THEN 'unknown'
+        WHEN bool_or(status = 'pending') THEN 'pending'
+        WHEN bool_or(status = 'sent') THEN 'sent'
+        WHEN bool_or(status = 'delivered') THEN 'delivered'
+        ELSE 'read' END AS status
+    FROM message_parts WHERE message_id = ANY($1::uuid[]) GROUP BY message_id
+) s
+WHERE m.id = s.message_id
+RETURNING m.id, m.status
+"""
+FIRST_IDS = "SELECT message_id, provider_message_id FROM message_parts WHERE message_id = ANY($1::uuid[]) AND position = 0"
+RECORD = """
+INSERT INTO message_status_updates (
+    id, create_time, message_id, part_id, position, status, source, applied, error_code, error_message, provider_time
+)
+SELECT * FROM unnest(
+    $1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::boolean[], $9::text[],
+    $10::text[], $11::timestamptz[]
+)
+"""
+PARK = """
+INSERT INTO parked_receipts (id, channel_id, provider_message_id, status, error_code, error_message, provider_time, create_time)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+"""
+UNPARK = "DELETE FROM parked_receipts WHERE channel_id = $1 AND provider_message_id = $2 RETURNING *"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """What is known of a part now: from a receipt, the answer to the send, or ourselves.
+
+    part_id: when it is known (our own callback data). status: a word of message_status_updates. closes_reply_window: the
+    provider says that the window is closed.
+    """
+
+    channel_id: uuid.UUID
+    provider_message_id: str | None
+    part_id: uuid.UUID | None
+    status: str
+    source: str
+    origin: Origin
+    provider_time: datetime | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    closes_reply_window: bool = False
+
+
+@dataclass(slots=True)
+class Part:
+    """A locked part, as updates change it."""
+
+    id: uuid.UUID
+    message_id: uuid.UUID
+    conversation_id: uuid.UUID
+    channel_id: uuid.UUID
+    position: int
+    provider_message_id: str | None
+    status: str
+    direction: str
+    error_code: str | None = None
+    error_message: str | None = None
+
+    def take(self, update: Update) -> bool:
+        """Moves forward if the update outranks what is known; says whether it did."""
+        if not moves(self.status, update.status):
+            return False
+        self.status = convert.SHOWN.get(update.status, update.status)
+        failed = self.status == "failed"
+        self.error_code = update.error_code if failed else None
+        self.error_message = update.error_message if failed else None
+        return True
+
+
+@dataclass(slots=True)
+class Applied:
+    """What came of updates: events to append, and those that no part answers to."""
+
+    events: list[NewEvent] = field(default_factory=list)
+    unmatched: list[Update] = field(default_factory=list)
+
+
+def moves(before: str, after: str) -> bool:
+    """Whether a status gives way: forward by rank; failed only to delivered, read and played, and only before those."""
+    if before == "failed":
+        return after in ("delivered", "read", "played")
+    if after == "failed":
+        return RANK[before] < RANK["delivered"]
+    return RANK[after] > RANK[before]
+
+
+async def apply(write: Write, updates: Sequence[Update]) -> Applied:
+    """Applies updates in their order. Locks conversations (only where a reply window closes), then parts, by id."""
+    applied = Applied()
+    connection, now = write.connection, utc_now()
+    found = await connection.fetch(FIND, *_keys(updates))
+    if any(update.closes_reply_window for update in updates) and found:
+        applied.events += await _close_windows(connection, updates, [record["id"] for record in found], now=now)
+    parts = {record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])}
+    by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
+    records: list[tuple[Part, Update, dict[str, Any]]] = []
+    for update in updates:
+        part = parts.get(update.part_id) if update.part_id else None
+        part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
+        if part is None or part.direction != "outbound":
+            applied.unmatched.append(update)
+            continue
+        part.provider_message_id = part.provider_message_id or update.provider_message_id
+        records.append((part, update, _record(part, update, now=now)))
+    if records:
+        applied.events += await _store(write, records, now=now)
+    return applied
+
+
+def _keys(updates: Sequence[Update]) -> list[list[Any]]:
+    return [
+        [update.channel_id for update in updates],
+        [update.provider_message_id for update in updates],
+        [update.part_id for update in updates],
+    ]
+
+
+def _record(part: Part, update: Update, *, now: datetime) -> dict[str, Any]:
+    return {
+        "id": new_id(),
+        "create_time": now,
+        "message_id": part.message_id,
+        "part_id": part.id,
+        "position": part.position,
+        "status": update.status,
+        "source": update.source,
+        "applied": part.take(update),
+        "error_code": update.error_code,
+        "error_message": update.error_message,
+        "provider_time": update.provider_time,
+    }
+
+
+async def _store(
+    write: Write, records: Sequence[tuple[Part, Update, dict[str, Any]]], *, now: datetime
+) -> list[NewEvent]:
+    connection = write.connection
+    parts = sorted({part.id: part for part, _, _ in records}.values(), key=lambda part: part.id)
+    names = ("id", "status", "provider_message_id", "error_code", "error_message")
+    await connection.execute(SAVE_PARTS, *([getattr(part, name) for part in parts] for name in names))
+    message_ids = sorted({part.message_id for part in parts})
+    statuses = {row["id"]: row["status"] for row in await connection.fetch(SAVE_MESSAGES, message_ids)}
+    proven = [part.id for part in parts if RANK[part.status] >= RANK["sent"] and part.status != "failed"]
+    if proven:
+        await deliveries.resolve(connection, proven)
+    await ensure(write, "SELECT ensure_receipt_month($1)", now.date().replace(day=1))
+    rows = [row for _, _, row in records]
+    await connection.execute(RECORD, *([row[name] for row in rows] for name in rows[0]))
+    context = {row["id"]: row for row in await connection.fetch(CONTEXT, sorted({part.conversation_id for part in parts}))}
+    external = {row["message_id"]: row["provider_message_id"] for row in await connection.fetch(FIRST_IDS, message_ids)}
+    return [_event(part, update, row, context[part.conversation_id], statuses, external) for part, update, row in records]
+
+
+def _event(
+    part: Part, update: Update, row: dict[str, Any], context: Any, statuses: dict[Any, str], external: dict[Any, Any]
+) -> NewEvent:
+    body = event_pb2.MessageStatusUpdated(
+        message_id=str(part.message_id),
+        conversation_id=str(part.conversation_id),
+        status=convert.STATUS.number(statuses[part.message_id]),
+        external_id=external[part.message_id],
+        status_update=convert.status_update(row),
+    )
+    routing = Routing(channel_id=context["channel_id"], team_id=context["team_id"], assignee_id=context["assignee_id"])
+    return NewEvent(
+        body=event_pb2.InboxEvent(message_status_updated=body),
+        actor=update.origin.actor,
+        cause=update.origin.cause,
+        conversation_id=part.conversation_id,
+        conversation_version=context["version"],
+        before=routing,
+        after=routing,
+    )
+
+
+async def _close_windows(
+    connection: Connection, updates: Sequence[Update], part_ids: list[uuid.UUID], *, now: datetime
+) -> list[NewEvent]:
+    """The provider's word beats our own reckoning: the window of the conversation is closed now."""
+    origin = next(update.origin for update in updates if update.closes_reply_window)
+    asked = [update for update in updates if update.closes_reply_window]
+    wanted = {record["id"] for record in await connection.fetch(FIND, *_keys(asked))} & set(part_ids)
+    ids = await connection.fetch("SELECT DISTINCT conversation_id FROM message_parts WHERE id = ANY($1::uuid[])", list(wanted))
+    events = []
+    for row in (await conversations.lock_many(connection, [record["conversation_id"] for record in ids])).values():
+        if row.reply_window_expire_time is not None and row.reply_window_expire_time > now:
+            row.reply_window_expire_time = now
+            rules.touch(row, now)
+            await conversations.save(connection, row)
+            events.append(updated(origin, row, "reply_window"))
+    return events
+
+
+async def park(connection: Connection, updates: Sequence[Update]) -> None:
+    """Keeps receipts that came before what they are about."""
+    for update in updates:
+        if update.provider_message_id is not None:
+            values = (update.status, update.error_code, update.error_message, update.provider_time or utc_now(), utc_now())
+            await connection.execute(PARK, new_id(), update.channel_id, update.provider_message_id, *values)
+
+
+async def unpark(
+    connection: Connection, *, channel_id: uuid.UUID, provider_message_id: str, origin: Origin
+) -> list[Update]:
+    """Takes the receipts that wait for a provider message id, the lowest rank first."""
+    records = await connection.fetch(UNPARK, channel_id, provider_message_id)
+    return [
+        Update(
+            channel_id=channel_id,
+            provider_message_id=provider_message_id,
+            part_id=None,
+            status=record["status"],
+            source="receipt",
+            origin=origin,
+            provider_time=record["provider_time"],
+            error_code=record["error_code"],
+            error_message=record["error_message"],
+        )
+        for record in sorted(records, key=lambda record: RANK[record["status"]])
+    ]
