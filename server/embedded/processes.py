@@ -132,7 +132,7 @@ class Child:
         return f"Its last lines, from {self._log.path}:\n{lines}" if lines else f"It wrote nothing to {self._log.path}."
 
     def _read(self, pipe: IO[bytes] | None) -> None:
-        assert pipe is not None  # noqa: S101, asked for in start()
+        assert pipe is not None
         with pipe:
             for line in pipe:
                 self._last.append(line.decode(errors="replace").rstrip())
