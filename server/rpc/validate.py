@@ -32,9 +32,9 @@ def field_path(violation: Any) -> str:
     path = ""
     for element in violation.proto.field.elements:
         path += ("." if path else "") + element.field_name
-        subscript = element.WhichOneof("subscript")
-        if subscript is not None:
-            path += f"[{getattr(element, subscript)}]"
+        # The engine's own message classes: a oneof is an object with field and value.
+        if element.subscript is not None:
+            path += f"[{element.subscript.value}]"
     return path
 
 
