@@ -67,7 +67,7 @@ def wrapper() -> tuple[str, ...]:
         ),
         *("--ambient-caps=+dac_read_search", "--bounding-set=-all,+dac_read_search"),
     )
-    if setpriv and _works(nobody):
+    if setpriv and os.geteuid() == 0 and _works(nobody):
         return nobody
     raise StartError(
         "PostgreSQL does not run as root, and neither `unshare --user` nor `setpriv` works here: use an ordinary user."

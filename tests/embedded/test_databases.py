@@ -1,5 +1,6 @@
 """Real PostgreSQL and Valkey: started as whoever runs the tests, killed, started again, broken."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from datetime import timedelta
@@ -74,13 +75,12 @@ async def test_postgres_finds_its_data_again_after_a_stop_and_after_a_kill(home:
     child.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root needs this")
 async def test_postgres_runs_as_nobody_where_there_are_no_user_namespaces(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(postgres, "_works", lambda prefix: "--user" not in prefix)
     prefix = postgres.wrapper()
-    if not prefix:
-        pytest.skip("only root needs this")
     child, dsn = start_postgres(home, prefix=prefix)
     assert await ask(dsn, "SELECT 1") == 1
     assert (home.postgres / "PG_VERSION").owner() == "nobody"
