@@ -53,6 +53,9 @@ class Settings(BaseSettings):
     internal_listen: str = "127.0.0.1:9091"
     """Address for health, reflection and metrics; keep it on loopback or a private network."""
 
+    metrics_listen: str = ""
+    """Address of the page that Prometheus reads, on loopback or a private network; empty: none."""
+
     pool_size: int = Field(default=8, ge=1, le=100)
     """Connections that a process opens to one database at most."""
 

@@ -18,6 +18,7 @@ from server.models.tenant import Channel
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 from server.tenancy.meta_apps import MetaApp, MetaApps
+from server.tenancy.quarantine import Quarantine
 from server.tenancy.routes import WHATSAPP, Routes
 from server.tenancy.tenants import Tenants
 
@@ -26,11 +27,19 @@ class ChannelServicer(ChannelServiceServicer):
     """Channels of a tenant, and the apps at Meta of the installation."""
 
     def __init__(
-        self, *, tokens: PageTokens, tenants: Tenants, routes: Routes, meta_apps: MetaApps, graph_version: str
+        self,
+        *,
+        tokens: PageTokens,
+        tenants: Tenants,
+        routes: Routes,
+        quarantine: Quarantine,
+        meta_apps: MetaApps,
+        graph_version: str,
     ) -> None:
         self._tokens = tokens
         self._tenants = tenants
         self._routes = routes
+        self._quarantine = quarantine
         self._meta_apps = meta_apps
         self._graph_version = graph_version
 
@@ -55,7 +64,10 @@ class ChannelServicer(ChannelServiceServicer):
             await append(write, events)
             return row
 
-        return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(await call.database.write(unit)))
+        row = await call.database.write(unit)
+        # What arrived for the number before it was connected is applied now.
+        await self._quarantine.wake(WHATSAPP, wanted.phone_number_id)
+        return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
 
     async def GetChannel(self, request: rpc.GetChannelRequest, call: Call) -> rpc.GetChannelResponse:
         """A channel."""

@@ -70,6 +70,14 @@ class Counts:
     count: int
 
 
+async def behind(connection: Connection) -> bool:
+    """Whether the log has events that are not counted."""
+    found: bool = await connection.fetchval(
+        "SELECT h.head > coalesce((SELECT seq FROM consumers WHERE name = $1), 0) FROM stream_head h", CONSUMER
+    )
+    return found
+
+
 async def follow(write: Write, *, limit: int = 500) -> int:
     """Counts the next events of the log and moves the cursor; returns how many there were."""
     position = await write.connection.fetchval(POSITION, CONSUMER)

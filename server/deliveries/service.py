@@ -9,8 +9,6 @@ import random
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
-
 from server.kit.db import Connection
 
 LEASE = timedelta(seconds=60)
@@ -52,7 +50,10 @@ SET state = 'queued', due_time = now() + $3, attempt = attempt - $4::integer, er
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
 """
-RESOLVE = "UPDATE deliveries SET state = 'accepted', hold_until = NULL WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight')"
+RESOLVE = """
+UPDATE deliveries SET state = 'accepted', hold_until = NULL
+WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight')
+"""
 NEXT = """
 SELECT least(
     (SELECT min(d.due_time) FROM deliveries d JOIN channels c ON c.id = d.channel_id AND c.state = 'active' WHERE d.state = 'queued'),
@@ -117,9 +118,10 @@ async def resolve(connection: Connection, part_ids: list[uuid.UUID]) -> None:
     await connection.execute(RESOLVE, part_ids)
 
 
-async def next_due(connection: Connection) -> Any:
+async def next_due(connection: Connection) -> datetime | None:
     """When the next delivery is due or the next lease ends."""
-    return await connection.fetchval(NEXT)
+    found: datetime | None = await connection.fetchval(NEXT)
+    return found
 
 
 def jittered(delay: timedelta) -> timedelta:

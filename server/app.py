@@ -1,0 +1,217 @@
+"""`switchboard serve`: one process, one loop, two gRPC servers. The composition root of the API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import uuid
+from collections.abc import AsyncIterator
+
+import prometheus_client
+import structlog
+import uvloop
+from grpc import aio
+from grpc_channelz.v1 import channelz
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from switchboard.v1 import (
+    agent_service_pb2,
+    agent_service_pb2_grpc,
+    assignment_service_pb2,
+    assignment_service_pb2_grpc,
+    auth_service_pb2,
+    auth_service_pb2_grpc,
+    channel_service_pb2,
+    channel_service_pb2_grpc,
+    contact_service_pb2,
+    contact_service_pb2_grpc,
+    conversation_service_pb2,
+    conversation_service_pb2_grpc,
+    inbox_service_pb2,
+    inbox_service_pb2_grpc,
+    message_service_pb2,
+    message_service_pb2_grpc,
+    tenant_service_pb2,
+    tenant_service_pb2_grpc,
+    webhook_service_pb2,
+    webhook_service_pb2_grpc,
+)
+
+from server.agents.servicer import AgentServicer
+from server.assignments.servicer import AssignmentServicer
+from server.auth.servicer import AuthServicer
+from server.auth.tokens import AgentTokens
+from server.auth.verifier import CredentialVerifier
+from server.channels.servicer import ChannelServicer
+from server.composition import Commits, Parts, background, compose
+from server.contacts.servicer import ContactServicer
+from server.conversations.servicer import ConversationServicer
+from server.inbox.metrics import InboxMetrics
+from server.inbox.servicer import InboxServicer
+from server.inbox.streams import Streams
+from server.inbox.tails import Tails
+from server.intake.servicer import WebhookServicer
+from server.kit import logging
+from server.kit.db import Database
+from server.kit.errors import DatabaseUnavailable
+from server.log.cursor import Cursors
+from server.messages.servicer import MessageServicer
+from server.rpc.paging import PageTokens
+from server.rpc.server import internal_server, public_server
+from server.settings import Settings
+from server.tenancy.api_keys import ApiKeys
+from server.tenancy.control import load_mac_keys
+from server.tenancy.provisioning import Provisioning
+from server.tenancy.servicer import TenantServicer
+
+log = structlog.get_logger(__name__)
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+HEALTH_SECONDS = 2.0
+# In production the balancer's active checks must have seen NOT_SERVING twice before streams are sent away.
+DRAIN_SECONDS = {"production": 5.0, "development": 0.0}
+GRACE_SECONDS = 10.0
+SERVICES = (
+    agent_service_pb2,
+    assignment_service_pb2,
+    auth_service_pb2,
+    channel_service_pb2,
+    contact_service_pb2,
+    conversation_service_pb2,
+    inbox_service_pb2,
+    message_service_pb2,
+    tenant_service_pb2,
+    webhook_service_pb2,
+)
+
+
+def run(settings: Settings, listen: str, internal_listen: str) -> None:
+    """Serves until SIGTERM or SIGINT, then drains."""
+    logging.configure()
+    uvloop.run(serve(settings, listen=listen, internal_listen=internal_listen))
+
+
+def stop_signal() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    return stopped
+
+
+async def serve(settings: Settings, *, listen: str, internal_listen: str) -> None:
+    """Runs both servers. Returns after a signal, or when a background loop died, which nothing here can mend."""
+    stopped = stop_signal()
+    async with compose(settings, follow_all=False) as (parts, commits):
+        checks = health.aio.HealthServicer()
+        async with internal(settings, checks, internal_listen):
+            streams, verifier, public = await assemble(settings, parts, commits)
+            public.add_insecure_port(listen)
+            await public.start()
+            log.info("serve.started", listen=listen, internal=internal_listen)
+            loops = (parts.directory.run(), parts.tenants.run(), verifier.run(), watch_health(checks, parts))
+            async with background(*loops) as died:
+                await asyncio.wait(
+                    [asyncio.create_task(stopped.wait()), asyncio.create_task(died.wait())],
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                await checks.enter_graceful_shutdown()
+                await asyncio.sleep(DRAIN_SECONDS[settings.env])
+                await streams.drain()
+                await public.stop(GRACE_SECONDS)
+    log.info("serve.stopped")
+    if died.is_set():
+        raise SystemExit(1)
+
+
+async def assemble(
+    settings: Settings, parts: Parts, commits: Commits
+) -> tuple[Streams, CredentialVerifier, aio.Server]:
+    """Makes the public server with every service."""
+    mac = await load_mac_keys(parts.control)
+    tokens, cursors = PageTokens(mac), Cursors(mac)
+    keys, agent_tokens = ApiKeys(parts.control.database), AgentTokens(parts.control)
+    verifier = CredentialVerifier(keys=keys, tokens=agent_tokens, tenants=parts.tenants)
+    metrics = InboxMetrics()
+    streams = Streams(metrics)
+
+    async def database_of(tenant_id: uuid.UUID) -> Database:
+        return (await parts.tenants.get(tenant_id)).database
+
+    tails = Tails(database_of=database_of, cursors=cursors, hints=parts.hints, rights=verifier, metrics=metrics)
+    commits.local = tails.committed
+    server = public_server(verifier)
+    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
+        ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
+    )
+    message_service_pb2_grpc.add_MessageServiceServicer_to_server(
+        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
+    )
+    assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(AssignmentServicer(tokens=tokens), server)
+    inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(InboxServicer(tails, cursors, streams), server)
+    contact_service_pb2_grpc.add_ContactServiceServicer_to_server(ContactServicer(tokens=tokens), server)
+    channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(
+        ChannelServicer(
+            tokens=tokens,
+            tenants=parts.tenants,
+            routes=parts.routes,
+            quarantine=parts.quarantine,
+            meta_apps=parts.meta_apps,
+            graph_version=settings.meta_graph_version,
+        ),
+        server,
+    )
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(AgentServicer(tokens=tokens), server)
+    webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
+        WebhookServicer(intake=parts.intake, applier=parts.applier), server
+    )
+    auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
+        AuthServicer(keys=keys, tokens=agent_tokens, pages=tokens), server
+    )
+    tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(
+        TenantServicer(tenants=parts.tenants, provisioning=Provisioning(parts.control), keys=keys, pages=tokens), server
+    )
+    return streams, verifier, server
+
+
+@contextlib.asynccontextmanager
+async def internal(settings: Settings, checks: health.aio.HealthServicer, listen: str) -> AsyncIterator[None]:
+    """The internal server, on loopback: health, reflection, channelz; and the metrics page where one is asked for."""
+    server = internal_server()
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    channelz.add_channelz_servicer(server)
+    names = [name for file in SERVICES for service in file.DESCRIPTOR.services_by_name.values() for name in [service.full_name]]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    server.add_insecure_port(listen)
+    await server.start()
+    page = None
+    if settings.metrics_listen:
+        host, _, port = settings.metrics_listen.rpartition(":")
+        page, _ = prometheus_client.start_http_server(int(port), addr=host)
+    try:
+        yield
+    finally:
+        if page is not None:
+            page.shutdown()
+            page.server_close()
+        await server.stop(1.0)
+
+
+async def watch_health(checks: health.aio.HealthServicer, parts: Parts) -> None:
+    """Keeps the health of each dependency. "" says whether calls are taken; Valkey never changes it."""
+    while True:
+        database = await control_answers(parts)
+        await checks.set("", SERVING)
+        await checks.set("control-database", SERVING if database else NOT_SERVING)
+        await checks.set("valkey", SERVING if parts.hints.healthy else NOT_SERVING)
+        await asyncio.sleep(HEALTH_SECONDS)
+
+
+async def control_answers(parts: Parts) -> bool:
+    """Whether the control database answers now."""
+    try:
+        async with parts.control.database.connection() as connection:
+            await connection.fetchval("SELECT 1")
+    except DatabaseUnavailable:
+        return False
+    return True

@@ -1,0 +1,131 @@
+"""What `serve` and `work` are made of. Importing this does nothing; `compose` opens the control database and wires the parts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from server.intake.apply import Applier
+from server.intake.service import Intake
+from server.kit.db import Write
+from server.log.append import NOTE, Appended
+from server.log.hints import Hints
+from server.messages.batch import BatchWriters
+from server.providers.contract import Provider
+from server.providers.registry import ProviderSettings, create_providers
+from server.settings import Settings
+from server.tenancy.control import Control, open_control
+from server.tenancy.meta_apps import MetaApps
+from server.tenancy.quarantine import Quarantine
+from server.tenancy.routes import Routes
+from server.tenancy.tenants import Tenants
+from server.tenancy.work import WorkDirectory
+
+log = structlog.get_logger(__name__)
+Committed = Callable[[uuid.UUID, Appended], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts that both processes share."""
+
+    control: Control
+    directory: WorkDirectory
+    tenants: Tenants
+    routes: Routes
+    meta_apps: MetaApps
+    quarantine: Quarantine
+    providers: dict[str, Provider]
+    hints: Hints
+    writers: BatchWriters
+    intake: Intake
+    applier: Applier
+
+
+def _ignore(_tenant_id: uuid.UUID, _appended: Appended) -> None:
+    return None
+
+
+class Commits:
+    """What happens after a commit: the local streams are told, then the other processes. Neither waits."""
+
+    def __init__(self, hints: Hints) -> None:
+        self._hints = hints
+        self.local: Committed = _ignore
+
+    def __call__(self, tenant_id: uuid.UUID, write: Write) -> None:
+        """The after_commit of every tenant's database."""
+        appended = write.notes.get(NOTE)
+        if appended is not None:
+            self.local(tenant_id, appended)
+            self._hints.publish(tenant_id, appended.prev_head, appended.new_head)
+
+
+@contextlib.asynccontextmanager
+async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tuple[Parts, Commits]]:
+    """Opens everything and closes it in the opposite order. follow_all: receive the hints of every tenant (workers)."""
+    control = await open_control(settings)
+    hints = Hints(settings.valkey_url.get_secret_value() or None, follow_all=follow_all)
+    commits = Commits(hints)
+    directory = WorkDirectory(control.database)
+    tenants = Tenants(
+        control,
+        directory,
+        after_commit=commits,
+        pool_size=settings.pool_size,
+        max_connections=settings.max_connections,
+    )
+    providers = create_providers(ProviderSettings(meta_graph_url=settings.meta_graph_url))
+    routes, meta_apps, quarantine = Routes(control.database), MetaApps(control), Quarantine(control.database)
+    objects = frozenset[str]().union(*(provider.webhook_objects for provider in providers.values()))
+    writers = BatchWriters(providers)
+    parts = Parts(
+        control=control,
+        directory=directory,
+        tenants=tenants,
+        routes=routes,
+        meta_apps=meta_apps,
+        quarantine=quarantine,
+        providers=providers,
+        hints=hints,
+        writers=writers,
+        intake=Intake(tenants=tenants, routes=routes, meta_apps=meta_apps, quarantine=quarantine, objects=objects),
+        applier=Applier(tenants=tenants, writers=writers, providers=providers),
+    )
+    hints.start()
+    try:
+        yield parts, commits
+    finally:
+        await parts.applier.drain()
+        await hints.close()
+        for provider in providers.values():
+            await provider.close()
+        await tenants.close()
+        await control.close()
+
+
+@contextlib.asynccontextmanager
+async def background(*loops: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Event]:
+    """Runs loops beside what the caller does and cancels them after it. Yields an event that is set when one of them dies."""
+    died = asyncio.Event()
+
+    def watch(task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            log.error("background.died", task=task.get_name(), exc_info=task.exception())
+            died.set()
+
+    tasks = [asyncio.create_task(loop, name=getattr(loop, "__qualname__", "loop")) for loop in loops]
+    for task in tasks:
+        task.add_done_callback(watch)
+    try:
+        yield died
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
