@@ -6,10 +6,11 @@ import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from switchboard.v1 import actor_pb2, event_pb2
+
 from server.kit.clock import utc_now
 from server.kit.ids import new_id
 from server.rpc.call import Call, CallerKind
-from switchboard.v1 import actor_pb2, event_pb2
 
 ActorKind = actor_pb2.ActorKind
 CauseKind = actor_pb2.CauseKind
