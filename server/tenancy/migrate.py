@@ -119,17 +119,17 @@ async def _migrate_one(
     control: Control, target: Target, migrators: Migrators, report: Report, console: Console
 ) -> None:
     error = await _brought(target, migrators)
+    recorded = target.recorded_revision == migration.newest("tenant") and target.recorded_error is None
+    if error is not None or not recorded:
+        await _record(control, target, error or None)
     if error is None:
         report.current += 1
-        if target.recorded_revision == migration.newest("tenant") and target.recorded_error is None:
-            return
     elif error:
         report.failed += 1
         console.print(f"failed {target.name}: {error}", style="red", markup=False)
     else:
         report.migrated += 1
         console.print(f"migrated {target.name}", markup=False)
-    await _record(control, target, error or None)
 
 
 async def _brought(target: Target, migrators: Migrators) -> str | None:
