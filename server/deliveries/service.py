@@ -17,7 +17,7 @@ HOLD = timedelta(seconds=60)
 
 # Only a conversation's first queued delivery is taken, and only while none of it is in flight or held by an unknown one.
 CLAIM = """
-UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = now() + $2
+UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = now() + $2::interval
 WHERE id IN (
     SELECT d.id FROM deliveries d
     JOIN channels c ON c.id = d.channel_id AND c.state = 'active'
@@ -45,7 +45,7 @@ RETURNING id
 """
 AGAIN = """
 UPDATE deliveries
-SET state = 'queued', due_time = now() + $3, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
+SET state = 'queued', due_time = now() + $3::interval, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
     worker = NULL, lease_until = NULL
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
