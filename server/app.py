@@ -63,6 +63,7 @@ from server.settings import Settings
 from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import load_mac_keys
 from server.tenancy.provisioning import Provisioning
+from server.tenancy.seed import connect_first_tenant
 from server.tenancy.servicer import TenantServicer
 
 log = structlog.get_logger(__name__)
@@ -105,6 +106,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
     async with compose(settings, follow_all=False) as (parts, commits):
         checks = health.aio.HealthServicer()
         async with internal(settings, checks, internal_listen):
+            await connect_first_tenant(parts.control, parts.tenants, settings)
             streams, verifier, public = await assemble(settings, parts, commits)
             public.add_insecure_port(listen)
             await public.start()

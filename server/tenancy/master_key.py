@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from server.kit.secrets import KeyProvider, LocalKeyProvider, decode_master_key, new_master_key
+from server.kit.secrets import KeyProvider, LocalKeyProvider, decode_master_key
 from server.settings import Settings, SettingsInvalid
 
 
@@ -30,15 +29,3 @@ def read_key_file(path: Path) -> bytes:
         raise SettingsInvalid(f"SWITCHBOARD_MASTER_KEY_FILE cannot be read: {path}: {error.strerror}.") from None
     except ValueError as error:
         raise SettingsInvalid(f"SWITCHBOARD_MASTER_KEY_FILE is wrong: {path} {error}.") from None
-
-
-def make_key_file(path: Path) -> None:
-    """Makes a master key file (0600) unless there is one. Only the embedded run does this: a lost key loses the secrets."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return
-    with os.fdopen(handle, "w") as file:
-        file.write(new_master_key() + "\n")
-        file.flush()
-        os.fsync(handle)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -69,7 +70,9 @@ class MetaApps:
         """Adds an app, or brings it to these secrets; a replaced app secret is still accepted beside the new one."""
         held = await self._load(app_id)
         if held is None:
-            await self.create(app_id=app_id, name=name, app_secret=app_secret, verify_token=verify_token)
+            # Another process that starts at the same time may be first, with the same settings.
+            with contextlib.suppress(AlreadyExists):
+                await self.create(app_id=app_id, name=name, app_secret=app_secret, verify_token=verify_token)
             return
         changed = held.app_secrets[0] != app_secret.encode()
         async with self._control.database.connection() as connection:

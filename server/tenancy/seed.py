@@ -6,6 +6,7 @@ is stored and the next start can show them again.
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,9 +115,12 @@ async def connect_first_tenant(control: Control, tenants: Tenants, settings: Set
     if settings.meta_app_secret is not None:
         await _ensure_app(control, settings)
     account = account_of(settings)
-    ids = await tenants.all_ids() if account is not None else []
-    if account is not None and ids:
-        await ensure_channel(control, await tenants.get(ids[0]), settings, account)
+    if account is None:
+        return
+    async with control.database.connection() as connection:
+        first = await connection.fetchval("SELECT id FROM tenants WHERE state <> 'provisioning' ORDER BY id LIMIT 1")
+    if first is not None:
+        await ensure_channel(control, await tenants.get(first, disabled_too=True), settings, account)
 
 
 def account_of(settings: Settings) -> WhatsappAccount | None:
@@ -136,10 +140,7 @@ async def ensure_channel(
     control: Control, tenant: Tenant, settings: Settings, account: WhatsappAccount
 ) -> SeededChannel:
     """The tenant's channel of a number, with the account's present token. ALREADY_EXISTS when another tenant has it."""
-    routes = Routes(control.database)
-    held = (await routes.find(WHATSAPP, [account.phone_number_id])).get(account.phone_number_id)
-    channel_id = held.channel_id if held is not None else new_id()
-    await routes.claim(WHATSAPP, account.phone_number_id, tenant_id=tenant.id, channel_id=channel_id)
+    channel_id = await _claimed(Routes(control.database), tenant.id, account.phone_number_id)
     sealed = tenant.secrets.seal(account.access_token.encode(), table="channels", column="access_token", row=channel_id)
     async with tenant.database.connection() as connection:
         await connection.execute(
@@ -156,6 +157,18 @@ async def ensure_channel(
             utc_now(),
         )
     return SeededChannel(channel_id, WHATSAPP, account.phone_number_id, account.waba_id)
+
+
+async def _claimed(routes: Routes, tenant_id: uuid.UUID, phone_number_id: str) -> uuid.UUID:
+    """The channel that has the number; a new one when none has. Of several processes that start at once, one makes it."""
+    held = (await routes.find(WHATSAPP, [phone_number_id])).get(phone_number_id)
+    if held is None:
+        with contextlib.suppress(AlreadyExists):
+            await routes.claim(WHATSAPP, phone_number_id, tenant_id=tenant_id, channel_id=new_id())
+        held = (await routes.find(WHATSAPP, [phone_number_id]))[phone_number_id]
+    if held.tenant_id != tenant_id:
+        raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
+    return held.channel_id
 
 
 async def _ensure_app(control: Control, settings: Settings) -> SeededApp:

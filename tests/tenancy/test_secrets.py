@@ -11,7 +11,7 @@ from server.kit.secrets import (
     new_master_key,
 )
 from server.settings import SettingsInvalid, load
-from server.tenancy.master_key import key_provider, make_key_file
+from server.tenancy.master_key import key_provider
 
 PLACE = {"table": "channels", "column": "access_token", "row": "1"}
 PROVIDER = LocalKeyProvider(decode_master_key(new_master_key()))
@@ -62,19 +62,19 @@ def test_derived_bytes_stay_the_same_and_differ_by_purpose() -> None:
     assert BOX.derive("a") == again.derive("a") != BOX.derive("b")
 
 
-def test_a_key_file_is_private_and_made_once(tmp_path: Path) -> None:
-    file = tmp_path / "master.key"
-    make_key_file(file)
-    held = file.read_text()
-    make_key_file(file)
-    assert file.read_text() == held
-    assert file.stat().st_mode & 0o777 == 0o600
-    key_provider(load({"master_key_file": file}))
+def key_file(folder: Path) -> Path:
+    file = folder / "master.key"
+    file.touch(0o600)
+    file.write_text(new_master_key() + "\n")
+    return file
+
+
+def test_a_private_key_file_is_read(tmp_path: Path) -> None:
+    key_provider(load({"master_key_file": key_file(tmp_path)}))
 
 
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "master.key"
-    make_key_file(file)
+    file = key_file(tmp_path)
     file.chmod(0o644)
     with pytest.raises(SettingsInvalid, match="SWITCHBOARD_MASTER_KEY_FILE"):
         key_provider(load({"master_key_file": file}))
@@ -90,8 +90,7 @@ def test_a_missing_or_damaged_key_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_production_refuses_the_key_file(tmp_path: Path) -> None:
-    file = tmp_path / "master.key"
-    make_key_file(file)
+    file = key_file(tmp_path)
     with pytest.raises(SettingsInvalid, match="refused in production"):
         key_provider(load({"master_key_file": file, "env": "production"}))
 

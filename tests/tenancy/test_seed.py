@@ -1,3 +1,4 @@
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ from server.settings import Settings, load
 from server.tenancy.control import open_control
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.routes import WHATSAPP, Routes
-from server.tenancy.seed import SeedState, WhatsappAccount, seed
+from server.tenancy.seed import SeedState, WhatsappAccount, connect_first_tenant, seed
 from server.tenancy.tenants import Tenants
 from server.tenancy.work import WorkDirectory
 
@@ -91,3 +92,24 @@ async def test_a_single_tenant_start_makes_app_and_channel_of_the_first_tenant(
     assert secrets is not None
     assert secrets.app_secrets == (b"secret from settings",)
     assert routes["100000000000009"].tenant_id == seeded.tenants[0].id
+
+
+async def test_processes_that_start_at_once_make_one_channel(
+    settings: Settings, server_dsn: str, seeded: SeedState
+) -> None:
+    given = {
+        "whatsapp_token": "sending",
+        "whatsapp_phone_number_id": "100000000000010",
+        "whatsapp_waba_id": "200000000000010",
+    }
+    single = settings.model_copy(update=load(given).model_dump(include=set(given)))
+    control = await open_control(settings)
+    processes = [Tenants(control, WorkDirectory(control.database), pool_size=1) for _ in range(4)]
+    await asyncio.gather(*(connect_first_tenant(control, process, single) for process in processes))
+    tenant = await processes[0].get(seeded.tenants[0].id)
+    async with tenant.database.connection() as connection:
+        rows = await connection.fetch("SELECT id FROM channels WHERE phone_number_id = '100000000000010'")
+    assert len(rows) == 1
+    for process in processes:
+        await process.close()
+    await control.close()
