@@ -1,0 +1,76 @@
+"""The one place that wires: a whole stack, started once, that the suites share."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from server.embedded.stack import Options, Stack
+
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Postgres, Valkey, Envoy, two serve processes, a worker and the simulator, on ports of the kernel in a home of their own."""
+    with Stack(Options(home=tmp_path_factory.mktemp("stack") / "home")) as running:
+        yield running
+
+
+@pytest.fixture
+def dev(stack: Stack) -> dict[str, Any]:
+    """dev.json as it is now: a child that was restarted has another pid."""
+    return stack.dev()
+
+
+@pytest.fixture
+def customer_writes(dev: dict[str, Any]) -> Any:
+    """Lets a simulated customer write: customer_writes(sender, text, **more) returns the wamids."""
+
+    def write(sender: str, text: str, **more: Any) -> list[str]:
+        body = json.dumps({"from": sender, "text": text, "phoneNumberId": dev["channels"][0]["phone_number_id"], **more})
+        request = urllib.request.Request(dev["simulator"]["url"] + "/_control/inbound", data=body.encode(), method="POST")
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+        assert found["webhookStatus"] == 200
+        wamids: list[str] = found["wamids"]
+        return wamids
+
+    return write
+
+
+# pytest-grpc would start a synchronous server of its own, and its address leaks a socket: the real grpc.aio server answers instead.
+@pytest.fixture(scope="session")
+def grpc_addr(stack: Stack) -> str:
+    """The address of the first serve process."""
+    address: str = stack.dev()["serve"][0]["grpc"]
+    return address
+
+
+@pytest.fixture(scope="session")
+def _grpc_server(stack: Stack) -> Stack:
+    return stack
+
+
+@pytest.fixture(scope="session")
+def grpc_server(stack: Stack) -> Stack:
+    """The stack: its server runs already."""
+    return stack
+
+
+@pytest.fixture(scope="session")
+def grpc_channel(grpc_addr: str) -> Iterator[grpc.Channel]:
+    """A channel to the real server."""
+    with grpc.insecure_channel(grpc_addr) as channel:
+        yield channel
+
+
+@pytest.fixture
+def checkout() -> Path:
+    """The root of the checkout."""
+    return Path(__file__).parent.parent
