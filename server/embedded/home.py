@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from server.embedded.errors import StartError
+from server.kit.secrets import new_master_key
 
 SPACE_FIRST = 512 * 1024 * 1024
 """Bytes a new home needs: two tenants, their template, the first write-ahead log."""
@@ -89,6 +90,11 @@ class Home:
             raise StartError(
                 f"{self.secrets} is damaged, and without it the data cannot be read: restore it, or remove {self.path}."
             ) from error
+
+    def make_master_key(self) -> None:
+        """Make the master key, unless it is there: a lost one loses every secret in the databases."""
+        if not self.master_key.exists():
+            write_private(self.master_key, new_master_key() + "\n")
 
 
 def write_private(path: Path, text: str) -> None:

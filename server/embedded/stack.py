@@ -19,7 +19,6 @@ from server.embedded.processes import Child, Program
 from server.embedded.tokens import agent_tokens
 from server.settings import PREFIX
 from server.settings import load as load_settings
-from server.tenancy.master_key import make_key_file
 
 PAGE = CHECKOUT / "clients" / "web" / "live" / "dist"
 READY_WITHIN = timedelta(seconds=60)
@@ -242,7 +241,7 @@ class Stack:
             self._tell(name, time.monotonic() - began)
 
     def _install(self) -> devfile.Installation:
-        make_key_file(self.home.master_key)
+        self.home.make_master_key()
         accounts = seeding.load_accounts(self.home.accounts)
         given = {name.removeprefix(PREFIX).lower(): value for name, value in self._environment().items()}
         return seeding.install(load_settings(given), server_dsn=self.server_dsn(), accounts=accounts)
