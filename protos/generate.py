@@ -28,6 +28,7 @@ GOOGLE_FILES = (
 VALIDATE_SOURCE = (
     "protovalidate==1.2.0 --hash=sha256:4cb9a5065f32abc9baf2cf25c5bd09a139f7dffb7b8692f636a8e3e6883bb9a2"
 )
+WEB_PLUGIN = ROOT / "clients/web/live/node_modules/.bin/protoc-gen-es"
 VALIDATE_MEMBER = "protovalidate-1.2.0/upstream/proto/buf/validate/validate.proto"
 
 
@@ -107,16 +108,33 @@ def generate_client() -> None:
     (out / "py.typed").touch()
 
 
+def generate_web() -> None:
+    """TypeScript for the web page. Without Node and its packages the committed files stay as they are."""
+    if not WEB_PLUGIN.exists():
+        print("generated/web is left as it is: Node or the page's packages are missing")
+        return
+    out = GENERATED / "web"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    files = (*own_files(), "buf/validate/validate.proto", *GOOGLE_FILES)
+    protoc(f"--plugin=protoc-gen-es={WEB_PLUGIN}", f"--es_out={out}", "--es_opt=target=ts", *files)
+
+
 def generate_descriptors() -> None:
-    """The self-contained set that Envoy, the command line and readers use; with source info, so that comments become help."""
+    """The self-contained set for Envoy and readers, and a copy inside the package, from which the command line is made.
+
+    With source info, so that comments become help.
+    """
+    target = GENERATED / "descriptor.binpb"
     protoc(
-        f"--descriptor_set_out={GENERATED / 'descriptor.binpb'}",
+        f"--descriptor_set_out={target}",
         "--include_imports",
         "--include_source_info",
         *own_files(),
         "google/rpc/status.proto",
         "google/rpc/error_details.proto",
     )
+    shutil.copyfile(target, GENERATED / "switchboard" / "descriptor.binpb")
 
 
 def write_baseline() -> None:
@@ -135,6 +153,7 @@ def main() -> None:
     GENERATED.mkdir(exist_ok=True)
     generate_python()
     generate_client()
+    generate_web()
     generate_descriptors()
 
 
