@@ -25,9 +25,7 @@ GOOGLE_FILES = (
     "google/rpc/status.proto",
 )
 # protovalidate's 2.x packages carry no .proto file; the rules of this source package work with the 2.x engine.
-VALIDATE_SOURCE = (
-    "protovalidate==1.2.0 --hash=sha256:4cb9a5065f32abc9baf2cf25c5bd09a139f7dffb7b8692f636a8e3e6883bb9a2"
-)
+VALIDATE_SOURCE = "protovalidate==1.2.0 --hash=sha256:4cb9a5065f32abc9baf2cf25c5bd09a139f7dffb7b8692f636a8e3e6883bb9a2"
 WEB_PLUGIN = ROOT / "clients/web/live/node_modules/.bin/protoc-gen-es"
 VALIDATE_MEMBER = "protovalidate-1.2.0/upstream/proto/buf/validate/validate.proto"
 
@@ -146,7 +144,8 @@ def write_baseline() -> None:
 def main() -> None:
     """Unpacks, clears and generates."""
     if "--baseline" in sys.argv[1:]:
-        return write_baseline()
+        write_baseline()
+        return
     unpack_third_party()
     for name in ("switchboard", "switchboard_client", "buf"):
         shutil.rmtree(GENERATED / name, ignore_errors=True)

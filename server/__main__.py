@@ -29,15 +29,20 @@ def _operator_settings() -> Any:
         raise click.ClickException(str(error)) from None
 
 
-def _run(make: Callable[[], Any]) -> Any:
-    """Runs a coroutine of an operator's command; what it refuses is said in one sentence."""
+def _say(call: Callable[[], Any]) -> Any:
+    """Calls; what is refused is said in one sentence, with exit code 1."""
     from server.kit.errors import Refusal
     from server.settings import SettingsInvalid
 
     try:
-        return asyncio.run(make())
+        return call()
     except (Refusal, SettingsInvalid) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _run(make: Callable[[], Any]) -> Any:
+    """Runs a coroutine of an operator's command."""
+    return _say(lambda: asyncio.run(make()))
 
 
 @click.command()
@@ -48,7 +53,7 @@ def serve(listen: str | None, internal_listen: str | None) -> None:
     from server import app
 
     settings = _settings()
-    app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen)
+    _say(lambda: app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen))
 
 
 @click.command()
@@ -58,7 +63,7 @@ def work(internal_listen: str | None) -> None:
     from server import worker
 
     settings = _settings()
-    worker.run(settings, internal_listen or settings.internal_listen)
+    _say(lambda: worker.run(settings, internal_listen or settings.internal_listen))
 
 
 @click.command()

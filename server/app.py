@@ -182,7 +182,12 @@ async def internal(settings: Settings, checks: health.aio.HealthServicer, listen
     server = internal_server()
     health_pb2_grpc.add_HealthServicer_to_server(checks, server)
     channelz.add_channelz_servicer(server)
-    names = [name for file in SERVICES for service in file.DESCRIPTOR.services_by_name.values() for name in [service.full_name]]
+    names = [
+        name
+        for file in SERVICES
+        for service in file.DESCRIPTOR.services_by_name.values()
+        for name in [service.full_name]
+    ]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     server.add_insecure_port(listen)
     await server.start()

@@ -39,7 +39,9 @@ HOUSEKEEPING_SECONDS = 24 * 3600.0
 TENANTS_MOST = 200
 SENDS_AT_ONCE = 32
 TIMERS = {**conversation_timers.HANDLERS}
-MISSED = Counter("switchboard_work_missed_total", "Tenants with due work that the directory did not know of. Must be 0.")
+MISSED = Counter(
+    "switchboard_work_missed_total", "Tenants with due work that the directory did not know of. Must be 0."
+)
 FAILED = Counter("switchboard_work_failed_total", "Rounds of a tenant's work that ended in an error.", ["error"])
 KEEP_REQUESTS = timedelta(days=7)
 
@@ -242,7 +244,12 @@ class Runner:
             due = await next_due(connection)
         if fired or counted:
             return False
-        if lease is not None and not lease.active and not self._sends and await self._parts.directory.retire(lease, due):
+        if (
+            lease is not None
+            and not lease.active
+            and not self._sends
+            and await self._parts.directory.retire(lease, due)
+        ):
             return True
         await self._sleep(due)
         return False

@@ -14,7 +14,6 @@ import pytest
 from server.embedded.stack import Options, Stack
 
 
-
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Postgres, Valkey, Envoy, two serve processes, a worker and the simulator, on ports of the kernel in a home of their own."""
@@ -33,8 +32,12 @@ def customer_writes(dev: dict[str, Any]) -> Any:
     """Lets a simulated customer write: customer_writes(sender, text, **more) returns the wamids."""
 
     def write(sender: str, text: str, **more: Any) -> list[str]:
-        body = json.dumps({"from": sender, "text": text, "phoneNumberId": dev["channels"][0]["phone_number_id"], **more})
-        request = urllib.request.Request(dev["simulator"]["url"] + "/_control/inbound", data=body.encode(), method="POST")
+        body = json.dumps(
+            {"from": sender, "text": text, "phoneNumberId": dev["channels"][0]["phone_number_id"], **more}
+        )
+        request = urllib.request.Request(
+            dev["simulator"]["url"] + "/_control/inbound", data=body.encode(), method="POST"
+        )
         with urllib.request.urlopen(request, timeout=10) as answer:
             found: dict[str, Any] = json.load(answer)
         assert found["webhookStatus"] == 200

@@ -72,6 +72,8 @@ class AgentTokens:
 
     async def verify(self, token: str) -> Claims:
         """What a token says. CREDENTIAL_INVALID, CREDENTIAL_EXPIRED. Verified tokens are remembered by their hash."""
+        if self._stale:
+            await self._load()
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._verified.get(digest)
         if claims is None:
@@ -100,7 +102,7 @@ class AgentTokens:
 
     async def _public_key(self, key_id: object) -> Ed25519PublicKey:
         """The key of that id. Unknown ids make us look at the table once in 30 s at most."""
-        if key_id not in self._public or self._stale:
+        if key_id not in self._public:
             await self._load()
         if not isinstance(key_id, str) or key_id not in self._public:
             raise CredentialInvalid()
@@ -129,8 +131,12 @@ class AgentTokens:
                 rows = await connection.fetch(
                     "SELECT id, public_key, private_key FROM signing_keys WHERE retire_time IS NULL ORDER BY create_time, id"
                 )
+            before = set(self._public)
             self._public = {row["id"]: Ed25519PublicKey.from_public_bytes(row["public_key"]) for row in rows}
             self._signing = (rows[-1]["id"], self._opened(rows[-1])) if rows else None
+            if before - set(self._public):
+                # What a retired key signed is not remembered either.
+                self._verified.clear()
             self._loaded = time.monotonic()
 
     def _opened(self, row: Any) -> Ed25519PrivateKey:

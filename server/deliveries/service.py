@@ -9,6 +9,7 @@ import random
 import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+
 from server.kit.db import Connection
 
 LEASE = timedelta(seconds=60)

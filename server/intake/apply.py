@@ -78,10 +78,16 @@ class Applier:
             return
         provider = self._providers[payload.provider]
         envelope = read_envelope(payload.body, objects=provider.webhook_objects)
-        items = [item for change in envelope.changes for item in provider.parse(change)] if isinstance(envelope, Envelope) else []
+        items = (
+            [item for change in envelope.changes for item in provider.parse(change)]
+            if isinstance(envelope, Envelope)
+            else []
+        )
         async with tenant.database.connection() as connection:
             owners = await _channels(connection, items)
-        run = Run(payload, provider.parser_version, owners, tenant.database, self._writers.of(tenant.id, tenant.database))
+        run = Run(
+            payload, provider.parser_version, owners, tenant.database, self._writers.of(tenant.id, tenant.database)
+        )
         await run.messages([item for item in items if isinstance(item, InboundMessage)])
         await run.receipts([item for item in items if isinstance(item, Receipt)])
         await run.others([item for item in items if isinstance(item, Ignored | Broken)])
@@ -121,7 +127,9 @@ class Run:
 
     async def messages(self, found: Sequence[InboundMessage]) -> None:
         """Messages of customers, in their order, through the batch writer."""
-        await self._record([item for item in found if item.account_id not in self._owners], "ignored", "no such channel")
+        await self._record(
+            [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
+        )
         for chunk in _chunks([item for item in found if item.account_id in self._owners]):
             waiting = [(item, self._writer.enqueue(self._receive(item))) for item in chunk]
             for item, future in waiting:
@@ -152,7 +160,9 @@ class Run:
 
     async def receipts(self, found: Sequence[Receipt]) -> None:
         """Receipts, in units of work of a hundred; one that fails is found by taking them one by one."""
-        await self._record([item for item in found if item.account_id not in self._owners], "ignored", "no such channel")
+        await self._record(
+            [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
+        )
         # A receipt of one member of a group says nothing about the others.
         await self._record([item for item in found if item.participant is not None], "ignored", "group member")
         known = [item for item in found if item.account_id in self._owners and item.participant is None]
@@ -180,7 +190,9 @@ class Run:
             applied = await receipts.apply(write, [self._update(rows[row_id][0], row_id) for row_id in new])
             await receipts.park(write.connection, applied.unmatched)
             parked = [uuid.UUID(update.origin.cause.id) for update in applied.unmatched]
-            await write.connection.execute("UPDATE journal_items SET state = 'parked' WHERE id = ANY($1::uuid[])", parked)
+            await write.connection.execute(
+                "UPDATE journal_items SET state = 'parked' WHERE id = ANY($1::uuid[])", parked
+            )
             await append(write, applied.events)
 
         await self._database.write(unit)

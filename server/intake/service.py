@@ -61,7 +61,9 @@ class HandshakeMalformed(Refusal):
     reason = "INVALID_FIELDS"
 
     def __init__(self) -> None:
-        super().__init__("hub.mode, hub.verify_token and hub.challenge are needed; the challenge takes A-Z a-z 0-9 . _ -")
+        super().__init__(
+            "hub.mode, hub.verify_token and hub.challenge are needed; the challenge takes A-Z a-z 0-9 . _ -"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +170,9 @@ class Intake:
         except (Refusal, TimeoutError, asyncpg.PostgresError) as error:
             log.warning("intake.tenant_unavailable", tenant=str(tenant_id), error=type(error).__name__)
             account = changes[0].account_id
-            return self._part(delivery, body, reason="tenant_unavailable", external_id=account, split=not whole, tenant_id=tenant_id)
+            return self._part(
+                delivery, body, reason="tenant_unavailable", external_id=account, split=not whole, tenant_id=tenant_id
+            )
         return Stored(tenant_id=tenant_id, payload_id=payload.id, receive_time=payload.receive_time)
 
     async def _journal(self, tenant_id: uuid.UUID, payload: Payload) -> None:

@@ -37,7 +37,14 @@ class Plan:
     def add_message(self, message: MessageRow, part_id: uuid.UUID, row: ConversationRow) -> None:
         """A message, its one part, and its conversation as changed by it."""
         self.messages.append(message)
-        part = (part_id, message.id, message.conversation_id, message.channel_id, message.provider_message_id, message.status)
+        part = (
+            part_id,
+            message.id,
+            message.conversation_id,
+            message.channel_id,
+            message.provider_message_id,
+            message.status,
+        )
         self.parts.append(part)
         self.conversations[row.id] = row
 

@@ -61,7 +61,9 @@ FROM (
 WHERE m.id = s.message_id
 RETURNING m.id, m.status
 """
-FIRST_IDS = "SELECT message_id, provider_message_id FROM message_parts WHERE message_id = ANY($1::uuid[]) AND position = 0"
+FIRST_IDS = (
+    "SELECT message_id, provider_message_id FROM message_parts WHERE message_id = ANY($1::uuid[]) AND position = 0"
+)
 RECORD = """
 INSERT INTO message_status_updates (
     id, create_time, message_id, part_id, position, status, source, applied, error_code, error_message, provider_time
@@ -148,7 +150,9 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     found = await connection.fetch(FIND, *_keys(updates))
     if any(update.closes_reply_window for update in updates) and found:
         applied.events += await _close_windows(connection, updates, [record["id"] for record in found], now=now)
-    parts = {record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])}
+    parts = {
+        record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])
+    }
     by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
     records: list[tuple[Part, Update, dict[str, Any]]] = []
     for update in updates:
@@ -203,13 +207,24 @@ async def _store(
     await ensure(write, "SELECT ensure_receipt_month($1)", now.date().replace(day=1))
     rows = [row for _, _, row in records]
     await connection.execute(RECORD, *([row[name] for row in rows] for name in rows[0]))
-    context = {row["id"]: row for row in await connection.fetch(CONTEXT, sorted({part.conversation_id for part in parts}))}
+    context = {
+        row["id"]: row for row in await connection.fetch(CONTEXT, sorted({part.conversation_id for part in parts}))
+    }
     external = {row["message_id"]: row["provider_message_id"] for row in await connection.fetch(FIRST_IDS, message_ids)}
-    return [_event(part, update, row, context[part.conversation_id], statuses, external) for part, update, row in records]
+    return [
+        _event(part, update, row, context=context[part.conversation_id], statuses=statuses, external=external)
+        for part, update, row in records
+    ]
 
 
 def _event(
-    part: Part, update: Update, row: dict[str, Any], context: Any, statuses: dict[Any, str], external: dict[Any, Any]
+    part: Part,
+    update: Update,
+    row: dict[str, Any],
+    *,
+    context: Any,
+    statuses: dict[Any, str],
+    external: dict[Any, Any],
 ) -> NewEvent:
     body = event_pb2.MessageStatusUpdated(
         message_id=str(part.message_id),
@@ -237,7 +252,9 @@ async def _close_windows(
     origin = next(update.origin for update in updates if update.closes_reply_window)
     asked = [update for update in updates if update.closes_reply_window]
     wanted = {record["id"] for record in await connection.fetch(FIND, *_keys(asked))} & set(part_ids)
-    ids = await connection.fetch("SELECT DISTINCT conversation_id FROM message_parts WHERE id = ANY($1::uuid[])", list(wanted))
+    ids = await connection.fetch(
+        "SELECT DISTINCT conversation_id FROM message_parts WHERE id = ANY($1::uuid[])", list(wanted)
+    )
     events = []
     for row in (await conversations.lock_many(connection, [record["conversation_id"] for record in ids])).values():
         if row.reply_window_expire_time is not None and row.reply_window_expire_time > now:
@@ -252,7 +269,13 @@ async def park(connection: Connection, updates: Sequence[Update]) -> None:
     """Keeps receipts that came before what they are about."""
     for update in updates:
         if update.provider_message_id is not None:
-            values = (update.status, update.error_code, update.error_message, update.provider_time or utc_now(), utc_now())
+            values = (
+                update.status,
+                update.error_code,
+                update.error_message,
+                update.provider_time or utc_now(),
+                utc_now(),
+            )
             await connection.execute(PARK, new_id(), update.channel_id, update.provider_message_id, *values)
 
 

@@ -64,7 +64,16 @@ SELECT * FROM unnest(
 )
 """.format(*range(FIRST_ATTACHMENT, FIRST_ATTACHMENT + 10))
 # The head waits, by data, for every part: Postgres runs the parts of a WITH in any order, and the head row is locked last.
-PARTS = ("messages_in", "parts_in", "attachments_in", "deliveries_in", "timers_in", "reads_in", "items_in", "conversations_in")
+PARTS = (
+    "messages_in",
+    "parts_in",
+    "attachments_in",
+    "deliveries_in",
+    "timers_in",
+    "reads_in",
+    "items_in",
+    "conversations_in",
+)
 WRITE = f"""
 WITH messages_in AS ({_MESSAGES} RETURNING 1),
 parts_in AS ({_PARTS} RETURNING 1),
@@ -136,7 +145,9 @@ def message_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
     return [[getattr(row, name) for row in rows] for name in STORED]
 
 
-async def known_provider_ids(connection: Connection, keys: Sequence[tuple[uuid.UUID, str]]) -> set[tuple[uuid.UUID, str]]:
+async def known_provider_ids(
+    connection: Connection, keys: Sequence[tuple[uuid.UUID, str]]
+) -> set[tuple[uuid.UUID, str]]:
     """Which of these provider messages are stored."""
     if not keys:
         return set()
@@ -180,7 +191,18 @@ async def arrivals(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uui
 def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
     """The arrays of _ATTACHMENTS."""
     flat = [
-        (a.id, row.id, a.position, a.kind, a.mime_type, a.file_name, a.size_bytes, a.state, a.provider_media_id, a.sha256)
+        (
+            a.id,
+            row.id,
+            a.position,
+            a.kind,
+            a.mime_type,
+            a.file_name,
+            a.size_bytes,
+            a.state,
+            a.provider_media_id,
+            a.sha256,
+        )
         for row in rows
         for a in row.attachments
     ]

@@ -141,7 +141,9 @@ class Unit:
     async def _read_for_sends(self, sends: Sequence[Send], locked: Locked) -> None:
         if not sends:
             return
-        requests = [(item.origin.actor.id, item.request_id) for item in sends if item.request_id and item.origin.actor.id]
+        requests = [
+            (item.origin.actor.id, item.request_id) for item in sends if item.request_id and item.origin.actor.id
+        ]
         for message in await repository.repeated(self._connection, [item.message_id for item in sends], requests):
             locked.repeated[message.id] = message
             locked.repeated[(message.author_id, message.request_id)] = message
@@ -149,7 +151,9 @@ class Unit:
         locked.arrivals = await repository.arrivals(self._connection, seen)
         resolved = [row for row in locked.rows.values() if row.status == "resolved"]
         if resolved:
-            locked.live = await repository.live(self._connection, {(row.channel_id, row.identity_id) for row in resolved})
+            locked.live = await repository.live(
+                self._connection, {(row.channel_id, row.identity_id) for row in resolved}
+            )
 
     async def _start_conversations(self, receives: Sequence[Receive], locked: Locked) -> None:
         """Starts a conversation for each customer who has none that takes the message."""
@@ -328,7 +332,9 @@ class Unit:
     def _sendable(self, item: Send, locked: Locked) -> ConversationRow:
         """The conversation, if this text may be sent into it now; nothing is changed by a refusal."""
         row = locked.rows.get(item.conversation_id)
-        visible = row is not None and item.scope.sees(channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id)
+        visible = row is not None and item.scope.sees(
+            channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id
+        )
         if row is None or not visible or row.delete_time is not None:
             raise NotFound("conversation")
         rules.check_writable(row)

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from server.kit.clock import utc_now
 from server.kit.db import Database
-from server.kit.errors import Refusal
+from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.mac import MacKeys
 from server.kit.secrets import KeyProvider, SecretBox, new_data_key
 from server.settings import Settings
@@ -51,6 +51,9 @@ async def open_control(settings: Settings) -> Control:
         if wrapped is None:
             raise InstallationMissing()
         return Control(database, SecretBox.unwrapped(wrapped, provider, owner=OWNER), provider)
+    except DatabaseUnavailable as error:
+        await database.close()
+        raise DatabaseUnavailable("the control database does not answer at SWITCHBOARD_CONTROL_DSN") from error
     except BaseException:
         await database.close()
         raise
