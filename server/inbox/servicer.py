@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import timedelta
 
@@ -37,6 +38,7 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
         # Before the database is touched, the filter is checked with no channels known.
         Selection(request.filter, request.event_types, agent_id=call.scope.agent_id, providers={})
         with self._streams.admitted(call):
+            began = time.monotonic()
             tail = await self._tails.attach(call.tenant_id)
             stream = None
 
@@ -46,6 +48,7 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
 
             tail.subscribe(wake)
             try:
+                await tail.refresh(began)
                 stream = await self._open(request, call, tail, position)
                 with self._streams.running(stream):
                     await stream.run()
@@ -77,10 +80,8 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
     async def _open(
         self, request: inbox.WatchInboxRequest, call: Call, tail: TenantTail, position: Position | None
     ) -> InboxStream:
-        earliest = request.start == inbox.WATCH_START_EARLIEST
-        start = await place_of(tail, position, earliest=earliest)
-        # The rights are read after the tail has passed the start: a change beyond it is met in the log, one before it is known.
-        await tail.reach(start.seq)
+        # The rights are read after the tail was seen at the head: a change beyond is met in the log, one before is known.
+        start = await place_of(tail, position, earliest=request.start == inbox.WATCH_START_EARLIEST)
         verified = await self._tails.rights.renew(call.verified)
         selection = Selection(
             request.filter, request.event_types, agent_id=call.scope.agent_id, providers=tail.providers
@@ -109,8 +110,6 @@ async def place_of(tail: TenantTail, position: Position | None, *, earliest: boo
         head, event_id = await tail.place(position.seq)
         position.check(head, event_id)
         return Place(position.seq, event_id)
-    head = await tail.present()
-    if not earliest:
-        return Place(head.head, head.head_event_id)
-    _, event_id = await tail.place(head.floor - 1)
-    return Place(head.floor - 1, event_id)
+    seq = tail.floor - 1 if earliest else tail.ready
+    _, event_id = await tail.place(seq)
+    return Place(seq, event_id)

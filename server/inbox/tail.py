@@ -31,7 +31,7 @@ from server.log.read import LogBroken, Page, read_head, read_page, read_place
 PRELOAD = 500
 UNHINTED_SECONDS = 0.5
 DEGRADED_SECONDS = 10.0
-REACH_SECONDS = 2.0
+REFRESH_SECONDS = 2.0
 log = structlog.get_logger(__name__)
 
 DatabaseOf = Callable[[uuid.UUID], Awaitable[Database]]
@@ -92,6 +92,7 @@ class TenantTail:
         self.broken: Refusal | None = None
         self._last_id: uuid.UUID | None = None
         self._subscribers: set[Callable[[], None]] = set()
+        self._verifiers: set[Callable[[], None]] = set()
         self._pages = asyncio.Semaphore(4)
         self._poked = asyncio.Event()
         self._hinted = 0
@@ -165,35 +166,33 @@ class TenantTail:
             raise CursorDiverged()
         return [Outgoing(event, self.encoder) for event in page.events if event.seq <= self.ready]
 
-    async def place(self, seq: int) -> tuple[HeadRow, uuid.UUID | None]:
-        """The head row and the id of the event at seq, from memory where the ring still holds it."""
-        held = self.ring.get(seq)
-        if held is not None and self.broken is None:
-            return HeadRow(self.encoder.epoch, self.head, self.floor, self._last_id), held.event.id
-        return await asyncio.shield(asyncio.ensure_future(self._place(seq)))
+    async def refresh(self, since: float) -> None:
+        """Waits until ready was the whole log at some moment after since (monotonic). Many waiters share a read.
 
-    async def present(self) -> HeadRow:
-        """The head row, read now."""
-        return (await asyncio.shield(asyncio.ensure_future(self._place(0))))[0]
-
-    async def reach(self, seq: int) -> None:
-        """Waits until streams may read up to seq, which the log is known to have. DatabaseUnavailable after 2 s."""
-        if self.ready >= seq:
-            return
+        DatabaseUnavailable after 2 s, or what else keeps the log from being read.
+        """
         changed = asyncio.Event()
-        self.subscribe(changed.set)
+        self._verifiers.add(changed.set)
         try:
-            async with asyncio.timeout(REACH_SECONDS):
-                while self.ready < seq and self.broken is None:
-                    self.hinted(seq)
+            async with asyncio.timeout(REFRESH_SECONDS):
+                while self.verified_at < since:
+                    if self.broken is not None or (self.refusal is not None and self.refusal.status != "UNAVAILABLE"):
+                        raise self.refusal or DatabaseUnavailable()
+                    self.poke()
                     await changed.wait()
                     changed.clear()
         except TimeoutError:
             raise DatabaseUnavailable() from None
         finally:
-            self.unsubscribe(changed.set)
-        if self.broken is not None:
-            raise self.broken
+            self._verifiers.discard(changed.set)
+
+    async def place(self, seq: int) -> tuple[HeadRow, uuid.UUID | None]:
+        """The head row as last read, and the id of the event at seq, from memory where the ring holds it."""
+        head = HeadRow(self.encoder.epoch, self.head, self.floor, self._last_id)
+        held = self.ring.get(seq)
+        if held is not None or seq > self.head:
+            return head, held.event.id if held is not None else None
+        return head, (await asyncio.shield(asyncio.ensure_future(self._place(seq))))[1]
 
     async def _place(self, seq: int) -> tuple[HeadRow, uuid.UUID | None]:
         async with (await self._around.database_of(self.tenant_id)).connection() as connection:
@@ -248,8 +247,7 @@ class TenantTail:
             self.verified_at = started
         self._recovered()
         self._watch_hints(page)
-        if page.events:
-            self._wake()
+        self._wake(page.events)
         return reached
 
     def _diverged(self, head: HeadRow) -> bool:
@@ -313,6 +311,9 @@ class TenantTail:
             self._around.metrics.violations.inc()
             self._break(DatabaseUnavailable())
 
-    def _wake(self) -> None:
-        for wake in self._subscribers:
+    def _wake(self, news: object = True) -> None:
+        """Tells streams when there is news for them, and whoever waits for a verification in any case."""
+        for wake in self._subscribers if news else ():
+            wake()
+        for wake in list(self._verifiers):
             wake()

@@ -1,0 +1,128 @@
+"""Hints make the stream quick. Without them, or with wrong ones, it is slower and still complete."""
+
+import asyncio
+import random
+import socket
+import time
+
+from server.inbox.tail import Pace
+from server.log.hints import PREFIX
+from tests.inbox.conftest import FAST, StartProcess
+from tests.inbox.inbox_bench import Process, Tenant, Valkey
+
+LAZY = Pace(verify=5, poll=0.1, freshness=10)
+
+
+async def healthy(*processes: Process) -> None:
+    async with asyncio.timeout(8):
+        while not all(process.hints.healthy for process in processes):
+            await asyncio.sleep(0.02)
+
+
+async def test_a_commit_is_shown_at_once_by_the_process_itself_and_by_others_after_a_hint(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    writer = await start(tenant, valkey_url=shared_valkey.url, pace=LAZY)
+    reader = await start(tenant, valkey_url=shared_valkey.url, pace=LAZY)
+    written = writer.writes(tenant)
+    async with (
+        writer.watch(writer.credentials.key(tenant)) as here,
+        reader.watch(reader.credentials.key(tenant)) as there,
+    ):
+        await here.control("caught_up")
+        await there.control("caught_up")
+        await healthy(writer, reader)
+        for seq in range(1, 21):
+            await written.say()
+            await here.to_seq(seq, within=1)
+            await there.to_seq(seq, within=1)
+    assert here.seqs == there.seqs == list(range(1, 21))
+    assert reader.value(reader.metrics.repairs) == 0
+
+
+async def test_lost_hints_are_found_by_verification_and_counted(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    reader = await start(tenant, valkey_url=shared_valkey.url, pace=Pace(verify=0.7, poll=0.05, freshness=2))
+    async with reader.watch(reader.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await healthy(reader)
+        await tenant.say(count=3)
+        await watcher.to_seq(3, within=2)
+        async with asyncio.timeout(3):
+            while reader.value(reader.metrics.repairs) == 0:
+                await asyncio.sleep(0.05)
+        # A process that was told nothing polls for a while.
+        began = time.monotonic()
+        await tenant.say()
+        await watcher.to_seq(4)
+        assert time.monotonic() - began < 0.5
+
+
+async def test_wrong_hints_change_nothing(start: StartProcess, tenant: Tenant, shared_valkey: Valkey) -> None:
+    reader = await start(tenant, valkey_url=shared_valkey.url, pace=FAST)
+    chance = random.Random(7)
+    async with reader.watch(reader.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await healthy(reader)
+        with socket.create_connection(("127.0.0.1", shared_valkey.port)) as raw:
+            for number in range(200):
+                head = (await tenant.say(count=chance.choice((1, 3)))).new_head if number % 4 == 0 else number
+                # Lost, repeated, late, of a head that is not there yet.
+                for new_head in chance.choices((head, head, head - 5, head + 1000), k=chance.randrange(4)):
+                    raw.sendall(f"PUBLISH {PREFIX}{tenant.id} 1:{new_head - 1}:{new_head}\r\n".encode())
+        head = await tenant.value("SELECT head FROM stream_head")
+        await watcher.to_seq(head)
+        bookmark = await watcher.control("bookmark", within=3)
+    assert watcher.seqs == list(range(1, head + 1))
+    assert bookmark.head == head
+    assert reader.value(reader.metrics.violations) == 0
+
+
+async def test_streams_go_on_while_valkey_is_away_and_after_it_came_back(
+    start: StartProcess, tenant: Tenant, valkey: Valkey
+) -> None:
+    pace = Pace(verify=3, poll=0.1, freshness=6)
+    writer = await start(tenant, valkey_url=valkey.url, pace=pace)
+    reader = await start(tenant, valkey_url=valkey.url, pace=pace)
+    written = writer.writes(tenant)
+    async with reader.watch(reader.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await healthy(reader, writer)
+        await written.say()
+        await watcher.to_seq(1, within=1)
+        valkey.kill()
+        for _ in range(30):
+            await written.say()
+            await asyncio.sleep(0.02)
+        await watcher.to_seq(31, within=4)
+        await watcher.control("bookmark", within=3)
+        valkey.start()
+        await healthy(reader, writer)
+        await written.say()
+        await watcher.to_seq(32, within=1)
+    assert watcher.seqs == list(range(1, 33))
+
+
+async def test_a_process_that_never_had_valkey_serves(start: StartProcess, tenant: Tenant) -> None:
+    process = await start(tenant, valkey_url="redis://127.0.0.1:1/0")
+    async with process.watch(process.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await tenant.say(count=2)
+        await watcher.to_seq(2, within=1)
+        await watcher.control("bookmark", within=3)
+
+
+async def test_one_read_starts_the_tail_of_many_streams(start: StartProcess, tenant: Tenant) -> None:
+    await tenant.say(count=200)
+    process = await start(tenant, per_caller=100)
+    key = process.credentials.key(tenant)
+    page = await process.page(key, start=1, page_size=50)
+
+    async def watch() -> list[int]:
+        async with process.watch(key, cursor=page.next_cursor) as watcher:
+            await watcher.control("caught_up", within=10)
+            return watcher.seqs
+
+    assert await asyncio.gather(*(watch() for _ in range(40))) == [list(range(51, 201))] * 40
+    assert process.value(process.metrics.pages) == 0

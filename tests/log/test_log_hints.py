@@ -1,0 +1,118 @@
+"""Hints through Valkey: quick when it is there, honest when it is not."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from server.log.hints import PREFIX, Hints
+from tests.inbox.inbox_bench import Valkey
+
+TENANT, OTHER = uuid.uuid4(), uuid.uuid4()
+
+
+async def soon(reached: Callable[[], bool], within: float = 8.0) -> float:
+    began = time.monotonic()
+    while not reached():
+        assert time.monotonic() - began < within, "it did not happen in time"
+        await asyncio.sleep(0.01)
+    return time.monotonic() - began
+
+
+class Ear:
+    def __init__(self, hints: Hints) -> None:
+        self.hints = hints
+        self.heard: list[tuple[uuid.UUID, int, int]] = []
+        self.health: list[bool] = []
+        hints.on_hint(lambda *hint: self.heard.append(hint))
+        hints.on_change(self.health.append)
+
+
+@asynccontextmanager
+async def ear(url: str | None, **options: bool) -> AsyncIterator[Ear]:
+    made = Ear(Hints(url, **options))
+    made.hints.start()
+    try:
+        yield made
+    finally:
+        await made.hints.close()
+
+
+async def test_a_hint_reaches_who_follows_the_tenant_and_nobody_else(valkey: Valkey) -> None:
+    async with ear(valkey.url) as writer, ear(valkey.url) as reader, ear(valkey.url, follow_all=True) as worker:
+        reader.hints.follow(TENANT)
+        await soon(lambda: reader.hints.healthy and writer.hints.healthy and worker.hints.healthy)
+        writer.hints.publish(OTHER, 1, 2)
+        writer.hints.publish(TENANT, 7, 9)
+        await soon(lambda: len(worker.heard) == 2 and len(reader.heard) == 1)
+        assert reader.heard == [(TENANT, 7, 9)]
+        assert worker.heard == [(OTHER, 1, 2), (TENANT, 7, 9)]
+        assert writer.heard == []
+        reader.hints.unfollow(TENANT)
+        reader.hints.follow(OTHER)
+        await soon(lambda: reader.hints.healthy)
+        writer.hints.publish(TENANT, 9, 10)
+        writer.hints.publish(OTHER, 2, 3)
+        await soon(lambda: len(reader.heard) == 2)
+        assert reader.heard[-1] == (OTHER, 2, 3)
+        assert writer.hints.lag_seconds < 1
+
+
+async def test_after_a_restart_hints_come_back_and_it_is_said(valkey: Valkey) -> None:
+    async with ear(valkey.url) as reader:
+        reader.hints.follow(TENANT)
+        await soon(lambda: reader.hints.healthy)
+        valkey.kill()
+        assert await soon(lambda: not reader.hints.healthy) < 3.5
+        reader.hints.publish(TENANT, 1, 2)
+        valkey.start()
+        assert await soon(lambda: reader.hints.healthy) < 5
+        assert reader.health == [True, False, True]
+        reader.hints.publish(TENANT, 2, 3)
+        await soon(lambda: (TENANT, 2, 3) in reader.heard)
+
+
+async def test_a_server_that_stops_answering_is_noticed(valkey: Valkey) -> None:
+    assert valkey.process is not None
+    async with ear(valkey.url) as reader:
+        await soon(lambda: reader.hints.healthy)
+        os.kill(valkey.process.pid, signal.SIGSTOP)
+        try:
+            assert await soon(lambda: not reader.hints.healthy) < 3.5
+        finally:
+            os.kill(valkey.process.pid, signal.SIGCONT)
+        await soon(lambda: reader.hints.healthy)
+
+
+@pytest.mark.parametrize("url", [None, "redis://127.0.0.1:1/0"])
+async def test_without_valkey_publishing_does_nothing_and_nothing_is_healthy(url: str | None) -> None:
+    async with ear(url) as reader:
+        reader.hints.follow(TENANT)
+        for number in range(3000):
+            reader.hints.publish(TENANT, number, number + 1)
+        await asyncio.sleep(0.3)
+        assert not reader.hints.healthy
+        assert reader.health == []
+
+
+async def test_what_is_not_a_hint_is_ignored(valkey: Valkey) -> None:
+    async with AsyncExitStack() as stack:
+        reader = await stack.enter_async_context(ear(valkey.url, follow_all=True))
+        await soon(lambda: reader.hints.healthy)
+        with socket.create_connection(("127.0.0.1", valkey.port)) as raw:
+            for channel, text in (
+                (f"{PREFIX}{TENANT}", "2:1:2"),
+                (f"{PREFIX}x", "1:1:2"),
+                (f"{PREFIX}{TENANT}", "1:1:x"),
+            ):
+                raw.sendall(f"PUBLISH {channel} {text}\r\n".encode())
+            raw.sendall(f"PUBLISH {PREFIX}{TENANT} 1:4:5\r\n".encode())
+            await soon(lambda: bool(reader.heard))
+        assert reader.heard == [(TENANT, 4, 5)]
+        assert reader.hints.healthy
