@@ -48,6 +48,7 @@ class AgentTokens:
         self._public: dict[str, Ed25519PublicKey] = {}
         self._signing: tuple[str, Ed25519PrivateKey] | None = None
         self._loaded = float("-inf")
+        self._looked = float("-inf")
         self._loading = asyncio.Lock()
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
@@ -102,7 +103,9 @@ class AgentTokens:
 
     async def _public_key(self, key_id: object) -> Ed25519PublicKey:
         """The key of that id. Unknown ids make us look at the table once in 30 s at most."""
-        if key_id not in self._public:
+        if key_id not in self._public and time.monotonic() - self._looked > KEYS_KEPT.total_seconds():
+            self._looked = time.monotonic()
+            self._loaded = float("-inf")
             await self._load()
         if not isinstance(key_id, str) or key_id not in self._public:
             raise CredentialInvalid()

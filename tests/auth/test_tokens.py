@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import json
 import uuid
@@ -10,6 +11,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from server.auth import tokens as tokens_module
 from server.auth.tokens import AgentTokens
 from server.kit.clock import utc_now
 from server.kit.ids import new_id
@@ -117,8 +119,6 @@ async def test_an_ended_token_is_refused_as_expired(process: Process, sign: Sign
 
 
 async def test_a_remembered_token_ends_too(process: Process, sign: Sign) -> None:
-    import asyncio
-
     token = sign({"exp": int(utc_now().timestamp()) + 1})
     await process.tokens.verify(token)
     await asyncio.sleep(1.1)
@@ -167,11 +167,31 @@ async def test_what_is_no_token_is_refused(process: Process, token: str) -> None
         await process.tokens.verify(token)
 
 
-async def test_a_retired_key_verifies_nothing_in_a_process_that_starts(installed: Installed, process: Process) -> None:
-    token, _ = await process.tokens.issue(tenant_id=uuid.uuid4(), agent_id=AGENT)
-    await installed.execute("UPDATE signing_keys SET retire_time = now()")
+async def test_a_key_that_another_process_made_is_looked_up(installed: Installed, process: Process, sign: Sign) -> None:
+    early = AgentTokens(installed.control)
+    await early.verify(sign({}))
+    place = {"table": "signing_keys", "column": "private_key"}
+    async with installed.control.database.connection() as connection:
+        row = await connection.fetchrow("SELECT public_key, private_key FROM signing_keys WHERE id = '1'")
+    box = installed.control.box
+    sealed = box.seal(box.open(row["private_key"], **place, row="1"), **place, row="new")
+    await installed.execute("INSERT INTO signing_keys VALUES ('new', $1, $2, now())", row["public_key"], sealed)
     try:
-        with pytest.raises(CredentialInvalid):
-            await AgentTokens(installed.control).verify(token)
+        assert (await early.verify(sign({}, headers={"kid": "new"}))).agent_id == AGENT
+    finally:
+        await installed.execute("DELETE FROM signing_keys WHERE id = 'new'")
+
+
+async def test_a_retired_key_verifies_nothing(
+    installed: Installed, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token, _ = await process.tokens.issue(tenant_id=uuid.uuid4(), agent_id=AGENT)
+    await process.tokens.verify(token)
+    await installed.execute("UPDATE signing_keys SET retire_time = now()")
+    monkeypatch.setattr(tokens_module, "KEYS_KEPT", timedelta(0))
+    try:
+        for tokens in (process.tokens, AgentTokens(installed.control)):
+            with pytest.raises(CredentialInvalid):
+                await tokens.verify(token)
     finally:
         await installed.execute("UPDATE signing_keys SET retire_time = NULL")
