@@ -57,5 +57,6 @@ def test_an_operator_without_settings_finds_the_embedded_run(tmp_path: Path, mon
     with pytest.raises(SettingsInvalid, match="no embedded run"):
         load_for_operator()
     (tmp_path / "dev.json").write_text('{"postgres": {"control": "postgresql://u:p@127.0.0.1:1/control"}}')
-    (tmp_path / "secrets.json").write_text('{"master_key": "' + "A" * 43 + '="}')
-    assert load_for_operator().needed_control_dsn().endswith("/control")
+    found = load_for_operator()
+    assert found.needed_control_dsn().endswith("/control")
+    assert found.master_key_file == tmp_path / "master.key"
