@@ -134,15 +134,10 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _check_owner(path: Path, written: list[str]) -> None:
-    """A killed run leaves its pid behind: that process is gone or, its number reused, started at another time."""
-    if not written:
+    """The lock is free. A run of ours that was killed left its pid and start time; a bare pid is somebody else's."""
+    if len(written) != 1 or not written[0].isdigit() or start_time(int(written[0])) is None:
         return
-    running = start_time(int(written[0])) if written[0].isdigit() else None
-    if running is None or int(written[0]) == os.getpid() or written[1:] not in ([], [running]):
-        return
-    raise StartError(
-        f"{path} names process {written[0]}, which runs but does not hold the lock: end it, or remove {path}."
-    )
+    raise StartError(f"{path} names process {written[0]}, which runs and is not ours: end it, or remove that file.")
 
 
 def _write_owner(descriptor: int) -> None:

@@ -45,11 +45,11 @@ def test_a_second_run_in_the_same_home_is_told_who_is_there(tmp_path: Path) -> N
 def test_a_pid_of_somebody_else_in_the_lock_is_named(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.lock.write_text("1\n")
-    with pytest.raises(StartError, match="names process 1, which runs"), home.owned():
+    with pytest.raises(StartError, match="names process 1, which runs and is not ours"), home.owned():
         pass
 
 
-@pytest.mark.parametrize("left", ["", "4194304 17\n", "1 17\n", "rubbish\n"])
+@pytest.mark.parametrize("left", ["", "4194304 17\n", "1 17\n", "4194304\n", "rubbish\n"])
 def test_what_a_dead_run_left_in_the_lock_stops_nobody(tmp_path: Path, left: str) -> None:
     home = Home(tmp_path)
     home.lock.write_text(left)
