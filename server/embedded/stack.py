@@ -63,7 +63,8 @@ class Stack:
         self._ports: dict[str, int] = {}
         self._installation: devfile.Installation | None = None
         self._tokens: dict[str, str] = {}
-        self._renew_at = 0.0
+        self._renewed_at = 0.0
+        self._renewed = False
         self._started_at: dict[str, float] = {}
         self._given_up: set[str] = set()
 
@@ -119,11 +120,14 @@ class Stack:
         self._children[name].stop()
 
     def restart(self, name: str) -> None:
-        """Stop a child if it runs, start it again on the same ports, wait until it is ready, write dev.json anew."""
+        """Stop a child if it runs, start it on the same ports, wait until it is ready and used, write dev.json anew."""
         child = self._children[name]
         child.stop()
         self._launch(child)
         child.wait_ready(within=READY_WITHIN)
+        if _kind(name) == "serve" and self._children["envoy"].running:
+            # Envoy asks a process that was away once a second, and gives it calls from then on.
+            self._ready("envoy")
         self.write_dev_file()
 
     def resurrect(self) -> list[str]:
@@ -182,11 +186,12 @@ class Stack:
 
     def renew_tokens(self) -> None:
         """Give every agent in dev.json a new token when it is time; try again soon where no server answers."""
-        if time.monotonic() < self._renew_at:
+        wait = RENEW_EVERY if self._renewed else RENEW_AGAIN
+        if self._tokens and time.monotonic() < self._renewed_at + wait.total_seconds():
             return
         agents = [(agent.id, tenant.key) for tenant in self._installed().tenants for agent in tenant.agents]
         tokens = agent_tokens(self._ports["http"], agents)
-        self._renew_at = time.monotonic() + (RENEW_EVERY if tokens else RENEW_AGAIN).total_seconds()
+        self._renewed_at, self._renewed = time.monotonic(), bool(tokens)
         if tokens:
             self._tokens = tokens
             self.write_dev_file()

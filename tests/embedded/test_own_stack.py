@@ -1,0 +1,60 @@
+"""A stack as the tests hold it: its children can be killed and had again, its tokens are renewed."""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from server.embedded import stack as stacks
+from server.embedded.stack import Options, Stack
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Not the shared one: after a kill the others would wait for pools and streams to recover."""
+    with Stack(Options(home=tmp_path_factory.mktemp("own") / "home")) as running:
+        yield running
+
+
+def lists(own_stack: Stack, token: str) -> int:
+    request = urllib.request.Request(f"{stack.url}/v1/conversations", headers={"authorization": f"Bearer {token}"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return answer.status
+
+
+def test_tokens_in_dev_json_are_renewed_before_they_expire(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = own_stack
+    before = stack.dev()
+    stack.renew_tokens()
+    assert stack.dev()["agents"] == before["agents"]
+    time.sleep(1.1)  # a token's times are whole seconds
+    monkeypatch.setattr(stacks, "RENEW_EVERY", timedelta(0))
+    stack.renew_tokens()
+    written = json.loads(stack.home.dev.read_text())
+    assert {agent["id"] for agent in written["agents"]} == {agent["id"] for agent in before["agents"]}
+    assert not {agent["token"] for agent in written["agents"]} & {agent["token"] for agent in before["agents"]}
+    assert lists(stack, written["agents"][0]["token"]) == 200
+
+
+@pytest.mark.parametrize("name", ["serve-2", "valkey", "simulator", "envoy", "postgres"])
+def test_a_child_is_killed_and_had_again(own_stack: Stack, name: str) -> None:
+    stack = own_stack
+    before = stack.pid(name)
+    stack.kill(name)
+    stack.restart(name)
+    assert stack.pid(name) != before
+    assert json.loads(stack.home.dev.read_text()) == stack.dev()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert lists(stack, stack.dev()["tenant_key"]) == 200
+        except urllib.error.HTTPError as error:
+            error.close()
+            time.sleep(0.1)
+        else:
+            return
+    pytest.fail("the stack does not answer again")
