@@ -20,7 +20,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield running
 
 
-def lists(own_stack: Stack, token: str) -> int:
+def lists(stack: Stack, token: str) -> int:
     request = urllib.request.Request(f"{stack.url}/v1/conversations", headers={"authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.status
