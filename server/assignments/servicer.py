@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
 
 from switchboard.v1 import assignment_service_pb2 as rpc
-from switchboard.v1 import conversation_pb2
 from switchboard.v1.assignment_service_pb2_grpc import AssignmentServiceServicer
 
 from server.assignments import service
 from server.conversations import convert, repository
-from server.conversations.row import ConversationRow
+from server.conversations.change import change
 from server.conversations.service import Changed
 from server.kit.db import Write
 from server.kit.ids import parse_id
-from server.log.append import append
-from server.log.event import Origin, origin_of
-from server.requests import service as requests
-from server.rpc.call import Call, CallerKind
+from server.log.event import Origin
+from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
-
-Request = rpc.AssignConversationRequest | rpc.UnassignConversationRequest
 
 
 class AssignmentServicer(AssignmentServiceServicer):
@@ -35,7 +29,7 @@ class AssignmentServicer(AssignmentServiceServicer):
     ) -> rpc.AssignConversationResponse:
         """Gives a conversation to an agent, a team, or both."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.assign(
                 write,
                 call.scope,
@@ -47,14 +41,14 @@ class AssignmentServicer(AssignmentServiceServicer):
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )
 
-        return rpc.AssignConversationResponse(conversation=await _change(call, request, change))
+        return rpc.AssignConversationResponse(conversation=await change(call, request, work))
 
     async def UnassignConversation(
         self, request: rpc.UnassignConversationRequest, call: Call
     ) -> rpc.UnassignConversationResponse:
         """Takes a conversation from everybody."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.unassign(
                 write,
                 call.scope,
@@ -64,7 +58,7 @@ class AssignmentServicer(AssignmentServiceServicer):
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )
 
-        return rpc.UnassignConversationResponse(conversation=await _change(call, request, change))
+        return rpc.UnassignConversationResponse(conversation=await change(call, request, work))
 
     async def ListConversationAssignments(
         self, request: rpc.ListConversationAssignmentsRequest, call: Call
@@ -77,19 +71,3 @@ class AssignmentServicer(AssignmentServiceServicer):
         items, last = cut(records, size, convert.assignment)
         token = "" if last is None else self._tokens.write(call, request, [str(last["id"])])
         return rpc.ListConversationAssignmentsResponse(assignments=items, next_page_token=token)
-
-
-async def _change(
-    call: Call, request: Request, change: Callable[[Write, uuid.UUID, Origin], Awaitable[Changed]]
-) -> conversation_pb2.Conversation:
-    """One unit of work; a repeat answers the conversation as it is now, though the caller may have given it away."""
-    conversation_id, origin = uuid.UUID(request.conversation_id), origin_of(call, request.request_id)
-
-    async def unit(write: Write) -> ConversationRow:
-        if await requests.claim(write, call, request, resource_id=conversation_id):
-            return (await repository.lock_many(write.connection, [conversation_id]))[conversation_id]
-        changed = await change(write, conversation_id, origin)
-        await append(write, changed.events)
-        return changed.row
-
-    return convert.conversation(await call.database.write(unit), mine=call.caller.kind is CallerKind.AGENT)

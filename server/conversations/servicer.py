@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 
-from google.protobuf.message import Message
-from switchboard.v1 import conversation_pb2
 from switchboard.v1 import conversation_service_pb2 as rpc
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 
@@ -15,6 +13,7 @@ from server.channels import service as channels
 from server.channels.service import ChannelRow
 from server.contacts import service as contacts
 from server.conversations import convert, notes, reads, repository, service, statistics, tags
+from server.conversations.change import change, shown
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
 from server.kit import pb
@@ -25,10 +24,8 @@ from server.log.cursor import Cursors, HeadRow
 from server.log.event import Origin, origin_of
 from server.providers.contract import Provider
 from server.requests import service as requests
-from server.rpc.call import Call, CallerKind
+from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
-
-Change = Callable[[Write, uuid.UUID, Origin], Awaitable[Changed]]
 
 
 class ConversationServicer(ConversationServiceServicer):
@@ -49,7 +46,7 @@ class ConversationServicer(ConversationServiceServicer):
             rows, head = await repository.page(
                 connection, call.scope, request.filter, order=order, after=after, limit=size + 1
             )
-        items, last = cut(rows, size, lambda row: _shown(row, call))
+        items, last = cut(rows, size, lambda row: shown(row, call))
         return rpc.ListConversationsResponse(
             conversations=items,
             next_page_token="" if last is None else self._tokens.write(call, request, repository.keyset(last, order)),
@@ -68,14 +65,14 @@ class ConversationServicer(ConversationServiceServicer):
         """One conversation with notes, assignment and identities, all of one moment."""
         async with call.database.snapshot() as connection:
             row, head = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
-            shown = _shown(row, call)
-            shown.contact.CopyFrom(await contacts.shown(connection, row.contact_id))
-            found = await notes.page(connection, row.id, after=None, limit=notes.DETAIL_LIMIT)
-            shown.notes.extend(convert.note(record) for record in found)
+            detail = shown(row, call)
+            detail.contact.CopyFrom(await contacts.shown(connection, row.contact_id))
+            records = await notes.page(connection, row.id, after=None, limit=notes.DETAIL_LIMIT)
+            detail.notes.extend(convert.note(record) for record in records)
             assignment = await repository.open_assignment(connection, row.id)
             if assignment is not None:
-                shown.assignment.CopyFrom(convert.assignment(assignment))
-        return rpc.GetConversationResponse(conversation=shown, as_of=self._as_of(call, head))
+                detail.assignment.CopyFrom(convert.assignment(assignment))
+        return rpc.GetConversationResponse(conversation=detail, as_of=self._as_of(call, head))
 
     async def CreateConversation(
         self, request: rpc.CreateConversationRequest, call: Call
@@ -106,14 +103,14 @@ class ConversationServicer(ConversationServiceServicer):
             return changed.row, created
 
         row, created = await call.database.write(unit)
-        return rpc.CreateConversationResponse(conversation=_shown(row, call), created=created)
+        return rpc.CreateConversationResponse(conversation=shown(row, call), created=created)
 
     async def UpdateConversation(
         self, request: rpc.UpdateConversationRequest, call: Call
     ) -> rpc.UpdateConversationResponse:
         """Changes priority, subject or attributes."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.update(
                 write,
                 call.scope,
@@ -125,34 +122,34 @@ class ConversationServicer(ConversationServiceServicer):
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )
 
-        return rpc.UpdateConversationResponse(conversation=await self._change(call, request, change))
+        return rpc.UpdateConversationResponse(conversation=await change(call, request, work))
 
     async def DeleteConversation(
         self, request: rpc.DeleteConversationRequest, call: Call
     ) -> rpc.DeleteConversationResponse:
         """Hides a conversation."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.delete(write, call.scope, conversation_id, origin=origin)
 
-        return rpc.DeleteConversationResponse(conversation=await self._change(call, request, change))
+        return rpc.DeleteConversationResponse(conversation=await change(call, request, work))
 
     async def RestoreConversation(
         self, request: rpc.RestoreConversationRequest, call: Call
     ) -> rpc.RestoreConversationResponse:
         """Brings a conversation back."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.restore(write, call.scope, conversation_id, origin=origin)
 
-        return rpc.RestoreConversationResponse(conversation=await self._change(call, request, change))
+        return rpc.RestoreConversationResponse(conversation=await change(call, request, work))
 
     async def UpdateConversationStatus(
         self, request: rpc.UpdateConversationStatusRequest, call: Call
     ) -> rpc.UpdateConversationStatusResponse:
         """Moves a conversation to another status."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await service.update_status(
                 write,
                 call.scope,
@@ -164,7 +161,7 @@ class ConversationServicer(ConversationServiceServicer):
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )
 
-        return rpc.UpdateConversationStatusResponse(conversation=await self._change(call, request, change))
+        return rpc.UpdateConversationStatusResponse(conversation=await change(call, request, work))
 
     async def MarkConversationRead(
         self, request: rpc.MarkConversationReadRequest, call: Call
@@ -172,30 +169,30 @@ class ConversationServicer(ConversationServiceServicer):
         """Moves read positions."""
         message_id = parse_id(request.message_id, field="message_id") if request.HasField("message_id") else None
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await reads.mark_read(write, call.scope, conversation_id, origin=origin, message_id=message_id)
 
-        return rpc.MarkConversationReadResponse(conversation=await self._change(call, request, change))
+        return rpc.MarkConversationReadResponse(conversation=await change(call, request, work))
 
     async def AddConversationTags(
         self, request: rpc.AddConversationTagsRequest, call: Call
     ) -> rpc.AddConversationTagsResponse:
         """Adds tags."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await tags.add(write, call.scope, conversation_id, origin=origin, names=request.tags)
 
-        return rpc.AddConversationTagsResponse(conversation=await self._change(call, request, change))
+        return rpc.AddConversationTagsResponse(conversation=await change(call, request, work))
 
     async def RemoveConversationTags(
         self, request: rpc.RemoveConversationTagsRequest, call: Call
     ) -> rpc.RemoveConversationTagsResponse:
         """Removes tags."""
 
-        async def change(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
             return await tags.remove(write, call.scope, conversation_id, origin=origin, names=request.tags)
 
-        return rpc.RemoveConversationTagsResponse(conversation=await self._change(call, request, change))
+        return rpc.RemoveConversationTagsResponse(conversation=await change(call, request, work))
 
     async def AddConversationNote(
         self, request: rpc.AddConversationNoteRequest, call: Call
@@ -301,21 +298,6 @@ class ConversationServicer(ConversationServiceServicer):
             as_of=self._as_of(call, head),
         )
 
-    async def _change(self, call: Call, request: Message, change: Change) -> conversation_pb2.Conversation:
-        """One unit of work on the conversation that the request names; a repeat answers the conversation as it is now."""
-        conversation_id = uuid.UUID(request.conversation_id)  # type: ignore[attr-defined]
-        origin = origin_of(call, request.request_id)  # type: ignore[attr-defined]
-
-        async def unit(write: Write) -> ConversationRow:
-            if await requests.claim(write, call, request, resource_id=conversation_id):
-                row, _ = await repository.get_visible(write.connection, call.scope, conversation_id, deleted=True)
-                return row
-            changed = await change(write, conversation_id, origin)
-            await append(write, changed.events)
-            return changed.row
-
-        return _shown(await call.database.write(unit), call)
-
     def _as_of(self, call: Call, head: HeadRow) -> str:
         return self._cursors.at(call.tenant_id, head)
 
@@ -328,7 +310,3 @@ async def _recipient(
     return await contacts.by_phone_number(
         write.connection, channel.id, channel.provider, request.phone_number, origin=origin
     )
-
-
-def _shown(row: ConversationRow, call: Call) -> conversation_pb2.Conversation:
-    return convert.conversation(row, mine=call.caller.kind is CallerKind.AGENT)
