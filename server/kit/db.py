@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
+import sqlalchemy.event
 import sqlalchemy.exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
-from server.kit.errors import DatabaseUnavailable
+from server.kit.errors import Contended, DatabaseUnavailable
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
@@ -103,6 +104,7 @@ class Database:
             pool_recycle=1800,
             connect_args={"timeout": ACQUIRE_SECONDS * 2, "command_timeout": 30},
         )
+        sqlalchemy.event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
         self._before_write = before_write
         self._after_commit = after_commit
         self._running: set[asyncio.Task[Any]] = set()
@@ -146,8 +148,9 @@ class Database:
     async def write(self, work: Callable[[Write], Awaitable[T]]) -> T:
         """Runs work in one READ COMMITTED transaction and commits.
 
-        Shielded from cancellation: once begun it ends by commit or rollback, whatever becomes of the caller. Deadlocks and lock
-        timeouts are retried, three attempts in all, so work must not keep state outside the transaction.
+        Shielded from cancellation: once begun it ends by commit or rollback, whatever becomes of the caller. Deadlocks, lock
+        timeouts and lost races are retried, three attempts in all, so work must not keep state outside the transaction;
+        Contended after the last one.
         """
         await self._before_write()
         task = asyncio.ensure_future(self._write_retrying(work))
@@ -156,15 +159,18 @@ class Database:
         return await asyncio.shield(task)
 
     async def _write_retrying(self, work: Callable[[Write], Awaitable[T]]) -> T:
-        for attempt in range(1, ATTEMPTS):
+        for attempt in range(1, ATTEMPTS + 1):
             try:
                 return await self._write_once(work)
-            except RETRIED:
-                await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
+            except RETRIED as error:
+                lost: Exception = error
             except sqlalchemy.exc.DBAPIError as error:
                 if not isinstance(error.orig and error.orig.__cause__, RETRIED):
                     raise
-        return await self._write_once(work)
+                lost = error
+            if attempt < ATTEMPTS:
+                await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
+        raise Contended() from lost
 
     async def _write_once(self, work: Callable[[Write], Awaitable[T]]) -> T:
         async with self._acquire() as (connection, driver):
@@ -193,6 +199,12 @@ class Database:
         if self._running:
             await asyncio.wait(self._running, timeout=5)
         await self._engine.dispose()
+
+
+def _refuse_closed(pooled: Any, _record: Any, _proxy: Any) -> None:
+    """Has the pool replace connections that the server closed meanwhile, all at once, instead of failing one call for each."""
+    if pooled.driver_connection.is_closed():
+        raise sqlalchemy.exc.InvalidatePoolError()
 
 
 def orm_session(connection: AsyncConnection) -> AsyncSession:
