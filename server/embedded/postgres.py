@@ -5,6 +5,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -135,8 +136,10 @@ def _named(user: int) -> list[pwd.struct_passwd]:
 
 
 def _works(prefix: tuple[str, ...]) -> bool:
-    tried = subprocess.run([*prefix, str(binaries.postgres("postgres")), "--version"], capture_output=True, check=False)
-    return tried.returncode == 0
+    return (
+        subprocess.run([*prefix, sys.executable, "-I", "-S", "-c", ""], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def _clear_leftover(data: Path) -> None:

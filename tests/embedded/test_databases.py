@@ -100,7 +100,7 @@ def test_postgres_replaced_by_false_is_refused(home: Home, monkeypatch: pytest.M
     false = Path(shutil.which("false") or "/bin/false")
     real = binaries.postgres
     monkeypatch.setattr(binaries, "postgres", lambda name: false if name == program else real(name))
-    with pytest.raises(StartError, match=r"exit code 1|neither"):
+    with pytest.raises(StartError, match=f"{program}.* exit code 1"):
         start_postgres(home)
 
 
