@@ -37,9 +37,11 @@ SELECT seq, kind, payload FROM stream_event WHERE seq > $1 AND seq <= $1 + $2 OR
 """
 ADVANCE = "UPDATE consumers SET seq = $2, update_time = $3 WHERE name = $1"
 COUNTED = "SELECT * FROM counted_conversations WHERE conversation_id = ANY($1::uuid[])"
+# The row that is proposed must be a legal one even where it is not inserted: Postgres checks it before it finds the conflict.
 COUNT = """
-INSERT INTO conversation_counts (channel_id, status, assigned, unread, provider, count) VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (channel_id, status, assigned, unread) DO UPDATE SET count = conversation_counts.count + excluded.count
+INSERT INTO conversation_counts (channel_id, status, assigned, unread, provider, count)
+VALUES ($1, $2, $3, $4, $5, greatest($6::bigint, 0))
+ON CONFLICT (channel_id, status, assigned, unread) DO UPDATE SET count = conversation_counts.count + $6::bigint
 """
 REMEMBER = """
 INSERT INTO counted_conversations (conversation_id, channel_id, status, assigned, unread) VALUES ($1, $2, $3, $4, $5)

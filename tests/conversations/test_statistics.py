@@ -1,0 +1,44 @@
+"""Statistics follow the log: counts go down as well as up."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+Call = Callable[..., dict[str, Any]]
+
+
+def caller(dev: dict[str, Any]) -> Call:
+    def call(method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {dev['tenant_key']}", "content-type": "application/json"}
+        request = urllib.request.Request(dev["url"] + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found: dict[str, Any] = json.load(answer)
+            return found
+
+    return call
+
+
+def counts(call: Call) -> dict[str, int]:
+    return {row["status"]: row["count"] for row in call("GET", "/v1/conversations/statistics")["byStatus"]}
+
+
+def eventually(found: Callable[[], object], wanted: object) -> None:
+    until = time.monotonic() + 10
+    while found() != wanted and time.monotonic() < until:
+        time.sleep(0.05)
+    assert found() == wanted
+
+
+def test_a_conversation_is_counted_under_its_present_status_alone(dev: dict[str, Any], customer_writes: Any) -> None:
+    call = caller(dev)
+    before = counts(call)
+    new, open_ = "CONVERSATION_STATUS_NEW", "CONVERSATION_STATUS_OPEN"
+    customer_writes("4915190000001", "count me")
+    eventually(lambda: counts(call).get(new, 0), before.get(new, 0) + 1)
+    rows = call("GET", "/v1/conversations?pageSize=200")["conversations"]
+    conversation = next(row for row in rows if row["lastMessagePreview"] == "count me")
+    call("PATCH", f"/v1/conversations/{conversation['id']}/status", {"status": open_})
+    eventually(lambda: counts(call), {**before, open_: before.get(open_, 0) + 1})
