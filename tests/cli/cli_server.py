@@ -24,6 +24,7 @@ from switchboard.v1 import (
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
+    note_pb2,
     tenant_service_pb2,
     tenant_service_pb2_grpc,
 )
@@ -59,7 +60,8 @@ class Conversations(conversation_service_pb2_grpc.ConversationServiceServicer):
 
     async def GetConversation(self, request, context):
         await self.seen.note(request, context)
-        return conversation_service_pb2.GetConversationResponse(conversation=row(request.conversation_id), as_of="c7")
+        found = row(request.conversation_id, notes=[note_pb2.Note(id="n1", text="likes cake")])
+        return conversation_service_pb2.GetConversationResponse(conversation=found, as_of="c7")
 
     async def UpdateConversation(self, request, context):
         await self.seen.note(request, context)

@@ -48,7 +48,8 @@ async def test_a_single_answer_is_pairs_and_tables_of_what_it_holds(cli: Cli):
     assert done.code == 0, done.err
     assert ["id", "k9"] in [line.split() for line in done.out.splitlines()]
     assert ["contact,", "name", "Ada"] in [line.split() for line in done.out.splitlines()]
-    assert "notes" in done.out
+    assert "identities" not in done.out
+    assert ["n1", "likes", "cake", "no"] in [line.split() for line in done.out.split("\nnotes\n")[1].splitlines()]
 
 
 async def test_statistics_have_a_table_for_each_list(cli: Cli):
@@ -197,6 +198,14 @@ async def test_a_refusal_as_json_is_the_status_that_rest_answers(cli: Cli, seen:
             "metadata": {"resource": "conversation"},
         }
     ]
+
+
+async def test_its_fields_are_those_of_rest_too(cli: Cli, seen: Seen):
+    seen.refusal = refusal(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELDS", violation=("status", "must be known"))
+    done = await cli("conversations", "get", "k1", "-o", "json")
+    info, bad = json.loads(done.err)["details"]
+    assert info["metadata"] == {}
+    assert bad["fieldViolations"] == [{"field": "status", "description": "must be known", "reason": ""}]
 
 
 async def test_nobody_there_is_exit_code_3(cli: Cli):

@@ -81,6 +81,12 @@ async def test_keys_of_dev_json_go_to_its_own_switchboard_only(cli: Cli, seen: S
     assert "--as names an agent of http://localhost:1, not of" in done.err
 
 
+async def test_its_own_certificate_is_trusted(cli: Cli, dev_json):
+    content = json.loads(dev_json.read_text())
+    dev_json.write_text(json.dumps({**content, "tls_certificate": "/nowhere.pem"}))
+    assert "/nowhere.pem: No such file" in (await cli("--url", content["tls_url"], *LIST)).err
+
+
 async def test_token_and_as_exclude_each_other(cli: Cli):
     done = await cli(*LIST, "--as", "ada", "--token", "t")
     assert (done.code, done.err) == (2, "Error: --token and --as exclude each other\n")

@@ -58,15 +58,21 @@ async def test_people_read_time_kind_conversation_who_and_what(cli: Cli, seen: S
     setattr(moved.conversation_status_changed, "from", 2)
     given = event_pb2.InboxEvent(seq=3, cursor="c3", conversation_id="k1")
     given.conversation_assigned.assignment.agent_id = "a2"
-    left = event_pb2.InboxEvent(seq=4, cursor="c4", conversation_left=event_pb2.ConversationLeft())
-    unheard_of = event_pb2.InboxEvent(seq=5, cursor="c5")
-    seen.streams = [[hello("c0"), happened(received(1, "hi\nthere"), moved, given, left, unheard_of)]]
-    done = await cli("inbox", "watch", "--limit", "5")
+    updated = event_pb2.InboxEvent(seq=4, cursor="c3", conversation_id="k1")
+    updated.conversation_updated.changed_fields.extend(["tags", "subject"])
+    met = event_pb2.InboxEvent(seq=5, cursor="c3")
+    met.contact_created.contact.name = "Ada"
+    left = event_pb2.InboxEvent(seq=6, cursor="c4", conversation_left=event_pb2.ConversationLeft())
+    unheard_of = event_pb2.InboxEvent(seq=7, cursor="c7")
+    seen.streams = [[hello("c0"), happened(received(1, "hi\nthere"), moved, given, updated, met, left, unheard_of)]]
+    done = await cli("inbox", "watch", "--limit", "7")
     assert done.code == 0, done.err
     assert [line.split() for line in done.out.splitlines()] == [
         ["04:05:06", "message", "received", "k1", "Ada", "hi", "there"],
         ["--:--:--", "conversation", "status", "changed", "k1", "agent", "a1", "open", "->", "pending"],
         ["--:--:--", "conversation", "assigned", "k1", "-", "to", "a2"],
+        ["--:--:--", "conversation", "updated", "k1", "-", "tags,", "subject"],
+        ["--:--:--", "contact", "created", "-", "-", "Ada"],
         ["--:--:--", "conversation", "left", "-", "-"],
         ["--:--:--", "unknown", "event", "-", "-"],
     ]

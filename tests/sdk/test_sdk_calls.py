@@ -97,6 +97,14 @@ async def test_a_refusal_carries_reason_fields_and_metadata(server: Server, clie
     assert str(error).startswith("INVALID_ARGUMENT INVALID_FIELDS: no; text.body: must not be empty")
 
 
+async def test_a_message_that_names_its_fields_does_not_name_them_twice(server: Server, client):
+    named = status(grpc.StatusCode.INVALID_ARGUMENT, message="a: is bad", violations=[("a", "is bad"), ("b", "is odd")])
+    server.messages.failures = [named]
+    with pytest.raises(switchboard_sdk.InvalidArgumentError) as caught:
+        await client.call(send())
+    assert str(caught.value) == "INVALID_ARGUMENT: a: is bad; b: is odd"
+
+
 @pytest.mark.parametrize(
     ("code", "kind"),
     [

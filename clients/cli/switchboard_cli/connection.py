@@ -81,7 +81,8 @@ def resolve(choice: Choice, *, is_platform: bool = False) -> Target:
     local = read_local() if choice.agent or not url else _local_if_there()
     url = url or str(local["url"])
     is_local = url.rstrip("/") in (local.get("url"), local.get("tls_url"))
-    certificates = _read_certificates(choice.ca_file)
+    # The certificate of a Switchboard started here signed itself; dev.json says where it lies.
+    certificates = _read_certificates(choice.ca_file or (local.get("tls_certificate") if is_local else None))
     if choice.agent:
         if not is_local:
             raise SetupError(f"--as names an agent of {local['url']}, not of {url}")

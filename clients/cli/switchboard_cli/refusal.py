@@ -39,6 +39,6 @@ def _print_words(error: SwitchboardError) -> None:
 
 
 def _print_status(error: SwitchboardError) -> None:
-    from google.protobuf import json_format
+    from switchboard_cli.call import to_json
 
-    click.echo(json.dumps(json_format.MessageToDict(error.status), ensure_ascii=False), err=True)
+    click.echo(json.dumps(to_json(error.status), ensure_ascii=False), err=True)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import TYPE_CHECKING, Any, cast
 
+import click
 from google.protobuf import json_format
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
@@ -30,7 +31,7 @@ _TITLES = ("name", "state", "body", "kind")
 
 
 def print_answer(answer: Message) -> None:
-    """Prints a response: its single messages and values as pairs, its repeated messages as tables."""
+    """Prints a response: a single message as pairs with its lists below, a list as a table with the rest below."""
     console = Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES, highlight=False)
     sheet = Sheet()
     single = [each for each in _fields(answer) if _parts_of(each) and not each.is_repeated]
@@ -39,10 +40,13 @@ def print_answer(answer: Message) -> None:
             sheet.read(getattr(answer, each.name))
         else:
             sheet.read_field(answer, each)
-    if sheet.pairs:
-        console.print(_pairs_table(sheet.pairs))
+    if single:
+        _print_pairs(console, sheet.pairs)
+    has_titles = bool(single) or len(sheet.lists) > 1
     for title, rows in sheet.lists:
-        _print_rows(console, title if len(sheet.lists) > 1 or sheet.pairs else "", rows)
+        _print_rows(console, title if has_titles else "", rows)
+    if not single:
+        _print_pairs(console, sheet.pairs)
 
 
 @dataclass
@@ -64,7 +68,10 @@ class Sheet:
             if text := cell(message, each):
                 self.pairs.append((name, text))
         elif each.is_repeated:
-            self.lists.append((name, list(getattr(message, each.name))))
+            rows = list(getattr(message, each.name))
+            # An empty list is an answer when it was asked for, and noise within something else.
+            if rows or (not above and message.DESCRIPTOR.full_name.endswith("Response")):
+                self.lists.append((name, rows))
         elif message.HasField(each.name):
             self.read(getattr(message, each.name), f"{name}, ")
 
@@ -80,13 +87,10 @@ def _parts_of(each: FieldDescriptor) -> Sequence[FieldDescriptor]:
     return () if is_value or inner is None else list(inner.fields)
 
 
-def _pairs_table(pairs: Iterable[tuple[str, str]]) -> Table:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="cyan", no_wrap=True)
-    table.add_column(overflow="fold")
+def _print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
+    width = max((len(name) for name, _ in pairs), default=0)
     for name, text in pairs:
-        table.add_row(name, Text(text))
-    return table
+        console.print(Text.assemble((f"{name:<{width}}", "cyan"), "  ", text), soft_wrap=True)
 
 
 def _print_rows(console: Console, title: str, rows: Sequence[Message]) -> None:
@@ -101,7 +105,10 @@ def _print_rows(console: Console, title: str, rows: Sequence[Message]) -> None:
         table.add_column(name, no_wrap=name == "id", overflow="fold")
     for index in range(len(rows)):
         table.add_row(*(Text(cells[index]) for _, cells in columns))
-    console.print(table)
+    with console.capture() as printed:
+        console.print(table)
+    # rich fills every row with spaces to the end of the table.
+    click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 def _columns(rows: Sequence[Message]) -> Iterator[tuple[str, list[str]]]:

@@ -67,7 +67,8 @@ def _who(event: InboxEvent, body: Any) -> str:
         return "-"
     if actor.kind is ActorKind.CONTACT and conversation and conversation.contact:
         return str(conversation.contact.name)
-    return f"{(actor.kind.name or 'somebody').lower().replace('_', ' ')} {actor.id or ''}".strip()
+    kind = (actor.kind.name or "somebody").lower().replace("_", " ")
+    return f"{kind} {actor.id}" if actor.id and actor.kind is ActorKind.AGENT else kind
 
 
 def _preview(body: Any) -> str:
@@ -81,8 +82,13 @@ def _preview(body: Any) -> str:
         return f"{body.from_.name.lower()} -> {body.to.name.lower()}"
     if isinstance(getattr(body, "status", None), betterproto2.Enum):
         return str(body.status.name.lower())
-    assignment = getattr(body, "assignment", None)
-    return f"to {assignment.agent_id or assignment.team_id}" if assignment else ""
+    assignment, named = (
+        getattr(body, "assignment", None),
+        getattr(body, "contact", None) or getattr(body, "channel", None),
+    )
+    if assignment is not None:
+        return f"to {assignment.agent_id or assignment.team_id}"
+    return str(named.name) if named else ", ".join(getattr(body, "changed_fields", []))
 
 
 def _one_line(text: str) -> str:

@@ -53,8 +53,8 @@ class SwitchboardError(Exception):
 
     def __str__(self) -> str:
         words = " ".join(word for word in (self.code.name, self.reason) if word)
-        fields = "".join(f"; {each.field}: {each.description}" for each in self.violations)
-        return f"{words}: {self.message}{fields}"
+        fields = [f"{each.field}: {each.description}" for each in self.violations]
+        return "; ".join([f"{words}: {self.message}", *(each for each in fields if each not in self.message)])
 
 
 class InvalidArgumentError(SwitchboardError):
