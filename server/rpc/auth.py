@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import grpc
+import structlog
 from switchboard.v1 import options_pb2
 
 from server.kit.errors import Refusal
@@ -108,8 +109,11 @@ class AuthInterceptor(WrappingInterceptor):
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
 
         async def verify(inner: Behavior, request: Any, context: Any) -> Any:
+            call_id = str(new_id())
+            # Each RPC runs in a task of its own, so what is bound here ends with it.
+            structlog.contextvars.bind_contextvars(call=call_id)
             verified = await self._verified(rule, metadata)
-            call = Call(verified=verified, context=context, method=method, id=str(new_id()), metadata=metadata)
+            call = Call(verified=verified, context=context, method=method, id=call_id, metadata=metadata)
             return await inner(request, call)
 
         return verify
