@@ -122,6 +122,9 @@ class Database:
             try:
                 yield connection, driver
             except LOST as error:
+                if isinstance(error, ValueError):
+                    # asyncpg could not encode a parameter: the fault is the value's, not the connection's.
+                    raise
                 await connection.invalidate()
                 raise DatabaseUnavailable() from error
         finally:

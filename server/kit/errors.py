@@ -79,3 +79,10 @@ class DatabaseUnavailable(Refusal):
 
     def __init__(self, message: str = "the database does not answer; repeat with the same request id") -> None:
         super().__init__(message, retry_after=timedelta(seconds=1))
+
+
+class Contended(DatabaseUnavailable):
+    """A unit of work lost the race, or waited for a lock in vain, in every attempt; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__("too many writes at the same place; repeat with the same request id")
