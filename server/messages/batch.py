@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import asyncpg
 
 from server.kit.db import Database, Write
-from server.kit.errors import DatabaseUnavailable, Refusal
+from server.kit.errors import Contended, DatabaseUnavailable, Refusal
 from server.messages.items import Duplicate, Item, Stored
 from server.messages.unit import Result, Unit
 from server.providers.contract import Provider
@@ -22,6 +22,8 @@ from server.providers.contract import Provider
 MOST = 128
 WAITING_MOST = 5000
 LOST_CONNECTIONS = 2
+# What an item can bring about. ValueError: text that has no UTF-8, numbers that no column holds.
+ITEM_ERRORS = (Refusal, asyncpg.PostgresError, ValueError)
 
 Waiting = tuple[Item, "asyncio.Future[Stored | Duplicate]"]
 
@@ -57,18 +59,24 @@ class BatchWriter:
         return future
 
     async def _run(self) -> None:
+        batch: list[Waiting] = []
         try:
             while self._waiting:
                 batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
                 await self._settle(batch)
         finally:
             self._running = None
+            # Only a fault of ours, or the end of the process, leaves somebody waiting here; nobody may wait for ever.
+            for _, future in (*batch, *self._waiting):
+                if not future.done():
+                    future.set_exception(DatabaseUnavailable())
+            self._waiting.clear()
 
     async def _settle(self, batch: Sequence[Waiting]) -> None:
         """Gives every item of a batch its result, halving the batch on an error that is not known to be an item's own."""
         try:
             results = await self._write([item for item, _ in batch])
-        except (Refusal, asyncpg.PostgresError, asyncio.CancelledError) as error:
+        except ITEM_ERRORS as error:
             await self._divide(batch, error)
             return
         for (_, future), result in zip(batch, results, strict=True):
@@ -79,8 +87,9 @@ class BatchWriter:
             else:
                 future.set_result(result)
 
-    async def _divide(self, batch: Sequence[Waiting], error: BaseException) -> None:
-        if len(batch) > 1 and not isinstance(error, DatabaseUnavailable | asyncio.CancelledError):
+    async def _divide(self, batch: Sequence[Waiting], error: Exception) -> None:
+        unavailable = isinstance(error, DatabaseUnavailable) and not isinstance(error, Contended)
+        if len(batch) > 1 and not unavailable:
             middle = len(batch) // 2
             await self._settle(batch[:middle])
             await self._settle(batch[middle:])
@@ -98,6 +107,8 @@ class BatchWriter:
         for _ in range(LOST_CONNECTIONS):
             try:
                 return await self._database.write(work)
+            except Contended:
+                raise
             except DatabaseUnavailable:
                 await asyncio.sleep(0.05)
         return await self._database.write(work)
