@@ -47,9 +47,13 @@ INSERT = insert_sql(1)
 
 
 def columns(rows: Sequence[ItemRow]) -> list[list[Any]]:
-    """The arrays of insert_sql."""
-    flat = [astuple(row) for row in rows]
+    """The arrays of insert_sql, in one order for everybody: two that record the same items must not wait for each other."""
+    flat = [astuple(row) for row in sorted(rows, key=_key)]
     return [[row[index] for row in flat] for index in range(WIDTH)]
+
+
+def _key(row: ItemRow) -> tuple[str, ...]:
+    return str(row.channel_id), row.kind, row.provider_id, row.discriminator, str(row.provider_time)
 
 
 async def insert(connection: Connection, rows: Sequence[ItemRow]) -> None:
