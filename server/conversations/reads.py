@@ -41,7 +41,7 @@ async def mark_read(
     if read <= row.team_read_count and not mine_moved:
         return Changed(row)
     row.team_read_count = max(row.team_read_count, read)
-    if agent_id is not None:
+    if mine_moved:
         row.my_read_count = read
     rules.touch(row, utc_now())
     await repository.save(write.connection, row)

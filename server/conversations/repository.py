@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as service_pb2
 
 from server.conversations.filter import Where
 from server.conversations.row import COLUMNS, ConversationRow, from_record
-from server.kit.db import Connection
+from server.kit.db import Connection, Raced
 from server.kit.errors import NotFound
 from server.log.cursor import HeadRow
 from server.rpc.call import Scope
@@ -25,6 +26,7 @@ HEAD = "h.epoch, h.head, h.floor, h.head_event_id"
 
 GET = f"SELECT {SELECTED}, {HEAD} FROM conversations c {POSITION} CROSS JOIN stream_head h WHERE c.id = $2"
 LOCK = "SELECT c.* FROM conversations c WHERE c.id = ANY($1::uuid[]) ORDER BY c.id FOR UPDATE"
+LOCK_VISIBLE = f"SELECT c.*, rp.inbound_count AS my_read_count FROM conversations c {POSITION} WHERE c.id = $2 FOR UPDATE OF c"
 LIVE = """
 SELECT id FROM conversations
 WHERE channel_id = $1 AND identity_id = $2 AND status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL
@@ -192,7 +194,7 @@ async def lock_visible(
     connection: Connection, scope: Scope, conversation_id: uuid.UUID, *, deleted: bool = False
 ) -> ConversationRow:
     """Locks a conversation the caller may see. NotFound."""
-    record = await connection.fetchrow(LOCK, [conversation_id])
+    record = await connection.fetchrow(LOCK_VISIBLE, scope.agent_id, conversation_id)
     return _visible(scope, None if record is None else from_record(record), deleted=deleted)
 
 
@@ -216,8 +218,11 @@ async def live_id(connection: Connection, *, channel_id: uuid.UUID, identity_id:
 
 
 async def save(connection: Connection, row: ConversationRow) -> None:
-    """Writes a changed row."""
-    await connection.execute(SAVE, *save_columns([row]))
+    """Writes a changed row. Raced when another conversation of the identity became live meanwhile."""
+    try:
+        await connection.execute(SAVE, *save_columns([row]))
+    except asyncpg.UniqueViolationError as error:
+        raise Raced from error
 
 
 async def insert(connection: Connection, rows: Sequence[ConversationRow]) -> list[ConversationRow]:

@@ -129,7 +129,7 @@ def _move(row: ConversationRow, to: str, *, now: datetime, snooze_until: datetim
     if "snoozed" in (row.status, to):
         row.snooze_generation += 1
     row.status = to
-    row.snooze_until = snooze_until
+    row.snooze_until = snooze_until if to == "snoozed" else None
     if to == "resolved":
         row.resolve_time = now
         row.waiting_since = None
@@ -181,8 +181,11 @@ def check_fence(row: ConversationRow, *, seen_arrival: int, author_id: uuid.UUID
 
 
 def sequence_base(order_time: datetime) -> int:
-    """The first sequence of a millisecond: milliseconds since 2020-01-01, shifted by 12 bits."""
-    return ((order_time - SEQUENCE_EPOCH) // timedelta(milliseconds=1)) << SEQUENCE_BITS
+    """The first sequence of a millisecond: milliseconds since 2020-01-01, shifted by 12 bits; never negative.
+
+    Meta's dashboard sends test messages of 2017: they stand before all others, in the order they came.
+    """
+    return max(0, (order_time - SEQUENCE_EPOCH) // timedelta(milliseconds=1)) << SEQUENCE_BITS
 
 
 def place_inbound(row: ConversationRow, *, order_time: datetime, taken: int | None) -> Place:
@@ -234,10 +237,12 @@ def count_message(
 
 def extend_window(
     row: ConversationRow, *, provider_time: datetime, window: timedelta | None, margin: timedelta
-) -> None:
-    """A message of the customer opens the reply window anew, by the provider's time. It never shortens it."""
+) -> bool:
+    """A message of the customer opens the reply window anew, by the provider's time; it never shortens it. Whether it did."""
     if window is None:
-        return
+        return False
     until = provider_time + window - margin
-    if row.reply_window_expire_time is None or until > row.reply_window_expire_time:
-        row.reply_window_expire_time = until
+    if row.reply_window_expire_time is not None and until <= row.reply_window_expire_time:
+        return False
+    row.reply_window_expire_time = until
+    return True
