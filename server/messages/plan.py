@@ -32,6 +32,7 @@ class Plan:
     journal_items: list[ItemRow] = field(default_factory=list)
     conversations: dict[uuid.UUID, ConversationRow] = field(default_factory=dict)
     woken: list[uuid.UUID] = field(default_factory=list)
+    windows: set[uuid.UUID] = field(default_factory=set)
     events: list[NewEvent] = field(default_factory=list)
 
     def add_message(self, message: MessageRow, part_id: uuid.UUID, row: ConversationRow) -> None:
@@ -73,9 +74,9 @@ class Plan:
         )
 
     def _timers(self) -> list[tuple[str, uuid.UUID, datetime]]:
-        """The two lazy timers of every reply window that an inbound message of this run may have opened."""
+        """The two lazy timers of every reply window that this run opened or extended; an answer must not set them again."""
         timers = []
-        for row in self.conversations.values():
+        for row in (self.conversations[key] for key in sorted(self.windows)):
             until = row.reply_window_expire_time
             if until is not None and until > self.now:
                 timers += [(WINDOW_CLOSING, row.id, until - CLOSING_BEFORE), (WINDOW_CLOSED, row.id, until)]

@@ -167,9 +167,12 @@ class Unit:
             return
         await self._check_candidates(set(fresh), locked)
         wanted = {row.id: origin for row, origin in fresh.values()}
-        for row in await conversations.insert(self._connection, [row for row, _ in fresh.values()]):
+        # In one order for everybody, so that two batches cannot wait for each other.
+        rows = [fresh[key][0] for key in sorted(fresh)]
+        for row in await conversations.insert(self._connection, rows):
             locked.rows[row.id] = row
             locked.by_key[(row.channel_id, row.identity_id)] = row
+            locked.live[(row.channel_id, row.identity_id)] = row.id
             if row.id in wanted:
                 self._plan.add_events([conversation_events.created(wanted[row.id], row)])
 
@@ -234,19 +237,20 @@ class Unit:
             self._plan.add_journal_item(item, "duplicate", None)
             return Duplicate()
         locked.stored.add(item.provider_key)
-        row, now, inbound = locked.by_key[self._key(item)], self._plan.now, item.inbound
+        row, now, inbound = self._home(item, locked), self._plan.now, item.inbound
         order_time = self._order_time(item)
         base = rules.sequence_base(order_time)
         place = rules.place_inbound(row, order_time=order_time, taken=locked.taken.get((row.id, base)))
         locked.taken[(row.id, base)] = place.sequence
         move = rules.inbound(row, now=now)
+        locked.live[(row.channel_id, row.identity_id)] = row.id
         if move is not None and move.before == "snoozed":
             self._plan.woken.append(row.id)
         rules.count_message(
             row,
             place,
             message_id=item.message_id,
-            time=inbound.provider_time,
+            time=order_time,
             preview_text=rules.preview(inbound.text, inbound.type),
             outbound_by=None,
         )
@@ -254,12 +258,14 @@ class Unit:
         row.contact_name = self._people[item.message_id].name
         if inbound.opens_reply_window:
             capabilities = self._capabilities(item.channel.provider)
-            rules.extend_window(
+            extended = rules.extend_window(
                 row,
-                provider_time=inbound.provider_time,
+                provider_time=order_time,
                 window=capabilities.reply_window,
                 margin=capabilities.reply_window_margin,
             )
+            if extended:
+                self._plan.windows.add(row.id)
         rules.touch(row, now)
         message = self._inbound_message(item, row, place)
         self._plan.add_message(message, item.part_id, row)
@@ -270,6 +276,12 @@ class Unit:
         if move is not None:
             self._plan.add_events([conversation_events.status_changed(origin, row, move)])
         return Stored(message)
+
+    def _home(self, item: Receive, locked: Locked) -> ConversationRow:
+        """The conversation that takes the message: one that a reply of this run brought back to life comes first."""
+        key = self._key(item)
+        live = locked.live.get(key)
+        return locked.by_key[key] if live is None or live not in locked.rows else locked.rows[live]
 
     def _inbound_message(self, item: Receive, row: ConversationRow, place: Place) -> MessageRow:
         inbound = item.inbound
@@ -308,6 +320,7 @@ class Unit:
         row = self._sendable(item, locked)
         now, author_id = self._plan.now, item.origin.actor.id
         move = rules.reply(row, now=now)
+        locked.live[(row.channel_id, row.identity_id)] = row.id
         place = rules.place_outbound(row, now=now)
         rules.count_message(
             row,
@@ -339,7 +352,7 @@ class Unit:
             raise NotFound("conversation")
         rules.check_writable(row)
         live = locked.live.get((row.channel_id, row.identity_id))
-        if row.status == "resolved" and live is not None:
+        if row.status == "resolved" and live is not None and live != row.id:
             raise ConversationSuperseded(live)
         limit = self._capabilities(row.provider).text_characters
         if len(item.text) > limit:
