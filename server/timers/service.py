@@ -30,7 +30,7 @@ SELECT kind, key, due_time, 0 FROM unnest($1::text[], $2::uuid[], $3::timestampt
 ON CONFLICT (kind, key) DO NOTHING
 """
 CANCEL = "DELETE FROM timers WHERE kind = $1 AND key = ANY($2::uuid[])"
-DUE = "SELECT kind, key FROM timers WHERE due_time <= now() ORDER BY due_time LIMIT $1"
+DUE = "SELECT kind, key FROM timers WHERE due_time <= now() AND kind = ANY($1::text[]) ORDER BY due_time LIMIT $2"
 # What fires deletes the row in its own transaction: two workers cannot both fire it, a crash leaves it due.
 TAKE = "DELETE FROM timers WHERE kind = $1 AND key = $2 AND due_time <= now() RETURNING due_time, generation, payload"
 NEXT = "SELECT min(due_time) FROM timers"
@@ -90,18 +90,20 @@ async def next_due(connection: Connection) -> datetime | None:
 
 
 async def run_due(database: Database, handlers: Mapping[str, Handler], *, limit: int = 200) -> int:
-    """Fires what is due, each in a transaction of its own; returns how many were due.
+    """Fires what is due, each in a transaction of its own; returns how many did not fail.
 
-    One that fails is logged and stays due; its siblings go on.
+    One that fails is logged and stays due; its siblings go on. Kinds that this release does not know stay for one that does.
     """
     async with database.connection() as connection:
-        due = await connection.fetch(DUE, limit)
+        due = await connection.fetch(DUE, list(handlers), limit)
+    fired = 0
     for record in due:
         try:
             await _fire(database, handlers[record["kind"]], kind=record["kind"], key=record["key"])
+            fired += 1
         except (Refusal, asyncpg.PostgresError) as error:
             log.warning("timer.failed", kind=record["kind"], key=str(record["key"]), error=type(error).__name__)
-    return len(due)
+    return fired
 
 
 async def _fire(database: Database, handler: Handler, *, kind: str, key: uuid.UUID) -> None:
