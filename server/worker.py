@@ -35,6 +35,7 @@ from server.timers import service as timers
 
 log = structlog.get_logger(__name__)
 FIND_SECONDS, RENEW_SECONDS, IDLE_SECONDS, QUARANTINE_SECONDS = 1.0, 3.0, 1.0, 5.0
+BLOCKED_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 24 * 3600.0
 TENANTS_MOST = 200
 SENDS_AT_ONCE = 32
@@ -256,6 +257,9 @@ class Runner:
 
     async def _sleep(self, due: datetime | None) -> None:
         wait = IDLE_SECONDS if due is None else min(IDLE_SECONDS, (due - utc_now()).total_seconds())
+        if wait <= 0:
+            # What is due and was not done waits for something else, such as the conversation's send that is under way.
+            wait = BLOCKED_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(wait, 0.005))
 
