@@ -232,7 +232,7 @@ async def _store(
                 "UPDATE identities SET profile_name = $2 WHERE id = $1", item.identity_id, item.profile_name
             )
             await connection.execute(
-                "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1",
+                "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1 AND name_source <> 'agent'",
                 *(item.contact_id, item.name, item.name_source, now),
             )
 
