@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -49,13 +48,8 @@ class Running:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stack") / "home"
-
-
-@pytest.fixture
-def running(home: Path) -> Iterator[Running]:
-    running = Running(home)
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    running = Running(tmp_path_factory.mktemp("stack") / "home")
     running.wait_ready()
     yield running
     if running.process.poll() is None:
@@ -87,29 +81,8 @@ def test_dev_json_describes_a_stack_that_works(running: Running) -> None:
     assert get(f"{dev['url']}/v1/tenants", dev["platform_key"])[0] == 200
 
 
-def test_ctrl_c_stops_everything_and_removes_dev_json(running: Running) -> None:
-    pids = [each["pid"] for each in running.dev["processes"]]
-    assert running.end(signal.SIGINT) == 0
-    assert not (running.home / "dev.json").exists()
-    assert all(gone(pid) for pid in pids)
-    assert (running.home / "lock").read_text() == ""
-
-
-def test_a_killed_run_takes_its_processes_with_it_and_the_next_finds_its_data(running: Running) -> None:
-    before = running.dev
-    running.end(signal.SIGKILL)
-    again = Running(running.home)
-    again.wait_ready()
-    after = again.dev
-    assert again.end(signal.SIGTERM) == 0
-    for same in ("tenant", "platform_key", "tenant_key", "channels", "meta_app", "url", "tls_url"):
-        assert after[same] == before[same]
-    assert all(gone(each["pid"]) for each in before["processes"])
-
-
 @pytest.mark.parametrize("name", ["serve-1", "work", "simulator", "envoy"])
 def test_a_process_that_dies_is_started_again(running: Running, name: str) -> None:
-    time.sleep(1)
     dead = running.pid(name)
     os.kill(dead, signal.SIGKILL)
     wait_until(lambda: running.pid(name) != dead)
@@ -122,3 +95,17 @@ def test_a_process_that_dies_is_started_again(running: Running, name: str) -> No
             return False
 
     wait_until(answers)
+
+
+def test_a_killed_run_takes_its_processes_with_it_and_the_next_finds_its_data(running: Running) -> None:
+    before = running.dev
+    running.end(signal.SIGKILL)
+    again = Running(running.home)
+    again.wait_ready()
+    after = again.dev
+    assert again.end(signal.SIGINT) == 0
+    for same in ("tenant", "platform_key", "tenant_key", "channels", "meta_app", "url", "tls_url"):
+        assert after[same] == before[same]
+    assert all(gone(each["pid"]) for run in (before, after) for each in run["processes"])
+    assert not (running.home / "dev.json").exists()
+    assert (running.home / "lock").read_text() == ""
