@@ -1,7 +1,9 @@
 """The directory of work: how workers find, among thousands of tenant databases, the few with something to do.
 
 Announce before commit: a process commits work for a tenant only while the tenant's active_until lies at least 5 s ahead, so
-whatever is committed lies in the time that workers look at. A lease makes work quick; correctness never needs it.
+whatever is committed lies in the time that workers look at. active_until stays, however long it is past, until a worker has
+looked at the tenant and retired it: workers that were all down find what was announced before. A lease makes work quick;
+correctness never needs it.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ FIND = """
 UPDATE tenant_work SET lessee = $1, lease_until = now() + $3
 WHERE tenant_id IN (
     SELECT work.tenant_id FROM tenant_work work JOIN tenants ON tenants.id = work.tenant_id AND tenants.state = 'active'
-    WHERE (work.active_until > now() OR work.next_due_time <= now() + $4)
+    WHERE (work.active_until IS NOT NULL OR work.next_due_time <= now() + $4)
       AND (work.lease_until IS NULL OR work.lease_until <= now())
     ORDER BY least(work.active_until, work.next_due_time) LIMIT $2 FOR UPDATE OF work SKIP LOCKED)
 RETURNING tenant_id, active_until, active_until > now() AS active, next_due_time
@@ -60,7 +62,7 @@ WHERE tenant_id IN (SELECT held.tenant_id FROM tenant_work held
 """
 
 RETIRE = """
-UPDATE tenant_work SET next_due_time = $4, lessee = NULL, lease_until = NULL
+UPDATE tenant_work SET next_due_time = $4, active_until = NULL, lessee = NULL, lease_until = NULL
 WHERE tenant_id = $2 AND lessee = $1 AND lease_until > now()
   AND active_until IS NOT DISTINCT FROM $3 AND (active_until IS NULL OR active_until <= now())
 """
@@ -163,7 +165,7 @@ class WorkDirectory:
         """The daily check of a tenant: true when the directory had missed work that is due, which must never happen."""
         async with self._control.connection() as connection:
             done: str = await connection.execute(
-                "UPDATE tenant_work SET next_due_time = $2 WHERE tenant_id = $1 AND active_until <= now()"
+                "UPDATE tenant_work SET next_due_time = $2 WHERE tenant_id = $1 AND active_until IS NULL"
                 " AND lessee IS NULL AND $2 < coalesce(next_due_time, 'infinity')",
                 tenant_id,
                 next_due_time,
