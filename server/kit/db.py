@@ -100,6 +100,8 @@ class Database:
             isolation_level="AUTOCOMMIT",
             pool_size=pool_size,
             max_overflow=0,
+            # The connection used last has its statements planned and its caches warm.
+            pool_use_lifo=True,
             pool_timeout=ACQUIRE_SECONDS,
             pool_recycle=1800,
             connect_args={"timeout": ACQUIRE_SECONDS * 2, "command_timeout": 30},
