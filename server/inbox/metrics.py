@@ -29,6 +29,7 @@ class InboxMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.hints_healthy = Gauge(f"{name}hints_healthy", "1 while Valkey's hints arrive, else 0.", registry=registry)
         self.repairs = Counter(f"{name}gap_repairs", "Events that no hint told of.", registry=registry)
         self.diverged = Counter(f"{name}logs_diverged", "Logs that went back or changed epoch.", registry=registry)
         self.violations = Counter(f"{name}assertion_violations", "Must be 0.", registry=registry)

@@ -106,10 +106,6 @@ class TenantTail:
         """How many streams read from it."""
         return len(self._subscribers)
 
-    def verified_within(self, seconds: float) -> bool:
-        """Whether everything up to ready was the whole log at most so long ago."""
-        return time.monotonic() - self.verified_at <= seconds
-
     async def start(self) -> None:
         """Reads the newest events and begins to follow. Refuses when the database cannot be read."""
         self._around.rights.invalidate(self.tenant_id)

@@ -65,11 +65,6 @@ class Tails:
         return self._around.metrics
 
     @property
-    def cursors(self) -> Cursors:
-        """Reads the cursors that callers bring."""
-        return self._around.cursors
-
-    @property
     def rights(self) -> Rights:
         """Whom streams ask for the rights of their callers."""
         return self._around.rights
@@ -133,7 +128,8 @@ class Tails:
         if tail is not None:
             tail.hinted(new_head)
 
-    def _hints_changed(self, _healthy: bool) -> None:
+    def _hints_changed(self, healthy: bool) -> None:
+        self._around.metrics.hints_healthy.set(healthy)
         # Lost: poll from now on. Back: whatever came in between may have been lost.
         for tail in self._tails.values():
             tail.poke()

@@ -206,6 +206,16 @@ async def test_a_defect_of_ours_ends_with_an_end_item_and_without_its_text(proce
     assert "secret" not in str(caught.value) + end.message
 
 
+async def test_a_server_that_stops_without_a_drain_still_gives_a_status(start: StartProcess, tenant: Tenant) -> None:
+    process = await start(tenant)
+    async with process.watch(process.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await process.server.stop(0.1)
+        with pytest.raises(aio.AioRpcError) as caught:
+            await watcher.next(within=1)
+    assert caught.value.code() is StatusCode.UNAVAILABLE
+
+
 async def fill(process: Process, tenant: Tenant) -> None:
     """Writes until a stream waits for its reader."""
     while process.value(process.metrics.stalled) == 0:

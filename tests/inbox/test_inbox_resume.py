@@ -172,3 +172,13 @@ async def test_catching_up_while_writers_write_meets_the_ring_without_a_gap(
         await watcher.to_seq(1620)
     await writing
     assert watcher.seqs == list(range(1, 1621))
+
+
+async def test_pages_end_where_the_tail_has_read_so_that_no_change_of_rights_is_passed_unseen(
+    start: StartProcess, tenant: Tenant
+) -> None:
+    process = await start(tenant, pace=SLOW)
+    await tenant.say(count=3)
+    tail = await process.tails.attach(tenant.id)
+    await tenant.say(count=2)
+    assert [outgoing.event.seq for outgoing in await tail.page(0)] == [1, 2, 3]

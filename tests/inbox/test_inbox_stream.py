@@ -132,6 +132,26 @@ async def test_event_types_select(process: Process, tenant: Tenant) -> None:
     assert bookmark.head == 2
 
 
+async def test_a_kind_that_this_release_does_not_know_is_passed_on(process: Process, tenant: Tenant) -> None:
+    async with process.watch(process.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await tenant.say(count=2)
+        await watcher.to_seq(2)
+        await tenant.execute(
+            "INSERT INTO stream_event SELECT 3, 3, gen_random_uuid(), 80, now(), 6, NULL, 1, '', gen_random_uuid(), 1,"
+            " channel_id, NULL, NULL, NULL, NULL, $1 FROM stream_event WHERE seq = 2",
+            bytes([0x82, 0x05, 0x02, 0x08, 0x01]),
+        )
+        await tenant.execute(
+            "UPDATE stream_head SET head = 3, head_event_id = (SELECT event_id FROM stream_event WHERE seq = 3)"
+        )
+        await watcher.to_seq(3)
+    event = watcher.events[-1]
+    assert event.WhichOneof("body") is None
+    assert event.cursor
+    assert bytes([0x82, 0x05, 0x02, 0x08, 0x01]) in event.SerializeToString()
+
+
 async def test_a_bookmark_moves_past_what_is_not_shown(process: Process, tenant: Tenant) -> None:
     credential = process.credentials.key(tenant)
     async with process.watch(credential, event_types=[event_pb2.EVENT_TYPE_NOTE_ADDED]) as watcher:
