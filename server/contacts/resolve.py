@@ -81,6 +81,11 @@ class Person:
         """The addresses as keys of aliases."""
         return [(self.channel_id, address.kind, address.value) for address in self.addresses]
 
+    @property
+    def joining(self) -> list[tuple[str, str, str]]:
+        """The addresses that are the same person's on every channel of the provider: provider, kind and value."""
+        return [(self.provider, a.kind, a.value) for a in self.addresses if a.kind in ("wa_id", "bsuid")]
+
 
 @dataclass(slots=True)
 class Resolved:
@@ -121,12 +126,15 @@ async def resolve(connection: Connection, people: Sequence[Person], *, origin: O
     result = Resolution()
     aliases: dict[Key, uuid.UUID] = {}
     conflicts: list[tuple[Key, uuid.UUID, uuid.UUID]] = []
+    met: dict[tuple[str, str, str], Resolved] = {}
     for person in people:
         found = (
             next((known[key] for key in person.keys if key in known), None)
             or joined.get(person.keys[0])
+            or _beside(person, met)
             or _stranger(person)
         )
+        met |= {address: found for address in person.joining if found.new_contact}
         for key in person.keys:
             if key not in known:
                 known[key] = found
@@ -164,9 +172,7 @@ async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resol
 async def _joined(connection: Connection, people: Sequence[Person], known: dict[Key, Resolved]) -> dict[Key, Resolved]:
     """New identities, by first address, for strangers whose contact is known from another channel of the provider."""
     strangers = [person for person in people if not any(key in known for key in person.keys)]
-    asked = sorted(
-        {(a.kind, a.value, p.provider) for p in strangers for a in p.addresses if a.kind in ("wa_id", "bsuid")}
-    )
+    asked = sorted({(kind, value, provider) for person in strangers for provider, kind, value in person.joining})
     if not asked:
         return {}
     rows = {(row["kind"], row["value"]): row for row in await connection.fetch(ELSEWHERE, *_transposed(asked, 3))}
@@ -174,16 +180,26 @@ async def _joined(connection: Connection, people: Sequence[Person], known: dict[
     for person in strangers:
         row = next((rows[(a.kind, a.value)] for a in person.addresses if (a.kind, a.value) in rows), None)
         if row is not None:
-            joined[person.keys[0]] = Resolved(
-                identity_id=new_id(),
-                contact_id=row["contact_id"],
-                channel_id=person.channel_id,
-                name=row["name"],
-                name_source=row["name_source"],
-                profile_name=person.profile_name,
-                new_identity=True,
-            )
+            joined[person.keys[0]] = _joining(person, row["contact_id"], row["name"], row["name_source"])
     return joined
+
+
+def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str) -> Resolved:
+    return Resolved(
+        identity_id=new_id(),
+        contact_id=contact_id,
+        channel_id=person.channel_id,
+        name=name,
+        name_source=name_source,
+        profile_name=person.profile_name,
+        new_identity=True,
+    )
+
+
+def _beside(person: Person, met: dict[tuple[str, str, str], Resolved]) -> Resolved | None:
+    """A stranger who wrote on another channel in this very run."""
+    other = next((met[address] for address in person.joining if address in met), None)
+    return None if other is None else _joining(person, other.contact_id, other.name, other.name_source)
 
 
 def _stranger(person: Person) -> Resolved:
