@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import grpc
 import pytest
 
 from server.embedded.stack import Options, Stack
+from tests.desk import Desk, close_desk, open_desk
+from tests.installation import Installed, installed_on, running_postgres
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +73,30 @@ def grpc_channel(grpc_addr: str) -> Iterator[grpc.Channel]:
     """A channel to the real server."""
     with grpc.insecure_channel(grpc_addr) as channel:
         yield channel
+
+
+@pytest.fixture(scope="session")
+async def desks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installed]:
+    """An installation without any server, on a Postgres of its own, for the suites that work at its tenants' databases."""
+    with running_postgres(tmp_path_factory.mktemp("desks")) as dsn:
+        async with installed_on(dsn, "control") as made:
+            yield made
+
+
+@pytest.fixture(scope="module")
+async def desk(desks: Installed) -> AsyncIterator[Desk]:
+    """A tenant's database, one for the tests of a file."""
+    made = await open_desk(desks)
+    yield made
+    await close_desk(made)
+
+
+@pytest.fixture
+async def own_desk(desks: Installed) -> AsyncIterator[Desk]:
+    """A tenant's database of the test's own."""
+    made = await open_desk(desks)
+    yield made
+    await close_desk(made)
 
 
 @pytest.fixture
