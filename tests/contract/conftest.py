@@ -1,0 +1,41 @@
+"""Two tenants for the whole suite, and every way to call."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+
+import grpc
+import pytest
+from contract_edge import GrpcWeb, Rest
+from contract_transports import Cli, Grpc, Sdk, Transport
+from contract_world import World
+
+from server.embedded.stack import Stack
+
+
+@pytest.fixture(scope="session")
+def direct(grpc_channel: grpc.Channel) -> Grpc:
+    """gRPC straight to a server."""
+    return Grpc("grpc", grpc_channel)
+
+
+@pytest.fixture(scope="session")
+def world(direct: Grpc, stack: Stack) -> World:
+    return World(direct, stack.dev())
+
+
+@pytest.fixture(scope="session")
+def rest(stack: Stack) -> Iterator[Rest]:
+    """REST through Envoy."""
+    with closing(Rest(stack.url)) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def transports(direct: Grpc, rest: Rest, stack: Stack) -> Iterator[list[Transport]]:
+    """gRPC first: what the others are compared with."""
+    with ExitStack() as open_:
+        channel = open_.enter_context(grpc.insecure_channel(stack.url.removeprefix("http://")))
+        made = [GrpcWeb(stack.url), Cli(stack.url), Sdk(stack.url)]
+        for each in made:
+            open_.enter_context(closing(each))
+        yield [direct, Grpc("h2c", channel), rest, *made]

@@ -1,0 +1,103 @@
+"""Requests that the tables share, and the fresh things that they are about."""
+
+import hashlib
+import hmac
+import json
+import time
+
+from contract_world import World
+from google.api import httpbody_pb2
+from google.protobuf import timestamp_pb2
+from google.protobuf.message import Message
+from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import conversation_filter_pb2 as filters
+from switchboard.v1 import conversation_pb2
+from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import webhook_service_pb2 as webhooks
+
+
+def nested(depth: int) -> filters.ConversationFilter:
+    """A filter of so many levels."""
+    found = filters.ConversationFilter(tags=["vip"])
+    for _ in range(depth - 1):
+        outer = filters.ConversationFilter()
+        getattr(outer, "and").append(found)
+        found = outer
+    return found
+
+
+def of_sample(world: World) -> filters.ConversationFilter:
+    return filters.ConversationFilter(contact_id=[world.sample.contact.id])
+
+
+def in_future(seconds: int) -> timestamp_pb2.Timestamp:
+    return timestamp_pb2.Timestamp(seconds=int(time.time()) + seconds)
+
+
+def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:
+    return channels.ConnectWhatsappChannelRequest(
+        name="Second number", phone_number_id=phone_number_id, waba_id="1234567", access_token="EAAtoken"
+    )
+
+
+def meta_app(app_id: str) -> channels.CreateMetaAppRequest:
+    return channels.CreateMetaAppRequest(id=app_id, name="App", app_secret="app secret", verify_token="verify token")
+
+
+def handshake(world: World, verify_token: str) -> webhooks.VerifyMetaWebhookRequest:
+    hub = webhooks.MetaHandshake(mode="subscribe", verify_token=verify_token, challenge="123")
+    return webhooks.VerifyMetaWebhookRequest(app_id=world.meta_app["id"], hub=hub)
+
+
+def notification(world: World, object_name: str) -> webhooks.ReceiveMetaWebhookRequest:
+    data = json.dumps({"object": object_name, "entry": []}).encode()
+    body = httpbody_pb2.HttpBody(content_type="application/json", data=data)
+    return webhooks.ReceiveMetaWebhookRequest(app_id=world.meta_app["id"], body=body)
+
+
+def signature(request: Message, secret: str) -> str:
+    assert isinstance(request, webhooks.ReceiveMetaWebhookRequest)
+    return "sha256=" + hmac.new(secret.encode(), request.body.data, hashlib.sha256).hexdigest()
+
+
+def snooze(world: World) -> Message:
+    return conversations.UpdateConversationStatusRequest(
+        conversation_id=world.conversation().id,
+        status=conversation_pb2.CONVERSATION_STATUS_SNOOZED,
+        snooze_until_time=in_future(3600),
+        reason="later",
+    )
+
+
+def sample_update(world: World) -> Message:
+    request = conversations.UpdateConversationRequest(
+        conversation_id=world.conversation().id,
+        priority=conversation_pb2.CONVERSATION_PRIORITY_HIGH,
+        subject="A subject",
+    )
+    request.attributes.update({"order": 17, "paid": True, "tags": ["a", None], "nested": {"ä": "ö"}})
+    return request
+
+
+def deleted(world: World) -> str:
+    conversation_id = world.conversation().id
+    world.call(conversations.DeleteConversationRequest(conversation_id=conversation_id))
+    return conversation_id
+
+
+def tagged(world: World) -> str:
+    conversation_id = world.conversation().id
+    world.call(conversations.AddConversationTagsRequest(conversation_id=conversation_id, tags=["vip", "stays"]))
+    return conversation_id
+
+
+def note_of(world: World) -> dict[str, str]:
+    conversation_id, note_id = world.note()
+    return {"conversation_id": conversation_id, "note_id": note_id}
+
+
+def assigned(world: World) -> str:
+    conversation_id = world.conversation().id
+    world.call(assignments.AssignConversationRequest(conversation_id=conversation_id, team_id=world.team_id))
+    return conversation_id

@@ -1,0 +1,434 @@
+"""One success and one refusal of every RPC. A success is asked for anew on every transport: what changes something is done to
+something fresh."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from contract_requests import (
+    assigned,
+    connect,
+    deleted,
+    handshake,
+    in_future,
+    meta_app,
+    nested,
+    note_of,
+    notification,
+    of_sample,
+    sample_update,
+    signature,
+    snooze,
+    tagged,
+)
+from contract_world import World, digits, nonce, unknown
+from google.protobuf import duration_pb2
+from google.protobuf.message import Message
+from switchboard.v1 import agent_service_pb2 as agents
+from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import auth_service_pb2 as auth
+from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import contact_service_pb2 as contacts
+from switchboard.v1 import conversation_filter_pb2 as filters
+from switchboard.v1 import conversation_pb2, event_pb2, options_pb2
+from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1 import message_service_pb2 as messages
+from switchboard.v1 import tenant_service_pb2 as tenants
+
+Ask = Callable[[World], Message]
+HTTP_BODY = "google.api.HttpBody: raw bytes in or out, which only a provider sends, over HTTP"
+STREAM = "a stream: the walk of streams compares its first items and its end"
+
+# What is left out of the walk of unary calls, and why. Everything else goes over every transport.
+EXCLUDED: Mapping[tuple[str, str], str] = {
+    ("WebhookService.VerifyMetaWebhook", "cli"): HTTP_BODY,
+    ("WebhookService.VerifyMetaWebhook", "python"): HTTP_BODY,
+    ("WebhookService.ReceiveMetaWebhook", "cli"): HTTP_BODY,
+    ("WebhookService.ReceiveMetaWebhook", "python"): HTTP_BODY,
+    ("InboxService.WatchInbox", "*"): STREAM,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """An RPC. Callers are roles of agents, "key" for the tenant's key, "platform", "nobody" and "broken"."""
+
+    ask: Ask
+    refuse: Ask
+    reason: str
+    caller: str = "key"
+    refused: str = ""
+    headers: Callable[[World, Message], Mapping[str, str]] = lambda _world, _request: {}
+    refused_headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def refused_caller(self) -> str:
+        return self.refused or self.caller
+
+
+def token(world: World, caller: str) -> str:
+    """The credential of a caller."""
+    known = {"key": world.key, "platform": world.platform_key, "nobody": "", "broken": "sb_broken"}
+    return known[caller] if caller in known else world.tokens[caller]
+
+
+CONVERSATIONS: dict[str, Case] = {
+    "ListConversations": Case(
+        ask=lambda w: conversations.ListConversationsRequest(filter=of_sample(w), page_size=10),
+        refuse=lambda w: conversations.ListConversationsRequest(page_size=-1),
+        reason="INVALID_FIELDS",
+    ),
+    "CountConversations": Case(
+        ask=lambda w: conversations.CountConversationsRequest(filter=nested(3)),
+        refuse=lambda w: conversations.CountConversationsRequest(filter=nested(4)),
+        reason="INVALID_FIELDS",
+    ),
+    "GetConversation": Case(
+        ask=lambda w: conversations.GetConversationRequest(conversation_id=w.sample.id),
+        refuse=lambda w: conversations.GetConversationRequest(conversation_id=w.foreign_sample.id),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
+    ),
+    "CreateConversation": Case(
+        ask=lambda w: conversations.CreateConversationRequest(
+            channel_id=w.channel_id, phone_number=f"+49151{digits(8)}", subject="A subject"
+        ),
+        refuse=lambda w: conversations.CreateConversationRequest(channel_id=w.channel_id, identity_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
+    ),
+    "UpdateConversation": Case(
+        ask=sample_update,
+        refuse=lambda w: conversations.UpdateConversationRequest(conversation_id=w.archived.id, subject="A subject"),
+        reason="CONVERSATION_ARCHIVED",
+    ),
+    "DeleteConversation": Case(
+        ask=lambda w: conversations.DeleteConversationRequest(conversation_id=w.conversation().id),
+        refuse=lambda w: conversations.DeleteConversationRequest(conversation_id=w.sample.id),
+        reason="PERMISSION_MISSING",
+        caller="owner",
+        refused="agent",
+    ),
+    "RestoreConversation": Case(
+        ask=lambda w: conversations.RestoreConversationRequest(conversation_id=deleted(w)),
+        refuse=lambda w: conversations.RestoreConversationRequest(conversation_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="admin",
+    ),
+    "UpdateConversationStatus": Case(
+        ask=snooze,
+        refuse=lambda w: conversations.UpdateConversationStatusRequest(
+            conversation_id=w.archived.id, status=conversation_pb2.CONVERSATION_STATUS_PENDING
+        ),
+        reason="ILLEGAL_STATUS_MOVE",
+        caller="supervisor",
+    ),
+    "MarkConversationRead": Case(
+        ask=lambda w: conversations.MarkConversationReadRequest(conversation_id=w.conversation().id),
+        refuse=lambda w: conversations.MarkConversationReadRequest(
+            conversation_id=w.sample.id, message_id=w.archived.last_message_id
+        ),
+        reason="RESOURCE_NOT_FOUND",
+        caller="owner",
+    ),
+    "AddConversationNote": Case(
+        ask=lambda w: conversations.AddConversationNoteRequest(
+            conversation_id=w.conversation().id, text="A note with ümlauts, 漢字 and \u202e", pinned=True
+        ),
+        refuse=lambda w: conversations.AddConversationNoteRequest(conversation_id=w.sample.id, text=""),
+        reason="INVALID_FIELDS",
+        caller="owner",
+    ),
+    "ListConversationNotes": Case(
+        ask=lambda w: conversations.ListConversationNotesRequest(conversation_id=w.sample.id),
+        refuse=lambda w: conversations.ListConversationNotesRequest(conversation_id=w.sample.id, page_token="x"),
+        reason="PAGE_TOKEN_INVALID",
+    ),
+    "UpdateConversationNote": Case(
+        ask=lambda w: conversations.UpdateConversationNoteRequest(**note_of(w), text="Another text", pinned=True),
+        refuse=lambda w: conversations.UpdateConversationNoteRequest(
+            conversation_id=w.sample.id, note_id=unknown(), pinned=True
+        ),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "DeleteConversationNote": Case(
+        ask=lambda w: conversations.DeleteConversationNoteRequest(**note_of(w)),
+        refuse=lambda w: conversations.DeleteConversationNoteRequest(
+            conversation_id=w.archived.id, note_id=w.sample_note
+        ),
+        reason="CONVERSATION_ARCHIVED",
+    ),
+    "AddConversationTags": Case(
+        ask=lambda w: conversations.AddConversationTagsRequest(
+            conversation_id=w.conversation().id, tags=["vip", "a tag", "Ü"]
+        ),
+        refuse=lambda w: conversations.AddConversationTagsRequest(conversation_id=w.sample.id),
+        reason="INVALID_FIELDS",
+    ),
+    "RemoveConversationTags": Case(
+        ask=lambda w: conversations.RemoveConversationTagsRequest(
+            conversation_id=tagged(w), tags=["vip", "late & new"]
+        ),
+        refuse=lambda w: conversations.RemoveConversationTagsRequest(conversation_id=w.archived.id, tags=["vip"]),
+        reason="CONVERSATION_ARCHIVED",
+    ),
+    "GetConversationStatistics": Case(
+        ask=lambda w: conversations.GetConversationStatisticsRequest(
+            filter=filters.ConversationFilter(channel_id=[w.channel_id])
+        ),
+        refuse=lambda w: conversations.GetConversationStatisticsRequest(),
+        reason="PERMISSION_MISSING",
+        refused="read_only",
+    ),
+}
+
+
+MESSAGES: dict[str, Case] = {
+    "SendMessage": Case(
+        ask=lambda w: messages.SendMessageRequest(
+            conversation_id=w.conversation().id, text=messages.SendText(body="Good day"), request_id=nonce()
+        ),
+        refuse=lambda w: messages.SendMessageRequest(
+            conversation_id=w.sample.id, text=messages.SendText(body="x" * 4097), request_id=nonce()
+        ),
+        reason="PROVIDER_LIMIT",
+        caller="owner",
+    ),
+    "GetMessage": Case(
+        ask=lambda w: messages.GetMessageRequest(message_id=w.sent),
+        refuse=lambda w: messages.GetMessageRequest(message_id=w.foreign_sample.last_message_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListMessages": Case(
+        ask=lambda w: messages.ListMessagesRequest(conversation_id=w.sample.id),
+        refuse=lambda w: messages.ListMessagesRequest(conversation_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListMessageStatusUpdates": Case(
+        ask=lambda w: messages.ListMessageStatusUpdatesRequest(message_id=w.sent),
+        refuse=lambda w: messages.ListMessageStatusUpdatesRequest(message_id="not an id"),
+        reason="INVALID_FIELDS",
+    ),
+}
+ASSIGNMENTS: dict[str, Case] = {
+    "AssignConversation": Case(
+        ask=lambda w: assignments.AssignConversationRequest(
+            conversation_id=w.conversation().id, agent_id=w.agents["agent"], team_id=w.team_id, reason="because"
+        ),
+        refuse=lambda w: assignments.AssignConversationRequest(
+            conversation_id=w.sample.id, agent_id=w.agents["read_only"]
+        ),
+        reason="NOT_ASSIGNABLE",
+        caller="supervisor",
+    ),
+    "UnassignConversation": Case(
+        ask=lambda w: assignments.UnassignConversationRequest(conversation_id=assigned(w), reason="because"),
+        refuse=lambda w: assignments.UnassignConversationRequest(conversation_id=w.sample.id, expected_version=999),
+        reason="VERSION_MISMATCH",
+    ),
+    "ListConversationAssignments": Case(
+        ask=lambda w: assignments.ListConversationAssignmentsRequest(conversation_id=w.sample.id),
+        refuse=lambda w: assignments.ListConversationAssignmentsRequest(conversation_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+}
+INBOX: dict[str, Case] = {
+    "WatchInbox": Case(
+        ask=lambda w: inbox.WatchInboxRequest(
+            start=inbox.WATCH_START_EARLIEST,
+            event_types=[event_pb2.EVENT_TYPE_NOTE_ADDED, event_pb2.EVENT_TYPE_CONVERSATION_STATUS_CHANGED],
+            bookmark_interval=duration_pb2.Duration(seconds=20),
+        ),
+        refuse=lambda w: inbox.WatchInboxRequest(filter=filters.ConversationFilter(tags=["vip"])),
+        reason="FILTER_NOT_STREAMABLE",
+    ),
+    "ListInboxEvents": Case(
+        ask=lambda w: inbox.ListInboxEventsRequest(
+            start=inbox.WATCH_START_EARLIEST, event_types=[event_pb2.EVENT_TYPE_MESSAGE_STATUS_UPDATED], page_size=2
+        ),
+        refuse=lambda w: inbox.ListInboxEventsRequest(cursor="not a cursor"),
+        reason="CURSOR_INVALID",
+    ),
+}
+CONTACTS: dict[str, Case] = {
+    "GetContact": Case(
+        ask=lambda w: contacts.GetContactRequest(contact_id=w.sample.contact.id),
+        refuse=lambda w: contacts.GetContactRequest(contact_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListContacts": Case(
+        ask=lambda w: contacts.ListContactsRequest(page_size=3),
+        refuse=lambda w: contacts.ListContactsRequest(page_size=-3),
+        reason="INVALID_FIELDS",
+    ),
+}
+CHANNELS: dict[str, Case] = {
+    "ConnectWhatsappChannel": Case(
+        ask=lambda w: connect(digits(15)), refuse=lambda w: connect(w.phone_number_id), reason="RESOURCE_EXISTS"
+    ),
+    "GetChannel": Case(
+        ask=lambda w: channels.GetChannelRequest(channel_id=w.channel_id),
+        refuse=lambda w: channels.GetChannelRequest(channel_id=w.foreign.channel_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListChannels": Case(
+        ask=lambda w: channels.ListChannelsRequest(page_size=1),
+        refuse=lambda w: channels.ListChannelsRequest(page_token="AAAA"),
+        reason="PAGE_TOKEN_INVALID",
+        caller="read_only",
+    ),
+    "CreateMetaApp": Case(
+        ask=lambda w: meta_app(nonce()),
+        refuse=lambda w: meta_app(w.meta_app["id"]),
+        reason="RESOURCE_EXISTS",
+        caller="platform",
+    ),
+    "ListMetaApps": Case(
+        ask=lambda w: channels.ListMetaAppsRequest(),
+        refuse=lambda w: channels.ListMetaAppsRequest(),
+        reason="PERMISSION_MISSING",
+        caller="platform",
+        refused="key",
+    ),
+}
+AGENTS: dict[str, Case] = {
+    "CreateAgent": Case(
+        ask=lambda w: agents.CreateAgentRequest(
+            name="Another", email=f"{nonce()}@example.com", team_ids=[w.team_id], channel_ids=[w.channel_id]
+        ),
+        refuse=lambda w: agents.CreateAgentRequest(name="Another", email="owner@example.com"),
+        reason="RESOURCE_EXISTS",
+    ),
+    "GetAgent": Case(
+        ask=lambda w: agents.GetAgentRequest(agent_id=w.agents["owner"]),
+        refuse=lambda w: agents.GetAgentRequest(agent_id=w.foreign.agents["owner"]),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListAgents": Case(
+        ask=lambda w: agents.ListAgentsRequest(page_size=4),
+        refuse=lambda w: agents.ListAgentsRequest(page_size=-1),
+        reason="INVALID_FIELDS",
+    ),
+    "SetAgentMemberships": Case(
+        ask=lambda w: agents.SetAgentMembershipsRequest(
+            agent_id=w.call(agents.CreateAgentRequest(name="Member")).agent.id, team_ids=[w.team_id]
+        ),
+        refuse=lambda w: agents.SetAgentMembershipsRequest(
+            agent_id=w.agents["agent"], team_ids=[w.team_id, w.foreign.team_id]
+        ),
+        reason="INVALID_FIELDS",
+        caller="admin",
+    ),
+    "CreateTeam": Case(
+        ask=lambda w: agents.CreateTeamRequest(name=f"Team {nonce()}"),
+        refuse=lambda w: agents.CreateTeamRequest(name="Team"),
+        reason="RESOURCE_EXISTS",
+    ),
+    "ListTeams": Case(
+        ask=lambda w: agents.ListTeamsRequest(),
+        refuse=lambda w: agents.ListTeamsRequest(),
+        reason="CREDENTIAL_INVALID",
+        refused="broken",
+    ),
+}
+AUTH: dict[str, Case] = {
+    "CreateAgentToken": Case(
+        ask=lambda w: auth.CreateAgentTokenRequest(
+            agent_id=w.agents["agent"], lifetime=duration_pb2.Duration(seconds=60)
+        ),
+        refuse=lambda w: auth.CreateAgentTokenRequest(agent_id=w.foreign.agents["agent"]),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "CreateApiKey": Case(
+        ask=lambda w: auth.CreateApiKeyRequest(
+            name="A key", permissions=[options_pb2.PERMISSION_CONTACTS_READ], expire_time=in_future(3600)
+        ),
+        refuse=lambda w: auth.CreateApiKeyRequest(
+            name="A key", permissions=[options_pb2.PERMISSION_CONTACTS_READ], expire_time=in_future(-1)
+        ),
+        reason="INVALID_FIELDS",
+    ),
+    "ListApiKeys": Case(
+        ask=lambda w: auth.ListApiKeysRequest(page_size=2),
+        refuse=lambda w: auth.ListApiKeysRequest(),
+        reason="PERMISSION_MISSING",
+        refused="supervisor",
+    ),
+    "RevokeApiKey": Case(
+        ask=lambda w: auth.RevokeApiKeyRequest(api_key_id=w.api_key_id()),
+        refuse=lambda w: auth.RevokeApiKeyRequest(api_key_id=w.foreign.key_row.id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "GetCaller": Case(
+        ask=lambda w: auth.GetCallerRequest(),
+        refuse=lambda w: auth.GetCallerRequest(),
+        reason="CREDENTIAL_MISSING",
+        caller="agent",
+        refused="nobody",
+    ),
+}
+TENANTS: dict[str, Case] = {
+    "CreateTenant": Case(
+        ask=lambda w: tenants.CreateTenantRequest(name=f"made-{nonce()}"),
+        refuse=lambda w: tenants.CreateTenantRequest(name=w.name),
+        reason="RESOURCE_EXISTS",
+        caller="platform",
+    ),
+    "ListTenants": Case(
+        ask=lambda w: tenants.ListTenantsRequest(page_size=2),
+        refuse=lambda w: tenants.ListTenantsRequest(),
+        reason="PERMISSION_MISSING",
+        caller="platform",
+        refused="owner",
+    ),
+    "GetTenant": Case(
+        ask=lambda w: tenants.GetTenantRequest(tenant_id=w.id),
+        refuse=lambda w: tenants.GetTenantRequest(tenant_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="platform",
+    ),
+    "DisableTenant": Case(
+        ask=lambda w: tenants.DisableTenantRequest(tenant_id=w.spare),
+        refuse=lambda w: tenants.DisableTenantRequest(tenant_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="platform",
+    ),
+    "EnableTenant": Case(
+        ask=lambda w: tenants.EnableTenantRequest(tenant_id=w.spare),
+        refuse=lambda w: tenants.EnableTenantRequest(tenant_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="platform",
+    ),
+}
+WEBHOOKS: dict[str, Case] = {
+    "VerifyMetaWebhook": Case(
+        ask=lambda w: handshake(w, w.meta_app["verify_token"]),
+        refuse=lambda w: handshake(w, "another token"),
+        reason="HANDSHAKE_REFUSED",
+        caller="nobody",
+    ),
+    "ReceiveMetaWebhook": Case(
+        ask=lambda w: notification(w, "whatsapp_business_account"),
+        refuse=lambda w: notification(w, "unsigned"),
+        reason="SIGNATURE_INVALID",
+        caller="nobody",
+        headers=lambda w, request: {"x-hub-signature-256": signature(request, w.meta_app["app_secret"])},
+        refused_headers={"x-hub-signature-256": "sha256=" + "0" * 64},
+    ),
+}
+CASES: Mapping[str, Case] = {
+    f"{service}.{name}": case
+    for service, cases in {
+        "ConversationService": CONVERSATIONS,
+        "MessageService": MESSAGES,
+        "AssignmentService": ASSIGNMENTS,
+        "InboxService": INBOX,
+        "ContactService": CONTACTS,
+        "ChannelService": CHANNELS,
+        "AgentService": AGENTS,
+        "AuthService": AUTH,
+        "TenantService": TENANTS,
+        "WebhookService": WEBHOOKS,
+    }.items()
+    for name, case in cases.items()
+}

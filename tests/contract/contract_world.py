@@ -1,0 +1,203 @@
+"""What the calls are about: two tenants of this suite's own, their agents, and a stock of conversations to use up."""
+
+import json
+import secrets
+import time
+import urllib.request
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from contract_outcome import method_of_request
+from contract_transports import Grpc
+from google.protobuf.message import Message
+from switchboard.v1 import agent_pb2, conversation_pb2, message_pb2, options_pb2
+from switchboard.v1.agent_service_pb2 import CreateAgentRequest, CreateTeamRequest
+from switchboard.v1.assignment_service_pb2 import AssignConversationRequest
+from switchboard.v1.auth_service_pb2 import CreateAgentTokenRequest, CreateApiKeyRequest
+from switchboard.v1.channel_service_pb2 import ConnectWhatsappChannelRequest
+from switchboard.v1.conversation_service_pb2 import (
+    AddConversationNoteRequest,
+    AddConversationTagsRequest,
+    ListConversationsRequest,
+    UpdateConversationStatusRequest,
+)
+from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
+from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
+
+STOCK = 100
+T = TypeVar("T")
+Roles = agent_pb2.AgentRole
+
+
+def nonce() -> str:
+    """A word that nobody used before; comparisons know its form."""
+    return f"n{secrets.token_hex(5)}n"
+
+
+def digits(length: int) -> str:
+    return str(secrets.randbelow(9 * 10 ** (length - 1)) + 10 ** (length - 1))
+
+
+def unknown() -> str:
+    """An id that nothing has."""
+    return str(uuid.uuid4())
+
+
+def eventually(attempt: Callable[[], T | None], *, seconds: float = 20) -> T:
+    """The first answer that is something."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        found = attempt()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing came within {seconds} s")
+
+
+def post(url: str, body: Any) -> Any:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        return json.load(answer)
+
+
+class Tenant:
+    """A tenant with a WhatsApp number that the simulator knows, and one agent of each role in no channel and no team."""
+
+    def __init__(self, grpc: Grpc, dev: dict[str, Any], name: str) -> None:
+        self.grpc = grpc
+        self.dev = dev
+        self.key = dev["platform_key"]
+        made = self.call(CreateTenantRequest(name=f"{name}-{nonce()}"))
+        self.id: str = made.tenant.id
+        self.name: str = made.tenant.name
+        self.key: str = made.secret
+        self.key_row = made.api_key
+        self.phone_number_id = digits(15)
+        self.channel_id: str = self._connect()
+        self.team_id: str = self.call(CreateTeamRequest(name="Team")).team.id
+        self.agents = {role: self._agent(role) for role in ("owner", "admin", "supervisor", "agent", "read_only")}
+        self.tokens = {role: self.token_of(agent_id) for role, agent_id in self.agents.items()}
+
+    def call(self, request: Message, *, token: str = "") -> Any:
+        """Calls the RPC that the request belongs to, with the tenant's key."""
+        return self.grpc.call(method_of_request(request.DESCRIPTOR.full_name), request, token=token or self.key)
+
+    def _connect(self) -> str:
+        waba, number, token = digits(15), digits(12), nonce()
+        account = {
+            "phone_number_id": self.phone_number_id,
+            "waba_id": waba,
+            "display_phone_number": number,
+            "access_token": token,
+            "app_secret": self.dev["meta_app"]["app_secret"],
+            "webhook_url": self.dev["url"] + self.dev["meta_app"]["webhook_path"],
+            # The walks write to one customer more often than Meta allows.
+            "limits": {"pair_seconds": None, "throughput_per_second": None},
+        }
+        post(self.dev["simulator"]["url"] + "/_control/accounts", account)
+        request = ConnectWhatsappChannelRequest(
+            name="WhatsApp",
+            phone_number_id=self.phone_number_id,
+            waba_id=waba,
+            access_token=token,
+            display_phone_number=number,
+        )
+        return str(self.call(request).channel.id)
+
+    def _agent(self, role: str) -> str:
+        number = Roles.Value(f"AGENT_ROLE_{role.upper()}")
+        return str(self.call(CreateAgentRequest(name=role, email=f"{role}@example.com", role=number)).agent.id)
+
+    def token_of(self, agent_id: str) -> str:
+        return str(self.call(CreateAgentTokenRequest(agent_id=agent_id)).token)
+
+    def key_with(self, *permissions: int) -> str:
+        """A new API key with these permissions only."""
+        request = CreateApiKeyRequest(name="narrow", permissions=permissions)  # type: ignore[arg-type]
+        return str(self.call(request).secret)
+
+    def customers_write(self, count: int) -> list[conversation_pb2.Conversation]:
+        """So many customers write one message each, in one webhook; their conversations."""
+        phones = [f"49151{digits(8)}" for _ in range(count)]
+        messages = [{"from": phone, "text": "Hello", "name": f"Cara {phone}"} for phone in phones]
+        found = post(
+            self.dev["simulator"]["url"] + "/_control/inbound",
+            {"phoneNumberId": self.phone_number_id, "messages": messages},
+        )
+        assert found["webhookStatus"] == 200
+        wanted = {f"Cara {phone}" for phone in phones}
+        return eventually(lambda: self._written_by(wanted))
+
+    def customer_writes(self, conversation: conversation_pb2.Conversation, text: str) -> None:
+        """The customer of a conversation writes again."""
+        phone = conversation.contact.name.removeprefix("Cara ")
+        body = {"phoneNumberId": self.phone_number_id, "from": phone, "text": text}
+        assert post(self.dev["simulator"]["url"] + "/_control/inbound", body)["webhookStatus"] == 200
+
+    def _written_by(self, names: set[str]) -> list[conversation_pb2.Conversation]:
+        listed = self.call(ListConversationsRequest(page_size=200)).conversations
+        found = [each for each in listed if each.contact.name in names]
+        return found if len(found) == len(names) else []
+
+
+class World(Tenant):
+    """A tenant with samples of everything, and another tenant whose ids are foreign here."""
+
+    def __init__(self, grpc: Grpc, dev: dict[str, Any]) -> None:
+        super().__init__(grpc, dev, "walk")
+        self.platform_key: str = dev["platform_key"]
+        self.meta_app: dict[str, str] = dev["meta_app"]
+        self._stock = self.customers_write(STOCK)
+        self.foreign = Tenant(grpc, dev, "foreign")
+        spare = CreateTenantRequest(name=f"spare-{nonce()}")
+        self.spare: str = self.call(spare, token=self.platform_key).tenant.id
+        (self.foreign_sample,) = self.foreign.customers_write(1)
+        self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
+        self._make_sample()
+        self._archive()
+
+    def _make_sample(self) -> None:
+        """One conversation with notes, tags, an assignment, and an answer that was read."""
+        self.sample = self.conversation()
+        self.sample_note = self._note(self, self.sample.id)
+        self.call(AddConversationTagsRequest(conversation_id=self.sample.id, tags=["sample", "vip"]))
+        self.call(AssignConversationRequest(conversation_id=self.sample.id, agent_id=self.agents["agent"]))
+        self.sent: str = self.send(self.sample.id).id
+        read = message_pb2.MESSAGE_STATUS_READ
+        eventually(lambda: self.call(GetMessageRequest(message_id=self.sent)).message.status == read)
+
+    def _archive(self) -> None:
+        self.archived = self.conversation()
+        for status in ("RESOLVED", "ARCHIVED"):
+            self.move(self.archived.id, status)
+
+    def move(self, conversation_id: str, status: str) -> None:
+        number = conversation_pb2.ConversationStatus.Value(f"CONVERSATION_STATUS_{status}")
+        self.call(UpdateConversationStatusRequest(conversation_id=conversation_id, status=number))
+
+    def send(self, conversation_id: str, text: str = "Good day") -> message_pb2.Message:
+        request = SendMessageRequest(conversation_id=conversation_id, text=SendText(body=text), request_id=nonce())
+        message: message_pb2.Message = self.call(request).message
+        return message
+
+    @staticmethod
+    def _note(tenant: Tenant, conversation_id: str) -> str:
+        added = tenant.call(AddConversationNoteRequest(conversation_id=conversation_id, text="A note"))
+        return str(added.note.id)
+
+    def note(self) -> tuple[str, str]:
+        """A fresh conversation with a note: both ids."""
+        conversation_id = self.conversation().id
+        return conversation_id, self._note(self, conversation_id)
+
+    def conversation(self) -> conversation_pb2.Conversation:
+        """A conversation that nobody has touched: new, one message, unread."""
+        if not self._stock:
+            self._stock = self.customers_write(STOCK)
+        return self._stock.pop()
+
+    def api_key_id(self) -> str:
+        """A fresh API key."""
+        permission = options_pb2.PERMISSION_CONTACTS_READ
+        return str(self.call(CreateApiKeyRequest(name="fresh", permissions=[permission])).api_key.id)
