@@ -4,23 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
 
 import click
-from google.protobuf import json_format
 from google.protobuf.message import Message
 
 from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract, Rpc
-
-
-def to_json(message: Message) -> dict[str, Any]:
-    """Proto3 JSON as REST answers it: every field without presence is there, absent optionals are absent.
-
-    Made by google.protobuf: betterproto2's own JSON prints absent messages and optionals as null.
-    """
-    return json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+from switchboard_cli.json_form import to_json
 
 
 def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool) -> None:

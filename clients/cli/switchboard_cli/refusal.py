@@ -39,6 +39,6 @@ def _print_words(error: SwitchboardError) -> None:
 
 
 def _print_status(error: SwitchboardError) -> None:
-    from switchboard_cli.call import to_json
+    from switchboard_cli.json_form import to_json
 
     click.echo(json.dumps(to_json(error.status), ensure_ascii=False), err=True)

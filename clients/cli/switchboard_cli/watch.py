@@ -13,9 +13,9 @@ from switchboard_client.switchboard.v1 import ActorKind, InboxEvent, WatchInboxR
 from switchboard_sdk import SwitchboardError, WatchState
 
 from switchboard_cli import refusal
-from switchboard_cli.call import to_json
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract
+from switchboard_cli.json_form import to_json
 
 _INTERRUPTED = 130
 
