@@ -15,6 +15,7 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from server.kit.errors import Refusal
+from server.rpc.metrics import measured
 from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor
 
 DOMAIN = "switchboard"
@@ -101,21 +102,25 @@ class ErrorInterceptor(WrappingInterceptor):
         method = details.method
 
         async def render(inner: Behavior, request: Any, context: Any) -> Any:
-            try:
-                return await inner(request, context)
-            except Refusal as refusal:
-                return await abort(context, refusal)
-            except aio.AbortError:
-                raise
-            except asyncio.CancelledError:
-                # A cancellation of ours with a living client would end the call without any status (grpc#29248).
-                if context.cancelled() or context.done():
+            with measured(method) as outcome:
+                try:
+                    answer = await inner(request, context)
+                except Refusal as refusal:
+                    outcome.code = refusal.status
+                    return await abort(context, refusal)
+                except aio.AbortError:
                     raise
-                return await abort(context, Draining())
-            except Exception:
-                incident = secrets.token_hex(8)
-                log.exception("rpc.failed", method=method, incident=incident)
-                return await abort(context, InternalError(incident))
+                except asyncio.CancelledError:
+                    # A cancellation of ours with a living client would end the call without any status (grpc#29248).
+                    if context.cancelled() or context.done():
+                        raise
+                    return await abort(context, Draining())
+                except Exception:
+                    incident, outcome.code = secrets.token_hex(8), "INTERNAL"
+                    log.exception("rpc.failed", method=method, incident=incident)
+                    return await abort(context, InternalError(incident))
+                outcome.code = "OK"
+                return answer
 
         return render
 
