@@ -24,6 +24,7 @@ from server.inbox.ending import ScopeUnavailable, SlowConsumer, StreamEnd
 from server.inbox.match import Matcher, Selection
 from server.inbox.metrics import InboxMetrics
 from server.inbox.rights import Rights
+from server.inbox.ring import Gap
 from server.inbox.subscriber import Subscriber
 from server.inbox.tail import TenantTail
 from server.inbox.wire import Outgoing
@@ -120,6 +121,8 @@ class InboxStream:
         if isinstance(error, StreamEnd):
             await self._end(error)
             return True
+        if isinstance(error, Gap):
+            self._metrics.violations.inc()
         if isinstance(error, Exception) and not isinstance(error, aio.AbortError | aio.UsageError):
             await self._end(StreamEnd(inbox.END_REASON_UNAVAILABLE, error="INTERNAL", retry_after=timedelta(seconds=1)))
         return False

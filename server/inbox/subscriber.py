@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from server.inbox.match import HIDDEN, Matcher
+from server.inbox.ring import Gap
 from server.inbox.wire import Outgoing
 from server.log.read import LogEvent
 
@@ -58,7 +59,10 @@ class Subscriber:
         return self.position == self.safe
 
     def take(self, events: Sequence[Outgoing]) -> int:
-        """Passes events, which follow the position, until the batch is full or `blocked`; returns how many were passed."""
+        """Passes events, which follow the position, until the batch is full or `blocked`; returns how many were passed.
+
+        Gap when one is missing: a stream ends rather than go on over a hole.
+        """
         for index, outgoing in enumerate(events):
             if outgoing.subject is not None and outgoing.subject == self._principal_id:
                 self._release(last=True)
@@ -85,6 +89,8 @@ class Subscriber:
 
     def _pass(self, outgoing: Outgoing) -> bool:
         event = outgoing.event
+        if event.seq != self.position.seq + 1:
+            raise Gap(f"event {event.seq} was to follow {self.position.seq}")
         if self.at_boundary and self._no_room_for(event):
             return False
         transition = HIDDEN if outgoing.is_control else self.matcher.transition(event)

@@ -20,7 +20,7 @@ import structlog
 from server.inbox.metrics import InboxMetrics
 from server.inbox.providers import load_providers
 from server.inbox.rights import Rights
-from server.inbox.ring import Gap, Ring
+from server.inbox.ring import Ring
 from server.inbox.wire import Encoder, Outgoing
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable, Refusal
@@ -253,15 +253,13 @@ class TenantTail:
         return head.head == self.ring.last and self._last_id is not None and head.head_event_id != self._last_id
 
     def _absorb(self, page: Page) -> None:
-        if any(Outgoing(event, self.encoder).is_control for event in page.events):
+        arrived = [Outgoing(event, self.encoder) for event in page.events]
+        if any(outgoing.is_control for outgoing in arrived):
             # Before any stream can read on: nothing after the change is matched with the rights before it.
             self._around.rights.invalidate(self.tenant_id)
-        for event in page.events:
-            try:
-                self.ring.append(Outgoing(event, self.encoder))
-            except Gap:
-                self._around.metrics.violations.inc()
-                raise
+        for outgoing in arrived:
+            self.ring.append(outgoing)
+            event = outgoing.event
             self._last_id = event.id
             if event.seq == event.tx_last:
                 self.ready = event.seq

@@ -12,6 +12,7 @@ from switchboard.v1 import event_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.inbox.match import HIDDEN, FilterNotStreamable, Matcher, Seen, Selection
+from server.inbox.ring import Gap
 from server.inbox.subscriber import Place, Subscriber
 from server.inbox.wire import Encoder, Outgoing
 from server.kit.errors import InvalidFields, Refusal
@@ -207,6 +208,14 @@ def test_me_is_an_agent() -> None:
     with pytest.raises(Refusal):
         select({"assigneeId": ["me"]}, agent_id=None)
     assert select({"assigneeId": ["me"]}).wants(Seen(CHANNELS[0], None, ME))
+
+
+@pytest.mark.parametrize("seq", [1, 3, 4])
+def test_a_stream_never_goes_on_over_a_hole(seq: int) -> None:
+    reader = subscriber(select({}), ALL)
+    shown(reader, event(1, Seen(CHANNELS[0], None, None)))
+    with pytest.raises(Gap):
+        shown(reader, event(seq, Seen(CHANNELS[0], None, None)))
 
 
 def test_kinds_select_transitions_too() -> None:
