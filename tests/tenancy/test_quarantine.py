@@ -11,7 +11,7 @@ from server.tenancy.routes import WHATSAPP, Routes
 from tests.installation import Installed
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def tenant_id(installed: Installed) -> uuid.UUID:
     row = await installed.tenants.by_name(await installed.new_tenant())
     assert row is not None

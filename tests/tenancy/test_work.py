@@ -12,13 +12,19 @@ from tests.installation import Installed
 SOON = timedelta(seconds=1)
 
 
-@pytest.fixture
-async def tenant_id(installed: Installed) -> uuid.UUID:
-    """A tenant that is the only one in the directory."""
+@pytest.fixture(scope="module")
+async def made(installed: Installed) -> uuid.UUID:
     row = await installed.tenants.by_name(await installed.new_tenant())
     assert row is not None
-    await installed.execute("DELETE FROM tenant_work WHERE tenant_id <> $1", row.id)
     return row.id
+
+
+@pytest.fixture
+async def tenant_id(installed: Installed, made: uuid.UUID) -> uuid.UUID:
+    """A tenant that is the only one in the directory, and idle."""
+    await installed.execute("DELETE FROM tenant_work")
+    await installed.execute("INSERT INTO tenant_work (tenant_id) VALUES ($1)", made)
+    return made
 
 
 @pytest.fixture
@@ -165,19 +171,32 @@ async def test_a_disabled_tenant_is_left_alone_until_it_is_enabled(
     assert (await leased(directory)).tenant_id == tenant_id
 
 
-async def test_the_daily_check_tells_what_the_directory_missed(
+async def test_what_was_announced_is_found_however_late_a_worker_comes(
     installed: Installed, directory: WorkDirectory, tenant_id: uuid.UUID
 ) -> None:
     await directory.announce(tenant_id)
-    await expire(installed, tenant_id)
+    await installed.execute(
+        "UPDATE tenant_work SET active_until = now() - interval '1 h' WHERE tenant_id = $1", tenant_id
+    )
+    lease = await leased(directory)
+    assert not lease.active
+    assert await directory.retire(lease, None)
+    assert await directory.find("worker", limit=10) == []
+
+
+async def test_the_daily_check_tells_what_the_directory_missed(
+    installed: Installed, directory: WorkDirectory, tenant_id: uuid.UUID
+) -> None:
     due = datetime.now(UTC) + timedelta(minutes=5)
     assert await directory.correct(tenant_id, due)
     assert not await directory.correct(tenant_id, due)
     assert not await directory.correct(tenant_id, None)
+    await directory.announce(tenant_id)
+    assert not await directory.correct(tenant_id, datetime.now(UTC))
 
 
 async def test_renewals_and_announcements_of_many_tenants_do_not_deadlock(installed: Installed) -> None:
-    rows = [await installed.tenants.by_name(await installed.new_tenant()) for _ in range(6)]
+    rows = [await installed.tenants.by_name(await installed.new_tenant()) for _ in range(4)]
     ids = [row.id for row in rows if row is not None]
     processes = [WorkDirectory(installed.control.database) for _ in range(4)]
     for process in processes:
