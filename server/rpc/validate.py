@@ -30,7 +30,8 @@ class RequestTooLarge(Refusal):
 def field_path(violation: Any) -> str:
     """A violation's proto path such as "text.body" or "tags[2]"; empty for rules on the whole message."""
     path = ""
-    for element in violation.proto.field.elements:
+    # A rule on the whole message has no field at all.
+    for element in violation.proto.field.elements if violation.proto.field else ():
         path += ("." if path else "") + element.field_name
         # The engine's own message classes: a oneof is an object with field and value.
         if element.subscript is not None:
