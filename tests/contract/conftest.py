@@ -39,3 +39,9 @@ def transports(direct: Grpc, rest: Rest, stack: Stack) -> Iterator[list[Transpor
         for each in made:
             open_.enter_context(closing(each))
         yield [direct, Grpc("h2c", channel), rest, *made]
+
+
+@pytest.fixture(scope="session")
+def edges(direct: Grpc, rest: Rest) -> list[Transport]:
+    """The two that every refusal is compared on."""
+    return [direct, rest]
