@@ -65,10 +65,14 @@ class Write:
 
 
 async def ensure(write: Write, sql: str, *arguments: Any) -> None:
-    """Runs a statement that makes sure of something, such as a partition, once per process and database."""
+    """Runs a statement that makes sure of something, such as a partition, once per process and database. Raced."""
     name = f"{sql} {arguments}"
     if name not in write.known and name not in write.learned:
-        await write.connection.execute(sql, *arguments)
+        try:
+            await write.connection.execute(sql, *arguments)
+        except (asyncpg.DuplicateTableError, asyncpg.UniqueViolationError) as error:
+            # IF NOT EXISTS does not see what another transaction is making at the same instant.
+            raise Raced from error
         write.learned.add(name)
 
 
