@@ -11,7 +11,6 @@ from types import FrameType
 from typing import NoReturn
 
 from rich.console import Console
-from rich.table import Table
 
 from server.embedded.errors import StartError
 from server.embedded.stack import PAGE, Options, Stack
@@ -65,7 +64,8 @@ def _run(stack: Stack, console: Console, asked: threading.Event) -> None:
 
 
 def _introduce(stack: Stack, console: Console, seconds: float) -> None:
-    console.print(_addresses(stack))
+    for name, where in _addresses(stack).items():
+        console.print(f"  {name:<22}  {where}", markup=False)
     if missing := missing_page(stack.options.page or PAGE):
         console.print(f"  [yellow]![/] {missing}")
     for line in _commands(stack):
@@ -73,11 +73,10 @@ def _introduce(stack: Stack, console: Console, seconds: float) -> None:
     console.print(f"ready in {seconds:.1f} s; Ctrl-C stops it")
 
 
-def _addresses(stack: Stack) -> Table:
-    table = Table(box=None, show_header=False, padding=(0, 2))
+def _addresses(stack: Stack) -> dict[str, str]:
     found = stack.addresses()
     page = f"{stack.url}/live/"
-    rows = {
+    return {
         "gRPC, grpc-web, REST": found.url,
         "the same over TLS": found.tls_url,
         "web page": page if not missing_page(stack.options.page or PAGE) else "not built",
@@ -86,9 +85,6 @@ def _addresses(stack: Stack) -> Table:
         "keys, tokens, ports": str(stack.home.dev),
         "logs": str(stack.home.logs),
     }
-    for name, where in rows.items():
-        table.add_row(name, where)
-    return table
 
 
 def missing_page(page: Path) -> str | None:
