@@ -107,7 +107,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
         checks = health.aio.HealthServicer()
         async with internal(settings, checks, internal_listen):
             await connect_first_tenant(parts.control, parts.tenants, settings)
-            streams, verifier, public = await assemble(settings, parts, commits)
+            tails, streams, verifier, public = await assemble(settings, parts, commits)
             public.add_insecure_port(listen)
             await public.start()
             log.info("serve.started", listen=listen, internal=internal_listen)
@@ -121,6 +121,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
                 await asyncio.sleep(DRAIN_SECONDS[settings.env])
                 await streams.drain()
                 await public.stop(GRACE_SECONDS)
+                await tails.close()
     log.info("serve.stopped")
     if died.is_set():
         raise SystemExit(1)
@@ -128,7 +129,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
 
 async def assemble(
     settings: Settings, parts: Parts, commits: Commits
-) -> tuple[Streams, CredentialVerifier, aio.Server]:
+) -> tuple[Tails, Streams, CredentialVerifier, aio.Server]:
     """Makes the public server with every service."""
     mac = await load_mac_keys(parts.control)
     tokens, cursors = PageTokens(mac), Cursors(mac)
@@ -173,7 +174,7 @@ async def assemble(
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(
         TenantServicer(tenants=parts.tenants, provisioning=Provisioning(parts.control), keys=keys, pages=tokens), server
     )
-    return streams, verifier, server
+    return tails, streams, verifier, server
 
 
 @contextlib.asynccontextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 
+from sqlalchemy.exc import DBAPIError
 from switchboard.v1 import channel_pb2
 from switchboard.v1 import channel_service_pb2 as rpc
 from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
@@ -64,7 +65,12 @@ class ChannelServicer(ChannelServiceServicer):
             await append(write, events)
             return row
 
-        row = await call.database.write(unit)
+        try:
+            row = await call.database.write(unit)
+        except DBAPIError:
+            # Refused by the tenant's database, so nothing is stored; after a lost commit the claim must stay.
+            await self._routes.release(WHATSAPP, wanted.phone_number_id, channel_id=wanted.id)
+            raise
         # What arrived for the number before it was connected is applied now.
         await self._quarantine.wake(WHATSAPP, wanted.phone_number_id)
         return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
