@@ -12,10 +12,10 @@ from server.conversations import convert, events, repository, rules
 from server.conversations.row import ConversationRow
 from server.kit import pb
 from server.kit.clock import utc_now
-from server.kit.db import Write
+from server.kit.db import Connection, Write
 from server.log.append import append
 from server.log.event import NewEvent
-from server.timers.service import Fired, Handler, set_timer
+from server.timers.service import Fired, Handler, cancel, set_timer
 
 WINDOW_CLOSING, WINDOW_CLOSED = "reply_window_closing", "reply_window_closed"
 CLOSING_BEFORE = convert.CLOSING
@@ -45,6 +45,13 @@ async def window_closing(write: Write, fired: Fired, row: ConversationRow | None
 async def window_closed(write: Write, fired: Fired, row: ConversationRow | None) -> None:
     """Says that the reply window closed."""
     await _window(write, fired, row, before=timedelta(0))
+
+
+async def closed_now(connection: Connection, row: ConversationRow) -> None:
+    """The provider closed the window before its time: the worker says so at once, and no longer that it closes soon."""
+    await cancel(connection, kind=WINDOW_CLOSING, keys=[row.id])
+    if row.reply_window_expire_time is not None:
+        await set_timer(connection, kind=WINDOW_CLOSED, key=row.id, due_time=row.reply_window_expire_time)
 
 
 async def _window(write: Write, fired: Fired, row: ConversationRow | None, *, before: timedelta) -> None:

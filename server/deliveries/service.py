@@ -51,9 +51,10 @@ SET state = 'queued', due_time = now() + $3::interval, attempt = attempt - $4::i
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
 """
+# A queued one too: whatever made us try again, the provider has it.
 RESOLVE = """
-UPDATE deliveries SET state = 'accepted', hold_until = NULL
-WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight')
+UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until = NULL
+WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight', 'queued')
 """
 NEXT = """
 SELECT least(
@@ -114,9 +115,9 @@ async def again(
     return found is not None
 
 
-async def resolve(connection: Connection, part_ids: list[uuid.UUID]) -> None:
-    """A receipt showed that the provider has these parts."""
-    await connection.execute(RESOLVE, part_ids)
+async def resolve(connection: Connection, part_ids: list[uuid.UUID], *, state: str) -> None:
+    """A receipt showed that the provider has these parts (accepted), or took them and could not deliver them (failed)."""
+    await connection.execute(RESOLVE, part_ids, state)
 
 
 async def next_due(connection: Connection) -> datetime | None:

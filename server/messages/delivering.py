@@ -114,13 +114,10 @@ async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewE
 
 
 async def _accepted(write: Write, claimed: Claimed, outcome: Accepted) -> list[NewEvent]:
-    """The provider has it, whatever became of the claim meanwhile; receipts that came first are applied with it."""
+    """The provider has it, whatever became of the claim meanwhile."""
     origin = origin_of(claimed)
     sent = _update(claimed, "sent", origin, source="response", provider_message_id=outcome.provider_id)
-    parked = await receipts.unpark(
-        write.connection, channel_id=claimed.channel_id, provider_message_id=outcome.provider_id, origin=origin
-    )
-    applied = await receipts.apply(write, [sent, *parked])
+    applied = await receipts.apply(write, [sent])
     await deliveries.finish(write.connection, claimed, state="accepted")
     return applied.events
 

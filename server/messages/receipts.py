@@ -12,10 +12,11 @@ from switchboard.v1 import event_pb2
 
 from server.conversations import repository as conversations
 from server.conversations import rules
+from server.conversations import timers as conversation_timers
 from server.conversations.events import updated
 from server.deliveries import service as deliveries
 from server.kit.clock import utc_now
-from server.kit.db import Connection, Write, ensure
+from server.kit.db import Connection, Raced, Write, ensure
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin, Routing
 from server.messages import convert
@@ -73,11 +74,24 @@ SELECT * FROM unnest(
     $10::text[], $11::timestamptz[]
 )
 """
+# Whoever parks a receipt and whoever stores the id it waits for take turns; without it both could miss the other.
+TAKE_TURNS = """
+SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM (SELECT DISTINCT key FROM unnest($1::text[]) AS key ORDER BY key) k
+"""
+STORED = """
+SELECT true FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
+JOIN message_parts p USING (channel_id, provider_message_id) JOIN messages m ON m.id = p.message_id AND m.direction = 'outbound'
+LIMIT 1
+"""
 PARK = """
 INSERT INTO parked_receipts (id, channel_id, provider_message_id, status, error_code, error_message, provider_time, create_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
 """
-UNPARK = "DELETE FROM parked_receipts WHERE channel_id = $1 AND provider_message_id = $2 RETURNING *"
+UNPARK = """
+DELETE FROM parked_receipts r USING unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
+WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id
+RETURNING r.*
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +158,10 @@ def moves(before: str, after: str) -> bool:
 
 
 async def apply(write: Write, updates: Sequence[Update]) -> Applied:
-    """Applies updates in their order. Locks conversations (only where a reply window closes), then parts, by id."""
+    """Applies updates in their order, and after them the receipts that waited for an id which they bring.
+
+    Locks conversations (only where a reply window closes), then parts, by id.
+    """
     applied = Applied()
     connection, now = write.connection, utc_now()
     found = await connection.fetch(FIND, *_keys(updates))
@@ -153,19 +170,30 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     parts = {
         record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])
     }
+    learned = _learn(parts, updates)
     by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
     records: list[tuple[Part, Update, dict[str, Any]]] = []
-    for update in updates:
+    for update in (*updates, *await _unpark(connection, learned)):
         part = parts.get(update.part_id) if update.part_id else None
         part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
         if part is None or part.direction != "outbound":
             applied.unmatched.append(update)
             continue
-        part.provider_message_id = part.provider_message_id or update.provider_message_id
         records.append((part, update, _record(part, update, now=now)))
     if records:
         applied.events += await _store(write, records, now=now)
     return applied
+
+
+def _learn(parts: dict[uuid.UUID, Part], updates: Sequence[Update]) -> list[Update]:
+    """Gives parts the provider's id that comes with our own; returns the updates that brought one, one for each part."""
+    learned = []
+    for update in updates:
+        part = parts.get(update.part_id) if update.part_id else None
+        if part is not None and part.provider_message_id is None and update.provider_message_id is not None:
+            part.provider_message_id = update.provider_message_id
+            learned.append(update)
+    return learned
 
 
 def _keys(updates: Sequence[Update]) -> list[list[Any]]:
@@ -202,8 +230,10 @@ async def _store(
     message_ids = sorted({part.message_id for part in parts})
     statuses = {row["id"]: row["status"] for row in await connection.fetch(SAVE_MESSAGES, message_ids)}
     proven = [part.id for part in parts if RANK[part.status] >= RANK["sent"] and part.status != "failed"]
-    if proven:
-        await deliveries.resolve(connection, proven)
+    failed = [part.id for part, update, _ in records if part.status == "failed" and update.source == "receipt"]
+    for part_ids, state in ((proven, "accepted"), (failed, "failed")):
+        if part_ids:
+            await deliveries.resolve(connection, part_ids, state=state)
     await ensure(write, "SELECT ensure_receipt_month($1)", now.date().replace(day=1))
     rows = [row for _, _, row in records]
     await connection.execute(RECORD, *([row[name] for row in rows] for name in rows[0]))
@@ -261,12 +291,19 @@ async def _close_windows(
             row.reply_window_expire_time = now
             rules.touch(row, now)
             await conversations.save(connection, row)
+            await conversation_timers.closed_now(connection, row)
             events.append(updated(origin, row, "reply_window"))
     return events
 
 
 async def park(connection: Connection, updates: Sequence[Update]) -> None:
-    """Keeps receipts that came before what they are about."""
+    """Keeps receipts that came before what they are about. Raced when that was stored just now."""
+    keys = _turns(updates)
+    if not keys[1]:
+        return
+    await connection.execute(TAKE_TURNS, keys[1])
+    if await connection.fetchval(STORED, *keys):
+        raise Raced
     for update in updates:
         if update.provider_message_id is not None:
             values = (
@@ -279,19 +316,30 @@ async def park(connection: Connection, updates: Sequence[Update]) -> None:
             await connection.execute(PARK, new_id(), update.channel_id, update.provider_message_id, *values)
 
 
-async def unpark(
-    connection: Connection, *, channel_id: uuid.UUID, provider_message_id: str, origin: Origin
-) -> list[Update]:
-    """Takes the receipts that wait for a provider message id, the lowest rank first."""
-    records = await connection.fetch(UNPARK, channel_id, provider_message_id)
+def _turns(updates: Sequence[Update]) -> tuple[list[uuid.UUID], list[str]]:
+    """Channels and provider message ids of the updates that have one."""
+    keys = [
+        (update.channel_id, update.provider_message_id) for update in updates if update.provider_message_id is not None
+    ]
+    return [channel_id for channel_id, _ in keys], [provider_message_id for _, provider_message_id in keys]
+
+
+async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Update]:
+    """Takes the receipts that wait for the ids that these updates brought, the lowest rank first."""
+    if not learned:
+        return []
+    keys = _turns(learned)
+    await connection.execute(TAKE_TURNS, keys[1])
+    records = await connection.fetch(UNPARK, *keys)
+    origins = {(update.channel_id, update.provider_message_id): update.origin for update in learned}
     return [
         Update(
-            channel_id=channel_id,
-            provider_message_id=provider_message_id,
+            channel_id=record["channel_id"],
+            provider_message_id=record["provider_message_id"],
             part_id=None,
             status=record["status"],
             source="receipt",
-            origin=origin,
+            origin=origins[(record["channel_id"], record["provider_message_id"])],
             provider_time=record["provider_time"],
             error_code=record["error_code"],
             error_message=record["error_message"],
