@@ -27,7 +27,7 @@ from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import conversation_pb2 as switchboard_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(switchboard/v1/conversation_filter.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cswitchboard/v1/channel.proto\x1a!switchboard/v1/conversation.proto\"\xb7\x06\n\x12\x43onversationFilter\x12\x45\n\x06status\x18\x01 \x03(\x0e\x32\".switchboard.v1.ConversationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12=\n\x08provider\x18\x02 \x03(\x0e\x32\x18.switchboard.v1.ProviderB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\nchannel_id\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12\x64\n\x0b\x61ssignee_id\x18\x04 \x03(\tBO\xbaHL\x92\x01I\x10\xc8\x01\"DrB2@^(me|nobody|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12[\n\x07team_id\x18\x05 \x03(\tBJ\xbaHG\x92\x01\x44\x10\xc8\x01\"?r=2;^(none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12\x1e\n\x04tags\x18\x06 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\x32\"\x06r\x04\x10\x01\x18\x32\x12\x30\n\x06unread\x18\x07 \x01(\x0e\x32\x16.switchboard.v1.UnreadB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12I\n\x08priority\x18\x08 \x03(\x0e\x32$.switchboard.v1.ConversationPriorityB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\ncontact_id\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12I\n\x0creply_window\x18\n \x03(\x0e\x32 .switchboard.v1.ReplyWindowStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x03\x61nd\x18\x0b \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x38\n\x02or\x18\x0c \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12/\n\x03not\x18\r \x01(\x0b\x32\".switchboard.v1.ConversationFilter*B\n\x06Unread\x12\x16\n\x12UNREAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNREAD_TEAM\x10\x01\x12\x0f\n\x0bUNREAD_MINE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(switchboard/v1/conversation_filter.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cswitchboard/v1/channel.proto\x1a!switchboard/v1/conversation.proto\"\xbb\x06\n\x12\x43onversationFilter\x12\x45\n\x06status\x18\x01 \x03(\x0e\x32\".switchboard.v1.ConversationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12=\n\x08provider\x18\x02 \x03(\x0e\x32\x18.switchboard.v1.ProviderB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\nchannel_id\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12\x64\n\x0b\x61ssignee_id\x18\x04 \x03(\tBO\xbaHL\x92\x01I\x10\xc8\x01\"DrB2@^(me|nobody|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12[\n\x07team_id\x18\x05 \x03(\tBJ\xbaHG\x92\x01\x44\x10\xc8\x01\"?r=2;^(none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12\"\n\x04tags\x18\x06 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x32\"\nr\x08\x10\x01\x18\x32\xba\x01\x01\x00\x12\x30\n\x06unread\x18\x07 \x01(\x0e\x32\x16.switchboard.v1.UnreadB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12I\n\x08priority\x18\x08 \x03(\x0e\x32$.switchboard.v1.ConversationPriorityB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\ncontact_id\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12I\n\x0creply_window\x18\n \x03(\x0e\x32 .switchboard.v1.ReplyWindowStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x03\x61nd\x18\x0b \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x38\n\x02or\x18\x0c \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12/\n\x03not\x18\r \x01(\x0b\x32\".switchboard.v1.ConversationFilter*B\n\x06Unread\x12\x16\n\x12UNREAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNREAD_TEAM\x10\x01\x12\x0f\n\x0bUNREAD_MINE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,7 +45,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSATIONFILTER'].fields_by_name['team_id']._loaded_options = None
   _globals['_CONVERSATIONFILTER'].fields_by_name['team_id']._serialized_options = b'\272HG\222\001D\020\310\001\"?r=2;^(none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$'
   _globals['_CONVERSATIONFILTER'].fields_by_name['tags']._loaded_options = None
-  _globals['_CONVERSATIONFILTER'].fields_by_name['tags']._serialized_options = b'\272H\r\222\001\n\0202\"\006r\004\020\001\0302'
+  _globals['_CONVERSATIONFILTER'].fields_by_name['tags']._serialized_options = b'\272H\021\222\001\016\0202\"\nr\010\020\001\0302\272\001\001\000'
   _globals['_CONVERSATIONFILTER'].fields_by_name['unread']._loaded_options = None
   _globals['_CONVERSATIONFILTER'].fields_by_name['unread']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CONVERSATIONFILTER'].fields_by_name['priority']._loaded_options = None
@@ -58,8 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSATIONFILTER'].fields_by_name['and']._serialized_options = b'\272H\005\222\001\002\020\024'
   _globals['_CONVERSATIONFILTER'].fields_by_name['or']._loaded_options = None
   _globals['_CONVERSATIONFILTER'].fields_by_name['or']._serialized_options = b'\272H\005\222\001\002\020\024'
-  _globals['_UNREAD']._serialized_start=980
-  _globals['_UNREAD']._serialized_end=1046
+  _globals['_UNREAD']._serialized_start=984
+  _globals['_UNREAD']._serialized_end=1050
   _globals['_CONVERSATIONFILTER']._serialized_start=155
-  _globals['_CONVERSATIONFILTER']._serialized_end=978
+  _globals['_CONVERSATIONFILTER']._serialized_end=982
 # @@protoc_insertion_point(module_scope)

@@ -28,7 +28,7 @@ from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/webhook_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cswitchboard/v1/options.proto\"_\n\x18VerifyMetaWebhookRequest\x12\x17\n\x06\x61pp_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12*\n\x03hub\x18\x02 \x01(\x0b\x32\x1d.switchboard.v1.MetaHandshake\"K\n\rMetaHandshake\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x19\n\x0cverify_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tchallenge\x18\x03 \x01(\t\"X\n\x19ReceiveMetaWebhookRequest\x12\x17\n\x06\x61pp_id\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody2\xa9\x02\n\x0eWebhookService\x12\x80\x01\n\x11VerifyMetaWebhook\x12(.switchboard.v1.VerifyMetaWebhookRequest\x1a\x14.google.api.HttpBody\"+\x90\x02\x01\xa2\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/webhooks/meta/{app_id}\x12\x85\x01\n\x12ReceiveMetaWebhook\x12).switchboard.v1.ReceiveMetaWebhookRequest\x1a\x14.google.api.HttpBody\".\xa2\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\"\"\x1a/v1/webhooks/meta/{app_id}:\x04\x62ody\x1a\x0c\xaa\xbb\x18\x08webhooksb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/webhook_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x19google/api/httpbody.proto\x1a\x1cswitchboard/v1/options.proto\"c\n\x18VerifyMetaWebhookRequest\x12\x1b\n\x06\x61pp_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x18@\xba\x01\x01\x00\x12*\n\x03hub\x18\x02 \x01(\x0b\x32\x1d.switchboard.v1.MetaHandshake\"K\n\rMetaHandshake\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x19\n\x0cverify_token\x18\x02 \x01(\tB\x03\x80\x01\x01\x12\x11\n\tchallenge\x18\x03 \x01(\t\"\\\n\x19ReceiveMetaWebhookRequest\x12\x1b\n\x06\x61pp_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x06\x18@\xba\x01\x01\x00\x12\"\n\x04\x62ody\x18\x02 \x01(\x0b\x32\x14.google.api.HttpBody2\xa9\x02\n\x0eWebhookService\x12\x80\x01\n\x11VerifyMetaWebhook\x12(.switchboard.v1.VerifyMetaWebhookRequest\x1a\x14.google.api.HttpBody\"+\x90\x02\x01\xa2\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\x1c\x12\x1a/v1/webhooks/meta/{app_id}\x12\x85\x01\n\x12ReceiveMetaWebhook\x12).switchboard.v1.ReceiveMetaWebhookRequest\x1a\x14.google.api.HttpBody\".\xa2\xbb\x18\x02\x10\x01\x82\xd3\xe4\x93\x02\"\"\x1a/v1/webhooks/meta/{app_id}:\x04\x62ody\x1a\x0c\xaa\xbb\x18\x08webhooksb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,11 +36,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.webhook_serv
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_VERIFYMETAWEBHOOKREQUEST'].fields_by_name['app_id']._loaded_options = None
-  _globals['_VERIFYMETAWEBHOOKREQUEST'].fields_by_name['app_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_VERIFYMETAWEBHOOKREQUEST'].fields_by_name['app_id']._serialized_options = b'\272H\010r\006\030@\272\001\001\000'
   _globals['_METAHANDSHAKE'].fields_by_name['verify_token']._loaded_options = None
   _globals['_METAHANDSHAKE'].fields_by_name['verify_token']._serialized_options = b'\200\001\001'
   _globals['_RECEIVEMETAWEBHOOKREQUEST'].fields_by_name['app_id']._loaded_options = None
-  _globals['_RECEIVEMETAWEBHOOKREQUEST'].fields_by_name['app_id']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RECEIVEMETAWEBHOOKREQUEST'].fields_by_name['app_id']._serialized_options = b'\272H\010r\006\030@\272\001\001\000'
   _globals['_WEBHOOKSERVICE']._loaded_options = None
   _globals['_WEBHOOKSERVICE']._serialized_options = b'\252\273\030\010webhooks'
   _globals['_WEBHOOKSERVICE'].methods_by_name['VerifyMetaWebhook']._loaded_options = None
@@ -48,11 +48,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WEBHOOKSERVICE'].methods_by_name['ReceiveMetaWebhook']._loaded_options = None
   _globals['_WEBHOOKSERVICE'].methods_by_name['ReceiveMetaWebhook']._serialized_options = b'\242\273\030\002\020\001\202\323\344\223\002\"\"\032/v1/webhooks/meta/{app_id}:\004body'
   _globals['_VERIFYMETAWEBHOOKREQUEST']._serialized_start=172
-  _globals['_VERIFYMETAWEBHOOKREQUEST']._serialized_end=267
-  _globals['_METAHANDSHAKE']._serialized_start=269
-  _globals['_METAHANDSHAKE']._serialized_end=344
-  _globals['_RECEIVEMETAWEBHOOKREQUEST']._serialized_start=346
-  _globals['_RECEIVEMETAWEBHOOKREQUEST']._serialized_end=434
-  _globals['_WEBHOOKSERVICE']._serialized_start=437
-  _globals['_WEBHOOKSERVICE']._serialized_end=734
+  _globals['_VERIFYMETAWEBHOOKREQUEST']._serialized_end=271
+  _globals['_METAHANDSHAKE']._serialized_start=273
+  _globals['_METAHANDSHAKE']._serialized_end=348
+  _globals['_RECEIVEMETAWEBHOOKREQUEST']._serialized_start=350
+  _globals['_RECEIVEMETAWEBHOOKREQUEST']._serialized_end=442
+  _globals['_WEBHOOKSERVICE']._serialized_start=445
+  _globals['_WEBHOOKSERVICE']._serialized_end=742
 # @@protoc_insertion_point(module_scope)
