@@ -26,7 +26,9 @@ HEAD = "h.epoch, h.head, h.floor, h.head_event_id"
 
 GET = f"SELECT {SELECTED}, {HEAD} FROM conversations c {POSITION} CROSS JOIN stream_head h WHERE c.id = $2"
 LOCK = "SELECT c.* FROM conversations c WHERE c.id = ANY($1::uuid[]) ORDER BY c.id FOR UPDATE"
-LOCK_VISIBLE = f"SELECT c.*, rp.inbound_count AS my_read_count FROM conversations c {POSITION} WHERE c.id = $2 FOR UPDATE OF c"
+LOCK_VISIBLE = (
+    f"SELECT c.*, rp.inbound_count AS my_read_count FROM conversations c {POSITION} WHERE c.id = $2 FOR UPDATE OF c"
+)
 LIVE = """
 SELECT id FROM conversations
 WHERE channel_id = $1 AND identity_id = $2 AND status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL

@@ -187,7 +187,9 @@ class Run:
         async def unit(write: Write) -> None:
             columns = journal_items.columns([row for _, row in rows.values()])
             new = {record["id"] for record in await write.connection.fetch(NEW_ITEMS, *columns)}
-            applied = await receipts.apply(write, [self._update(rows[row_id][0], row_id) for row_id in rows if row_id in new])
+            applied = await receipts.apply(
+                write, [self._update(rows[row_id][0], row_id) for row_id in rows if row_id in new]
+            )
             await receipts.park(write.connection, applied.unmatched)
             parked = [uuid.UUID(update.origin.cause.id) for update in applied.unmatched]
             await write.connection.execute(
