@@ -90,10 +90,12 @@ KNOWN_PROVIDER_IDS = """
 SELECT p.channel_id, p.provider_message_id FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
 JOIN message_parts p USING (channel_id, provider_message_id)
 """
+# Two look-ups by index, not one condition with OR, which would read the whole table.
 REPEATED = f"""
-SELECT {SELECTED} FROM messages m {FIRST_PART}
-WHERE m.id = ANY($1::uuid[])
-   OR (m.author_id, m.request_id) IN (SELECT * FROM unnest($2::uuid[], $3::text[]))
+SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = ANY($1::uuid[])
+UNION ALL
+SELECT {SELECTED} FROM unnest($2::uuid[], $3::text[]) AS k (author_id, request_id)
+JOIN messages m ON m.author_id = k.author_id AND m.request_id = k.request_id {FIRST_PART}
 """
 CANDIDATES = """
 SELECT DISTINCT ON (c.channel_id, c.identity_id) c.id
