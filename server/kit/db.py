@@ -108,6 +108,8 @@ class Database:
             pool_use_lifo=True,
             pool_timeout=ACQUIRE_SECONDS,
             pool_recycle=1800,
+            # JSON columns come as the text they are: the dialect's codec would parse them for the driver's own statements too.
+            json_deserializer=str,
             connect_args={"timeout": ACQUIRE_SECONDS * 2, "command_timeout": 30},
         )
         sqlalchemy.event.listen(self._engine.sync_engine, "checkout", _refuse_closed)
