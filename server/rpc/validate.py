@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import grpc
 import protovalidate
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
-from server.rpc.wrap import Around, Behavior, WrappingInterceptor
+from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor, wrap
 
 # Only webhooks may be larger; their limit is the server's own (4 MiB + 64 KiB).
 REQUEST_BYTES = 1 << 20
@@ -51,8 +52,28 @@ def check(request: Message) -> None:
         raise InvalidFields(*map(rendered, violations))
 
 
+class RequestMalformed(Refusal):
+    """Bytes that are not the method's request."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "MALFORMED_REQUEST"
+
+    def __init__(self) -> None:
+        super().__init__("the bytes are not a request of this method, or are nested too deep")
+
+
 class ValidationInterceptor(WrappingInterceptor):
-    """Innermost: refuses what the contract's rules refuse."""
+    """Innermost: refuses what cannot be parsed, and what the contract's rules refuse."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> Handler | None:
+        """Parses in here: outside, grpc would answer a failure in its own words, before the caller is known."""
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.request_deserializer is None:
+            return handler
+        validated = wrap(handler, self.around(handler_call_details))
+        return wrap(validated, _parsed(handler.request_deserializer), parses=False)
 
     def around(self, details: grpc.HandlerCallDetails) -> Around:
         """Checks size and rules before the servicer sees the request."""
@@ -65,3 +86,14 @@ class ValidationInterceptor(WrappingInterceptor):
             return await inner(request, context)
 
         return validate
+
+
+def _parsed(parse: Callable[[bytes], Any]) -> Around:
+    async def parsed(inner: Behavior, data: Any, context: Any) -> Any:
+        try:
+            request = parse(data)
+        except DecodeError:
+            raise RequestMalformed() from None
+        return await inner(request, context)
+
+    return parsed

@@ -23,8 +23,8 @@ def serialize(message: Any) -> bytes:
     return message if isinstance(message, bytes) else message.SerializeToString()
 
 
-def wrap(handler: Handler, around: Around) -> Handler:
-    """Returns the handler with around(inner, request, context) in place of its behaviour."""
+def wrap(handler: Handler, around: Around, *, parses: bool = True) -> Handler:
+    """Returns the handler with around(inner, request, context) in place of its behaviour; without parses it gets bytes."""
     streams = handler.unary_stream is not None
     inner: Any = handler.unary_stream if streams else handler.unary_unary
 
@@ -34,7 +34,7 @@ def wrap(handler: Handler, around: Around) -> Handler:
     make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
     made: Handler = make(
         behavior,
-        request_deserializer=handler.request_deserializer,
+        request_deserializer=handler.request_deserializer if parses else None,
         response_serializer=serialize,
     )
     return made

@@ -93,7 +93,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 34
     """UNIMPLEMENTED: no such method."""
     ERROR_REASON_MALFORMED_REQUEST: _ErrorReason.ValueType  # 35
-    """Sent by the edge: the JSON body, a path or a query field cannot be read. HTTP 400."""
+    """INVALID_ARGUMENT: the bytes are not a request of the method; over REST the JSON body, a path or a query field cannot be read."""
     ERROR_REASON_ROUTE_NOT_FOUND: _ErrorReason.ValueType  # 36
     """Sent by the edge: no such path, or not with this HTTP method. HTTP 404."""
     ERROR_REASON_PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 37
@@ -183,7 +183,7 @@ ERROR_REASON_SCHEMA_OUTDATED: ErrorReason.ValueType  # 33
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 34
 """UNIMPLEMENTED: no such method."""
 ERROR_REASON_MALFORMED_REQUEST: ErrorReason.ValueType  # 35
-"""Sent by the edge: the JSON body, a path or a query field cannot be read. HTTP 400."""
+"""INVALID_ARGUMENT: the bytes are not a request of the method; over REST the JSON body, a path or a query field cannot be read."""
 ERROR_REASON_ROUTE_NOT_FOUND: ErrorReason.ValueType  # 36
 """Sent by the edge: no such path, or not with this HTTP method. HTTP 404."""
 ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 37

@@ -1088,7 +1088,7 @@ class ErrorReason(betterproto2.Enum):
 
     MALFORMED_REQUEST = 35
     """
-    Sent by the edge: the JSON body, a path or a query field cannot be read. HTTP 400.
+    INVALID_ARGUMENT: the bytes are not a request of the method; over REST the JSON body, a path or a query field cannot be read.
     """
 
     ROUTE_NOT_FOUND = 36

@@ -263,7 +263,7 @@ export enum ErrorReason {
   METHOD_UNKNOWN = 34,
 
   /**
-   * Sent by the edge: the JSON body, a path or a query field cannot be read. HTTP 400.
+   * INVALID_ARGUMENT: the bytes are not a request of the method; over REST the JSON body, a path or a query field cannot be read.
    *
    * @generated from enum value: ERROR_REASON_MALFORMED_REQUEST = 35;
    */
