@@ -45,7 +45,7 @@ class AuthServicer(AuthServiceServicer):
             tenant_id=call.tenant_id,
             name=request.name,
             permissions=request.permissions,
-            expire_time=pb.utc(request.expire_time) if request.HasField("expire_time") else None,
+            expire_time=pb.utc(request.expire_time, field="expire_time") if request.HasField("expire_time") else None,
         )
         return rpc.CreateApiKeyResponse(api_key=convert.api_key(key), secret=secret)
 

@@ -123,8 +123,8 @@ def _apply(
         row.subject = subject or None
         changed.append("subject")
     if attributes is not None and attributes != (row.attributes_object or {}):
-        row.attributes = json.dumps(attributes)
-        if len(row.attributes.encode()) > ATTRIBUTES_BYTES:
+        row.attributes = json.dumps(attributes) if attributes else None
+        if len((row.attributes or "").encode()) > ATTRIBUTES_BYTES:
             raise InvalidFields(FieldViolation("attributes", f"has more than {ATTRIBUTES_BYTES} bytes as JSON"))
         changed.append("attributes")
     return changed

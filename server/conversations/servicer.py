@@ -118,7 +118,9 @@ class ConversationServicer(ConversationServiceServicer):
                 origin=origin,
                 priority=request.priority if request.HasField("priority") else None,
                 subject=request.subject if request.HasField("subject") else None,
-                attributes=pb.json_object(request.attributes) if request.HasField("attributes") else None,
+                attributes=pb.json_object(request.attributes, field="attributes")
+                if request.HasField("attributes")
+                else None,
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )
 
@@ -156,7 +158,9 @@ class ConversationServicer(ConversationServiceServicer):
                 conversation_id,
                 origin=origin,
                 to=convert.STATUS.word(request.status),
-                snooze_until=pb.utc(request.snooze_until_time) if request.HasField("snooze_until_time") else None,
+                snooze_until=pb.utc(request.snooze_until_time, field="snooze_until_time")
+                if request.HasField("snooze_until_time")
+                else None,
                 reason=request.reason if request.HasField("reason") else None,
                 expected_version=request.expected_version if request.HasField("expected_version") else None,
             )

@@ -7,6 +7,8 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
+from server.kit.errors import FieldViolation, InvalidFields
+
 
 class Words:
     """An enum of the contract and the lower-case words that stand for it in tables: CONVERSATION_STATUS_OPEN and "open"."""
@@ -33,9 +35,12 @@ def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
     return result
 
 
-def utc(value: timestamp_pb2.Timestamp) -> datetime:
-    """A timezone-aware datetime in UTC, to the microsecond."""
-    return value.ToDatetime(tzinfo=UTC)
+def utc(value: timestamp_pb2.Timestamp, *, field: str) -> datetime:
+    """A timezone-aware datetime in UTC, to the microsecond. INVALID_FIELDS outside the years 1 to 9999."""
+    try:
+        return value.ToDatetime(tzinfo=UTC)
+    except ValueError:
+        raise InvalidFields(FieldViolation(field, "must be a time from the year 1 to 9999")) from None
 
 
 def struct(value: dict[str, Any] | None) -> struct_pb2.Struct | None:
@@ -43,7 +48,20 @@ def struct(value: dict[str, Any] | None) -> struct_pb2.Struct | None:
     return None if value is None else json_format.ParseDict(value, struct_pb2.Struct())
 
 
-def json_object(value: struct_pb2.Struct) -> dict[str, Any]:
-    """The JSON object of a Struct."""
-    result: dict[str, Any] = json_format.MessageToDict(value)
+def json_object(value: struct_pb2.Struct, *, field: str) -> dict[str, Any]:
+    """The JSON object of a Struct. INVALID_FIELDS for what JSON, or a jsonb column, has no place for: NaN, infinities, NUL."""
+    try:
+        result: dict[str, Any] = json_format.MessageToDict(value)
+    except ValueError:
+        raise InvalidFields(FieldViolation(field, "must not have NaN or infinities")) from None
+    if _has_nul(result):
+        raise InvalidFields(FieldViolation(field, "must not contain U+0000"))
     return result
+
+
+def _has_nul(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any("\0" in key or _has_nul(inner) for key, inner in value.items())
+    if isinstance(value, list):
+        return any(map(_has_nul, value))
+    return isinstance(value, str) and "\0" in value
