@@ -20,6 +20,7 @@ from switchboard.v1.conversation_service_pb2 import (
     AddConversationNoteRequest,
     AddConversationTagsRequest,
     ListConversationsRequest,
+    UpdateConversationRequest,
     UpdateConversationStatusRequest,
 )
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
@@ -162,6 +163,9 @@ class World(Tenant):
         self.sample = self.conversation()
         self.sample_note = self._note(self, self.sample.id)
         self.call(AddConversationTagsRequest(conversation_id=self.sample.id, tags=["sample", "vip"]))
+        changed = UpdateConversationRequest(conversation_id=self.sample.id, subject="A subject")
+        changed.attributes.update({"order": 17, "paid": True, "words": ["a", None], "nested": {"ä": "ö"}})
+        self.call(changed)
         self.call(AssignConversationRequest(conversation_id=self.sample.id, agent_id=self.agents["agent"]))
         self.sent: str = self.send(self.sample.id).id
         read = message_pb2.MESSAGE_STATUS_READ
