@@ -237,10 +237,11 @@ class Runner:
         self._wake.clear()
         lease = self._lease
         tenant = await self._parts.tenants.get(self.tenant_id)
-        await self._apply_left(tenant)
         fired = await timers.run_due(tenant.database, TIMERS)
         await self._deliver(tenant)
         counted = await tenant.database.write(self._count) if await self._behind(tenant) else 0
+        # Last, so that a payload that cannot be applied holds up neither timers nor sends.
+        await self._apply_left(tenant)
         async with tenant.database.connection() as connection:
             due = await next_due(connection)
         if fired or counted:

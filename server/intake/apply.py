@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
 
@@ -36,6 +36,8 @@ from server.tenancy.tenants import Tenant, Tenants
 
 log = structlog.get_logger(__name__)
 CHUNK = 100
+# A number is routed to its tenant before its channel is stored there; what comes in between waits for the channel.
+CONNECTING = timedelta(seconds=30)
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT phone_number_id, id FROM channels WHERE phone_number_id = ANY($1::text[])"
@@ -71,7 +73,7 @@ class Applier:
             log.warning("intake.left_for_a_worker", tenant=str(tenant_id), error=type(error).__name__)
 
     async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
-        """Applies one payload and marks it."""
+        """Applies one payload and marks it, unless it is for a channel that is still being connected: then a worker tries again."""
         async with tenant.database.connection() as connection:
             payload = await journal.load(connection, payload_id, receive_time)
         if payload is None:
@@ -85,12 +87,19 @@ class Applier:
         )
         async with tenant.database.connection() as connection:
             owners = await _channels(connection, items)
+        early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
+        if utc_now() - payload.receive_time < CONNECTING:
+            items = [item for item in items if item.account_id not in early]
+        else:
+            early = set()
         run = Run(
             payload, provider.parser_version, owners, tenant.database, self._writers.of(tenant.id, tenant.database)
         )
         await run.messages([item for item in items if isinstance(item, InboundMessage)])
         await run.receipts([item for item in items if isinstance(item, Receipt)])
         await run.others([item for item in items if isinstance(item, Ignored | Broken)])
+        if early:
+            return
         async with tenant.database.connection() as connection:
             await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
 
