@@ -143,6 +143,9 @@ async def assemble(
 
     tails = Tails(database_of=database_of, cursors=cursors, hints=parts.hints, rights=verifier, metrics=metrics)
     commits.local = tails.committed
+    # A process without a stream of the tenant reads no log, and would go by what it remembers for half a minute.
+    commits.rights = verifier.invalidate
+    parts.hints.on_rights(verifier.invalidate)
     server = public_server(verifier)
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
         ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server

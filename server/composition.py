@@ -14,7 +14,7 @@ import structlog
 from server.intake.apply import Applier
 from server.intake.service import Intake
 from server.kit.db import Write
-from server.log.append import NOTE, Appended
+from server.log.append import NOTE, RIGHTS, Appended
 from server.log.hints import Hints
 from server.messages.batch import BatchWriters
 from server.providers.contract import Provider
@@ -52,12 +52,17 @@ def _ignore(_tenant_id: uuid.UUID, _appended: Appended) -> None:
     return None
 
 
+def _keep(_tenant_id: uuid.UUID) -> None:
+    return None
+
+
 class Commits:
     """What happens after a commit: the local streams are told, then the other processes. Neither waits."""
 
     def __init__(self, hints: Hints) -> None:
         self._hints = hints
         self.local: Committed = _ignore
+        self.rights: Callable[[uuid.UUID], None] = _keep
 
     def __call__(self, tenant_id: uuid.UUID, write: Write) -> None:
         """The after_commit of every tenant's database."""
@@ -65,6 +70,9 @@ class Commits:
         if appended is not None:
             self.local(tenant_id, appended)
             self._hints.publish(tenant_id, appended.prev_head, appended.new_head)
+        if write.notes.get(RIGHTS):
+            self.rights(tenant_id)
+            self._hints.publish_rights(tenant_id)
 
 
 @contextlib.asynccontextmanager

@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from switchboard.v1 import event_pb2
+
 from server.kit.db import Connection, Write
 from server.log.event import NewEvent
 
 PARTITION_WIDTH = 1_000_000
-NOTE = "appended"
+# Names in Write.notes: the appended range; and that the rights of callers changed, which every process must hear.
+NOTE, RIGHTS = "appended", "rights"
+_OF_RIGHTS = frozenset({event_pb2.EVENT_TYPE_SCOPE_CHANGED, event_pb2.EVENT_TYPE_CREDENTIAL_REVOKED})
 
 # The columns of an event after its numbers, as parallel arrays, in the order of `columns`. `{first}` is the number of the
 # first array's parameter. The head update reads the number of events from the same arrays, so it cannot run ahead of them.
@@ -93,6 +97,7 @@ async def append(write: Write, events: Sequence[NewEvent]) -> Appended | None:
     await write.session.flush()
     if not events:
         return None
+    write.notes[RIGHTS] = any(event.kind in _OF_RIGHTS for event in events)
     row = await write.connection.fetchrow(APPEND, *columns(events))
     return await finish(write, row)
 

@@ -1,7 +1,7 @@
-"""Hints through Valkey: "the head of this tenant moved". At most once, never the truth; whoever follows a log verifies it.
+"""Hints through Valkey: "the head of this tenant moved", "rights of this tenant changed".
 
-A hint carries the head before and after, so that a follower can see a lost one. Two connections make a session: one is
-subscribed, one publishes. A session is healthy while PING is answered on the subscribed connection (redis-py's own health check
+At most once, never the truth; whoever follows a log verifies it. A hint carries the head before and after, so that a follower
+can see a lost one. Two connections make a session: one is subscribed, one publishes. A session is healthy while PING is answered on the subscribed connection (redis-py's own health check
 does not raise there, redis/redis-py#2417) and a canary, published each second, comes back through it. When a session dies,
 another is tried with jitter, everything is subscribed anew, and the followers are told to verify.
 """
@@ -22,6 +22,7 @@ import structlog
 from redis.exceptions import RedisError
 
 PREFIX = "switchboard:hint:"
+RIGHTS = "switchboard:rights"
 CANARY = "switchboard:canary:"
 BEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 OnHint = Callable[[uuid.UUID, int, int], None]
 OnChange = Callable[[bool], None]
+OnRights = Callable[[uuid.UUID], None]
 
 
 class HintsLost(Exception):
@@ -54,6 +56,7 @@ class Hints:
         self._outgoing = asyncio.Event()
         self._on_hint: list[OnHint] = []
         self._on_change: list[OnChange] = []
+        self._on_rights: list[OnRights] = []
         self._last_pong = self._last_canary = self._canary_sent = -math.inf
         self._was_healthy = False
         self._task: asyncio.Task[None] | None = None
@@ -69,6 +72,10 @@ class Hints:
         """Calls callback(tenant_id, prev_head, new_head) for each hint. It must not wait."""
         self._on_hint.append(callback)
 
+    def on_rights(self, callback: OnRights) -> None:
+        """Calls callback(tenant_id) when keys or agents of any tenant may do something else now. It must not wait."""
+        self._on_rights.append(callback)
+
     def on_change(self, callback: OnChange) -> None:
         """Calls callback(healthy) when health changes. After a True, whatever came before may have been lost: verify."""
         self._on_change.append(callback)
@@ -76,6 +83,10 @@ class Hints:
     def publish(self, tenant_id: uuid.UUID, prev_head: int, new_head: int) -> None:
         """Tells the other processes. Never waits, never raises; the oldest hints are dropped when Valkey does not take them."""
         self._send(f"{PREFIX}{tenant_id}", f"1:{prev_head}:{new_head}")
+
+    def publish_rights(self, tenant_id: uuid.UUID) -> None:
+        """Tells every process, whether it follows the tenant or not: it may have its keys and agents in memory."""
+        self._send(RIGHTS, str(tenant_id))
 
     def follow(self, tenant_id: uuid.UUID) -> None:
         """Receives a tenant's hints from now on."""
@@ -134,7 +145,7 @@ class Hints:
     async def _subscribe(self, subscribed: Any) -> None:
         while not self._commands.empty():
             self._commands.get_nowait()
-        channels = [self._name, *(f"{PREFIX}{tenant_id}" for tenant_id in self._followed)]
+        channels = [self._name, RIGHTS, *(f"{PREFIX}{tenant_id}" for tenant_id in self._followed)]
         self._unconfirmed = set(channels)
         await subscribed.send_command("SUBSCRIBE", *channels)
         if self._follow_all:
@@ -189,12 +200,24 @@ class Hints:
             self._last_canary = time.monotonic()
             self.lag_seconds = self._last_canary - self._canary_sent
             return
+        if channel == RIGHTS:
+            self._take_rights(text)
+            return
         parsed = _parsed(channel, text)
         if parsed is None:
             log.warning("hints.unreadable", channel=channel)
             return
         for take in self._on_hint:
             take(*parsed)
+
+    def _take_rights(self, text: str) -> None:
+        try:
+            tenant_id = uuid.UUID(text)
+        except ValueError:
+            log.warning("hints.unreadable", channel=RIGHTS)
+            return
+        for take in self._on_rights:
+            take(tenant_id)
 
 
 def _parsed(channel: str, text: str) -> tuple[uuid.UUID, int, int] | None:
