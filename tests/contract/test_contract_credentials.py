@@ -15,7 +15,9 @@ from contract_world import World
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from google.protobuf import duration_pb2
+from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import auth_service_pb2 as auth
+from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import options_pb2
 
 from server.embedded.stack import Stack
@@ -163,6 +165,24 @@ def test_a_revoked_key_is_refused_within_five_seconds_by_every_process(edges: li
     while time.monotonic() < until and any(_reason(edges[1], made.secret) == "" for _ in range(10)):
         time.sleep(0.05)
     assert refused_alike(edges, CALLER, auth.GetCallerRequest(), made.secret).reason == "CREDENTIAL_REVOKED"
+
+
+def test_new_rights_of_an_agent_are_known_to_every_process_within_five_seconds(
+    edges: list[Transport], world: World
+) -> None:
+    agent_id = world.call(agents.CreateAgentRequest(name="Newcomer")).agent.id
+    credential, listing = world.token_of(agent_id), methods()["ChannelService.ListChannels"]
+    rest, request = edges[1], channels.ListChannelsRequest()
+
+    def seen() -> int:
+        return len(rest.call(listing, request, token=credential).channels)  # type: ignore[attr-defined]
+
+    assert [seen() for _ in range(10)] == [0] * 10
+    world.call(agents.SetAgentMembershipsRequest(agent_id=agent_id, channel_ids=[world.channel_id]))
+    until = time.monotonic() + 5
+    while time.monotonic() < until and any(seen() == 0 for _ in range(10)):
+        time.sleep(0.05)
+    assert [seen() for _ in range(10)] == [1] * 10
 
 
 def _reason(transport: Transport, credential: str) -> str:
