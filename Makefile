@@ -81,7 +81,7 @@ $(VENV)/.dev: $(UV) pyproject.toml requirements.lock
 
 $(WEB)/dist/index.html: $(WEB)/package-lock.json $(WEB)/index.html $(WEB)/vite.config.ts $(shell find $(WEB)/src $(WEB)/public generated/web -type f 2>/dev/null)
 	@echo "building the web page ..."
-	@cd $(WEB) && { test -d node_modules/vite || npm ci --omit=dev --silent; } && npm run --silent build && touch dist/index.html
+	@cd $(WEB) && { test -d node_modules/vite || npm ci --omit=dev --silent; } && npm run --silent build -- --logLevel warn && touch dist/index.html
 
 $(WEB)/node_modules/.dev: $(WEB)/package-lock.json
 	@cd $(WEB) && npm ci --silent && touch node_modules/.dev
