@@ -1,9 +1,10 @@
 """Hints through Valkey: "the head of this tenant moved", "rights of this tenant changed".
 
 At most once, never the truth; whoever follows a log verifies it. A hint carries the head before and after, so that a follower
-can see a lost one. Two connections make a session: one is subscribed, one publishes. A session is healthy while PING is answered on the subscribed connection (redis-py's own health check
-does not raise there, redis/redis-py#2417) and a canary, published each second, comes back through it. When a session dies,
-another is tried with jitter, everything is subscribed anew, and the followers are told to verify.
+can see a lost one. Two connections make a session: one is subscribed, one publishes. A session is healthy while PING is answered
+on the subscribed connection (redis-py's own health check does not raise there, redis/redis-py#2417) and a canary, published each
+second, comes back through it. When a session dies, another is tried with jitter, everything is subscribed anew, and the followers
+are told to verify.
 """
 
 from __future__ import annotations
