@@ -209,13 +209,15 @@ class Unit:
         )
 
     def _older(self, receives: Sequence[Receive], locked: Locked) -> list[tuple[uuid.UUID, int]]:
-        """Milliseconds before the newest message, in which another one may stand already."""
+        """Milliseconds up to the newest message's, in which another one may stand already."""
+        rows: dict[Key, list[ConversationRow]] = {}
+        for row in locked.rows.values():
+            rows.setdefault((row.channel_id, row.identity_id), []).append(row)
         found = set()
         for item in receives:
-            row = locked.by_key.get(self._key(item))
             base = rules.sequence_base(self._order_time(item))
-            if row is not None and base < row.last_sequence:
-                found.add((row.id, base))
+            # The newest's own millisecond too: an answer of this run may come before this message.
+            found |= {(row.id, base) for row in rows.get(self._key(item), ()) if base <= row.last_sequence}
         return sorted(found)
 
     def _order_time(self, item: Receive) -> datetime:
