@@ -62,3 +62,10 @@ def run_environment(metadata: MetaData) -> None:
         # Serving goes on beside us: rather fail and be run again than hold up everybody behind a lock we wait for.
         connection.exec_driver_sql("SET LOCAL lock_timeout = '5s'")
         context.run_migrations()
+
+
+def run_file(connection: Connection, revision_file: str) -> None:
+    """Runs the SQL file beside a revision, one statement at a time as asyncpg wants it; blank lines separate them."""
+    for statement in Path(revision_file).with_suffix(".sql").read_text(encoding="utf-8").split("\n\n"):
+        # exec_driver_sql leaves "%" and ":" alone.
+        connection.exec_driver_sql(statement)
