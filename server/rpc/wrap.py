@@ -6,6 +6,7 @@ cancelled stream runs its cleanup at once.
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -40,7 +41,7 @@ def wrap(handler: Handler, around: Around, *, parses: bool = True) -> Handler:
     return made
 
 
-class WrappingInterceptor(aio.ServerInterceptor):
+class WrappingInterceptor(aio.ServerInterceptor, abc.ABC):
     """An interceptor that wraps every known method."""
 
     async def intercept_service(
@@ -50,6 +51,6 @@ class WrappingInterceptor(aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         return None if handler is None else wrap(handler, self.around(handler_call_details))
 
+    @abc.abstractmethod
     def around(self, details: grpc.HandlerCallDetails) -> Around:
         """What to do around the calls of a method."""
-        raise NotImplementedError
