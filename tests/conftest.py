@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +76,15 @@ def grpc_channel(grpc_addr: str) -> Iterator[grpc.Channel]:
 
 
 @pytest.fixture(scope="session")
-async def desks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Installed]:
+def desks_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the Postgres of `desks` lives."""
+    return tmp_path_factory.mktemp("desks")
+
+
+@pytest.fixture(scope="session")
+async def desks(desks_folder: Path) -> AsyncIterator[Installed]:
     """An installation without any server, on a Postgres of its own, for the suites that work at its tenants' databases."""
-    with running_postgres(tmp_path_factory.mktemp("desks")) as dsn:
+    with running_postgres(desks_folder) as dsn:
         async with installed_on(dsn, "control") as made:
             yield made
 
@@ -97,6 +103,21 @@ async def own_desk(desks: Installed) -> AsyncIterator[Desk]:
     made = await open_desk(desks)
     yield made
     await close_desk(made)
+
+
+@pytest.fixture
+def postgres_errors(desks: Installed, desks_folder: Path) -> Callable[[], list[str]]:
+    """The errors that the Postgres of `desks` reported since the test began; retries hide them from callers."""
+    log = desks_folder / "home" / "logs" / "postgres.log"
+    before = log.stat().st_size
+
+    def since() -> list[str]:
+        with log.open("rb") as file:
+            file.seek(before)
+            lines = file.read().decode("utf-8", "replace").splitlines()
+        return [line.partition("ERROR:")[2].strip() for line in lines if "ERROR:" in line]
+
+    return since
 
 
 @pytest.fixture

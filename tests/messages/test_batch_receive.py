@@ -10,6 +10,7 @@ import pytest
 
 from server.kit.errors import DatabaseUnavailable
 from server.messages.items import Duplicate, Stored
+from server.messages.unit import Unit
 from tests.desk import Desk, kill_backends, phone
 from tests.installation import Installed
 
@@ -209,6 +210,24 @@ async def test_messages_of_one_second_keep_their_order_in_one_batch_and_over_man
     assert [row["text"] for row in rows] == [*(f"{index:02}" for index in range(11)), "later"]
     await desk.check_log()
     await desk.check_counters()
+
+
+async def test_a_message_of_the_newest_ones_second_finds_its_place_after_an_answer_of_the_same_run(desk: Desk) -> None:
+    channel, sender = await desk.new_channel(), phone()
+    first = desk.receive(channel, sender, "first")
+    stored = await desk.writer().submit(first)
+    assert isinstance(stored, Stored)
+    at = first.inbound.provider_time.timestamp()
+    items = [
+        desk.send(stored.message.conversation_id, "answer"),
+        *(desk.receive(channel, sender, word, at=at) for word in "ab"),
+    ]
+    # One run and no second chance: the batch writer would hide a collision by halving.
+    await desk.database.write(lambda write: Unit(write, items, desk.providers).run())
+    rows = await desk.rows(
+        "SELECT text FROM messages WHERE conversation_id = $1 ORDER BY sequence", stored.message.conversation_id
+    )
+    assert [row["text"] for row in rows] == ["first", "a", "b", "answer"]
 
 
 async def test_a_test_message_of_2017_is_the_preview_of_its_conversation(desk: Desk) -> None:

@@ -31,6 +31,7 @@ from server.providers.contract import Accepted, Ambiguous, ErrorClass, Refused
 from server.timers import service as timers
 from tests.desk import ALL, Desk, agent, nobody, phone
 
+Errors = Callable[[], list[str]]
 MOVES = ("open", "pending", "snoozed", "resolved", "archived")
 
 
@@ -168,7 +169,7 @@ class Meeting:
         await self.desk.execute("UPDATE deliveries SET hold_until = now() WHERE state = 'unknown'")
 
 
-async def meet(desk: Desk, *, seconds: float, seed: int) -> None:
+async def meet(desk: Desk, errors: Errors, *, seconds: float, seed: int) -> None:
     meeting = Meeting(desk, seed)
     await meeting.prepare()
     ends = time.monotonic() + seconds
@@ -199,21 +200,23 @@ async def meet(desk: Desk, *, seconds: float, seed: int) -> None:
     }, {item.reason for item in meeting.refused}
     assert meeting.done > 100
     await desk.check()
-    dead = await desk.value("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-    assert dead == 0, "retries hide deadlocks from callers; the order of locks must not need them"
+    # Retries and halved batches hide these from callers; the order of locks and the places of messages must not need them.
+    assert not [line for line in errors() if "deadlock" in line or "duplicate key" in line]
 
 
-async def test_writers_moves_assigns_notes_receipts_and_timers_meet_without_deadlock(own_desk: Desk) -> None:
-    await meet(own_desk, seconds=3, seed=1)
+async def test_writers_moves_assigns_notes_receipts_and_timers_meet_without_deadlock(
+    own_desk: Desk, postgres_errors: Errors
+) -> None:
+    await meet(own_desk, postgres_errors, seconds=3, seed=1)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("seed", range(5))
-async def test_they_meet_for_longer(own_desk: Desk, seed: int) -> None:
-    await meet(own_desk, seconds=20, seed=seed)
+async def test_they_meet_for_longer(own_desk: Desk, postgres_errors: Errors, seed: int) -> None:
+    await meet(own_desk, postgres_errors, seconds=20, seed=seed)
 
 
-async def test_two_who_lock_against_the_order_are_told_to_repeat(own_desk: Desk) -> None:
+async def test_two_who_lock_against_the_order_are_run_again(own_desk: Desk, postgres_errors: Errors) -> None:
     desk = own_desk
     one, two = [(await desk.started(await desk.new_channel())).id for _ in range(2)]
     met = asyncio.Barrier(2)
@@ -237,3 +240,4 @@ async def test_two_who_lock_against_the_order_are_told_to_repeat(own_desk: Desk)
     assert not any(isinstance(result, asyncpg.PostgresError) for result in results)
     assert results == ["done", "done"]
     assert sum(map(len, attempts)) == 3, "the loser of the deadlock was run again"
+    assert postgres_errors() == ["deadlock detected"]
