@@ -41,6 +41,12 @@ async def by_ids(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.
     return {record["id"]: ChannelRow(**record) for record in await connection.fetch(GET, list(ids))}
 
 
+async def not_sending(connection: Connection) -> dict[uuid.UUID, str]:
+    """The states of the channels that do not send now."""
+    records = await connection.fetch("SELECT id, state FROM channels WHERE state <> 'active'")
+    return {record["id"]: record["state"] for record in records}
+
+
 async def get_visible(connection: Connection, scope: Scope, channel_id: uuid.UUID) -> ChannelRow:
     """A channel the caller may see. NotFound."""
     row = (await by_ids(connection, [channel_id])).get(channel_id)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 import asyncpg
 from switchboard.v1 import event_pb2
 
+from server.channels import service as channels
 from server.contacts.resolve import Resolved, resolve
 from server.conversations import events as conversation_events
 from server.conversations import repository as conversations
@@ -60,6 +61,9 @@ class ChannelNotSending(Refusal):
     status = "FAILED_PRECONDITION"
     reason = "CHANNEL_NOT_SENDING"
 
+    def __init__(self, state: str) -> None:
+        super().__init__(f"the channel is {state}; what is queued stays queued", metadata={"state": state})
+
 
 @dataclass(slots=True)
 class Locked:
@@ -71,6 +75,7 @@ class Locked:
     stored: set[tuple[uuid.UUID, str]] = field(default_factory=set)
     repeated: dict[tuple[uuid.UUID | None, str | None] | uuid.UUID, MessageRow] = field(default_factory=dict)
     arrivals: dict[uuid.UUID, tuple[uuid.UUID, int]] = field(default_factory=dict)
+    idle_channels: dict[uuid.UUID, str] = field(default_factory=dict)
     taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
 
 
@@ -149,6 +154,7 @@ class Unit:
             locked.repeated[(message.author_id, message.request_id)] = message
         seen = [item.last_seen_message_id for item in sends if item.last_seen_message_id is not None]
         locked.arrivals = await repository.arrivals(self._connection, seen)
+        locked.idle_channels = await channels.not_sending(self._connection)
         resolved = [row for row in locked.rows.values() if row.status == "resolved"]
         if resolved:
             locked.live = await repository.live(
@@ -356,6 +362,8 @@ class Unit:
         live = locked.live.get((row.channel_id, row.identity_id))
         if row.status == "resolved" and live is not None and live != row.id:
             raise ConversationSuperseded(live)
+        if row.channel_id in locked.idle_channels:
+            raise ChannelNotSending(locked.idle_channels[row.channel_id])
         limit = self._capabilities(row.provider).text_characters
         if len(item.text) > limit:
             raise ProviderLimit(limit)

@@ -13,7 +13,7 @@ from server.kit.clock import utc_now
 from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
 from server.messages.items import Stored
-from server.messages.unit import ProviderLimit
+from server.messages.unit import ChannelNotSending, ProviderLimit
 from server.requests.service import RequestIdReused
 from server.rpc.call import Scope
 from tests.desk import Desk, agent, nobody, phone
@@ -78,6 +78,21 @@ async def test_refusals_change_nothing_and_leave_their_neighbours(desk: Desk) ->
     assert (await desk.conversation(good.id)).message_count == 3
     for row in (closed, archived, deleted):
         assert (await desk.conversation(row.id)).version == row.version
+
+
+async def test_a_paused_channel_takes_no_new_sends_and_says_so(desk: Desk) -> None:
+    channel = await desk.new_channel()
+    row = await desk.started(channel)
+    by = nobody()
+    first = await desk.writer().submit(desk.send(row.id, "queued", by=by, request_id="r"))
+    await desk.execute("UPDATE channels SET state = 'paused' WHERE id = $1", channel.id)
+    with pytest.raises(ChannelNotSending) as refused:
+        await desk.writer().submit(desk.send(row.id))
+    assert refused.value.metadata == {"state": "paused"}
+    again = await desk.writer().submit(desk.send(row.id, "queued", by=by, request_id="r"))
+    assert isinstance(again, Stored)
+    assert isinstance(first, Stored)
+    assert again.message.id == first.message.id, "a repeat is answered all the same"
 
 
 async def test_a_refused_batch_leaves_the_head_alone(desk: Desk) -> None:
