@@ -47,7 +47,7 @@ def _run(make: Callable[[], Any]) -> Any:
 
 @click.command()
 @click.option("--listen", help="Address for gRPC; SWITCHBOARD_LISTEN.")
-@click.option("--internal-listen", help="Address for health, reflection and metrics; SWITCHBOARD_INTERNAL_LISTEN.")
+@click.option("--internal-listen", help="Address for health, reflection and channelz; SWITCHBOARD_INTERNAL_LISTEN.")
 def serve(listen: str | None, internal_listen: str | None) -> None:
     """Serve the API behind Envoy."""
     from server import app
@@ -57,7 +57,7 @@ def serve(listen: str | None, internal_listen: str | None) -> None:
 
 
 @click.command()
-@click.option("--internal-listen", help="Address for health and metrics; SWITCHBOARD_INTERNAL_LISTEN.")
+@click.option("--internal-listen", help="Address for health, reflection and channelz; SWITCHBOARD_INTERNAL_LISTEN.")
 def work(internal_listen: str | None) -> None:
     """Run timers, deliveries and what follows the log."""
     from server import worker
@@ -105,6 +105,15 @@ def tenant_list() -> None:
         click.echo(f"{row.id}  {row.name}  {row.state}  {row.schema_revision or '-'}{error}")
 
 
+@click.command("platform-key")
+def platform_key() -> None:
+    """Print the operator's key, which tenants and Meta apps are managed with."""
+    from server.tenancy import operator
+
+    settings = _operator_settings()
+    click.echo(_run(lambda: operator.platform_key(settings)))
+
+
 @click.command()
 @click.argument("agent")
 @click.option("--tenant", "tenant_name", help="Name of the tenant; else the first one made.")
@@ -132,7 +141,7 @@ def simulator(listen: str, config: Path) -> None:
 
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, token, simulator]
+    return [up, serve, work, migrate, tenant, platform_key, token, simulator]
 
 
 @click.command()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from server.kit.errors import FieldViolation, InvalidFields
 from server.settings import Settings
-from server.tenancy import service
+from server.tenancy import seed, service
 from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import open_control
 from server.tenancy.provisioning import Provisioning
@@ -44,5 +44,14 @@ async def list_tenants(settings: Settings) -> list[TenantRow]:
         while page := await tenants.page(after=rows[-1].name if rows else None, size=1000):
             rows.extend(page)
         return rows
+    finally:
+        await control.close()
+
+
+async def platform_key(settings: Settings) -> str:
+    """The key of the installation's operator, which tenants and Meta apps are managed with. Made at the first call."""
+    control = await open_control(settings)
+    try:
+        return await seed.platform_key(control)
     finally:
         await control.close()

@@ -117,13 +117,26 @@ class Provisioning:
 
     async def _make(self, server: PostgresServer, tenant: NewTenant) -> None:
         async with connected(server.admin_dsn()) as admin:
-            template = await ensure_template(server, admin)
-            await clone(admin, template, tenant)
+            try:
+                template = await ensure_template(server, admin)
+                await clone(admin, template, tenant)
+            except asyncpg.InsufficientPrivilegeError as error:
+                raise ServerForeign() from error
         async with connected(server.admin_dsn(tenant.database_name)) as owner:
             async with owner.transaction():
                 await grant(owner, tenant.role_name)
                 # Cursors are bound to the epoch: those of the template, or of another clone, must not fit.
                 await owner.execute("UPDATE stream_head SET epoch = $1", uuid.uuid4())
+
+
+class ServerForeign(DatabaseUnavailable):
+    """The admin role may not do what making a tenant needs."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Postgres server refuses to make a tenant: its admin role needs CREATEDB and CREATEROLE, and must own what an"
+            " installation made there before; give every installation a server of its own"
+        )
 
 
 @contextlib.asynccontextmanager

@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "work": "Run one worker process.",
     "migrate": "Bring the control database and every tenant's to the present schema.",
     "tenant": "Create tenants.",
+    "platform-key": "Print the operator's key, which tenants and Meta apps are managed with.",
     "token": "Issue a token for an agent.",
     "simulator": "Run the stand-in for Meta's Graph API.",
 }
