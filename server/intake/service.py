@@ -17,7 +17,7 @@ from server.journal import service as journal
 from server.journal.service import Payload
 from server.kit.clock import utc_now
 from server.kit.db import Write
-from server.kit.errors import Refusal
+from server.kit.errors import FieldViolation, InvalidFields, Refusal
 from server.kit.ids import new_id
 from server.providers.contract import Change
 from server.providers.meta import signature
@@ -54,16 +54,12 @@ class HandshakeRefused(Refusal):
         super().__init__("the handshake's mode or token is wrong")
 
 
-class HandshakeMalformed(Refusal):
+class HandshakeMalformed(InvalidFields):
     """A parameter is missing, or the challenge is not one."""
 
-    status = "INVALID_ARGUMENT"
-    reason = "INVALID_FIELDS"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "hub.mode, hub.verify_token and hub.challenge are needed; the challenge takes A-Z a-z 0-9 . _ -"
-        )
+    def __init__(self, **parameters: str) -> None:
+        missing = [FieldViolation(f"hub.{name}", "is needed") for name, value in parameters.items() if not value]
+        super().__init__(*(missing or [FieldViolation("hub.challenge", "takes 1 to 128 of A-Z a-z 0-9 . _ -")]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,7 @@ class Intake:
         tokens = [app.verify_token] if app is not None else []
         outcome = signature.check_handshake(mode=mode, token=token, challenge=challenge, verify_tokens=tokens)
         if outcome is Handshake.MALFORMED:
-            raise HandshakeMalformed()
+            raise HandshakeMalformed(mode=mode, verify_token=token, challenge=challenge)
         if outcome is Handshake.FORBIDDEN:
             raise HandshakeRefused()
         return challenge
