@@ -31,14 +31,20 @@ def rest(stack: Stack) -> Iterator[Rest]:
 
 
 @pytest.fixture(scope="session")
-def transports(direct: Grpc, rest: Rest, stack: Stack) -> Iterator[list[Transport]]:
+def h2c(stack: Stack) -> Iterator[Grpc]:
+    """gRPC through Envoy, which spreads calls over the servers."""
+    with grpc.insecure_channel(stack.url.removeprefix("http://")) as channel:
+        yield Grpc("h2c", channel)
+
+
+@pytest.fixture(scope="session")
+def transports(direct: Grpc, h2c: Grpc, rest: Rest, stack: Stack) -> Iterator[list[Transport]]:
     """gRPC first: what the others are compared with."""
     with ExitStack() as open_:
-        channel = open_.enter_context(grpc.insecure_channel(stack.url.removeprefix("http://")))
         made = [GrpcWeb(stack.url), Cli(stack.url), Sdk(stack.url)]
         for each in made:
             open_.enter_context(closing(each))
-        yield [direct, Grpc("h2c", channel), rest, *made]
+        yield [direct, h2c, rest, *made]
 
 
 @pytest.fixture(scope="session")

@@ -271,6 +271,11 @@ CHANNELS: dict[str, Case] = {
         refuse=lambda w: channels.GetChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "ResumeChannel": Case(
+        ask=lambda w: channels.ResumeChannelRequest(channel_id=w.channel_id),
+        refuse=lambda w: channels.ResumeChannelRequest(channel_id=w.foreign.channel_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
     "ListChannels": Case(
         ask=lambda w: channels.ListChannelsRequest(page_size=1),
         refuse=lambda w: channels.ListChannelsRequest(page_token="AAAA"),
