@@ -22,7 +22,7 @@ from server.journal.items import ItemRow
 from server.journal.service import Payload
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Database, Write
-from server.kit.errors import DatabaseUnavailable
+from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
@@ -69,7 +69,7 @@ class Applier:
             tenant = await self._tenants.get(tenant_id, disabled_too=True)
             if tenant.state == "active":
                 await self.apply(tenant, payload_id, receive_time)
-        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+        except (Refusal, asyncpg.PostgresError) as error:
             log.warning("intake.left_for_a_worker", tenant=str(tenant_id), error=type(error).__name__)
 
     async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
@@ -141,6 +141,8 @@ class Run:
         )
         for chunk in _chunks([item for item in found if item.account_id in self._owners]):
             waiting = [(item, self._writer.enqueue(self._receive(item))) for item in chunk]
+            # All of them first: one that has to be left for a worker must not leave the others unheard.
+            await asyncio.gather(*(future for _, future in waiting), return_exceptions=True)
             for item, future in waiting:
                 await self._one(item, future)
 

@@ -9,12 +9,13 @@ import io
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 import asyncpg
+from multidict import CIMultiDict
 
 from server.simulator import payloads
 from server.simulator.payloads import InboundText, Number, Status
@@ -86,9 +87,10 @@ class Post:
     def secret(self) -> str:
         return str(self.dev["meta_app"]["app_secret"])
 
-    async def raw(self, body: bytes, headers: dict[str, str], *, app: str = "") -> Answer:
+    async def raw(self, body: bytes, headers: Mapping[str, str], *, app: str = "") -> Answer:
         path = f"/v1/webhooks/meta/{app}" if app else self.dev["meta_app"]["webhook_path"]
-        whole = {"Content-Type": "application/json", **headers}
+        whole = CIMultiDict({"Content-Type": "application/json"})
+        whole.extend(headers)
         async with self.session.post(self.dev["url"] + path, data=io.BytesIO(body), headers=whole) as response:
             return Answer(response.status, await response.read())
 

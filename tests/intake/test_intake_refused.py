@@ -5,6 +5,7 @@ import json
 
 import pytest
 from intake_post import SIGNATURE, Post, body_of, text, until, word
+from multidict import CIMultiDict
 
 from server.simulator import payloads
 
@@ -46,6 +47,15 @@ async def test_a_bad_signature_is_refused_before_anything_is_stored(post: Post, 
     assert (answer.status, answer.reason) == (401, "SIGNATURE_INVALID")
     assert await journaled(post, body) == 0
     assert await post.quarantined(body) == []
+
+
+async def test_two_signatures_are_none(post: Post) -> None:
+    body = payloads.encode(body_of(post.acme, text(word())))
+    right, wrong = payloads.sign(body, post.secret), payloads.sign(body, "other")
+    for pair in ((right, wrong), (wrong, right)):
+        answer = await post.raw(body, CIMultiDict((SIGNATURE, value) for value in pair))
+        assert (answer.status, answer.reason) == (401, "SIGNATURE_INVALID")
+    assert await journaled(post, body) == 0
 
 
 async def test_an_unknown_app_is_answered_like_a_wrong_signature(post: Post) -> None:
