@@ -121,6 +121,22 @@ async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, reason: 
     return [_event(origin, body, row.id)]
 
 
+async def resume(
+    write: Write, scope: Scope, secrets: SecretBox, channel_id: uuid.UUID, *, origin: Origin, access_token: str | None
+) -> tuple[Channel, list[NewEvent]]:
+    """Sends again, with a new token where one is given; no event when the channel was not paused. NotFound."""
+    row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
+    if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
+        raise NotFound("channel")
+    if access_token is not None:
+        row.access_token = secrets.seal(access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
+    was_paused = row.state == "paused"
+    row.state, row.state_reason = "active", None
+    await write.session.flush()
+    body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
+    return row, [_event(origin, body, row.id)] if was_paused else []
+
+
 def token_of(secrets: SecretBox, channel_id: uuid.UUID, sealed: bytes) -> str:
     """Opens a channel's token; only the worker that sends needs it."""
     return secrets.open(sealed, table=TABLE, column=TOKEN, row=channel_id).decode()

@@ -90,6 +90,24 @@ class ChannelServicer(ChannelServiceServicer):
         token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
         return rpc.ListChannelsResponse(channels=items, next_page_token=token)
 
+    async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
+        """Sends again on a channel."""
+        tenant = await self._tenants.get(call.tenant_id)
+
+        async def unit(write: Write) -> Channel:
+            row, events = await service.resume(
+                write,
+                call.scope,
+                tenant.secrets,
+                uuid.UUID(request.channel_id),
+                origin=origin_of(call),
+                access_token=request.access_token if request.HasField("access_token") else None,
+            )
+            await append(write, events)
+            return row
+
+        return rpc.ResumeChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
     async def CreateMetaApp(self, request: rpc.CreateMetaAppRequest, call: Call) -> rpc.CreateMetaAppResponse:  # noqa: ARG002
         """Adds an app at Meta."""
         app = await self._meta_apps.create(

@@ -28,7 +28,7 @@ from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/channel_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/options.proto\"\xc1\x02\n\x1d\x43onnectWhatsappChannelRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12-\n\x0fphone_number_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12%\n\x07waba_id\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x04 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$\x12.\n\x14\x64isplay_phone_number\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x18 \xba\x01\x01\x00H\x00\x88\x01\x01\x12\x35\n\rgraph_version\x18\x06 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(v[0-9]{1,2}\\.[0-9])?$B\x17\n\x15_display_phone_number\"J\n\x1e\x43onnectWhatsappChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"1\n\x11GetChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x12GetChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"O\n\x13ListChannelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x14ListChannelsResponse\x12)\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xa5\x01\n\x14\x43reateMetaAppRequest\x12(\n\x02id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\x1b\n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12!\n\napp_secret\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\x12#\n\x0cverify_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\"B\n\x15\x43reateMetaAppResponse\x12)\n\x08meta_app\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.MetaApp\"O\n\x13ListMetaAppsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x14ListMetaAppsResponse\x12*\n\tmeta_apps\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.MetaApp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xbb\x05\n\x0e\x43hannelService\x12\xa6\x01\n\x16\x43onnectWhatsappChannel\x12-.switchboard.v1.ConnectWhatsappChannelRequest\x1a..switchboard.v1.ConnectWhatsappChannelResponse\"-\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02!\"\x1c/v1/channels:connectWhatsapp:\x01*\x12\x7f\n\nGetChannel\x12!.switchboard.v1.GetChannelRequest\x1a\".switchboard.v1.GetChannelResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/channels/{channel_id}\x12x\n\x0cListChannels\x12#.switchboard.v1.ListChannelsRequest\x1a$.switchboard.v1.ListChannelsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/channels\x12|\n\rCreateMetaApp\x12$.switchboard.v1.CreateMetaAppRequest\x1a%.switchboard.v1.CreateMetaAppResponse\"\x1e\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/meta-apps:\x01*\x12y\n\x0cListMetaApps\x12#.switchboard.v1.ListMetaAppsRequest\x1a$.switchboard.v1.ListMetaAppsResponse\"\x1e\x90\x02\x01\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/meta-apps\x1a\x0c\xaa\xbb\x18\x08\x63hannelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/channel_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/options.proto\"\xc1\x02\n\x1d\x43onnectWhatsappChannelRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12-\n\x0fphone_number_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12%\n\x07waba_id\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x04 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$\x12.\n\x14\x64isplay_phone_number\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x18 \xba\x01\x01\x00H\x00\x88\x01\x01\x12\x35\n\rgraph_version\x18\x06 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(v[0-9]{1,2}\\.[0-9])?$B\x17\n\x15_display_phone_number\"J\n\x1e\x43onnectWhatsappChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"1\n\x11GetChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x12GetChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"O\n\x13ListChannelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x14ListChannelsResponse\x12)\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"y\n\x14ResumeChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x32\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$H\x00\x88\x01\x01\x42\x0f\n\r_access_token\"A\n\x15ResumeChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\xa5\x01\n\x14\x43reateMetaAppRequest\x12(\n\x02id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\x1b\n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12!\n\napp_secret\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\x12#\n\x0cverify_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\"B\n\x15\x43reateMetaAppResponse\x12)\n\x08meta_app\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.MetaApp\"O\n\x13ListMetaAppsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x14ListMetaAppsResponse\x12*\n\tmeta_apps\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.MetaApp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xcd\x06\n\x0e\x43hannelService\x12\xa6\x01\n\x16\x43onnectWhatsappChannel\x12-.switchboard.v1.ConnectWhatsappChannelRequest\x1a..switchboard.v1.ConnectWhatsappChannelResponse\"-\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02!\"\x1c/v1/channels:connectWhatsapp:\x01*\x12\x7f\n\nGetChannel\x12!.switchboard.v1.GetChannelRequest\x1a\".switchboard.v1.GetChannelResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/channels/{channel_id}\x12x\n\x0cListChannels\x12#.switchboard.v1.ListChannelsRequest\x1a$.switchboard.v1.ListChannelsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/channels\x12\x8f\x01\n\rResumeChannel\x12$.switchboard.v1.ResumeChannelRequest\x1a%.switchboard.v1.ResumeChannelResponse\"1\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02%\" /v1/channels/{channel_id}/resume:\x01*\x12|\n\rCreateMetaApp\x12$.switchboard.v1.CreateMetaAppRequest\x1a%.switchboard.v1.CreateMetaAppResponse\"\x1e\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/meta-apps:\x01*\x12y\n\x0cListMetaApps\x12#.switchboard.v1.ListMetaAppsRequest\x1a$.switchboard.v1.ListMetaAppsResponse\"\x1e\x90\x02\x01\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/meta-apps\x1a\x0c\xaa\xbb\x18\x08\x63hannelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,6 +53,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANNELSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCHANNELSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCHANNELSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_RESUMECHANNELREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_RESUMECHANNELREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RESUMECHANNELREQUEST'].fields_by_name['access_token']._loaded_options = None
+  _globals['_RESUMECHANNELREQUEST'].fields_by_name['access_token']._serialized_options = b'\200\001\001\272H\021r\017\020\001\030\200\0102\010^[!-~]+$'
   _globals['_CREATEMETAAPPREQUEST'].fields_by_name['id']._loaded_options = None
   _globals['_CREATEMETAAPPREQUEST'].fields_by_name['id']._serialized_options = b'\272H\031r\0272\025^[A-Za-z0-9_-]{1,64}$'
   _globals['_CREATEMETAAPPREQUEST'].fields_by_name['name']._loaded_options = None
@@ -73,6 +77,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANNELSERVICE'].methods_by_name['GetChannel']._serialized_options = b'\220\002\001\242\273\030\002\010\007\202\323\344\223\002\033\022\031/v1/channels/{channel_id}'
   _globals['_CHANNELSERVICE'].methods_by_name['ListChannels']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['ListChannels']._serialized_options = b'\220\002\001\242\273\030\002\010\007\202\323\344\223\002\016\022\014/v1/channels'
+  _globals['_CHANNELSERVICE'].methods_by_name['ResumeChannel']._loaded_options = None
+  _globals['_CHANNELSERVICE'].methods_by_name['ResumeChannel']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002%\" /v1/channels/{channel_id}/resume:\001*'
   _globals['_CHANNELSERVICE'].methods_by_name['CreateMetaApp']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['CreateMetaApp']._serialized_options = b'\242\273\030\002\030\001\202\323\344\223\002\022\"\r/v1/meta-apps:\001*'
   _globals['_CHANNELSERVICE'].methods_by_name['ListMetaApps']._loaded_options = None
@@ -89,14 +95,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCHANNELSREQUEST']._serialized_end=769
   _globals['_LISTCHANNELSRESPONSE']._serialized_start=771
   _globals['_LISTCHANNELSRESPONSE']._serialized_end=861
-  _globals['_CREATEMETAAPPREQUEST']._serialized_start=864
-  _globals['_CREATEMETAAPPREQUEST']._serialized_end=1029
-  _globals['_CREATEMETAAPPRESPONSE']._serialized_start=1031
-  _globals['_CREATEMETAAPPRESPONSE']._serialized_end=1097
-  _globals['_LISTMETAAPPSREQUEST']._serialized_start=1099
-  _globals['_LISTMETAAPPSREQUEST']._serialized_end=1178
-  _globals['_LISTMETAAPPSRESPONSE']._serialized_start=1180
-  _globals['_LISTMETAAPPSRESPONSE']._serialized_end=1271
-  _globals['_CHANNELSERVICE']._serialized_start=1274
-  _globals['_CHANNELSERVICE']._serialized_end=1973
+  _globals['_RESUMECHANNELREQUEST']._serialized_start=863
+  _globals['_RESUMECHANNELREQUEST']._serialized_end=984
+  _globals['_RESUMECHANNELRESPONSE']._serialized_start=986
+  _globals['_RESUMECHANNELRESPONSE']._serialized_end=1051
+  _globals['_CREATEMETAAPPREQUEST']._serialized_start=1054
+  _globals['_CREATEMETAAPPREQUEST']._serialized_end=1219
+  _globals['_CREATEMETAAPPRESPONSE']._serialized_start=1221
+  _globals['_CREATEMETAAPPRESPONSE']._serialized_end=1287
+  _globals['_LISTMETAAPPSREQUEST']._serialized_start=1289
+  _globals['_LISTMETAAPPSREQUEST']._serialized_end=1368
+  _globals['_LISTMETAAPPSRESPONSE']._serialized_start=1370
+  _globals['_LISTMETAAPPSRESPONSE']._serialized_end=1461
+  _globals['_CHANNELSERVICE']._serialized_start=1464
+  _globals['_CHANNELSERVICE']._serialized_end=2309
 # @@protoc_insertion_point(module_scope)

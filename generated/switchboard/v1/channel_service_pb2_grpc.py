@@ -50,6 +50,11 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.FromString,
                 _registered_method=True)
+        self.ResumeChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/ResumeChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
+                _registered_method=True)
         self.CreateMetaApp = channel.unary_unary(
                 '/switchboard.v1.ChannelService/CreateMetaApp',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppRequest.SerializeToString,
@@ -87,6 +92,14 @@ class ChannelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResumeChannel(self, request, context):
+        """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
+        not paused only the token changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateMetaApp(self, request, context):
         """Adds an app at Meta to the installation. Its secrets are stored encrypted.
         """
@@ -118,6 +131,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.ListChannels,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.SerializeToString,
+            ),
+            'ResumeChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.SerializeToString,
             ),
             'CreateMetaApp': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateMetaApp,
@@ -212,6 +230,33 @@ class ChannelService:
             '/switchboard.v1.ChannelService/ListChannels',
             switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/ResumeChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

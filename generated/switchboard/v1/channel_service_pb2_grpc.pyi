@@ -39,6 +39,10 @@ class ChannelServiceStub:
     """Gets a channel."""
     ListChannels: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]
     """Lists channels in the order they were connected."""
+    ResumeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]
+    """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
+    not paused only the token changes.
+    """
     CreateMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
     ListMetaApps: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]
@@ -55,6 +59,10 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """Gets a channel."""
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Lists channels in the order they were connected."""
+    ResumeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]  # type: ignore[assignment]
+    """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
+    not paused only the token changes.
+    """
     CreateMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]  # type: ignore[assignment]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
     ListMetaApps: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]  # type: ignore[assignment]
@@ -86,6 +94,16 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ListChannelsResponse, _abc.Awaitable[_channel_service_pb2.ListChannelsResponse]]:
         """Lists channels in the order they were connected."""
+
+    @_abc_1.abstractmethod
+    def ResumeChannel(
+        self,
+        request: _channel_service_pb2.ResumeChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.ResumeChannelResponse, _abc.Awaitable[_channel_service_pb2.ResumeChannelResponse]]:
+        """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
+        not paused only the token changes.
+        """
 
     @_abc_1.abstractmethod
     def CreateMetaApp(

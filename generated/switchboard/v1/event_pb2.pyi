@@ -209,7 +209,9 @@ class InboxEvent(_message.Message):
     conversation_id: _builtins.str
     """The conversation concerned; absent when none is."""
     conversation_version: _builtins.int
-    """The conversation's version after the event: ignore the event when you hold this version or a later one."""
+    """The conversation's version after the event. Replace the row you hold by the event's snapshot only where this is above yours;
+    what else the event tells (a message, a receipt) counts all the same.
+    """
     last_of_transaction: _builtins.bool
     """Whether it is the last event of its transaction that this stream shows."""
     transition: Global___Transition.ValueType

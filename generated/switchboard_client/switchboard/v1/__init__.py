@@ -157,6 +157,8 @@ __all__ = (
     "ReplyWindowState",
     "RestoreConversationRequest",
     "RestoreConversationResponse",
+    "ResumeChannelRequest",
+    "ResumeChannelResponse",
     "RevokeApiKeyRequest",
     "RevokeApiKeyResponse",
     "ScopeChanged",
@@ -4243,7 +4245,8 @@ class InboxEvent(betterproto2.Message):
 
     conversation_version: "int" = betterproto2.field(8, betterproto2.TYPE_INT64)
     """
-    The conversation's version after the event: ignore the event when you hold this version or a later one.
+    The conversation's version after the event. Replace the row you hold by the event's snapshot only where this is above yours;
+    what else the event tells (a message, a receipt) counts all the same.
     """
 
     last_of_transaction: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
@@ -5596,6 +5599,41 @@ class RestoreConversationResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "RestoreConversationResponse", RestoreConversationResponse)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeChannelRequest(betterproto2.Message):
+    """
+    Sends again on a channel.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The channel.
+    """
+
+    access_token: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Token of the system user; absent: the one that is stored.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ResumeChannelRequest", ResumeChannelRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ResumeChannelResponse(betterproto2.Message):
+    """
+    The channel after the change.
+    """
+
+    channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The channel.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ResumeChannelResponse", ResumeChannelResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel_service.proto.
  */
 export const file_switchboard_v1_channel_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsECCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyRCFwoVX2Rpc3BsYXlfcGhvbmVfbnVtYmVyIkoKHkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZRIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASI+ChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiWgoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKlAQoUQ3JlYXRlTWV0YUFwcFJlcXVlc3QSKAoCaWQYASABKAlCHLpIGXIXMhVeW0EtWmEtejAtOV8tXXsxLDY0fSQSGwoEbmFtZRgCIAEoCUINukgKcggQARhkugEBABIhCgphcHBfc2VjcmV0GAMgASgJQg2AAQG6SAdyBRAIGIACEiMKDHZlcmlmeV90b2tlbhgEIAEoCUINgAEBukgHcgUQCBiAAiJCChVDcmVhdGVNZXRhQXBwUmVzcG9uc2USKQoIbWV0YV9hcHAYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwIk8KE0xpc3RNZXRhQXBwc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIIlsKFExpc3RNZXRhQXBwc1Jlc3BvbnNlEioKCW1ldGFfYXBwcxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLk1ldGFBcHASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMrsFCg5DaGFubmVsU2VydmljZRKmAQoWQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbBItLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXF1ZXN0Gi4uc3dpdGNoYm9hcmQudjEuQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbFJlc3BvbnNlIi2iuxgCCAiC0+STAiEiHC92MS9jaGFubmVsczpjb25uZWN0V2hhdHNhcHA6ASoSfwoKR2V0Q2hhbm5lbBIhLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlIiqQAgGiuxgCCAeC0+STAhsSGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0SeAoMTGlzdENoYW5uZWxzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIh2QAgGiuxgCCAeC0+STAg4SDC92MS9jaGFubmVscxJ8Cg1DcmVhdGVNZXRhQXBwEiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlTWV0YUFwcFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVzcG9uc2UiHqK7GAIYAYLT5JMCEiINL3YxL21ldGEtYXBwczoBKhJ5CgxMaXN0TWV0YUFwcHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1ldGFBcHBzUmVzcG9uc2UiHpACAaK7GAIYAYLT5JMCDxINL3YxL21ldGEtYXBwcxoMqrsYCGNoYW5uZWxzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_channel, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsECCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyRCFwoVX2Rpc3BsYXlfcGhvbmVfbnVtYmVyIkoKHkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZRIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASI+ChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiWgoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ5ChRSZXN1bWVDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIyCgxhY2Nlc3NfdG9rZW4YAiABKAlCF4ABAbpIEXIPEAEYgAgyCF5bIS1+XSskSACIAQFCDwoNX2FjY2Vzc190b2tlbiJBChVSZXN1bWVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwipQEKFENyZWF0ZU1ldGFBcHBSZXF1ZXN0EigKAmlkGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17MSw2NH0kEhsKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQASIQoKYXBwX3NlY3JldBgDIAEoCUINgAEBukgHcgUQCBiAAhIjCgx2ZXJpZnlfdG9rZW4YBCABKAlCDYABAbpIB3IFEAgYgAIiQgoVQ3JlYXRlTWV0YUFwcFJlc3BvbnNlEikKCG1ldGFfYXBwGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcCJPChNMaXN0TWV0YUFwcHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJbChRMaXN0TWV0YUFwcHNSZXNwb25zZRIqCgltZXRhX2FwcHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLNBgoOQ2hhbm5lbFNlcnZpY2USpgEKFkNvbm5lY3RXaGF0c2FwcENoYW5uZWwSLS5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBouLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZSItorsYAggIgtPkkwIhIhwvdjEvY2hhbm5lbHM6Y29ubmVjdFdoYXRzYXBwOgEqEn8KCkdldENoYW5uZWwSIS5zd2l0Y2hib2FyZC52MS5HZXRDaGFubmVsUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXNwb25zZSIqkAIBorsYAggHgtPkkwIbEhkvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9EngKDExpc3RDaGFubmVscxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZSIdkAIBorsYAggHgtPkkwIOEgwvdjEvY2hhbm5lbHMSjwEKDVJlc3VtZUNoYW5uZWwSJC5zd2l0Y2hib2FyZC52MS5SZXN1bWVDaGFubmVsUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXNwb25zZSIxorsYAggIgtPkkwIlIiAvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3Jlc3VtZToBKhJ8Cg1DcmVhdGVNZXRhQXBwEiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlTWV0YUFwcFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVzcG9uc2UiHqK7GAIYAYLT5JMCEiINL3YxL21ldGEtYXBwczoBKhJ5CgxMaXN0TWV0YUFwcHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1ldGFBcHBzUmVzcG9uc2UiHpACAaK7GAIYAYLT5JMCDxINL3YxL21ldGEtYXBwcxoMqrsYCGNoYW5uZWxzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_channel, file_switchboard_v1_options]);
 
 /**
  * Connects a WhatsApp number.
@@ -193,6 +193,55 @@ export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@_
   messageDesc(file_switchboard_v1_channel_service, 5);
 
 /**
+ * Sends again on a channel.
+ *
+ * @generated from message switchboard.v1.ResumeChannelRequest
+ */
+export type ResumeChannelRequest = Message<"switchboard.v1.ResumeChannelRequest"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * Token of the system user; absent: the one that is stored.
+   *
+   * @generated from field: optional string access_token = 2;
+   */
+  accessToken?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ResumeChannelRequest.
+ * Use `create(ResumeChannelRequestSchema)` to create a new message.
+ */
+export const ResumeChannelRequestSchema: GenMessage<ResumeChannelRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 6);
+
+/**
+ * The channel after the change.
+ *
+ * @generated from message switchboard.v1.ResumeChannelResponse
+ */
+export type ResumeChannelResponse = Message<"switchboard.v1.ResumeChannelResponse"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ResumeChannelResponse.
+ * Use `create(ResumeChannelResponseSchema)` to create a new message.
+ */
+export const ResumeChannelResponseSchema: GenMessage<ResumeChannelResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 7);
+
+/**
  * Adds an app at Meta.
  *
  * @generated from message switchboard.v1.CreateMetaAppRequest
@@ -232,7 +281,7 @@ export type CreateMetaAppRequest = Message<"switchboard.v1.CreateMetaAppRequest"
  * Use `create(CreateMetaAppRequestSchema)` to create a new message.
  */
 export const CreateMetaAppRequestSchema: GenMessage<CreateMetaAppRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 6);
+  messageDesc(file_switchboard_v1_channel_service, 8);
 
 /**
  * The new app.
@@ -253,7 +302,7 @@ export type CreateMetaAppResponse = Message<"switchboard.v1.CreateMetaAppRespons
  * Use `create(CreateMetaAppResponseSchema)` to create a new message.
  */
 export const CreateMetaAppResponseSchema: GenMessage<CreateMetaAppResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 7);
+  messageDesc(file_switchboard_v1_channel_service, 9);
 
 /**
  * Asks for a page of apps at Meta.
@@ -281,7 +330,7 @@ export type ListMetaAppsRequest = Message<"switchboard.v1.ListMetaAppsRequest"> 
  * Use `create(ListMetaAppsRequestSchema)` to create a new message.
  */
 export const ListMetaAppsRequestSchema: GenMessage<ListMetaAppsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 8);
+  messageDesc(file_switchboard_v1_channel_service, 10);
 
 /**
  * A page of apps at Meta.
@@ -309,7 +358,7 @@ export type ListMetaAppsResponse = Message<"switchboard.v1.ListMetaAppsResponse"
  * Use `create(ListMetaAppsResponseSchema)` to create a new message.
  */
 export const ListMetaAppsResponseSchema: GenMessage<ListMetaAppsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 9);
+  messageDesc(file_switchboard_v1_channel_service, 11);
 
 /**
  * Connected accounts of providers.
@@ -346,6 +395,17 @@ export const ChannelService: GenService<{
     methodKind: "unary";
     input: typeof ListChannelsRequestSchema;
     output: typeof ListChannelsResponseSchema;
+  },
+  /**
+   * Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
+   * not paused only the token changes.
+   *
+   * @generated from rpc switchboard.v1.ChannelService.ResumeChannel
+   */
+  resumeChannel: {
+    methodKind: "unary";
+    input: typeof ResumeChannelRequestSchema;
+    output: typeof ResumeChannelResponseSchema;
   },
   /**
    * Adds an app at Meta to the installation. Its secrets are stored encrypted.

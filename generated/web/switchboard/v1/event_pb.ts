@@ -86,7 +86,8 @@ export type InboxEvent = Message<"switchboard.v1.InboxEvent"> & {
   conversationId?: string | undefined;
 
   /**
-   * The conversation's version after the event: ignore the event when you hold this version or a later one.
+   * The conversation's version after the event. Replace the row you hold by the event's snapshot only where this is above yours;
+   * what else the event tells (a message, a receipt) counts all the same.
    *
    * @generated from field: int64 conversation_version = 8;
    */
