@@ -13,6 +13,8 @@ import asyncpg
 import pytest
 
 from server.assignments import service as assignments
+from server.channels.service import ChannelRow
+from server.contacts import service as contacts
 from server.conversations import notes, reads, service, tags
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
@@ -26,6 +28,7 @@ from server.log.append import append
 from server.messages import receipts
 from server.messages.batch import BatchWriter
 from server.messages.delivering import Sender
+from server.messages.items import Stored
 from server.messages.receipts import Update
 from server.providers.contract import Accepted, Ambiguous, ErrorClass, Refused
 from server.timers import service as timers
@@ -214,6 +217,62 @@ async def test_writers_moves_assigns_notes_receipts_and_timers_meet_without_dead
 @pytest.mark.parametrize("seed", range(5))
 async def test_they_meet_for_longer(own_desk: Desk, postgres_errors: Errors, seed: int) -> None:
     await meet(own_desk, postgres_errors, seconds=20, seed=seed)
+
+
+async def test_strangers_come_in_any_order_while_agents_start_with_them(
+    own_desk: Desk, postgres_errors: Errors
+) -> None:
+    desk, chance = own_desk, random.Random(7)
+    channels = [await desk.new_channel() for _ in range(2)]
+
+    async def write(writer: BatchWriter, senders: list[str]) -> None:
+        both = [(channel, sender) for channel in channels for sender in senders]
+        items = [
+            desk.receive(channel, sender, name=chance.choice("AB"))
+            for channel, sender in chance.sample(both, len(both))
+        ]
+        results = await asyncio.gather(*(writer.submit(item) for item in items), return_exceptions=True)
+        assert all(isinstance(result, Stored) for result in results), results
+
+    async def start(database: Database, channel: ChannelRow, sender: str) -> None:
+        async def work(write: Write) -> Changed:
+            found = await contacts.by_phone_number(
+                write.connection, channel.id, "whatsapp", f"+{sender}", origin=nobody()
+            )
+            started, _ = await service.start(
+                write,
+                origin=nobody(),
+                channel_id=channel.id,
+                provider="whatsapp",
+                identity_id=found.identity_id,
+                contact_id=found.contact_id,
+                contact_name=found.name,
+                subject=None,
+                windowed=True,
+            )
+            return Changed(started.row, [*found.events, *started.events])
+
+        await desk.do(work, database=database)
+
+    for _ in range(12):
+        senders = [f"4930{chance.randrange(10**8):08}" for _ in range(8)]
+        await asyncio.gather(
+            write(desk.writer(), senders),
+            write(desk.writer(desk.beside), senders),
+            *(
+                start(chance.choice([desk.database, desk.beside]), chance.choice(channels), sender)
+                for sender in senders
+            ),
+        )
+        found = await desk.rows(
+            "SELECT a.value, count(DISTINCT i.id) AS identities, count(DISTINCT c.id) AS threads, sum(c.message_count) AS messages"
+            " FROM identity_aliases a JOIN identities i ON i.id = a.identity_id JOIN conversations c ON c.identity_id = i.id"
+            " WHERE a.value = ANY($1::text[]) GROUP BY a.value",
+            senders,
+        )
+        assert [tuple(row)[1:] for row in found] == [(2, 2, 4)] * 8
+    await desk.check()
+    assert not [line for line in postgres_errors() if "deadlock" in line]
 
 
 async def test_two_who_lock_against_the_order_are_run_again(own_desk: Desk, postgres_errors: Errors) -> None:
