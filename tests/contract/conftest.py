@@ -19,8 +19,14 @@ def direct(grpc_channel: grpc.Channel) -> Grpc:
 
 
 @pytest.fixture(scope="session")
-def world(direct: Grpc, stack: Stack) -> World:
-    return World(direct, stack.dev())
+def world(direct: Grpc, stack: Stack) -> Iterator[World]:
+    """Whatever the suite sends, no server may call it its own fault."""
+    logs = sorted(stack.home.logs.glob("serve-*.log"))
+    assert logs
+    before = {log: log.stat().st_size for log in logs}
+    yield World(direct, stack.dev())
+    told = [line for log in logs for line in log.read_bytes()[before[log] :].splitlines()]
+    assert [line for line in told if b"rpc.failed" in line or b"never retrieved" in line] == []
 
 
 @pytest.fixture(scope="session")

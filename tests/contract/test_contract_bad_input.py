@@ -200,7 +200,9 @@ def test_what_the_provider_does_not_take_is_refused_with_its_limit(
 
 
 def test_what_the_provider_just_takes_is_taken(world: World) -> None:
-    assert world.call(text(world, "ä" * 4096)).message.text.body == "ä" * 4096
+    request = text(world, "ä" * 4096)
+    request.conversation_id = world.conversation().id
+    assert world.call(request).message.text.body == "ä" * 4096
 
 
 def test_a_request_above_one_mebibyte_is_too_large(edges: list[Transport], world: World) -> None:
