@@ -1,11 +1,12 @@
 """`switchboard up`: the stack for a person at a terminal, until Ctrl-C."""
 
+import os
 import shutil
 import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
@@ -17,20 +18,39 @@ from server.embedded.stack import PAGE, Options, Stack
 from server.settings import Settings
 
 LOOK_EVERY = 0.2
+GIVEN = ("SWITCHBOARD_META_", "SWITCHBOARD_WHATSAPP_")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run(settings: Settings) -> NoReturn:
-    """Run the stack as the settings say, until Ctrl-C, and exit."""
+    """Run the stack as the settings say, until Ctrl-C, and exit.
+
+    What the environment says of Meta and of a WhatsApp number is for the children: with a real number, token and Graph address the
+    first tenant gets a real channel beside the simulated ones.
+    """
     ports = {"http_port": settings.http_port, "tls_port": settings.tls_port}
-    sys.exit(up(home=settings.home, cors_origins=settings.cors_origins, **ports))
+    given = {name: value for name, value in os.environ.items() if name.startswith(GIVEN)}
+    sys.exit(up(home=settings.home, cors_origins=settings.cors_origins, environment=given, **ports))
 
 
-def up(*, home: Path, http_port: int, tls_port: int, cors_origins: Sequence[str] = ()) -> int:
+def up(
+    *,
+    home: Path,
+    http_port: int,
+    tls_port: int,
+    cors_origins: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> int:
     """Run the stack in the foreground; the exit code: 0 after Ctrl-C, 1 where it could not start (and it said why)."""
     console = Console(highlight=False, soft_wrap=True)
     asked = threading.Event()
-    options = Options(home=home, http_port=http_port, tls_port=tls_port, cors_origins=tuple(cors_origins))
+    options = Options(
+        home=home,
+        http_port=http_port,
+        tls_port=tls_port,
+        cors_origins=tuple(cors_origins),
+        environment=environment or {},
+    )
     stack = Stack(options, tell=lambda name, seconds: console.print(f"  [green]✓[/] {name:<12} {seconds:5.1f} s"))
     for number in STOPPING:
         signal.signal(number, _interrupt)

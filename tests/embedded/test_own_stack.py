@@ -13,10 +13,19 @@ from server.embedded import stack as stacks
 from server.embedded.stack import Options, Stack
 
 
+REAL_NUMBER = {
+    "SWITCHBOARD_META_APP_SECRET": "a secret of Meta's",
+    "SWITCHBOARD_META_VERIFY_TOKEN": "a token of the dashboard",
+    "SWITCHBOARD_WHATSAPP_TOKEN": "EAAreal",
+    "SWITCHBOARD_WHATSAPP_PHONE_NUMBER_ID": "123456789012345",
+    "SWITCHBOARD_WHATSAPP_WABA_ID": "998877665544",
+}
+
+
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the shared one: after a kill the others would wait for pools and streams to recover."""
-    with Stack(Options(home=tmp_path_factory.mktemp("own") / "home")) as running:
+    with Stack(Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER)) as running:
         yield running
 
 
@@ -24,6 +33,18 @@ def lists(stack: Stack, token: str) -> int:
     request = urllib.request.Request(f"{stack.url}/v1/conversations", headers={"authorization": f"Bearer {token}"})
     with urllib.request.urlopen(request, timeout=10) as answer:
         return answer.status
+
+
+def test_a_number_of_the_environment_is_a_channel_of_the_first_tenant(own_stack: Stack) -> None:
+    dev = own_stack.dev()
+    headers = {"authorization": f"Bearer {dev['tenant_key']}"}
+    with urllib.request.urlopen(urllib.request.Request(f"{own_stack.url}/v1/channels", headers=headers)) as answer:
+        numbers = [channel["whatsapp"]["phoneNumberId"] for channel in json.load(answer)["channels"]]
+    assert "123456789012345" in numbers
+    assert dev["meta_app"]["app_secret"] == "a secret of Meta's"
+    query = "hub.mode=subscribe&hub.verify_token=a%20token%20of%20the%20dashboard&hub.challenge=42"
+    with urllib.request.urlopen(f"{own_stack.url}{dev['meta_app']['webhook_path']}?{query}") as answer:
+        assert answer.read() == b"42"
 
 
 def test_tokens_in_dev_json_are_renewed_before_they_expire(own_stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
