@@ -116,6 +116,7 @@ FROM unnest($1::uuid[], $2::bigint[]) AS k (conversation_id, base)
 JOIN messages m ON m.conversation_id = k.conversation_id AND m.sequence >= k.base AND m.sequence < k.base + 4096
 GROUP BY k.conversation_id, k.base
 """
+NEWEST = "SELECT id FROM messages WHERE conversation_id = $1 ORDER BY arrival DESC LIMIT 1"
 ARRIVALS = "SELECT id, conversation_id, arrival FROM messages WHERE id = ANY($1::uuid[])"
 ATTACHMENTS = "SELECT * FROM message_attachments WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, position"
 PAGE = f"""
@@ -182,6 +183,12 @@ async def taken(connection: Connection, keys: Sequence[tuple[uuid.UUID, int]]) -
     """The highest sequence of a conversation in the millisecond that starts at a base."""
     records = await connection.fetch(TAKEN, *transposed(keys, 2)) if keys else []
     return {(record["conversation_id"], record["base"]): record["sequence"] for record in records}
+
+
+async def newest(connection: Connection, conversation_id: uuid.UUID) -> uuid.UUID | None:
+    """The message of a conversation that arrived last."""
+    found: uuid.UUID | None = await connection.fetchval(NEWEST, conversation_id)
+    return found
 
 
 async def arrivals(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:

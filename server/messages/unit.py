@@ -19,7 +19,7 @@ from server.conversations import rules
 from server.conversations.convert import conversation as convert_conversation
 from server.conversations.events import conversation_event
 from server.conversations.row import ConversationRow
-from server.conversations.rules import Place
+from server.conversations.rules import Place, ReplyOutdated
 from server.conversations.service import ConversationSuperseded
 from server.journal import items as journal_items
 from server.kit.clock import utc_now
@@ -94,6 +94,9 @@ class Unit:
         """Does everything but the COMMIT. Raced when another transaction won; then the whole run is repeated."""
         locked = await self._lock()
         results = [self._decide(item, locked) for item in self._items]
+        for index, item in enumerate(self._items):
+            if isinstance(item, Send) and isinstance(results[index], ReplyOutdated):
+                results[index] = ReplyOutdated(await self._newest(item.conversation_id))
         try:
             await self._store()
         except asyncpg.UniqueViolationError as error:
@@ -101,6 +104,11 @@ class Unit:
                 raise Raced from error
             raise
         return results
+
+    async def _newest(self, conversation_id: uuid.UUID) -> uuid.UUID | None:
+        """The message that arrived last, which need not be the one shown last: whoever has seen it passes the fence."""
+        planned = [message for message in self._plan.messages if message.conversation_id == conversation_id]
+        return planned[-1].id if planned else await repository.newest(self._connection, conversation_id)
 
     async def _lock(self) -> Locked:
         receives = await self._new_receives()

@@ -120,10 +120,11 @@ async def test_an_answer_after_another_wrote_is_refused(desk: Desk) -> None:
         desk.send(row.id, by=ben, last_seen_message_id=(await desk.conversation(row.id)).last_message_id)
     )
     late = await writer.submit(desk.receive(channel, sender, at=1_790_000_000))
-    with pytest.raises(ReplyOutdated):
+    with pytest.raises(ReplyOutdated) as refused:
         await writer.submit(desk.send(row.id, by=ben, last_seen_message_id=mine.message.id))
     # The late message stands above the answers, and has arrived after them all the same.
     assert isinstance(late, Stored)
+    assert refused.value.metadata == {"message_id": str(late.message.id)}
     await writer.submit(desk.send(row.id, by=ben, last_seen_message_id=late.message.id))
 
 
