@@ -12,7 +12,6 @@ import pytest
 from server.embedded import stack as stacks
 from server.embedded.stack import Options, Stack
 
-
 REAL_NUMBER = {
     "SWITCHBOARD_META_APP_SECRET": "a secret of Meta's",
     "SWITCHBOARD_META_VERIFY_TOKEN": "a token of the dashboard",
