@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.kit.errors import DatabaseUnavailable
+from server.messages.batch import BatchWriter
 from server.messages.items import Duplicate, Stored
 from server.messages.unit import Unit
 from tests.desk import Desk, kill_backends, phone
@@ -313,6 +314,27 @@ async def test_a_poisoned_item_fails_alone_and_its_neighbours_are_written(own_de
     assert not isinstance(results[7], DatabaseUnavailable), "waiting would not help"
     assert isinstance(await writer.submit(desk.receive(channel, phone())), Stored)
     await desk.check()
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting(desk: Desk) -> None:
+    channel = await desk.new_channel()
+    writer = BatchWriter(desk.database, {})
+    for _ in range(2):
+        items = [desk.receive(channel, phone()) for _ in range(300)]
+        results = await asyncio.wait_for(all_of(*(writer.submit(item) for item in items)), 5)
+        assert {type(result) for result in results} == {DatabaseUnavailable}
+
+
+async def test_callers_who_give_up_hold_up_nobody(desk: Desk) -> None:
+    channel, sender = await desk.new_channel(), phone()
+    writer = desk.writer()
+    waiting = [asyncio.ensure_future(writer.submit(desk.receive(channel, sender, str(index)))) for index in range(10)]
+    await asyncio.sleep(0)
+    for task in waiting[::2]:
+        task.cancel()
+    results = await all_of(*waiting)
+    assert [isinstance(result, Stored) for result in results] == [False, True] * 5
+    assert [row["message_count"] for row in await people(desk, sender)] == [10], "what was begun is written"
 
 
 async def test_a_lost_connection_in_the_midst_of_batches_writes_nothing_twice(own_desk: Desk, desks: Installed) -> None:
