@@ -46,7 +46,11 @@ LOST = (
     asyncpg.exceptions.TooManyConnectionsError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.InterfaceError,
+    # What asyncpg says of a connection that failed while it lay idle, until its socket is seen closed as well.
+    asyncpg.exceptions.InternalClientError,
 )
+# InvalidRequestError: every connection that the pool made was closed again before it could be handed out.
+NOT_CONNECTED = (sqlalchemy.exc.TimeoutError, sqlalchemy.exc.DBAPIError, sqlalchemy.exc.InvalidRequestError, *LOST)
 
 
 @dataclass(slots=True)
@@ -122,16 +126,15 @@ class Database:
     async def _acquire(self) -> AsyncIterator[tuple[AsyncConnection, Connection]]:
         try:
             connection = await self._engine.connect()
-        except (sqlalchemy.exc.TimeoutError, sqlalchemy.exc.DBAPIError, TimeoutError, *LOST) as error:
+        except NOT_CONNECTED as error:
             raise DatabaseUnavailable() from error
         try:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             try:
                 yield connection, driver
-            except LOST as error:
-                if isinstance(error, ValueError):
-                    # asyncpg could not encode a parameter: the fault is the value's, not the connection's.
+            except (sqlalchemy.exc.DBAPIError, *LOST) as error:
+                if not _lost(error):
                     raise
                 await connection.invalidate()
                 raise DatabaseUnavailable() from error
@@ -210,6 +213,14 @@ class Database:
         if self._running:
             await asyncio.wait(self._running, timeout=5)
         await self._engine.dispose()
+
+
+def _lost(error: BaseException) -> bool:
+    """Whether the fault is the connection's. SQLAlchemy wraps the driver's error twice."""
+    if isinstance(error, sqlalchemy.exc.DBAPIError):
+        return error.orig is not None and error.orig.__cause__ is not None and _lost(error.orig.__cause__)
+    # A ValueError: asyncpg could not encode a parameter, which is the value's fault.
+    return isinstance(error, LOST) and not isinstance(error, ValueError)
 
 
 def _refuse_closed(pooled: Any, _record: Any, _proxy: Any) -> None:

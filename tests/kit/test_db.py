@@ -129,6 +129,26 @@ async def test_a_connection_lost_in_a_write_is_unavailable_and_the_next_one_work
     assert await database.write(add(10)) == "done"
 
 
+async def test_a_connection_that_failed_while_idle_is_unavailable_and_replaced(database: Database) -> None:
+    # Between the server's last word and the end of the socket asyncpg calls it an internal error.
+    with pytest.raises(DatabaseUnavailable):
+        async with database.connection() as failed:
+            raise asyncpg.InternalClientError('cannot switch to state 12; protocol is in the "failed" state')
+    async with database.connection() as connection:
+        assert connection is not failed
+
+
+async def test_a_connection_lost_under_the_orm_is_unavailable(database: Database, server_dsn: str) -> None:
+    from sqlalchemy import text
+
+    async def work(write: Write) -> None:
+        await kill_others(server_dsn)
+        await write.session.execute(text("SELECT 1"))
+
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(work)
+
+
 async def test_without_a_free_connection_for_two_seconds_it_is_unavailable(database: Database) -> None:
     async def hold() -> None:
         async with database.connection() as connection:
