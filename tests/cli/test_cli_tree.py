@@ -57,7 +57,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("assignments", "assign-conversation list-conversation-assignments unassign-conversation"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
-        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps"),
+        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume"),
         ("agents", "create create-team get list list-teams set-memberships"),
         ("contacts", "get list"),
         ("tenants", "create disable enable get list"),
