@@ -192,7 +192,8 @@ class Runner:
         self._lease: Lease | None = lease
         self._wake = asyncio.Event()
         self._stopping = False
-        self._sends: set[asyncio.Task[None]] = set()
+        self._sends: dict[asyncio.Task[None], uuid.UUID] = {}
+        self._unsure = False
         self._task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[Runner], None]) -> None:
@@ -282,6 +283,11 @@ class Runner:
     async def _deliver(self, tenant: Tenant) -> None:
         """Ends what other workers left in flight, and starts sends up to the limit; each wakes the runner when it ends."""
         sender = Sender(tenant.database, tenant.secrets, self._parts.providers)
+        if self._unsure:
+            # The last claim got no answer: what it took, if it took anything, was never handed to anybody.
+            async with tenant.database.connection() as connection:
+                await deliveries.take_back(connection, worker=self._name, sending=list(self._sends.values()))
+            self._unsure = False
         async with tenant.database.connection() as connection:
             left = await deliveries.expired(connection)
         for claimed in left:
@@ -293,12 +299,17 @@ class Runner:
             return
         # A claim is work committed for the tenant: should this worker die, another one must find it.
         await self._parts.directory.announce(self.tenant_id)
-        async with tenant.database.connection() as connection:
-            claims = await deliveries.claim(connection, worker=self._name, limit=free)
-        for claimed in claims:
+        for claimed in await self._claim(tenant, limit=free):
             task = asyncio.create_task(self._send(sender, claimed))
-            self._sends.add(task)
+            self._sends[task] = claimed.id
             task.add_done_callback(self._sent)
+
+    async def _claim(self, tenant: Tenant, *, limit: int) -> list[Claimed]:
+        async with tenant.database.connection() as connection:
+            self._unsure = True
+            claims = await deliveries.claim(connection, worker=self._name, limit=limit)
+            self._unsure = False
+        return claims
 
     async def _send(self, sender: Sender, claimed: Claimed) -> None:
         try:
@@ -309,5 +320,5 @@ class Runner:
             log.exception("delivery.failed", delivery=str(claimed.id))
 
     def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sends.discard(task)
+        self._sends.pop(task, None)
         self._wake.set()

@@ -56,6 +56,10 @@ RESOLVE = """
 UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until = NULL
 WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight', 'queued')
 """
+TAKE_BACK = """
+UPDATE deliveries SET state = 'queued', due_time = now(), worker = NULL, lease_until = NULL
+WHERE state = 'in_flight' AND worker = $1 AND id <> ALL($2::uuid[])
+"""
 NEXT = """
 SELECT least(
     (SELECT min(d.due_time) FROM deliveries d JOIN channels c ON c.id = d.channel_id AND c.state = 'active' WHERE d.state = 'queued'),
@@ -113,6 +117,11 @@ async def again(
     back = 0 if counts else 1
     found = await connection.fetchval(AGAIN, claimed.id, claimed.attempt, after, back, code, message)
     return found is not None
+
+
+async def take_back(connection: Connection, *, worker: str, sending: list[uuid.UUID]) -> None:
+    """Queues again what this worker claimed and does not send: the answer to its claim was lost, so nothing was sent."""
+    await connection.execute(TAKE_BACK, worker, sending)
 
 
 async def resolve(connection: Connection, part_ids: list[uuid.UUID], *, state: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -15,6 +16,7 @@ from server.deliveries import service as deliveries
 from server.deliveries.service import Claimed
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Database, Write
+from server.kit.errors import DatabaseUnavailable
 from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
@@ -34,6 +36,8 @@ from server.providers.contract import (
 
 log = structlog.get_logger(__name__)
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60)
+# How long an outcome is kept for a database that is away; with the request itself it stays below the lease.
+SETTLE_SECONDS, SETTLE_AGAIN_SECONDS = 25.0, 0.5
 LOAD = """
 SELECT ch.provider, ch.phone_number_id, ch.graph_version, ch.access_token, m.text, m.details, c.identity_id
 FROM message_parts p
@@ -45,6 +49,12 @@ WHERE p.id = $1
 ADDRESSES = """
 SELECT kind, value FROM identity_aliases WHERE identity_id = $1
 ORDER BY array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
+"""
+
+STORED = """
+SELECT EXISTS (
+    SELECT FROM deliveries d JOIN message_status_updates u ON u.part_id = d.part_id AND u.source = 'response' AND u.status = $3
+    WHERE d.id = $1 AND d.attempt = $2 AND d.state <> 'in_flight')
 """
 
 
@@ -63,20 +73,40 @@ class Sender:
 
     async def deliver(self, claimed: Claimed) -> None:
         """Sends once and stores the outcome. The claim was committed before, so a crash from here on leaves it unknown."""
-        async with self._database.connection() as connection:
-            provider, outgoing = await self._load(connection, claimed)
-        outcome = await self._providers[provider].send(outgoing)
-        await self.settle(claimed, outcome)
+        try:
+            async with self._database.connection() as connection:
+                provider, outgoing = await self._load(connection, claimed)
+        except DatabaseUnavailable:
+            outcome: Outcome = NotSent("the database went away before the request")
+        else:
+            outcome = await self._providers[provider].send(outgoing)
+        await self._insist(claimed, outcome)
+
+    async def _insist(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
+        loop = asyncio.get_running_loop()
+        deadline, repeat = loop.time() + SETTLE_SECONDS, False
+        while True:
+            try:
+                await self.settle(claimed, outcome, repeat=repeat)
+            except DatabaseUnavailable:
+                if loop.time() >= deadline:
+                    raise
+                repeat = True
+                await asyncio.sleep(SETTLE_AGAIN_SECONDS)
+            else:
+                return
 
     async def expire(self, claimed: Claimed) -> None:
         """The worker that had it did not come back: nobody knows whether the provider has it."""
         await self.settle(claimed, Ambiguous("the worker stopped while the request was under way"))
 
-    async def settle(self, claimed: Claimed, outcome: Outcome) -> None:
-        """Stores an outcome in one unit of work."""
+    async def settle(self, claimed: Claimed, outcome: Outcome, *, repeat: bool = False) -> None:
+        """Stores an outcome in one unit of work; repeat: unless an earlier commit, whose answer was lost, has done it."""
 
         async def unit(write: Write) -> None:
-            await append(write, await _settle(write, claimed, outcome))
+            if not (repeat and await _stored(write.connection, claimed, outcome)):
+                await append(write, await _settle(write, claimed, outcome))
 
         await self._database.write(unit)
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
@@ -97,6 +127,13 @@ class Sender:
             attempt=claimed.attempt,
             reply_to_id=details.get("reply_to_id"),
         )
+
+
+async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome) -> bool:
+    """Whether the provider's answer is recorded. Other outcomes are guarded by the claim that they end."""
+    status = "sent" if isinstance(outcome, Accepted) else "failed"
+    found: bool = await connection.fetchval(STORED, claimed.id, claimed.attempt, status)
+    return found
 
 
 async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewEvent]:

@@ -171,6 +171,37 @@ async def test_an_answer_that_comes_too_late_resolves_what_is_unknown(queue: Que
     assert await queue.names(await queue.claim()) == ["a2"]
 
 
+async def test_a_claim_whose_answer_was_lost_is_taken_back_by_its_worker_alone(queue: Queue) -> None:
+    a, b = await two(queue)
+    await queue.put(a, "a1")
+    await queue.put(b, "b1")
+    claims = {await queue.name(claimed): claimed for claimed in await queue.claim(worker="w")}
+    async with queue.desk.database.connection() as connection:
+        await deliveries.take_back(connection, worker="another", sending=[])
+        assert await queue.claim() == []
+        await deliveries.take_back(connection, worker="w", sending=[claims["a1"].id])
+    (again,) = await queue.claim(worker="w")
+    assert (await queue.name(again), again.attempt) == ("b1", 2)
+    assert (await queue.state("a1"))["state"] == "in_flight"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "word"),
+    [(OK, "sent"), (Refused(error_class=ErrorClass.PERMANENT, code="131026", message="Undeliverable"), "failed")],
+)
+async def test_an_outcome_stored_by_a_commit_without_an_answer_is_not_stored_again(
+    queue: Queue, outcome: Outcome, word: str
+) -> None:
+    a, _ = await two(queue)
+    await queue.put(a, "a1")
+    (claimed,) = await queue.claim()
+    sender = Sender(queue.desk.database, queue.desk.tenant.secrets, queue.desk.providers)
+    await sender.settle(claimed, outcome, repeat=True)
+    await sender.settle(claimed, outcome, repeat=True)
+    recorded = await queue.desk.rows("SELECT status FROM message_status_updates WHERE part_id = $1", claimed.part_id)
+    assert [row["status"] for row in recorded] == [word]
+
+
 async def test_an_unknown_send_holds_its_conversation_for_a_minute(queue: Queue) -> None:
     a, b = await two(queue)
     await queue.put(a, "a1", "a2")
