@@ -8,9 +8,10 @@ import os
 import secrets
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import asyncpg
 import structlog
 import uvloop
 from grpc_health.v1 import health
@@ -29,6 +30,7 @@ from server.kit.db import Connection, Write
 from server.kit.errors import Refusal
 from server.messages.delivering import Sender
 from server.settings import Settings
+from server.tenancy.quarantine import Part
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
 from server.timers import service as timers
@@ -137,24 +139,41 @@ class Worker:
         """Gives parts in quarantine to their tenants once those are known or answer again."""
         while True:
             try:
-                for part in await self._parts.quarantine.due(limit=100):
-                    stored = await self._parts.intake.redrive(part)
-                    if stored is not None:
-                        await self._parts.quarantine.done([part.id])
-                        self._parts.applier.soon(stored.tenant_id, stored.payload_id, stored.receive_time)
+                await self._redrive(await self._parts.quarantine.due(limit=100))
             except Refusal as error:
                 log.warning("quarantine.waits", error=type(error).__name__)
             await asyncio.sleep(QUARANTINE_SECONDS)
+
+    async def _redrive(self, due: Sequence[Part]) -> None:
+        """A tenant that does not answer is asked once; its parts must not keep those of others waiting."""
+        away: set[uuid.UUID | None] = set()
+        for part in due:
+            if part.tenant_id in away:
+                continue
+            try:
+                stored = await self._parts.intake.redrive(part)
+            except (Refusal, asyncpg.PostgresError) as error:
+                log.warning("quarantine.waits", part=str(part.id), error=type(error).__name__)
+                away |= {part.tenant_id} - {None}
+                continue
+            if stored is not None:
+                await self._parts.quarantine.done([part.id])
+                self._parts.applier.soon(stored.tenant_id, stored.payload_id, stored.receive_time)
 
     async def run_housekeeping(self) -> None:
         """Once a day, every tenant: old days of the journal, old request ids, and what the directory may have missed."""
         while True:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
-            await self._parts.quarantine.purge()
-            for tenant_id in await self._parts.tenants.all_ids():
+            try:
+                await self._parts.quarantine.purge()
+                tenant_ids = await self._parts.tenants.all_ids()
+            except Refusal as error:
+                log.warning("housekeeping.failed", error=type(error).__name__)
+                continue
+            for tenant_id in tenant_ids:
                 try:
                     await keep_house(self._parts, await self._parts.tenants.get(tenant_id))
-                except Refusal as error:
+                except (Refusal, asyncpg.PostgresError) as error:
                     log.warning("housekeeping.failed", tenant=str(tenant_id), error=type(error).__name__)
 
     async def stop(self) -> None:
