@@ -43,7 +43,8 @@ LOST = (
     asyncpg.exceptions.CannotConnectNowError,
     asyncpg.exceptions.AdminShutdownError,
     asyncpg.exceptions.CrashShutdownError,
-    asyncpg.exceptions.TooManyConnectionsError,
+    # No connection, memory or disk left: it passes, and what was acknowledged must be tried again, not be called faulty.
+    asyncpg.exceptions.InsufficientResourcesError,
     asyncpg.exceptions.IdleInTransactionSessionTimeoutError,
     asyncpg.exceptions.InterfaceError,
     # What asyncpg says of a connection that failed while it lay idle, until its socket is seen closed as well.

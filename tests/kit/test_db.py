@@ -138,6 +138,14 @@ async def test_a_connection_that_failed_while_idle_is_unavailable_and_replaced(d
         assert connection is not failed
 
 
+async def test_a_full_disk_is_unavailable_and_no_fault_of_what_is_written(database: Database) -> None:
+    async def full(write: Write) -> None:
+        await write.connection.execute("DO $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = '53100'; END $$")
+
+    with pytest.raises(DatabaseUnavailable):
+        await database.write(full)
+
+
 async def test_a_connection_lost_under_the_orm_is_unavailable(database: Database, server_dsn: str) -> None:
     from sqlalchemy import text
 
