@@ -8,6 +8,8 @@ import random
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import asyncpg
@@ -15,7 +17,7 @@ import asyncpg
 from server.embedded.stack import Stack
 
 VICTIMS = ("serve-1", "serve-2", "work", "valkey", "envoy")
-KINDS = ("kill", "kill", "stop", "cut", "cut")
+KINDS = ("kill", "kill", "stop", "cut", "cut", "strand")
 BACKENDS = (
     "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid() ORDER BY pid"
 )
@@ -51,7 +53,9 @@ class Chaos:
         if kind == "kill":
             self._kill(self.rng.sample(VICTIMS, self.rng.choice((1, 1, 2))))
         elif kind == "stop":
-            self._stop(self.rng.choice(VICTIMS))
+            self._stop(self.rng.choice((*VICTIMS, "simulator")))
+        elif kind == "strand":
+            self._strand()
         else:
             asyncio.run(self._cut(self.rng.choice((1, 2, 5, 20))))
 
@@ -66,10 +70,26 @@ class Chaos:
 
     def _stop(self, name: str) -> None:
         self._tell(f"stop {name}")
+        with self._standing(name):
+            time.sleep(self.rng.uniform(2, 4))
+
+    def _strand(self) -> None:
+        """The worker dies with requests on their way: the provider, which stands still, may take them when it goes on."""
+        self._tell("strand work")
+        with self._standing("simulator"):
+            time.sleep(self.rng.uniform(0.5, 2))
+            self.stack.kill("work")
+        time.sleep(self.rng.uniform(0, 1))
+        self.stack.restart("work")
+
+    @contextmanager
+    def _standing(self, name: str) -> Iterator[None]:
         pid = self.stack.pid(name)
         os.kill(pid, signal.SIGSTOP)
-        time.sleep(self.rng.uniform(2, 4))
-        os.kill(pid, signal.SIGCONT)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     async def _cut(self, count: int) -> None:
         self._tell("cut")
