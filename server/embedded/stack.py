@@ -125,8 +125,9 @@ class Stack:
         child.stop()
         self._launch(child)
         child.wait_ready(within=READY_WITHIN)
-        if _kind(name) == "serve" and self._children["envoy"].running:
-            # Envoy asks a process that was away once a second, and gives it calls from then on.
+        calls = [child for child in self._children.values() if _kind(child.name) in ("serve", "envoy")]
+        if _kind(name) == "serve" and all(child.running for child in calls):
+            # Envoy asks a process that was away once a second, and gives it calls from then on; it is ready with all of them.
             self._ready("envoy")
         self.write_dev_file()
 
