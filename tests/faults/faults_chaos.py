@@ -64,7 +64,8 @@ class Chaos:
             self._tell(f"kill {name}")
             self.stack.kill(name)
         time.sleep(self.rng.uniform(0, 3))
-        for name in names:
+        # Envoy last: it is ready once every serve process answers.
+        for name in sorted(names, key=lambda name: name == "envoy"):
             self.stack.restart(name)
         self._tell(f"back {' '.join(names)}", count=False)
 
