@@ -170,8 +170,14 @@ class Database:
         await self._before_write()
         task = asyncio.ensure_future(self._write_retrying(work))
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._running.discard(task)
+        if not task.cancelled():
+            # A caller that went away does not ask, and asyncio would report that nobody did.
+            task.exception()
 
     async def _write_retrying(self, work: Callable[[Write], Awaitable[T]]) -> T:
         for attempt in range(1, ATTEMPTS + 1):
