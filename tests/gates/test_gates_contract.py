@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,15 @@ Break = Callable[[FileDescriptorSet], None]
 
 def breaking(checkout: Path, descriptors: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["buf", "breaking", str(descriptors), "--against", "protos/baseline.binpb", "--config", "buf.yaml"],
+        [
+            str(Path(sys.executable).parent / "buf"),
+            "breaking",
+            str(descriptors),
+            "--against",
+            "protos/baseline.binpb",
+            "--config",
+            "buf.yaml",
+        ],
         cwd=checkout,
         capture_output=True,
         text=True,
