@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import shutil
 import signal
 import sys
@@ -87,7 +88,7 @@ async def fleet(server_dsn: str, request: pytest.FixtureRequest) -> AsyncIterato
 
 
 async def revisions(installed: Installed) -> list[str | None]:
-    rows = await installed.tenants.page(after=None, size=100)
+    rows = await installed.tenants.page(after=None, size=1000)
     return [row.schema_revision for row in rows]
 
 
@@ -180,3 +181,46 @@ async def test_a_terminal_gets_a_bar(fleet: Installed) -> None:
     console = Console(file=said, force_terminal=True, width=100)
     assert await migrate.run(fleet.settings, output=console) == 0
     assert f"{TENANTS}/{TENANTS}" in said.getvalue()
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(300)
+async def test_two_hundred_tenants_are_served_while_a_run_is_killed_and_repeated(
+    server_dsn: str, tmp_path: Path
+) -> None:
+    async with installed_on(server_dsn, "control_of_two_hundred") as installed:
+        for number in range(200):
+            await installed.new_tenant(f"many-{number:03}")
+        broken = await break_one(installed)
+        release = newer_release(tmp_path, installed)
+        stop, rounds = asyncio.Event(), 0
+
+        async def serve() -> None:
+            nonlocal rounds
+            while not stop.is_set():
+                await serve_all(installed)
+                await installed.tenants.sweep()
+                rounds += 1
+
+        serving = asyncio.create_task(serve())
+        process = await release.start("migrate")
+        assert process.stdout is not None
+        for _ in range(90):
+            await process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+        await process.wait()
+        half_way = (await revisions(installed)).count("newer")
+        code, output = await release.run("migrate")
+        stop.set()
+        await serving
+        await serve_all(installed)
+    assert 0 < half_way < 199
+    assert code == 1
+    assert f'failed {broken}: relation "extras" already exists' in output
+    found = re.search(r"200 tenants: (\d+) migrated, (\d+) up to date, 1 failed", output)
+    assert found, output[-300:]
+    migrated, up_to_date = map(int, found.groups())
+    # What was under way at the kill may have been committed just after the count.
+    assert migrated + up_to_date == 199
+    assert up_to_date >= half_way
+    assert rounds >= 1
