@@ -19,9 +19,9 @@ def serve(name: str, *, port: int, internal: int, environment: Mapping[str, str]
     return _program(name, arguments, internal, environment)
 
 
-def work(*, internal: int, environment: Mapping[str, str]) -> Program:
-    """The worker."""
-    return _program("work", ("work", "--internal-listen", f"{LOOPBACK}:{internal}"), internal, environment)
+def work(name: str, *, internal: int, environment: Mapping[str, str]) -> Program:
+    """A worker process: health and metrics on its port."""
+    return _program(name, ("work", "--internal-listen", f"{LOOPBACK}:{internal}"), internal, environment)
 
 
 def simulator(*, port: int, file: Path, environment: Mapping[str, str]) -> Program:

@@ -40,6 +40,8 @@ class Options:
     http_port: int = 0
     tls_port: int = 0
     processes: int = 2
+    """How many serve processes."""
+    workers: int = 1
     cors_origins: Sequence[str] = ()
     receipts: Mapping[str, int | None] | None = field(default_factory=lambda: RECEIPTS)
     """The simulator's receipts, in milliseconds after the send; None: it sends none."""
@@ -51,7 +53,8 @@ class Options:
 class Stack:
     """Postgres, Valkey, the simulator, serve, work and Envoy. Start it from a thread that lives as long as the stack.
 
-    Processes are named `postgres`, `valkey`, `simulator`, `serve-1`, `serve-2`, …, `work`, `envoy`.
+    Processes are named `postgres`, `valkey`, `simulator`, `serve-1`, `serve-2`, …, `work`, `envoy`; several workers `work-1`,
+    `work-2`, ….
     """
 
     def __init__(self, options: Options, *, tell: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
@@ -241,8 +244,9 @@ class Stack:
         for name, end in self._endpoints().items():
             self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=environment))
         few = {"SWITCHBOARD_MAX_CONNECTIONS": WORK_CONNECTIONS, **environment}
-        self._add(children.work(internal=self._ports["work"], environment=few))
-        for name in ("simulator", *self._endpoints(), "work"):
+        for name in self._workers():
+            self._add(children.work(name, internal=self._ports[name], environment=few))
+        for name in ("simulator", *self._endpoints(), *self._workers()):
             self._ready(name)
             self._tell(name, time.monotonic() - began)
 
@@ -271,13 +275,18 @@ class Stack:
 
     def _choose_ports(self) -> dict[str, int]:
         serve = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
-        names = ["postgres", "valkey", "simulator", "envoy", "work", *serve, *(f"{name}-internal" for name in serve)]
+        internal = [f"{name}-internal" for name in serve]
+        names = ["postgres", "valkey", "simulator", "envoy", *self._workers(), *serve, *internal]
         fixed = {"http": self.options.http_port, "tls": self.options.tls_port}
         return ports.choose(self.home.ports, names, fixed=fixed)
 
     def _endpoints(self) -> dict[str, Endpoint]:
         names = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
         return {name: Endpoint(grpc=self._ports[name], internal=self._ports[f"{name}-internal"]) for name in names}
+
+    def _workers(self) -> list[str]:
+        count = self.options.workers
+        return ["work"] if count == 1 else [f"work-{number}" for number in range(1, count + 1)]
 
     def _edge(self) -> Edge:
         page = self.options.page
@@ -342,4 +351,5 @@ class Stack:
 
 
 def _kind(name: str) -> str:
-    return "serve" if name.startswith("serve-") else name
+    """`serve-2` is a `serve`, `work-1` a `work`."""
+    return name.partition("-")[0]

@@ -24,7 +24,8 @@ REAL_NUMBER = {
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the shared one: after a kill the others would wait for pools and streams to recover."""
-    with Stack(Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER)) as running:
+    options = Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER, workers=2)
+    with Stack(options) as running:
         yield running
 
 
@@ -60,7 +61,7 @@ def test_tokens_in_dev_json_are_renewed_before_they_expire(own_stack: Stack, mon
     assert lists(stack, written["agents"][0]["token"]) == 200
 
 
-@pytest.mark.parametrize("name", ["serve-2", "valkey", "simulator", "envoy", "postgres"])
+@pytest.mark.parametrize("name", ["serve-2", "work-2", "valkey", "simulator", "envoy", "postgres"])
 def test_a_child_is_killed_and_had_again(own_stack: Stack, name: str) -> None:
     stack = own_stack
     before = stack.pid(name)
