@@ -242,7 +242,11 @@ async def test_tenants_are_paged_by_name(served: Served) -> None:
 async def test_a_tenant_is_found_by_its_id_and_an_unknown_one_is_not(served: Served, acme: Tenant) -> None:
     metadata = as_(await served.key(None, frozenset()))
     found = await served.tenants().GetTenant(tenancy.GetTenantRequest(tenant_id=str(acme.id)), metadata=metadata)
-    assert (found.tenant.name, found.tenant.server, found.tenant.schema_revision) == (acme.name, "local", newest("tenant"))
+    assert (found.tenant.name, found.tenant.server, found.tenant.schema_revision) == (
+        acme.name,
+        "local",
+        newest("tenant"),
+    )
     request = tenancy.GetTenantRequest(tenant_id=str(uuid.uuid4()))
     assert (await refusal(served.tenants().GetTenant(request, metadata=metadata)))[0] == "NOT_FOUND"
 
