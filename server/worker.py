@@ -22,13 +22,12 @@ from server.composition import Parts, background, compose
 from server.conversations import statistics
 from server.conversations import timers as conversation_timers
 from server.deliveries import service as deliveries
-from server.deliveries.service import Claimed
 from server.journal import service as journal
 from server.kit import logging
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import Refusal
-from server.messages.delivering import Sender
+from server.messages.dispatching import Dispatcher
 from server.settings import Settings
 from server.tenancy.quarantine import Part
 from server.tenancy.tenants import Tenant
@@ -40,7 +39,6 @@ FIND_SECONDS, RENEW_SECONDS, IDLE_SECONDS, QUARANTINE_SECONDS = 1.0, 3.0, 1.0, 5
 BLOCKED_SECONDS = 0.1
 HOUSEKEEPING_SECONDS = 24 * 3600.0
 TENANTS_MOST = 200
-SENDS_AT_ONCE = 32
 TIMERS = {**conversation_timers.HANDLERS}
 MISSED = Counter(
     "switchboard_work_missed_total", "Tenants with due work that the directory did not know of. Must be 0."
@@ -206,13 +204,13 @@ class Runner:
 
     def __init__(self, parts: Parts, lease: Lease) -> None:
         self.tenant_id = lease.tenant_id
-        self._name = lease.worker
         self._parts = parts
         self._lease: Lease | None = lease
         self._wake = asyncio.Event()
         self._stopping = False
-        self._sends: dict[asyncio.Task[None], uuid.UUID] = {}
-        self._unsure = False
+        self._dispatcher = Dispatcher(
+            worker=lease.worker, directory=parts.directory, providers=parts.providers, wake=self._wake.set
+        )
         self._task: asyncio.Task[None] | None = None
 
     def start(self, ended: Callable[[Runner], None]) -> None:
@@ -249,8 +247,7 @@ class Runner:
                     log.exception("work.failed", tenant=str(self.tenant_id))
                     await asyncio.sleep(IDLE_SECONDS)
         finally:
-            if self._sends:
-                await asyncio.wait(self._sends)
+            await self._dispatcher.drain()
 
     async def _round(self) -> bool:
         """One look at everything; true when the tenant is retired."""
@@ -258,7 +255,7 @@ class Runner:
         lease = self._lease
         tenant = await self._parts.tenants.get(self.tenant_id)
         fired = await timers.run_due(tenant.database, TIMERS)
-        await self._deliver(tenant)
+        await self._dispatcher.run(tenant)
         counted = await tenant.database.write(self._count) if await self._behind(tenant) else 0
         # Last, so that a payload that cannot be applied holds up neither timers nor sends.
         await self._apply_left(tenant)
@@ -269,7 +266,7 @@ class Runner:
         if (
             lease is not None
             and not lease.active
-            and not self._sends
+            and not self._dispatcher.busy
             and await self._parts.directory.retire(lease, due)
         ):
             return True
@@ -298,46 +295,3 @@ class Runner:
 
     async def _count(self, write: Write) -> int:
         return await statistics.follow(write)
-
-    async def _deliver(self, tenant: Tenant) -> None:
-        """Ends what other workers left in flight, and starts sends up to the limit; each wakes the runner when it ends."""
-        sender = Sender(tenant.database, tenant.secrets, self._parts.providers)
-        if self._unsure:
-            # The last claim got no answer: what it took, if it took anything, was never handed to anybody.
-            async with tenant.database.connection() as connection:
-                await deliveries.take_back(connection, worker=self._name, sending=list(self._sends.values()))
-            self._unsure = False
-        async with tenant.database.connection() as connection:
-            left = await deliveries.expired(connection)
-        for claimed in left:
-            await sender.expire(claimed)
-        free = SENDS_AT_ONCE - len(self._sends)
-        async with tenant.database.connection() as connection:
-            due = await deliveries.next_due(connection)
-        if free <= 0 or due is None or due > utc_now():
-            return
-        # A claim is work committed for the tenant: should this worker die, another one must find it.
-        await self._parts.directory.announce(self.tenant_id)
-        for claimed in await self._claim(tenant, limit=free):
-            task = asyncio.create_task(self._send(sender, claimed))
-            self._sends[task] = claimed.id
-            task.add_done_callback(self._sent)
-
-    async def _claim(self, tenant: Tenant, *, limit: int) -> list[Claimed]:
-        async with tenant.database.connection() as connection:
-            self._unsure = True
-            claims = await deliveries.claim(connection, worker=self._name, limit=limit)
-            self._unsure = False
-        return claims
-
-    async def _send(self, sender: Sender, claimed: Claimed) -> None:
-        try:
-            await sender.deliver(claimed)
-        except Exception as error:
-            # Whatever failed, the delivery stays in flight and ends as unknown when its lease does.
-            FAILED.labels(type(error).__name__).inc()
-            log.exception("delivery.failed", delivery=str(claimed.id))
-
-    def _sent(self, task: asyncio.Task[None]) -> None:
-        self._sends.pop(task, None)
-        self._wake.set()
