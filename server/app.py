@@ -44,7 +44,7 @@ from server.auth.servicer import AuthServicer
 from server.auth.tokens import AgentTokens
 from server.auth.verifier import CredentialVerifier
 from server.channels.servicer import ChannelServicer
-from server.composition import Commits, Parts, background, compose
+from server.composition import Commits, Parts, background, compose, shared_loops
 from server.contacts.servicer import ContactServicer
 from server.conversations.servicer import ConversationServicer
 from server.inbox.metrics import InboxMetrics
@@ -70,7 +70,7 @@ log = structlog.get_logger(__name__)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 HEALTH_SECONDS = 2.0
 # In production the balancer's active checks must have seen NOT_SERVING twice before streams are sent away.
-DRAIN_SECONDS = {"production": 5.0, "development": 0.0}
+DRAIN_SECONDS = {"production": 5.0, "development": 0.0, "test": 0.0}
 GRACE_SECONDS = 10.0
 SERVICES = (
     agent_service_pb2,
@@ -111,8 +111,8 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
             public.add_insecure_port(listen)
             await public.start()
             log.info("serve.started", listen=listen, internal=internal_listen)
-            loops = (parts.directory.run(), parts.tenants.run(), verifier.run(), watch_health(checks, parts))
-            async with background(*loops) as died:
+            loops = (verifier.run(), watch_health(checks, parts))
+            async with background(*shared_loops(parts, settings), *loops) as died:
                 await asyncio.wait(
                     [asyncio.create_task(stopped.wait()), asyncio.create_task(died.wait())],
                     return_when=asyncio.FIRST_COMPLETED,

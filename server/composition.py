@@ -20,7 +20,7 @@ from server.messages.batch import BatchWriters
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.settings import Settings
-from server.tenancy.control import Control, open_control
+from server.tenancy.control import Control, follow_clock, open_control
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Quarantine
 from server.tenancy.routes import Routes
@@ -116,6 +116,14 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
             await provider.close()
         await tenants.close()
         await control.close()
+
+
+def shared_loops(parts: Parts, settings: Settings) -> list[Coroutine[Any, Any, None]]:
+    """What both processes run beside their own work."""
+    loops = [parts.directory.run(), parts.tenants.run()]
+    if settings.env == "test":
+        loops.append(follow_clock(parts.control.database, settings))
+    return loops
 
 
 @contextlib.asynccontextmanager

@@ -32,8 +32,11 @@ class Settings(BaseSettings):
     home: Path = Path(".switchboard")
     """Folder of the embedded run: its databases, logs and dev.json."""
 
-    env: Literal["development", "production"] = "development"
-    """In production the master key must come from the environment or a key service, never from a file."""
+    env: Literal["development", "production", "test"] = "development"
+    """In production the master key must come from the environment or a key service, never from a file. In a test time moves."""
+
+    clock_offset: float = 0
+    """Seconds by which this process's clock goes before that of the databases. Only in a test."""
 
     control_dsn: SecretStr = SecretStr("")
     """postgresql:// address of the control database."""
@@ -113,6 +116,12 @@ class Settings(BaseSettings):
         if value is not None:
             decode_master_key(value.get_secret_value())
         return value
+
+    @model_validator(mode="after")
+    def _time_stands(self) -> Settings:
+        if self.clock_offset and self.env != "test":
+            raise ValueError("SWITCHBOARD_CLOCK_OFFSET moves the clock, which only SWITCHBOARD_ENV=test allows")
+        return self
 
     @model_validator(mode="after")
     def _whole_channel(self) -> Settings:

@@ -9,7 +9,7 @@ import secrets
 import socket
 import uuid
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import structlog
@@ -18,7 +18,7 @@ from grpc_health.v1 import health
 from prometheus_client import Counter
 
 from server import app
-from server.composition import Parts, background, compose
+from server.composition import Parts, background, compose, shared_loops
 from server.conversations import statistics
 from server.conversations import timers as conversation_timers
 from server.deliveries import service as deliveries
@@ -63,7 +63,7 @@ async def work(settings: Settings, *, internal_listen: str) -> None:
         parts.hints.on_hint(lambda tenant_id, _prev, _new: worker.wake(tenant_id))
         async with app.internal(settings, checks, internal_listen):
             loops = (
-                *(parts.directory.run(), parts.tenants.run(), app.watch_health(checks, parts)),
+                *(*shared_loops(parts, settings), app.watch_health(checks, parts)),
                 *(worker.run(), worker.run_quarantine(), worker.run_housekeeping()),
             )
             log.info("work.started", worker=worker.name, internal=internal_listen)
@@ -182,7 +182,7 @@ class Worker:
 
 async def keep_house(parts: Parts, tenant: Tenant) -> None:
     """The daily look at a tenant."""
-    today = datetime.now(UTC).date()
+    today = utc_now().date()
     async with tenant.database.connection() as connection:
         await journal.drop_old(connection, today=today)
         week_ago = utc_now() - KEEP_REQUESTS

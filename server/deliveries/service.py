@@ -18,15 +18,15 @@ HOLD = timedelta(seconds=60)
 
 # Only a conversation's first queued delivery is taken, and only while none of it is in flight or held by an unknown one.
 CLAIM = """
-UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = now() + $2::interval
+UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = clock_now() + $2::interval
 WHERE id IN (
     SELECT d.id FROM deliveries d
     JOIN channels c ON c.id = d.channel_id AND c.state = 'active'
-    WHERE d.state = 'queued' AND d.due_time <= now() AND NOT EXISTS (
+    WHERE d.state = 'queued' AND d.due_time <= clock_now() AND NOT EXISTS (
         SELECT FROM deliveries e
         WHERE e.conversation_id = d.conversation_id AND e.state IN ('queued', 'in_flight', 'unknown') AND (
             (e.state = 'queued' AND e.position < d.position) OR e.state = 'in_flight'
-            OR (e.state = 'unknown' AND e.hold_until > now())
+            OR (e.state = 'unknown' AND e.hold_until > clock_now())
         )
     )
     ORDER BY d.due_time, d.id LIMIT $3 FOR UPDATE OF d SKIP LOCKED
@@ -35,7 +35,7 @@ RETURNING id, kind, part_id, conversation_id, channel_id, attempt
 """
 EXPIRED = """
 SELECT id, kind, part_id, conversation_id, channel_id, attempt FROM deliveries
-WHERE state = 'in_flight' AND lease_until <= now() ORDER BY lease_until LIMIT $1
+WHERE state = 'in_flight' AND lease_until <= clock_now() ORDER BY lease_until LIMIT $1
 """
 # The guard: whoever finishes a delivery must still be the one who has it.
 FINISH = """
@@ -46,7 +46,7 @@ RETURNING id
 """
 AGAIN = """
 UPDATE deliveries
-SET state = 'queued', due_time = now() + $3::interval, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
+SET state = 'queued', due_time = clock_now() + $3::interval, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
     worker = NULL, lease_until = NULL
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
@@ -57,7 +57,7 @@ UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until 
 WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight', 'queued')
 """
 TAKE_BACK = """
-UPDATE deliveries SET state = 'queued', due_time = now(), worker = NULL, lease_until = NULL
+UPDATE deliveries SET state = 'queued', due_time = clock_now(), worker = NULL, lease_until = NULL
 WHERE state = 'in_flight' AND worker = $1 AND id <> ALL($2::uuid[])
 """
 NEXT = """

@@ -7,12 +7,13 @@ messages are the message with the fields of both). What differs per stream, two 
 from __future__ import annotations
 
 import uuid
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf import duration_pb2, timestamp_pb2
 from switchboard.v1 import event_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 
+from server.kit.clock import utc_now
 from server.kit.pb import timestamp
 from server.log.cursor import Cursors, varint
 from server.log.read import LogEvent
@@ -127,7 +128,7 @@ def duration(value: timedelta) -> duration_pb2.Duration:
 def now() -> timestamp_pb2.Timestamp:
     """The server's clock."""
     result = timestamp_pb2.Timestamp()
-    result.FromDatetime(datetime.now(UTC))
+    result.FromDatetime(utc_now())
     return result
 
 

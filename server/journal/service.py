@@ -20,7 +20,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'received') ON CONFLICT DO NOTHING
 LOAD = "SELECT id, receive_time, provider, meta_app_id, body, sha256, split, secret_index FROM journal WHERE id = $1 AND receive_time = $2"
 LEFT = """
 SELECT id, receive_time FROM journal
-WHERE state = 'received' AND receive_time < now() - $1::interval ORDER BY receive_time LIMIT $2
+WHERE state = 'received' AND receive_time < clock_now() - $1::interval ORDER BY receive_time LIMIT $2
 """
 APPLIED = """
 UPDATE journal SET state = 'applied', parser_version = $3, apply_time = $4 WHERE id = $1 AND receive_time = $2

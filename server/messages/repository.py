@@ -34,7 +34,7 @@ FROM unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::uuid[], $21::text[], $22
 """
 _DELIVERIES = """
 INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
-SELECT id, 'send', part_id, conversation_id, channel_id, position, 'queued', now(), create_time
+SELECT id, 'send', part_id, conversation_id, channel_id, position, 'queued', clock_now(), create_time
 FROM unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::bigint[], $28::timestamptz[])
     AS u (id, part_id, conversation_id, channel_id, position, create_time)
 """

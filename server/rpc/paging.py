@@ -6,12 +6,12 @@ import base64
 import binascii
 import hashlib
 import json
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
+from server.kit.clock import utc_now
 from server.kit.errors import FieldViolation, Refusal
 from server.kit.mac import MacKeys
 from server.rpc.call import Call
@@ -64,7 +64,7 @@ class PageTokens:
 
     def write(self, call: Call, request: Message, values: Sequence[Any]) -> str:
         """The token of the page after the row with these keyset values."""
-        until = int(time.time()) + LIFETIME_SECONDS
+        until = int(utc_now().timestamp()) + LIFETIME_SECONDS
         body = json.dumps([until, *values], separators=(",", ":")).encode()
         return unpadded(self._keys.seal(bytes([VERSION]) + binding(call, request) + body))
 
@@ -78,7 +78,7 @@ class PageTokens:
         if data is None or data[0] != VERSION or data[1:17] != binding(call, request):
             raise PageTokenInvalid()
         until, *values = json.loads(data[17:])
-        if until < time.time():
+        if until < utc_now().timestamp():
             raise PageTokenInvalid()
         return list(values)
 

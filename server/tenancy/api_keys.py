@@ -44,7 +44,7 @@ INSERT INTO api_keys (id, tenant_id, key_id, name, secret_hash, permissions, cre
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (key_id) DO NOTHING
 """
 REVOKE = """
-UPDATE api_keys SET revoke_time = coalesce(revoke_time, now()) WHERE id = $1 AND tenant_id = $2
+UPDATE api_keys SET revoke_time = coalesce(revoke_time, clock_now()) WHERE id = $1 AND tenant_id = $2
 RETURNING id, tenant_id, key_id, name, secret_hash, permissions, create_time, expire_time, revoke_time, last_use_time
 """
 
@@ -97,7 +97,7 @@ class ApiKeys:
         if used:
             async with self._control.connection() as connection:
                 await connection.execute(
-                    "UPDATE api_keys SET last_use_time = date_trunc('minute', now()) WHERE id IN"
+                    "UPDATE api_keys SET last_use_time = date_trunc('minute', clock_now()) WHERE id IN"
                     " (SELECT id FROM api_keys WHERE id = ANY($1) ORDER BY id FOR UPDATE)",
                     list(used),
                 )

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from dataclasses import dataclass
+from datetime import timedelta
 from urllib.parse import quote
 
-from server.kit.clock import utc_now
+import asyncpg
+import structlog
+
+from server.kit.clock import CLOCK, utc_now
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.mac import MacKeys
 from server.kit.secrets import KeyProvider, SecretBox, new_data_key
-from server.settings import Settings
+from server.settings import Settings, SettingsInvalid
 from server.tenancy.master_key import key_provider
 
 OWNER = "installation"
+FOLLOW_CLOCK_SECONDS = 0.1
+
+log = structlog.get_logger(__name__)
 
 
 class InstallationMissing(Refusal):
@@ -46,10 +54,13 @@ async def open_control(settings: Settings) -> Control:
     database = Database(settings.needed_control_dsn(), pool_size=settings.pool_size)
     try:
         async with database.connection() as connection:
-            exists = await connection.fetchval("SELECT to_regclass('installation') IS NOT NULL")
+            exists = await connection.fetchval(
+                "SELECT to_regclass('installation') IS NOT NULL AND to_regproc('clock_now') IS NOT NULL"
+            )
             wrapped = await connection.fetchval("SELECT wrapped_key FROM installation") if exists else None
         if wrapped is None:
             raise InstallationMissing()
+        await _set_clock(database, settings)
         return Control(database, SecretBox.unwrapped(wrapped, provider, owner=OWNER), provider)
     except DatabaseUnavailable as error:
         await database.close()
@@ -57,6 +68,25 @@ async def open_control(settings: Settings) -> Control:
     except BaseException:
         await database.close()
         raise
+
+
+async def follow_clock(database: Database, settings: Settings) -> None:
+    """In a test, moves this process's clock as the databases' is moved, at most 0.1 s later. Runs until cancelled."""
+    while True:
+        await asyncio.sleep(FOLLOW_CLOCK_SECONDS)
+        try:
+            await _set_clock(database, settings)
+        except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+            log.warning("clock.not_followed", error=type(error).__name__)
+
+
+async def _set_clock(database: Database, settings: Settings) -> None:
+    async with database.connection() as connection:
+        moved: timedelta = await connection.fetchval("SELECT clock_now() - now()")
+    if settings.env == "test":
+        CLOCK.move(moved + timedelta(seconds=settings.clock_offset))
+    elif moved:
+        raise SettingsInvalid("The databases' clock is moved, which only SWITCHBOARD_ENV=test allows.")
 
 
 async def make_installation_key(database: Database, provider: KeyProvider) -> None:

@@ -20,10 +20,10 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT (id)
 """
 
 DUE = """
-UPDATE quarantine SET next_time = now() + $2
+UPDATE quarantine SET next_time = clock_now() + $2
 WHERE id IN (
     SELECT parts.id FROM quarantine parts
-    WHERE parts.next_time <= now() AND (parts.tenant_id IS NOT NULL OR EXISTS (
+    WHERE parts.next_time <= clock_now() AND (parts.tenant_id IS NOT NULL OR EXISTS (
         SELECT FROM routes WHERE routes.provider = parts.provider AND routes.external_id = parts.external_id))
     ORDER BY parts.next_time LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING id, provider, app_id, external_id, tenant_id, reason, body, split, content_hash, secret_index, receive_time
@@ -81,7 +81,7 @@ class Quarantine:
         """Makes the parts of an object due at once: it was connected just now."""
         async with self._control.connection() as connection:
             await connection.execute(
-                "UPDATE quarantine SET next_time = now() WHERE provider = $1 AND external_id = $2",
+                "UPDATE quarantine SET next_time = clock_now() WHERE provider = $1 AND external_id = $2",
                 provider,
                 external_id,
             )
@@ -94,5 +94,5 @@ class Quarantine:
     async def purge(self) -> int:
         """Removes what is older than seven days; answers how many."""
         async with self._control.connection() as connection:
-            done: str = await connection.execute("DELETE FROM quarantine WHERE expire_time <= now()")
+            done: str = await connection.execute("DELETE FROM quarantine WHERE expire_time <= clock_now()")
         return int(done.rpartition(" ")[2])

@@ -42,7 +42,7 @@ FIND = """
 UPDATE tenant_work SET lessee = $1, lease_until = now() + $3
 WHERE tenant_id IN (
     SELECT work.tenant_id FROM tenant_work work JOIN tenants ON tenants.id = work.tenant_id AND tenants.state = 'active'
-    WHERE (work.active_until IS NOT NULL OR work.next_due_time <= now() + $4)
+    WHERE (work.active_until IS NOT NULL OR work.next_due_time <= clock_now() + $4)
       AND (work.lease_until IS NULL OR work.lease_until <= now())
     ORDER BY least(work.active_until, work.next_due_time) LIMIT $2 FOR UPDATE OF work SKIP LOCKED)
 RETURNING tenant_id, active_until, active_until > now() AS active, next_due_time

@@ -30,9 +30,9 @@ SELECT kind, key, due_time, 0 FROM unnest($1::text[], $2::uuid[], $3::timestampt
 ON CONFLICT (kind, key) DO NOTHING
 """
 CANCEL = "DELETE FROM timers WHERE kind = $1 AND key = ANY($2::uuid[])"
-DUE = "SELECT kind, key FROM timers WHERE due_time <= now() AND kind = ANY($1::text[]) ORDER BY due_time LIMIT $2"
+DUE = "SELECT kind, key FROM timers WHERE due_time <= clock_now() AND kind = ANY($1::text[]) ORDER BY due_time LIMIT $2"
 # What fires deletes the row in its own transaction: two workers cannot both fire it, a crash leaves it due.
-TAKE = "DELETE FROM timers WHERE kind = $1 AND key = $2 AND due_time <= now() RETURNING due_time, generation, payload"
+TAKE = "DELETE FROM timers WHERE kind = $1 AND key = $2 AND due_time <= clock_now() RETURNING due_time, generation, payload"
 NEXT = "SELECT min(due_time) FROM timers"
 
 
