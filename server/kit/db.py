@@ -22,6 +22,7 @@ from server.kit.errors import Contended, DatabaseUnavailable
 
 T = TypeVar("T")
 Connection: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
+Pair: TypeAlias = "tuple[AsyncConnection, Connection]"
 
 ATTEMPTS = 3
 ACQUIRE_SECONDS = 2.0
@@ -63,10 +64,28 @@ class Write:
     """
 
     connection: Connection
-    session: AsyncSession
+    pooled: AsyncConnection
     known: frozenset[str] = frozenset()
     learned: set[str] = field(default_factory=set)
     notes: dict[str, Any] = field(default_factory=dict)
+    _session: AsyncSession | None = None
+
+    @property
+    def session(self) -> AsyncSession:
+        """The ORM session, made when it is first asked for: hot work does without."""
+        if self._session is None:
+            self._session = orm_session(self.pooled)
+        return self._session
+
+    async def flush(self) -> None:
+        """Writes what the ORM session holds back."""
+        if self._session is not None:
+            await self._session.flush()
+
+    async def close(self) -> None:
+        """Ends the ORM session; the transaction goes on."""
+        if self._session is not None:
+            await self._session.close()
 
 
 async def ensure(write: Write, sql: str, *arguments: Any) -> None:
@@ -121,10 +140,11 @@ class Database:
         self._before_write = before_write
         self._after_commit = after_commit
         self._running: set[asyncio.Task[Any]] = set()
+        self._held: set[Held] = set()
         self._known: frozenset[str] = frozenset()
 
     @contextlib.asynccontextmanager
-    async def _acquire(self) -> AsyncIterator[tuple[AsyncConnection, Connection]]:
+    async def _acquire(self) -> AsyncIterator[Pair]:
         try:
             connection = await self._engine.connect()
         except NOT_CONNECTED as error:
@@ -168,10 +188,21 @@ class Database:
         Contended after the last one.
         """
         await self._before_write()
-        task = asyncio.ensure_future(self._write_retrying(work))
+        task = asyncio.ensure_future(retried(lambda: self._write_once(work)))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
+
+    @contextlib.asynccontextmanager
+    async def held(self) -> AsyncIterator[Held]:
+        """A connection for many writes of one task in turn, which spares each of them the way through the pool."""
+        held = Held(self)
+        self._held.add(held)
+        try:
+            yield held
+        finally:
+            self._held.discard(held)
+            await held.release()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -179,26 +210,20 @@ class Database:
             # A caller that went away does not ask, and asyncio would report that nobody did.
             task.exception()
 
-    async def _write_retrying(self, work: Callable[[Write], Awaitable[T]]) -> T:
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return await self._write_once(work)
-            except RETRIED as error:
-                lost: Exception = error
-            except sqlalchemy.exc.DBAPIError as error:
-                if not isinstance(error.orig and error.orig.__cause__, RETRIED):
-                    raise
-                lost = error
-            if attempt < ATTEMPTS:
-                await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
-        raise Contended() from lost
-
     async def _write_once(self, work: Callable[[Write], Awaitable[T]]) -> T:
-        async with self._acquire() as (connection, driver):
-            async with driver.transaction(isolation="read_committed"), orm_session(connection) as session:
-                write = Write(connection=driver, session=session, known=self._known)
+        async with self._acquire() as pair:
+            return await self._write_on(pair, work)
+
+    async def _write_on(self, pair: Pair, work: Callable[[Write], Awaitable[T]], *, transaction: bool = True) -> T:
+        """Runs work on a connection and, in a transaction, commits; without one its only statement commits by itself."""
+        pooled, driver = pair
+        write = Write(connection=driver, pooled=pooled, known=self._known)
+        async with driver.transaction(isolation="read_committed") if transaction else contextlib.nullcontext():
+            try:
                 result = await work(write)
-                await session.flush()
+                await write.flush()
+            finally:
+                await write.close()
         self._known |= write.learned
         self._after_commit(write)
         return result
@@ -219,7 +244,65 @@ class Database:
         """Waits for running units of work and closes the pool; a later use opens it again."""
         if self._running:
             await asyncio.wait(self._running, timeout=5)
+        for held in list(self._held):
+            await held.release()
         await self._engine.dispose()
+
+
+class Held:
+    """A connection that one task keeps for its writes; a fault gives it back, and the next write takes another."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = asyncio.Lock()
+        self._pair: Pair | None = None
+        self._stack = contextlib.AsyncExitStack()
+
+    async def write(self, work: Callable[[Write], Awaitable[T]]) -> T:
+        """Like Database.write, but not shielded: for tasks that nobody cancels."""
+        return await retried(lambda: self._write(work, transaction=True))
+
+    async def write_at_once(self, work: Callable[[Write], Awaitable[T]]) -> T:
+        """Runs work that writes by one statement, without a transaction around it: it commits in the server when it ends.
+
+        What work reads before is not locked: the statement itself must prove that it still holds. Never retried.
+        """
+        return await self._write(work, transaction=False)
+
+    async def release(self) -> None:
+        """Gives the connection back to the pool."""
+        async with self._lock:
+            self._pair = None
+            await self._stack.aclose()
+
+    async def _write(self, work: Callable[[Write], Awaitable[T]], *, transaction: bool) -> T:
+        await self._database._before_write()
+        async with self._lock:
+            pair, stack = self._pair, self._stack
+            self._pair, self._stack = None, contextlib.AsyncExitStack()
+            async with stack:
+                if pair is None:
+                    pair = await stack.enter_async_context(self._database._acquire())
+                result = await self._database._write_on(pair, work, transaction=transaction)
+                # Kept for the next one; after a fault the stack's end judges whether it was the connection's.
+                self._pair, self._stack = pair, stack.pop_all()
+            return result
+
+
+async def retried(once: Callable[[], Awaitable[T]]) -> T:
+    """Runs it up to three times while it loses races, deadlocks or waits for locks in vain. Contended."""
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return await once()
+        except RETRIED as error:
+            lost: Exception = error
+        except sqlalchemy.exc.DBAPIError as error:
+            if not isinstance(error.orig and error.orig.__cause__, RETRIED):
+                raise
+            lost = error
+        if attempt < ATTEMPTS:
+            await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
+    raise Contended() from lost
 
 
 def _lost(error: BaseException) -> bool:

@@ -33,17 +33,19 @@ _EVENTS = """
 """
 
 
-def append_sql(*, first: int, after: str = "0") -> str:
+def append_sql(*, first: int, after: str = "0", only_if: str = "TRUE") -> str:
     """SQL of the append as parts of a WITH, ending in a SELECT of (prev_head, new_head).
 
     first: number of the first event parameter. after: an expression over earlier parts of the WITH that is always 0 and makes
-    the head wait for them: Postgres runs the parts of a WITH in any order.
+    the head wait for them: Postgres runs the parts of a WITH in any order. only_if: where it is false, nothing is appended and
+    no row comes back.
     """
     events = _EVENTS.format(*(first + offset for offset in range(15)))
     return f"""
     advanced AS (
         UPDATE stream_head
         SET head = head + cardinality(${first}::uuid[]) + {after}, head_event_id = (${first}::uuid[])[cardinality(${first}::uuid[])]
+        WHERE {only_if}
         RETURNING head - cardinality(${first}::uuid[]) AS prev_head, head AS new_head
     ),
     appended AS (
@@ -94,7 +96,7 @@ def columns(events: Sequence[NewEvent]) -> list[list[Any]]:
 
 async def append(write: Write, events: Sequence[NewEvent]) -> Appended | None:
     """Numbers and stores the events; None when there are none. The last call of a unit of work."""
-    await write.session.flush()
+    await write.flush()
     if not events:
         return None
     write.notes[RIGHTS] = any(event.kind in _OF_RIGHTS for event in events)
