@@ -64,20 +64,24 @@ CHANGED: tuple[tuple[str, str], ...] = (
 )
 
 
-def save_sql(first: int) -> str:
-    """UPDATE of many rows from parallel arrays: ids at parameter `first`, then CHANGED in order."""
-    names = ", ".join(name for name, _ in CHANGED)
-    arrays = ", ".join(f"${first + 1 + index}::{kind}[]" for index, (_, kind) in enumerate(CHANGED))
-    assignments = ", ".join(f"{name} = u.{name}" for name, _ in CHANGED)
-    return f"UPDATE conversations c SET {assignments} FROM unnest(${first}::uuid[], {arrays}) AS u (id, {names}) WHERE c.id = u.id"
+# What a row was when it was read: another value means that somebody changed it since.
+MARK = "xmin::text::bigint"
+SAVE_KINDS = ("uuid", *(kind for _, kind in CHANGED))
+# UPDATE of many rows from parallel arrays: ids, then CHANGED in order.
+SAVE_FROM = f"""
+UPDATE conversations c SET {", ".join(f"{name} = u.{name}" for name, _ in CHANGED)}
+FROM unnest({{arrays}}) AS u (id, {", ".join(name for name, _ in CHANGED)}) WHERE c.id = u.id AND {{guard}}
+"""
+SAVE = SAVE_FROM.format(
+    arrays=", ".join(f"${index + 1}::{kind}[]" for index, kind in enumerate(SAVE_KINDS)), guard="TRUE"
+)
 
 
 def save_columns(rows: Sequence[ConversationRow]) -> list[list[Any]]:
-    """The arrays of save_sql."""
+    """The arrays of SAVE_FROM."""
     return [[row.id for row in rows], *([getattr(row, name) for row in rows] for name, _ in CHANGED)]
 
 
-SAVE = save_sql(1)
 INSERT = """
 INSERT INTO conversations (
     id, channel_id, provider, contact_id, contact_name, identity_id, status, subject, previous_conversation_id,

@@ -7,32 +7,23 @@ guilty item is alone, and its neighbours are written.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections import deque
 from collections.abc import Mapping, Sequence
 
-import asyncpg
-
-from server.kit.db import Database, Write
+from server.kit.db import Database, Held, Write
 from server.kit.errors import Contended, DatabaseUnavailable, Refusal
-from server.messages.items import Duplicate, Item, Stored
+from server.messages.items import Duplicate, Item, Send, Stored
+from server.messages.queue import FairQueue
 from server.messages.unit import Result, Unit
 from server.providers.contract import Provider
 
 MOST = 128
-WAITING_MOST = 5000
 LOST_CONNECTIONS = 2
-# What an item can bring about. ValueError: text that has no UTF-8, numbers that no column holds.
-ITEM_ERRORS = (Refusal, asyncpg.PostgresError, ValueError)
+# How long a writer keeps its connection for the next item, and how long it takes locks after it met another process.
+LINGER_SECONDS, LOCKS_SECONDS = 0.2, 0.5
 
 Waiting = tuple[Item, "asyncio.Future[Stored | Duplicate]"]
-
-
-class QueueFull(DatabaseUnavailable):
-    """The tenant's database takes less than is asked of it."""
-
-    def __init__(self) -> None:
-        super().__init__("too many writes of this tenant are waiting; repeat with the same request id")
 
 
 class BatchWriter:
@@ -41,8 +32,10 @@ class BatchWriter:
     def __init__(self, database: Database, providers: Mapping[str, Provider]) -> None:
         self._database = database
         self._providers = providers
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: FairQueue[Waiting] = FairQueue()
+        self._arrived = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._locks_until = 0.0
 
     async def submit(self, item: Item) -> Stored | Duplicate:
         """Queues an item and returns once it is durable. Raises the item's refusal, or the database's error."""
@@ -50,36 +43,47 @@ class BatchWriter:
 
     def enqueue(self, item: Item) -> asyncio.Future[Stored | Duplicate]:
         """Queues an item at once, so that items of one caller keep their order. QueueFull."""
-        if len(self._waiting) >= WAITING_MOST:
-            raise QueueFull
-        future: asyncio.Future[Stored | Duplicate] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Stored | Duplicate] = loop.create_future()
+        # Messages of customers are one caller, whatever payload they came in.
+        self._waiting.put(item.origin.actor.id if isinstance(item, Send) else None, (item, future))
+        self._arrived.set()
         if self._running is None:
-            self._running = asyncio.create_task(self._run())
+            self._running = loop.create_task(self._run())
         return future
 
     async def _run(self) -> None:
-        batch: list[Waiting] = []
+        """Takes what waits, batch by batch, on one connection, and lingers a moment before it gives that back."""
         try:
-            while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-                await self._settle(batch)
+            async with self._database.held() as held:
+                while await self._more():
+                    await self._settle(held, self._waiting.take(MOST), at_once=True)
         finally:
-            self._running = None
-            # Only a fault of ours, or the end of the process, leaves somebody waiting here; nobody may wait for ever.
-            for _, future in (*batch, *self._waiting):
-                if not future.done():
-                    future.set_exception(DatabaseUnavailable())
-            self._waiting.clear()
+            if self._running is asyncio.current_task():
+                self._running = None
 
-    async def _settle(self, batch: Sequence[Waiting]) -> None:
-        """Gives every item of a batch its result, halving the batch on an error that is not known to be an item's own."""
-        try:
-            results = await self._write([item for item, _ in batch])
-        except ITEM_ERRORS as error:
-            await self._divide(batch, error)
+    async def _more(self) -> bool:
+        """Whether something waits, now or soon. After a no this run is over: whoever comes then starts another."""
+        self._arrived.clear()
+        if not self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LINGER_SECONDS):
+                    await self._arrived.wait()
+        if not self._waiting:
+            self._running = None
+        return bool(self._waiting)
+
+    async def _settle(self, held: Held, batch: Sequence[Waiting], *, at_once: bool) -> None:
+        """Gives every item of a batch its result, halving the batch on an error that is not known to be an item's own.
+
+        Whatever the error: a fault of ours that one item brings about must not fail the others, and is told as what it is.
+        """
+        write = self._write(held, [item for item, _ in batch], at_once=at_once)
+        [outcome] = await asyncio.gather(write, return_exceptions=True)
+        if isinstance(outcome, BaseException):
+            await self._divide(held, batch, outcome)
             return
-        for (_, future), result in zip(batch, results, strict=True):
+        for (_, future), result in zip(batch, outcome, strict=True):
             if future.done():
                 continue
             if isinstance(result, Refusal):
@@ -87,31 +91,51 @@ class BatchWriter:
             else:
                 future.set_result(result)
 
-    async def _divide(self, batch: Sequence[Waiting], error: Exception) -> None:
+    async def _divide(self, held: Held, batch: Sequence[Waiting], error: BaseException) -> None:
         unavailable = isinstance(error, DatabaseUnavailable) and not isinstance(error, Contended)
         if len(batch) > 1 and not unavailable:
             middle = len(batch) // 2
-            await self._settle(batch[:middle])
-            await self._settle(batch[middle:])
+            await self._settle(held, batch[:middle], at_once=False)
+            await self._settle(held, batch[middle:], at_once=False)
             return
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
 
-    async def _write(self, items: Sequence[Item]) -> list[Result]:
+    async def _write(self, held: Held, items: Sequence[Item], *, at_once: bool) -> list[Result]:
         """One run; after a lost connection, whose outcome is unknown, it is run again: every insert is keyed beforehand."""
 
         async def work(write: Write) -> list[Result]:
             return await Unit(write, items, self._providers).run()
 
+        if at_once and all(isinstance(item, Send) for item in items):
+            results = await self._write_at_once(held, items)
+            if results is not None:
+                return results
         for _ in range(LOST_CONNECTIONS):
             try:
-                return await self._database.write(work)
+                return await held.write(work)
             except Contended:
                 raise
             except DatabaseUnavailable:
                 await asyncio.sleep(0.05)
-        return await self._database.write(work)
+        return await held.write(work)
+
+    async def _write_at_once(self, held: Held, items: Sequence[Item]) -> list[Result] | None:
+        """Without locks. Where another process writes to the same conversations that is in vain: leave it for a while."""
+
+        async def work(write: Write) -> list[Result] | None:
+            return await Unit(write, items, self._providers).run_at_once()
+
+        now = asyncio.get_running_loop().time()
+        if now < self._locks_until:
+            return None
+        with contextlib.suppress(DatabaseUnavailable):
+            results = await held.write_at_once(work)
+            if results is None:
+                self._locks_until = now + LOCKS_SECONDS
+            return results
+        return None
 
 
 class BatchWriters:

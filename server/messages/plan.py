@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -15,9 +15,10 @@ from server.journal import items as journal_items
 from server.journal.items import ItemRow
 from server.log.append import columns as event_columns
 from server.log.event import NewEvent
-from server.messages import repository
 from server.messages.items import Receive, Send
-from server.messages.row import MessageRow
+from server.messages.repository import transposed
+from server.messages.row import STORED, MessageRow
+from server.messages.statement import compose
 
 
 @dataclass(slots=True)
@@ -82,22 +83,44 @@ class Plan:
                 timers += [(WINDOW_CLOSING, row.id, until - CLOSING_BEFORE), (WINDOW_CLOSED, row.id, until)]
         return timers
 
-    def arguments(self) -> list[list[Any]]:
-        """The parameters of repository.WRITE."""
+    def statement(self, *, marks: Mapping[uuid.UUID, int] | None = None) -> tuple[str, list[Any]]:
+        """The statement that writes the run, and its parameters.
+
+        marks: of the conversations, when they were read without a lock; then the statement makes sure of them itself.
+        """
         reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
-        rows = [self.conversations[key] for key in sorted(self.conversations)]
-        return [
-            *repository.message_columns(self.messages),
-            *repository.transposed(self.parts, 6),
-            *repository.transposed(self.deliveries, 6),
-            *repository.transposed(self._timers(), 3),
-            *repository.transposed(reads, 5),
-            *journal_items.columns(self.journal_items),
-            *conversations.save_columns(rows),
-            *event_columns(self.events),
-            *repository.attachment_columns(self.messages),
-        ]
+        ids = sorted(self.conversations)
+        parts = {
+            "messages": message_columns(self.messages),
+            "parts": transposed(self.parts, 6),
+            "attachments": attachment_columns(self.messages),
+            "deliveries": transposed(self.deliveries, 6),
+            "timers": transposed(self._timers(), 3),
+            "reads": transposed(reads, 5),
+            "items": journal_items.columns(self.journal_items),
+            "conversations": conversations.save_columns([self.conversations[key] for key in ids]),
+        }
+        held: list[list[Any]] | None = None if marks is None else [list(ids), [marks[key] for key in ids]]
+        return compose(parts, event_columns(self.events), held=held)
 
     def add_events(self, events: Sequence[NewEvent]) -> None:
         """Events in the order they happened."""
         self.events.extend(events)
+
+
+def message_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
+    """Messages as parallel arrays."""
+    return [[getattr(row, name) for row in rows] for name in STORED]
+
+
+def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
+    """The attachments of messages as parallel arrays."""
+    flat = [
+        (
+            *(a.id, row.id, a.position, a.kind, a.mime_type, a.file_name, a.size_bytes, a.state),
+            *(a.provider_media_id, a.sha256),
+        )
+        for row in rows
+        for a in row.attachments
+    ]
+    return transposed(flat, 10)

@@ -7,95 +7,47 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from server.conversations import repository as conversations
-from server.journal import items as journal_items
+from server.conversations.repository import MARK
+from server.conversations.row import COLUMNS
 from server.kit.db import Connection
 from server.kit.errors import NotFound
-from server.log.append import append_sql
 from server.log.cursor import HeadRow
-from server.messages.row import FIRST_PART, SELECTED, STORED, AttachmentRow, MessageRow, from_record
+from server.messages.row import FIRST_PART, SELECTED, AttachmentRow, MessageRow, from_record
 from server.rpc.call import Scope
 
-_MESSAGES = """
-INSERT INTO messages (
-    id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, details, author_kind, author_id,
-    request_id, request_hash, create_time, provider_time
-)
-SELECT * FROM unnest(
-    $1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::bigint[], $8::integer[], $9::text[],
-    $10::jsonb[], $11::smallint[], $12::uuid[], $13::text[], $14::bytea[], $15::timestamptz[], $16::timestamptz[]
-)
+# One row for each send, in their order, with all that decides about it. Each look-up stands apart, so that none of them can
+# become a scan in a plan that was made, and kept, while a tenant's tables were still empty.
+FOR_SENDS = f"""
+SELECT {", ".join(f"c.{name}" for name in COLUMNS)}, c.mark, ch.state AS channel_state,
+    live.id AS live_id, earlier.id AS earlier_id, seen.conversation_id AS seen_conversation_id, seen.arrival AS seen_arrival
+FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::uuid[]) WITH ORDINALITY
+    AS k (conversation_id, author_id, request_id, seen_id, n)
+LEFT JOIN LATERAL (SELECT *, {MARK} AS mark FROM conversations WHERE id = k.conversation_id LIMIT 1) c ON TRUE
+LEFT JOIN LATERAL (SELECT state FROM channels WHERE id = c.channel_id LIMIT 1) ch ON TRUE
+LEFT JOIN LATERAL (
+    SELECT l.id FROM conversations l
+    WHERE c.status = 'resolved' AND l.channel_id = c.channel_id AND l.identity_id = c.identity_id
+        AND l.status IN ('new', 'open', 'pending', 'snoozed') AND l.delete_time IS NULL LIMIT 1
+) live ON TRUE
+LEFT JOIN LATERAL (
+    SELECT id FROM messages WHERE author_id = k.author_id AND request_id = k.request_id LIMIT 1
+) earlier ON TRUE
+LEFT JOIN LATERAL (SELECT conversation_id, arrival FROM messages WHERE id = k.seen_id LIMIT 1) seen ON TRUE
+ORDER BY k.n
 """
-_PARTS = """
-INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, provider_message_id, status)
-SELECT id, message_id, conversation_id, channel_id, 0, provider_message_id, status
-FROM unnest($17::uuid[], $18::uuid[], $19::uuid[], $20::uuid[], $21::text[], $22::text[])
-    AS u (id, message_id, conversation_id, channel_id, provider_message_id, status)
-"""
-_DELIVERIES = """
-INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
-SELECT id, 'send', part_id, conversation_id, channel_id, position, 'queued', clock_now(), create_time
-FROM unnest($23::uuid[], $24::uuid[], $25::uuid[], $26::uuid[], $27::bigint[], $28::timestamptz[])
-    AS u (id, part_id, conversation_id, channel_id, position, create_time)
-"""
-_TIMERS = """
-INSERT INTO timers (kind, key, due_time, generation)
-SELECT kind, key, due_time, 0 FROM unnest($29::text[], $30::uuid[], $31::timestamptz[]) AS u (kind, key, due_time)
-ON CONFLICT (kind, key) DO NOTHING
-"""
-_READS = """
-INSERT INTO read_positions (conversation_id, agent_id, arrival, inbound_count, update_time)
-SELECT * FROM unnest($32::uuid[], $33::uuid[], $34::integer[], $35::integer[], $36::timestamptz[])
-ON CONFLICT (conversation_id, agent_id) DO UPDATE
-SET arrival = excluded.arrival, inbound_count = excluded.inbound_count, update_time = excluded.update_time
-WHERE read_positions.arrival < excluded.arrival
-"""
-FIRST_JOURNAL_ITEM = 37
-FIRST_CONVERSATION = FIRST_JOURNAL_ITEM + journal_items.WIDTH
-FIRST_EVENT = FIRST_CONVERSATION + 1 + len(conversations.CHANGED)
-FIRST_ATTACHMENT = FIRST_EVENT + 15
-_ATTACHMENTS = """
-INSERT INTO message_attachments (
-    id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256
-)
-SELECT * FROM unnest(
-    ${}::uuid[], ${}::uuid[], ${}::smallint[], ${}::text[], ${}::text[], ${}::text[], ${}::bigint[], ${}::text[], ${}::text[],
-    ${}::text[]
-)
-""".format(*range(FIRST_ATTACHMENT, FIRST_ATTACHMENT + 10))
-# The head waits, by data, for every part: Postgres runs the parts of a WITH in any order, and the head row is locked last.
-PARTS = (
-    "messages_in",
-    "parts_in",
-    "attachments_in",
-    "deliveries_in",
-    "timers_in",
-    "reads_in",
-    "items_in",
-    "conversations_in",
-)
-WRITE = f"""
-WITH messages_in AS ({_MESSAGES} RETURNING 1),
-parts_in AS ({_PARTS} RETURNING 1),
-attachments_in AS ({_ATTACHMENTS} RETURNING 1),
-deliveries_in AS ({_DELIVERIES} RETURNING 1),
-timers_in AS ({_TIMERS} RETURNING 1),
-reads_in AS ({_READS} RETURNING 1),
-items_in AS ({journal_items.insert_sql(FIRST_JOURNAL_ITEM)} RETURNING 1),
-conversations_in AS ({conversations.save_sql(FIRST_CONVERSATION)} RETURNING 1),
-{append_sql(first=FIRST_EVENT, after="0 * (" + " + ".join(f"(SELECT count(*) FROM {name})" for name in PARTS) + ")")}
-"""
-
 KNOWN_PROVIDER_IDS = """
 SELECT p.channel_id, p.provider_message_id FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
 JOIN message_parts p USING (channel_id, provider_message_id)
 """
-# Two look-ups by index, not one condition with OR, which would read the whole table.
+# Two look-ups by index, not one condition with OR, which would read the whole table; LATERAL keeps them look-ups whatever the
+# size of the tables was when the plan was made.
 REPEATED = f"""
-SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = ANY($1::uuid[])
-UNION ALL
-SELECT {SELECTED} FROM unnest($2::uuid[], $3::text[]) AS k (author_id, request_id)
-JOIN messages m ON m.author_id = k.author_id AND m.request_id = k.request_id {FIRST_PART}
+SELECT {SELECTED} FROM (
+    SELECT f.* FROM unnest($1::uuid[]) AS k (id), LATERAL (SELECT * FROM messages WHERE id = k.id LIMIT 1) f
+    UNION ALL
+    SELECT f.* FROM unnest($2::uuid[], $3::text[]) AS k (author_id, request_id),
+        LATERAL (SELECT * FROM messages WHERE author_id = k.author_id AND request_id = k.request_id LIMIT 1) f
+) m CROSS JOIN LATERAL (SELECT * FROM message_parts WHERE message_id = m.id AND position = 0 LIMIT 1) p
 """
 CANDIDATES = """
 SELECT DISTINCT ON (c.channel_id, c.identity_id) c.id
@@ -143,11 +95,6 @@ def transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
     return [[row[index] for row in rows] for index in range(width)]
 
 
-def message_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
-    """The arrays of _MESSAGES."""
-    return [[getattr(row, name) for row in rows] for name in STORED]
-
-
 async def known_provider_ids(
     connection: Connection, keys: Sequence[tuple[uuid.UUID, str]]
 ) -> set[tuple[uuid.UUID, str]]:
@@ -169,6 +116,14 @@ async def repeated(
 async def candidates(connection: Connection, keys: Iterable[tuple[uuid.UUID, uuid.UUID]]) -> list[uuid.UUID]:
     """Of each (channel, identity) the live conversation, else the newest."""
     return [record["id"] for record in await connection.fetch(CANDIDATES, *transposed(sorted(keys), 2))]
+
+
+async def for_sends(
+    connection: Connection, keys: Sequence[tuple[uuid.UUID, uuid.UUID | None, str | None, uuid.UUID | None]]
+) -> list[Any]:
+    """What decides about sends, one row each: keys are conversation, author, request id and the last message seen."""
+    records: list[Any] = await connection.fetch(FOR_SENDS, *transposed(keys, 4))
+    return records
 
 
 async def live(
@@ -195,27 +150,6 @@ async def arrivals(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uui
     """Conversation and arrival of messages."""
     records = await connection.fetch(ARRIVALS, list(ids)) if ids else []
     return {record["id"]: (record["conversation_id"], record["arrival"]) for record in records}
-
-
-def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
-    """The arrays of _ATTACHMENTS."""
-    flat = [
-        (
-            a.id,
-            row.id,
-            a.position,
-            a.kind,
-            a.mime_type,
-            a.file_name,
-            a.size_bytes,
-            a.state,
-            a.provider_media_id,
-            a.sha256,
-        )
-        for row in rows
-        for a in row.attachments
-    ]
-    return transposed(flat, 10)
 
 
 async def _with_attachments(connection: Connection, rows: list[MessageRow]) -> list[MessageRow]:

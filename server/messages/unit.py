@@ -18,7 +18,7 @@ from server.conversations import repository as conversations
 from server.conversations import rules
 from server.conversations.convert import conversation as convert_conversation
 from server.conversations.events import conversation_event
-from server.conversations.row import ConversationRow
+from server.conversations.row import ConversationRow, from_record
 from server.conversations.rules import Place, ReplyOutdated
 from server.conversations.service import ConversationSuperseded
 from server.journal import items as journal_items
@@ -89,6 +89,54 @@ class Unit:
         self._providers = providers
         self._plan = Plan(now=utc_now())
         self._people: dict[uuid.UUID, Resolved] = {}
+
+    async def run_at_once(self) -> list[Result] | None:
+        """Sends alone, outside a transaction: reads without a lock, decides, and writes if all is still as it was read.
+
+        Two round trips, and the head is locked for the statement alone, not until a COMMIT arrives. None when this is no case
+        for it (somebody changed a conversation meanwhile, a request id was used before): nothing is written, `run` has to.
+        """
+        read = await self._read_at_once([item for item in self._items if isinstance(item, Send)])
+        if read is None:
+            return None
+        locked, marks = read
+        results = [self._decide(item, locked) for item in self._items]
+        if any(isinstance(result, ReplyOutdated) for result in results):
+            return None
+        if not self._plan.events:
+            return results
+        sql, arguments = self._plan.statement(marks=marks)
+        try:
+            appended = await self._connection.fetchrow(sql, *arguments)
+        except asyncpg.UniqueViolationError as error:
+            if error.constraint_name in RACES:
+                return None
+            raise
+        if appended is None:
+            return None
+        await finish(self._write, appended)
+        return results
+
+    async def _read_at_once(self, sends: Sequence[Send]) -> tuple[Locked, dict[uuid.UUID, int]] | None:
+        """What decisions need, and the marks of the conversations; None when a request id was used before."""
+        keys = [
+            (item.conversation_id, item.origin.actor.id, item.request_id, item.last_seen_message_id) for item in sends
+        ]
+        locked, marks = Locked(rows={}), {}
+        for item, record in zip(sends, await repository.for_sends(self._connection, keys), strict=True):
+            if record["earlier_id"] is not None:
+                return None
+            if record["seen_conversation_id"] is not None and item.last_seen_message_id is not None:
+                locked.arrivals[item.last_seen_message_id] = (record["seen_conversation_id"], record["seen_arrival"])
+            if record["id"] is None or record["id"] in locked.rows:
+                continue
+            row = locked.rows[record["id"]] = from_record(record)
+            marks[row.id] = record["mark"]
+            if record["channel_state"] != "active":
+                locked.idle_channels[row.channel_id] = record["channel_state"]
+            if record["live_id"] is not None:
+                locked.live[(row.channel_id, row.identity_id)] = record["live_id"]
+        return locked, marks
 
     async def run(self) -> list[Result]:
         """Does everything but the COMMIT. Raced when another transaction won; then the whole run is repeated."""
@@ -415,7 +463,8 @@ class Unit:
         if self._plan.woken:
             await timers.cancel(self._connection, kind="snooze", keys=sorted(self._plan.woken))
         if self._plan.events:
-            await finish(self._write, await self._connection.fetchrow(repository.WRITE, *self._plan.arguments()))
+            sql, arguments = self._plan.statement()
+            await finish(self._write, await self._connection.fetchrow(sql, *arguments))
         elif self._plan.journal_items:
             await journal_items.insert(self._connection, self._plan.journal_items)
 

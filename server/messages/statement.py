@@ -1,0 +1,122 @@
+"""The one statement that a run writes with: the parts that have rows, and the append that waits for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from server.conversations import repository as conversations
+from server.journal import items as journal_items
+from server.log.append import append_sql
+
+Columns = Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the WITH. `{arrays}` in its sql are its parameters, one array for each of kinds; `{guard}` a condition."""
+
+    kinds: tuple[str, ...]
+    sql: str
+
+
+# In the order in which they are written. The head waits, by data, for every part: Postgres runs the parts of a WITH in any
+# order, and the head row is locked last.
+PARTS: Mapping[str, Part] = {
+    "messages": Part(
+        (
+            *("uuid", "uuid", "uuid", "text", "text", "text", "bigint", "integer", "text", "jsonb", "smallint", "uuid"),
+            *("text", "bytea", "timestamptz", "timestamptz"),
+        ),
+        """
+        INSERT INTO messages (
+            id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, details, author_kind,
+            author_id, request_id, request_hash, create_time, provider_time
+        )
+        SELECT * FROM unnest({arrays}) WHERE {guard}
+        """,
+    ),
+    "parts": Part(
+        ("uuid", "uuid", "uuid", "uuid", "text", "text"),
+        """
+        INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, provider_message_id, status)
+        SELECT id, message_id, conversation_id, channel_id, 0, provider_message_id, status
+        FROM unnest({arrays}) AS u (id, message_id, conversation_id, channel_id, provider_message_id, status) WHERE {guard}
+        """,
+    ),
+    "attachments": Part(
+        ("uuid", "uuid", "smallint", "text", "text", "text", "bigint", "text", "text", "text"),
+        """
+        INSERT INTO message_attachments (
+            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256
+        )
+        SELECT * FROM unnest({arrays}) WHERE {guard}
+        """,
+    ),
+    "deliveries": Part(
+        ("uuid", "uuid", "uuid", "uuid", "bigint", "timestamptz"),
+        """
+        INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
+        SELECT id, 'send', part_id, conversation_id, channel_id, position, 'queued', clock_now(), create_time
+        FROM unnest({arrays}) AS u (id, part_id, conversation_id, channel_id, position, create_time) WHERE {guard}
+        """,
+    ),
+    "timers": Part(
+        ("text", "uuid", "timestamptz"),
+        """
+        INSERT INTO timers (kind, key, due_time, generation)
+        SELECT kind, key, due_time, 0 FROM unnest({arrays}) AS u (kind, key, due_time) WHERE {guard}
+        ON CONFLICT (kind, key) DO NOTHING
+        """,
+    ),
+    "reads": Part(
+        ("uuid", "uuid", "integer", "integer", "timestamptz"),
+        """
+        INSERT INTO read_positions (conversation_id, agent_id, arrival, inbound_count, update_time)
+        SELECT * FROM unnest({arrays}) WHERE {guard}
+        ON CONFLICT (conversation_id, agent_id) DO UPDATE
+        SET arrival = excluded.arrival, inbound_count = excluded.inbound_count, update_time = excluded.update_time
+        WHERE read_positions.arrival < excluded.arrival
+        """,
+    ),
+    "items": Part(journal_items.KINDS, journal_items.INSERT_FROM),
+    "conversations": Part(conversations.SAVE_KINDS, conversations.SAVE_FROM),
+}
+# The conversations as they were read, locked in the order of their ids; whoever changed one meanwhile has the guard fail.
+HELD = f"""
+held AS MATERIALIZED (
+    SELECT count(*) = cardinality($1::uuid[]) AS all_as_read FROM (
+        SELECT c.id FROM unnest($1::uuid[], $2::bigint[]) AS k (id, mark)
+        JOIN conversations c ON c.id = k.id AND {conversations.MARK} = k.mark ORDER BY c.id FOR UPDATE OF c
+    ) c
+),
+"""
+
+
+def compose(parts: Mapping[str, Columns], events: Columns, *, held: Columns | None = None) -> tuple[str, list[Any]]:
+    """The statement and its parameters; it returns (prev_head, new_head).
+
+    parts: the columns of PARTS by name; those without rows are left out. held: ids and marks of conversations that were read
+    without a lock; when one of them is no longer what was read, nothing is written and no row comes back.
+    """
+    names = tuple(name for name in PARTS if name in parts and parts[name][0])
+    arguments = [*(held or ()), *(column for name in names for column in parts[name]), *events]
+    return _sql(names, guarded=held is not None), arguments
+
+
+@cache
+def _sql(names: tuple[str, ...], *, guarded: bool) -> str:
+    """One text for each combination of parts, so that every connection prepares the few that occur once."""
+    first = 3 if guarded else 1
+    guard = "(SELECT all_as_read FROM held)" if guarded else "TRUE"
+    written = []
+    for name in names:
+        part = PARTS[name]
+        arrays = ", ".join(f"${first + index}::{kind}[]" for index, kind in enumerate(part.kinds))
+        written.append(f"{name}_in AS ({part.sql.format(arrays=arrays, guard=guard)} RETURNING 1),")
+        first += len(part.kinds)
+    after = " + ".join(f"(SELECT count(*) FROM {name}_in)" for name in names) or "0"
+    append = append_sql(first=first, after=f"0 * ({after})", only_if=guard)
+    return f"WITH {HELD if guarded else ''}{' '.join(written)}{append}"
