@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from server.embedded.home import start_time, write_private
+from server.embedded.processes import state
 
 
 def record(file: Path, pids: Mapping[str, int]) -> None:
@@ -19,14 +20,16 @@ def record(file: Path, pids: Mapping[str, int]) -> None:
 
 
 def clear(file: Path, *, within: timedelta = timedelta(seconds=15)) -> None:
-    """Wait until all processes written down have ended; end by force what takes longer."""
+    """Wait until all processes written down have ended; end by force what takes longer.
+
+    The signal of the dead parent waits in those that were stopped, so they are let go on.
+    """
     left = _read(file)
     deadline = time.monotonic() + within.total_seconds()
     while left := {pid: started for pid, started in left.items() if start_time(pid) == started and not _ended(pid)}:
-        if time.monotonic() > deadline:
-            for pid in left:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if time.monotonic() > deadline else signal.SIGCONT)
         time.sleep(0.02)
     file.unlink(missing_ok=True)
 
@@ -40,7 +43,4 @@ def _read(file: Path) -> dict[int, str]:
 
 def _ended(pid: int) -> bool:
     """A zombie has ended: where nobody reaps orphans it stays for ever."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
+    return state(pid) in ("Z", "")

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from server.embedded.processes import Program
 
 USER = "postgres"
 LEFTOVER_ENDS_WITHIN = timedelta(seconds=20)
+"""A server that was told to end writes out everything first."""
+ORPHANS_END_WITHIN = timedelta(seconds=3)
+"""Processes without their server have nothing to write."""
 
 SETTINGS = {
     "listen_addresses": LOOPBACK,
@@ -143,14 +147,23 @@ def _works(prefix: tuple[str, ...]) -> bool:
 
 
 def _clear_leftover(data: Path) -> None:
-    """Wait for the server of a run that was killed; then its pid file means nothing, whoever has that number now."""
-    file = data / "postmaster.pid"
-    deadline = time.monotonic() + LEFTOVER_ENDS_WITHIN.total_seconds()
-    while (pid := _serves(data)) is not None:
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.05)
-    file.unlink(missing_ok=True)
+    """Wait until nobody works on this folder; then its pid file means nothing, whoever has that number now.
+
+    A killed server's own processes notice its death and end, but one that was stopped, or is in the middle of something,
+    lives on for a while. A second server beside it would spoil the data, and what keeps servers apart is the very file that
+    is removed here. Raises StartError where somebody stays.
+    """
+    began = time.monotonic()
+    while (server := _serves(data)) is not None or _attached(data):
+        waited = time.monotonic() - began
+        patience = LEFTOVER_ENDS_WITHIN if server is not None else ORPHANS_END_WITHIN
+        if waited > 2 * patience.total_seconds():
+            raise StartError(f"Somebody still works on {data}: end the processes that hold its shared memory.")
+        for pid in {*([server] if server else []), *_workers(data)}:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if waited > patience.total_seconds() else signal.SIGCONT)
+        time.sleep(0.02)
+    (data / "postmaster.pid").unlink(missing_ok=True)
 
 
 def _serves(data: Path) -> int | None:
@@ -161,6 +174,26 @@ def _serves(data: Path) -> int | None:
     except (FileNotFoundError, ProcessLookupError, ValueError):
         return None
     return pid if str(data).encode() in arguments else None
+
+
+def _attached(data: Path) -> bool:
+    """Whether a process is attached to the shared memory that the pid file names (its line 7: key and id)."""
+    try:
+        key, number = (data / "postmaster.pid").read_text().splitlines()[6].split()
+        segments = [line.split() for line in Path("/proc/sysvipc/shm").read_text().splitlines()[1:]]
+    except (FileNotFoundError, IndexError, ValueError):
+        return False
+    return any(segment[:2] == [key, number] and int(segment[6]) > 0 for segment in segments)
+
+
+def _workers(data: Path) -> list[int]:
+    """The processes that have this folder as their own: a server and all that it started."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "cwd").readlink() == data:
+                found.append(int(entry.name))
+    return found
 
 
 def _status(data: Path) -> str:

@@ -104,6 +104,8 @@ class Child:
         """Ask it to end; end it by force when it takes longer than `stop_within`."""
         if self._process and self.running:
             self._process.send_signal(self.program.stop_signal)
+            # One that was stopped hears nothing before it goes on.
+            self._process.send_signal(signal.SIGCONT)
             try:
                 self._process.wait(self.program.stop_within.total_seconds())
             except subprocess.TimeoutExpired:
@@ -137,6 +139,19 @@ class Child:
             for line in pipe:
                 self._last.append(line.decode(errors="replace").rstrip())
                 self._log.write(self.name.encode() + b" | " + line)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether SIGSTOP, or a terminal, keeps this process from running."""
+    return state(pid) == "T"
+
+
+def state(pid: int) -> str:
+    """One letter of /proc/PID/stat: R, S, D, T (stopped), Z (ended, not reaped); empty where there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 class RotatedFile:

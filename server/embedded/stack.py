@@ -16,17 +16,16 @@ from server.embedded.errors import StartError
 from server.embedded.home import Home, write_private
 from server.embedded.ports import LOOPBACK
 from server.embedded.processes import Child, Program
+from server.embedded.supervisor import READY_WITHIN, Supervisor
 from server.embedded.tokens import agent_tokens
 from server.settings import PREFIX
 from server.settings import load as load_settings
 
 PAGE = CHECKOUT / "clients" / "web" / "live" / "dist"
-READY_WITHIN = timedelta(seconds=60)
 RENEW_EVERY = timedelta(minutes=4)
 """A token lives 15 minutes, so one in dev.json is always good for more than 5."""
 RENEW_AGAIN = timedelta(seconds=5)
 RECEIPTS: Mapping[str, int | None] = {"sent_ms": 20, "delivered_ms": 60, "read_ms": 200}
-RESTARTED = ("serve", "work", "simulator", "envoy")
 WORK_CONNECTIONS = "60"
 """Of the 300 that Postgres takes; a serve process has 100."""
 STOP_ORDER = ("simulator", "envoy", "work", "serve", "valkey", "postgres")
@@ -57,7 +56,14 @@ class Stack:
     `work-2`, ….
     """
 
-    def __init__(self, options: Options, *, tell: Callable[[str, float], None] = lambda _name, _seconds: None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        *,
+        tell: Callable[[str, float], None] = lambda _name, _seconds: None,
+        say: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        """tell: of each step of the start, with its seconds. say: of what happens afterwards, a line each."""
         self.options = options
         self.home = Home(options.home)
         self._tell = tell
@@ -68,8 +74,7 @@ class Stack:
         self._tokens: dict[str, str] = {}
         self._renewed_at = 0.0
         self._renewed = False
-        self._started_at: dict[str, float] = {}
-        self._given_up: set[str] = set()
+        self._supervisor = Supervisor(launch=self._launch, say=say, logs=self.home.logs)
 
     def __enter__(self) -> "Stack":
         self.start()
@@ -128,6 +133,7 @@ class Stack:
         child.stop()
         self._launch(child)
         child.wait_ready(within=READY_WITHIN)
+        self._supervisor.forget(name)
         calls = [child for child in self._children.values() if _kind(child.name) in ("serve", "envoy")]
         if _kind(name) == "serve" and all(child.running for child in calls):
             # Envoy asks a process that was away once a second, and gives it calls from then on; it is ready with all of them.
@@ -135,19 +141,16 @@ class Stack:
         self.write_dev_file()
 
     def resurrect(self) -> list[str]:
-        """Start again what died and may be started again; the names of what was found dead.
-
-        Databases are left alone: who killed one wants to see what happens, and who did not should see the log.
-        """
-        died = [child for child in self._children.values() if self._died(child)]
-        for child in died:
-            if _kind(child.name) in RESTARTED:
-                self._launch(child)
-            else:
-                self._given_up.add(child.name)
-        if died:
+        """Start again what died; the names of what was found dead. To be called again and again by the starting thread."""
+        before = self._pids()
+        died = self._supervisor.look(self._children.values())
+        if self._pids() != before:
             self.write_dev_file()
-        return [child.name for child in died]
+        return died
+
+    def restarts(self, name: str) -> int:
+        """How often a child died and was started again."""
+        return self._supervisor.restarts(name)
 
     @property
     def url(self) -> str:
@@ -211,6 +214,8 @@ class Stack:
     def _start_databases(self) -> None:
         binaries.check_machine()
         self._held.enter_context(self.home.owned())
+        # That of a run that was killed names processes that are gone, at addresses that are free for anybody.
+        self.home.dev.unlink(missing_ok=True)
         leftovers.clear(self.home.children)
         self._ports = self._choose_ports()
         prefix = postgres.wrapper()
@@ -330,15 +335,11 @@ class Stack:
         self._launch(self._children[program.name])
 
     def _launch(self, child: Child) -> None:
-        self._given_up.discard(child.name)
-        self._started_at[child.name] = time.monotonic()
         child.start()
-        leftovers.record(self.home.children, {name: each.pid for name, each in self._children.items()})
+        leftovers.record(self.home.children, self._pids())
 
-    def _died(self, child: Child) -> bool:
-        # One that dies as soon as it starts is started once a second, no more.
-        rested = time.monotonic() - self._started_at[child.name] > 1
-        return child.exit_code is not None and rested and child.name not in self._given_up
+    def _pids(self) -> dict[str, int]:
+        return {name: child.pid for name, child in self._children.items()}
 
     def _ready(self, name: str) -> None:
         self._children[name].wait_ready(within=READY_WITHIN)

@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from server.embedded.ports import LOOPBACK
 
 PATH = "/v1/auth/agent-tokens"
+PATIENCE = 2.0
+"""Seconds. Whoever asks has children to look after meanwhile."""
 
 
 def agent_tokens(port: int, agents: Iterable[tuple[str, str]]) -> dict[str, str]:
     """A token, good for 15 minutes, for each (agent id, tenant key). Empty where the server did not give one for each."""
-    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=PATIENCE)
     try:
         return {agent: _token(connection, agent, key) for agent, key in agents}
     except (OSError, http.client.HTTPException, ValueError, KeyError):

@@ -51,7 +51,11 @@ def up(
         cors_origins=tuple(cors_origins),
         environment=environment or {},
     )
-    stack = Stack(options, tell=lambda name, seconds: console.print(f"  [green]✓[/] {name:<12} {seconds:5.1f} s"))
+    stack = Stack(
+        options,
+        tell=lambda name, seconds: console.print(f"  [green]✓[/] {name:<12} {seconds:5.1f} s"),
+        say=lambda line: console.print(f"  {time.strftime('%H:%M:%S')} {line}", markup=False),
+    )
     for number in STOPPING:
         signal.signal(number, _interrupt)
     try:
@@ -71,8 +75,7 @@ def _run(stack: Stack, console: Console, asked: threading.Event) -> None:
         stack.start()
         _introduce(stack, console, time.monotonic() - began)
         while not asked.wait(LOOK_EVERY):
-            for name in stack.resurrect():
-                console.print(f"  [red]{name} ended[/]; its last words are in {stack.home.logs / name}.log")
+            stack.resurrect()
             stack.renew_tokens()
     finally:
         # From here on another Ctrl-C would only leave half of it running.

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +14,7 @@ import redis.asyncio as redis
 from server.embedded import binaries, ports, postgres, valkey
 from server.embedded.errors import StartError
 from server.embedded.home import Home
-from server.embedded.processes import Child
+from server.embedded.processes import Child, state
 from server.embedded.stack import Options, Stack
 
 SOON = timedelta(seconds=20)
@@ -73,6 +74,23 @@ async def test_postgres_finds_its_data_again_after_a_stop_and_after_a_kill(home:
     child.wait_ready(within=SOON)
     assert await ask(dsn, "SELECT answer FROM kept") == 42
     child.close()
+
+
+async def test_postgres_waits_for_the_processes_of_a_killed_server(home: Home) -> None:
+    """Two servers at once would spoil the data, and a stopped process does not notice that its server is gone."""
+    child, dsn = start_postgres(home)
+    connection = await asyncpg.connect(dsn)
+    backend = await connection.fetchval("SELECT pg_backend_pid()")
+    os.kill(backend, signal.SIGSTOP)
+    child.kill()
+    try:
+        child.start()
+        assert not Path(f"/proc/{backend}").exists() or state(backend) == "Z"
+        child.wait_ready(within=SOON)
+        assert await ask(dsn, "SELECT 1") == 1
+    finally:
+        connection.terminate()
+        child.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root needs this")

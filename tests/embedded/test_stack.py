@@ -81,7 +81,7 @@ def test_dev_json_describes_a_stack_that_works(running: Running) -> None:
     assert get(f"{dev['url']}/v1/tenants", dev["platform_key"])[0] == 200
 
 
-@pytest.mark.parametrize("name", ["serve-1", "work", "simulator", "envoy"])
+@pytest.mark.parametrize("name", ["serve-1", "work", "simulator", "envoy", "valkey", "postgres"])
 def test_a_process_that_dies_is_started_again(running: Running, name: str) -> None:
     dead = running.pid(name)
     os.kill(dead, signal.SIGKILL)
@@ -99,6 +99,9 @@ def test_a_process_that_dies_is_started_again(running: Running, name: str) -> No
 
 def test_a_killed_run_takes_its_processes_with_it_and_the_next_finds_its_data(running: Running) -> None:
     before = running.dev
+    # The signal of a dead parent waits in one that was stopped, with its port and its data.
+    for name in ("serve-2", "postgres"):
+        os.kill(running.pid(name), signal.SIGSTOP)
     running.end(signal.SIGKILL)
     again = Running(running.home)
     again.wait_ready()
