@@ -1,0 +1,220 @@
+"""Fan-out of the live stream: 200 streams open, 50 of which match, 200 events a second; from the return of COMMIT to the client.
+
+The reference of each row is a bare grpc.aio server of the same run that writes the same bytes to as many streams. Clocks are
+CLOCK_MONOTONIC of one machine. Our server runs with credentials, validation, fsync and the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from grpc import aio
+from rich.console import Console
+from rich.table import Table
+from switchboard.v1 import auth_service_pb2 as auth
+from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1 import options_pb2
+from switchboard.v1.auth_service_pb2_grpc import AuthServiceStub
+
+from server.embedded.stack import Options, Stack
+from tests.bench.fanout_server import METHOD
+
+STREAMS, MATCHING, RATE, SECONDS, LOCKSTEPS = 200, 50, 200, 10.0, 400
+WATCH = "/switchboard.v1.InboxService/WatchInbox"
+Row = tuple[str, str, str]
+
+
+class Server:
+    """A process of tests.bench.fanout_server."""
+
+    def __init__(self, process: asyncio.subprocess.Process, address: str) -> None:
+        self._process = process
+        self.address = address
+
+    async def ask(self, command: str) -> dict[str, Any]:
+        """One command, and its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{command}\n".encode())
+        return await self.answer()
+
+    async def answer(self) -> dict[str, Any]:
+        """The next line."""
+        assert self._process.stdout is not None
+        found: dict[str, Any] = json.loads(await self._process.stdout.readline())
+        return found
+
+
+@contextlib.asynccontextmanager
+async def running(environment: dict[str, str]) -> AsyncIterator[Server]:
+    """A server process, until its standard input ends."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "tests.bench.fanout_server"),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=None,
+        env={**os.environ, **environment},
+        limit=1 << 24,
+    )
+    server = Server(process, "")
+    server.address = (await server.answer())["address"]
+    try:
+        yield server
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        await process.wait()
+
+
+class Client:
+    """Streams that note when each seq came."""
+
+    def __init__(self) -> None:
+        self.received: list[tuple[int, float]] = []
+        self._calls: list[Any] = []
+        self._reading: list[asyncio.Task[None]] = []
+
+    async def open(
+        self, channel: aio.Channel, method: str, request: bytes, metadata: Sequence[tuple[str, str]]
+    ) -> None:
+        """Opens one stream and returns after its first item."""
+        call = channel.unary_stream(method)(request, metadata=tuple(metadata))
+        await call.read()
+        self._calls.append(call)
+        self._reading.append(asyncio.create_task(self._read(call)))
+
+    async def _read(self, call: Any) -> None:
+        while (item := await call.read()) is not aio.EOF:
+            now = time.monotonic()
+            self.received += [(event.seq, now) for event in inbox.WatchInboxResponse.FromString(item).events]
+
+    async def close(self) -> None:
+        """Ends all streams."""
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+
+    def milliseconds(self, made: dict[str, float]) -> list[float]:
+        """From when each was made, over all streams; all of them must have come once to each stream."""
+        found = [(now - made[str(seq)]) * 1000 for seq, now in self.received if str(seq) in made]
+        if len(found) != len(made) * MATCHING:
+            raise AssertionError(f"{len(found)} deliveries of {len(made) * MATCHING}")
+        return found
+
+
+@contextlib.asynccontextmanager
+async def streams(
+    address: str, method: str, requests: Sequence[bytes], keys: Sequence[str] = ()
+) -> AsyncIterator[Client]:
+    """A client with a stream for each request, on four connections."""
+    client = Client()
+    options = (("grpc.use_local_subchannel_pool", 1),)
+    async with contextlib.AsyncExitStack() as stack:
+        channels = [await stack.enter_async_context(aio.insecure_channel(address, options=options)) for _ in range(4)]
+        for index, request in enumerate(requests):
+            metadata = (("authorization", f"Bearer {keys[index % len(keys)]}"),) if keys else ()
+            await client.open(channels[index % 4], method, request, metadata)
+            # No more may be opened in a second.
+            await asyncio.sleep(0.01 if keys else 0)
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+def quantiles(found: Sequence[float]) -> tuple[float, float]:
+    """p50 and p99."""
+    cuts = statistics.quantiles(found, n=100)
+    return cuts[49], cuts[98]
+
+
+def words(found: tuple[float, float]) -> str:
+    """How a row shows them."""
+    return f"p50 {found[0]:.2f} ms, p99 {found[1]:.2f} ms"
+
+
+async def latency(writer: Server, client: Client) -> tuple[float, float]:
+    """p50 and p99 while the writer makes events at the pace."""
+    await writer.ask(f"paced {RATE} 1")
+    await asyncio.sleep(0.5)
+    client.received.clear()
+    made = (await writer.ask(f"paced {RATE} {SECONDS}"))["made"]
+    await asyncio.sleep(1.5)
+    return quantiles(client.milliseconds(made))
+
+
+async def single(server: Server) -> float:
+    """Deliveries per second of the server's CPU time, one event in each write."""
+    answer = await server.ask(f"lockstep {LOCKSTEPS} {MATCHING}")
+    return LOCKSTEPS * MATCHING / float(answer["cpu"])
+
+
+async def bare_rows() -> tuple[tuple[float, float], float]:
+    """Latency, and deliveries per second of CPU time, of the reference."""
+    async with running({}) as server:
+        requests = [b"1"] * MATCHING + [b"0"] * (STREAMS - MATCHING)
+        async with streams(server.address, f"/{METHOD}/Watch", requests) as client:
+            return await latency(server, client), await single(server)
+
+
+async def measure(environment: dict[str, str], keys: Sequence[str], channel_id: str) -> list[Row]:
+    """All rows. environment: the settings of our servers, with the tenant and the channel of the events."""
+    reference, bare = await bare_rows()
+    wanted = inbox.WatchInboxRequest(filter={"channel_id": [channel_id]}).SerializeToString()
+    others = [inbox.WatchInboxRequest(filter={"channel_id": [str(uuid.uuid4())]}) for _ in range(STREAMS - MATCHING)]
+    requests = [wanted] * MATCHING + [other.SerializeToString() for other in others]
+    async with running(environment) as first, running(environment) as second:
+        async with streams(first.address, WATCH, requests, keys) as client:
+            local, rate = await latency(first, client), await single(first)
+        async with streams(second.address, WATCH, requests, keys) as client:
+            hinted = await latency(first, client)
+    title = f"commit -> client, {STREAMS} streams, {MATCHING} matching, {RATE} events/s"
+    return [
+        (f"{title}, same process", words(local), f"{words(reference)}  bare fan-out"),
+        (f"{title}, another process", words(hinted), f"{words(reference)}  bare fan-out"),
+        ("single-event deliveries per second of CPU", f"{rate:,.0f}", f"{bare:,.0f}  bare writes"),
+    ]
+
+
+async def new_keys(dev: dict[str, Any]) -> list[str]:
+    """Credentials for all streams: a caller may have sixteen."""
+    async with aio.insecure_channel(dev["serve"][0]["grpc"]) as channel:
+        request = auth.CreateApiKeyRequest(name="fan-out", permissions=[options_pb2.PERMISSION_EVENTS_READ])
+        metadata = (("authorization", f"Bearer {dev['tenant_key']}"),)
+        stub = AuthServiceStub(channel)
+        return [(await stub.CreateApiKey(request, metadata=metadata)).secret for _ in range(STREAMS // 10)]
+
+
+async def rows(stack: Stack) -> list[Row]:
+    """The rows of `make bench`: (what, measured, reference of the same run)."""
+    dev = stack.dev()
+    channel_id = dev["channels"][0]["id"]
+    environment = {**stack._environment(), "BENCH_TENANT": dev["tenant"], "BENCH_CHANNEL": channel_id}
+    return await measure(environment, await new_keys(dev), channel_id)
+
+
+def main() -> None:
+    """These rows alone, on a stack of their own."""
+    with tempfile.TemporaryDirectory() as folder, Stack(Options(home=Path(folder) / "home", receipts=None)) as stack:
+        stack.terminate("work")
+        found = uvloop.run(rows(stack))
+    table = Table("what", "measured", "reference in the same run")
+    for row in found:
+        table.add_row(*row)
+    Console(width=200).print(table)
+
+
+if __name__ == "__main__":
+    main()
