@@ -18,6 +18,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import event_pb2
 
 from server.conversations.filter import check_size
+from server.inbox.index import By, Key, Keys, either, narrower
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
 from server.log.read import LogEvent
 from server.rpc.call import Scope
@@ -70,6 +71,8 @@ class Selection:
         self._of_conversations = False
         self.kinds = frozenset(event_types)
         self._condition = self._compile(wanted, "filter")
+        kinds = frozenset((By.KIND, kind) for kind in self.kinds)
+        self.keys = narrower(self._keys(wanted), kinds or None)
 
     def wants(self, seen: Seen) -> bool:
         """Whether the filter holds for a conversation."""
@@ -105,10 +108,22 @@ class Selection:
             assignees = {self._agent(item) for item in wanted.assignee_id}
             conditions.append(lambda seen: seen.assignee_id in assignees)
         if wanted.team_id:
-            teams = {None if item == "none" else uuid.UUID(item) for item in wanted.team_id}
+            teams = {_team(item) for item in wanted.team_id}
             conditions.append(lambda seen: seen.team_id in teams)
         self._of_conversations |= bool(wanted.assignee_id or wanted.team_id)
         return conditions
+
+    def _keys(self, wanted: filters.ConversationFilter) -> Keys:
+        """The keys one of which every event has that the filter holds for."""
+        found = narrower(
+            _named(By.CHANNEL, [uuid.UUID(item) for item in wanted.channel_id]),
+            _named(By.ASSIGNEE, [self._agent(item) for item in wanted.assignee_id]),
+        )
+        found = narrower(found, _named(By.TEAM, [_team(item) for item in wanted.team_id]))
+        for item in getattr(wanted, "and"):
+            found = narrower(found, self._keys(item))
+        alternatives = [self._keys(item) for item in getattr(wanted, "or")]
+        return narrower(found, either(alternatives)) if alternatives else found
 
     def _agent(self, text: str) -> uuid.UUID | None:
         if text == "nobody":
@@ -118,6 +133,14 @@ class Selection:
         if self._agent_id is None:
             raise InvalidFields(FieldViolation("filter.assignee_id", '"me" is for agents; this caller is a service'))
         return self._agent_id
+
+
+def _team(text: str) -> uuid.UUID | None:
+    return None if text == "none" else uuid.UUID(text)
+
+
+def _named(by: By, values: Collection[uuid.UUID | None]) -> Keys:
+    return frozenset((by, value) for value in values) or None
 
 
 def uses_providers(wanted: filters.ConversationFilter) -> bool:
@@ -140,6 +163,17 @@ class Matcher:
     def __init__(self, selection: Selection, scope: Scope) -> None:
         self._selection = selection
         self._scope = scope
+
+    @property
+    def keys(self) -> Keys:
+        """The keys one of which every event has that is shown."""
+        return narrower(self._selection.keys, None if self._scope.all else self._of_scope())
+
+    def _of_scope(self) -> frozenset[Key]:
+        scope = self._scope
+        keys: set[Key] = {(By.CHANNEL, channel_id) for channel_id in scope.channel_ids}
+        keys |= {(By.TEAM, team_id) for team_id in scope.team_ids}
+        return frozenset(keys if scope.agent_id is None else keys | {(By.ASSIGNEE, scope.agent_id)})
 
     def transition(self, event: LogEvent) -> int:
         """The Transition with which the event is shown, or HIDDEN."""

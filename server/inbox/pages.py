@@ -6,7 +6,8 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.inbox.match import Matcher, Selection
 from server.inbox.rights import Rights
-from server.inbox.subscriber import Place, Subscriber
+from server.inbox.ring import Place
+from server.inbox.subscriber import Subscriber
 from server.inbox.wire import Encoder, Outgoing
 from server.log.cursor import CursorDiverged, Cursors, HeadRow, Position
 from server.log.read import PAGE_EVENTS, read_page, read_place

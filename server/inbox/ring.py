@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
 from collections import deque
+from dataclasses import dataclass
 
 from server.inbox.wire import Outgoing
 from server.log.read import LogBroken
 
 RING_EVENTS = 4096
 RING_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A seq and the id of its event; None for the place before the first event, or where the event is gone."""
+
+    seq: int
+    event_id: uuid.UUID | None
+
+
+START = Place(0, None)
 
 
 class Gap(LogBroken):

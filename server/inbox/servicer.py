@@ -9,12 +9,14 @@ from datetime import timedelta
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import inbox_service_pb2_grpc as inbox_grpc
 
+from server.inbox.index import Reader
 from server.inbox.match import Matcher, Selection, uses_providers
 from server.inbox.pages import read_events
 from server.inbox.providers import load_providers
+from server.inbox.ring import Place
 from server.inbox.stream import InboxStream, StreamLimits
 from server.inbox.streams import Streams
-from server.inbox.subscriber import Place, Subscriber
+from server.inbox.subscriber import Subscriber
 from server.inbox.tail import TenantTail
 from server.inbox.tails import Tails
 from server.log.cursor import Cursors, Position
@@ -40,20 +42,15 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
         with self._streams.admitted(call):
             began = time.monotonic()
             tail = await self._tails.attach(call.tenant_id)
-            stream = None
-
-            def wake() -> None:
-                if stream is not None:
-                    stream.wake()
-
-            tail.subscribe(wake)
+            reader = Reader(_nobody_waits)
+            tail.subscribe(reader, frozenset(), None)
             try:
                 await tail.refresh(began)
-                stream = await self._open(request, call, tail, position)
+                stream = await self._open(request, call, tail, reader, position)
                 with self._streams.running(stream):
                     await stream.run()
             finally:
-                tail.unsubscribe(wake)
+                tail.unsubscribe(reader)
                 self._tails.detached(tail)
 
     async def ListInboxEvents(self, request: inbox.ListInboxEventsRequest, call: Call) -> inbox.ListInboxEventsResponse:
@@ -78,7 +75,12 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
         return self._cursors.decode(call.tenant_id, cursor) if cursor else None
 
     async def _open(
-        self, request: inbox.WatchInboxRequest, call: Call, tail: TenantTail, position: Position | None
+        self,
+        request: inbox.WatchInboxRequest,
+        call: Call,
+        tail: TenantTail,
+        reader: Reader,
+        position: Position | None,
     ) -> InboxStream:
         # The rights are read after the tail was seen at the head: a change beyond is met in the log, one before is known.
         start = await place_of(tail, position, earliest=request.start == inbox.WATCH_START_EARLIEST)
@@ -94,6 +96,7 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
             call=call,
             verified=verified,
             tail=tail,
+            reader=reader,
             subscriber=Subscriber(start, matcher, principal_id=call.caller.id),
             selection=selection,
             rights=self._tails.rights,
@@ -102,6 +105,10 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
             bookmark_interval=interval,
             freshness=self._tails.pace().freshness,
         )
+
+
+def _nobody_waits() -> None:
+    """The wake of a reader whose stream is not open yet."""
 
 
 async def place_of(tail: TenantTail, position: Position | None, *, earliest: bool) -> Place:

@@ -21,6 +21,7 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.inbox import wire
 from server.inbox.ending import ScopeUnavailable, SlowConsumer, StreamEnd
+from server.inbox.index import Reader
 from server.inbox.match import Matcher, Selection
 from server.inbox.metrics import InboxMetrics
 from server.inbox.rights import Rights
@@ -53,7 +54,10 @@ class StreamLimits:
 
 
 class InboxStream:
-    """Writes one stream. selection: what the caller wants; verified: whom it was opened for, with the rights of now."""
+    """Writes one stream. selection: what the caller wants; verified: whom it was opened for, with the rights of now.
+
+    reader: how the tail knows it; the stream makes its own wake of it.
+    """
 
     def __init__(
         self,
@@ -61,6 +65,7 @@ class InboxStream:
         call: Call,
         verified: Verified,
         tail: TenantTail,
+        reader: Reader,
         subscriber: Subscriber,
         selection: Selection,
         rights: Rights,
@@ -72,6 +77,7 @@ class InboxStream:
         self._call = call
         self._verified = verified
         self._tail = tail
+        self._reader = reader
         self._subscriber = subscriber
         self._selection = selection
         self._rights = rights
@@ -85,11 +91,16 @@ class InboxStream:
         self._best_lag, self._best_lag_at = NEVER, time.monotonic()
         self._woken = False
         self._waiter: asyncio.Future[None] | None = None
+        self._writing_since = NEVER
         self._stalled = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._watch: asyncio.TimerHandle | None = None
         self._set_timers()
+        reader.wake = self.wake
+        self._follow(subscriber.matcher)
 
     def wake(self) -> None:
-        """Something is new: look again. Called by the tail, at most once per page it reads."""
+        """Something is new: look again."""
         self._woken = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -104,6 +115,7 @@ class InboxStream:
         async with self:
             await self._hello()
             while True:
+                self._pass_unconcerned()
                 self._check()
                 await self._on_time()
                 if not await self._advance():
@@ -116,6 +128,7 @@ class InboxStream:
         self, _kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> bool:
         """The last word: no stream ends without an end item while there is somebody to read it."""
+        self._silence()
         if isinstance(error, Refusal):
             error = StreamEnd.because(error)
         if isinstance(error, StreamEnd):
@@ -154,6 +167,20 @@ class InboxStream:
         )
         await self._write(inbox.WatchInboxResponse(hello=hello).SerializeToString())
         self._metrics.opened.inc()
+
+    def _follow(self, matcher: Matcher) -> None:
+        """From where it stands on, the stream shows what this matcher says."""
+        self._subscriber.matcher = matcher
+        self._tail.subscribe(self._reader, matcher.keys, self._verified.caller.id)
+
+    def _pass_unconcerned(self) -> None:
+        """Passes what the tail knows to be no concern of this stream, however much it is."""
+        reader, subscriber, ready = self._reader, self._subscriber, self._tail.place_ready
+        if reader.due and subscriber.position.seq >= ready.seq:
+            reader.due = False
+        clean = reader.clean if reader.due else ready
+        if clean.seq > subscriber.position.seq and subscriber.at_boundary:
+            subscriber.skip(clean)
 
     def _check(self) -> None:
         """Raises StreamEnd when the stream must not go on."""
@@ -221,13 +248,13 @@ class InboxStream:
 
     async def _idle(self) -> None:
         """Nothing stands next: says so once, bookmarks after silence, and waits."""
-        if not self._caught_up and self._subscriber.position.seq >= self._tail.ready:
+        if not self._caught_up and not self._reader.due:
             self._caught_up = True
             await self._write(wire.caught_up(self._cursor(), self._tail.head))
         self._best_lag = NEVER
         if time.monotonic() >= self._bookmark_due:
             await self._bookmark()
-        if self._tail.ready <= self._subscriber.position.seq or self._tail.failing_since is not None:
+        if not self._reader.due or self._tail.failing_since is not None:
             await self._wait()
 
     async def _bookmark(self) -> None:
@@ -247,15 +274,32 @@ class InboxStream:
         if self._tail.failing_since is not None:
             until = min(until, now + 1.0)
         if not self._woken and until > now:
-            loop = asyncio.get_running_loop()
-            self._waiter = loop.create_future()
-            timer = loop.call_later(until - now, self.wake)
+            self._set_alarm(until - now)
+            self._waiter = asyncio.get_running_loop().create_future()
             try:
                 await self._waiter
             finally:
-                timer.cancel()
                 self._waiter = None
         self._woken = False
+
+    def _set_alarm(self, seconds: float) -> None:
+        """Wakes the stream by then. An earlier alarm stays: most waits end long before, and timers cost more than a look."""
+        loop = asyncio.get_running_loop()
+        if self._alarm is not None and self._alarm.when() <= loop.time() + seconds:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(seconds, self._alarmed)
+
+    def _alarmed(self) -> None:
+        self._alarm = None
+        self.wake()
+
+    def _silence(self) -> None:
+        for timer in (self._alarm, self._watch):
+            if timer is not None:
+                timer.cancel()
+        self._alarm = self._watch = None
 
     async def _recheck(self) -> None:
         """What the log cannot tell in time, because the job that writes it there is late, is asked for."""
@@ -299,7 +343,7 @@ class InboxStream:
         self._verified = verified
         if old == new:
             return
-        self._subscriber.matcher = Matcher(self._selection, new)
+        self._follow(Matcher(self._selection, new))
         await self._write(scope_changed(old, new, self._cursor()))
 
     async def _end(self, end: StreamEnd) -> None:
@@ -324,18 +368,28 @@ class InboxStream:
             self._metrics.delay.observe(max(delay, 0))
 
     async def _write(self, item: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._limits.stalled_after.total_seconds(), self._stall)
+        self._writing_since = time.monotonic()
+        if self._watch is None:
+            stalled_after = self._limits.stalled_after.total_seconds()
+            self._watch = asyncio.get_running_loop().call_later(stalled_after, self._look_at_write)
         try:
             await self._call.context.write(item)
         finally:
-            timer.cancel()
+            self._writing_since = NEVER
             if self._stalled:
                 self._stalled = False
                 self._metrics.stalled.dec()
         self._bookmark_due = time.monotonic() + self._interval * random.uniform(0.9, 1.0)
 
-    def _stall(self) -> None:
+    def _look_at_write(self) -> None:
+        """Once a while there are writes, not once for each: whether the one that is pending has been for too long."""
+        self._watch = None
+        if self._writing_since == NEVER:
+            return
+        left = self._writing_since + self._limits.stalled_after.total_seconds() - time.monotonic()
+        if left > 0:
+            self._watch = asyncio.get_running_loop().call_later(left, self._look_at_write)
+            return
         self._stalled = True
         self._metrics.stalled.inc()
         log.warning("stream.stalled", tenant=str(self._call.tenant_id), stream=self._call.id)

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from server.inbox.match import HIDDEN, Matcher
-from server.inbox.ring import Gap
+from server.inbox.ring import Gap, Place
 from server.inbox.wire import Outgoing
 from server.log.read import LogEvent
 
 BATCH_EVENTS = 64
 BATCH_BYTES = 64 << 10
 TRANSACTION_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A seq and the id of its event; None for the place before the first event, or where the event is gone."""
-
-    seq: int
-    event_id: uuid.UUID | None
 
 
 class Subscriber:
@@ -71,6 +62,10 @@ class Subscriber:
             if not self._pass(outgoing):
                 return index
         return len(events)
+
+    def skip(self, place: Place) -> None:
+        """Passes everything up to the end of a transaction unseen: the caller knows that none of it is shown."""
+        self.position = self.safe = place
 
     def unblock(self, matcher: Matcher) -> None:
         """Passes the control event that blocked, with new rights for what follows it."""

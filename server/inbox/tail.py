@@ -1,7 +1,7 @@
 """The tail of one tenant's log in one process: reads what is new once, for all streams of the tenant.
 
-One task owns it. Hints and local commits only wake it; what it believes, it has read from the database. Every read brings the
-head row too, so every read verifies.
+One task reads. Hints only wake it; what it believes, it has read from the database, or this process has committed it itself and
+it follows what is there. Every read brings the head row too, so every read verifies.
 """
 
 from __future__ import annotations
@@ -11,25 +11,28 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import asyncpg
 import structlog
 
+from server.inbox.index import Index, Keys, Reader
 from server.inbox.metrics import InboxMetrics
 from server.inbox.providers import load_providers
 from server.inbox.rights import Rights
-from server.inbox.ring import Ring
+from server.inbox.ring import START, Place, Ring
 from server.inbox.wire import Encoder, Outgoing
-from server.kit.db import Database
+from server.kit.db import Connection, Database, Pinned
 from server.kit.errors import DatabaseUnavailable, Refusal
+from server.log.append import Appended
 from server.log.cursor import CursorDiverged, CursorExpired, Cursors, HeadRow
 from server.log.hints import Hints
-from server.log.read import LogBroken, Page, read_head, read_page, read_place
+from server.log.read import LogBroken, LogEvent, Page, read_head, read_page, read_place
 
 PRELOAD = 500
 UNHINTED_SECONDS = 0.5
+OVERTAKEN_SECONDS = 0.001
 DEGRADED_SECONDS = 10.0
 REFRESH_SECONDS = 2.0
 log = structlog.get_logger(__name__)
@@ -51,7 +54,10 @@ class Pace:
 
 @dataclass(slots=True)
 class Surroundings:
-    """What all tails of a process share."""
+    """What all tails of a process share.
+
+    pins: how many tails may still keep a connection of their own; the others take one for each read, under `verifying`.
+    """
 
     database_of: DatabaseOf
     cursors: Cursors
@@ -61,6 +67,7 @@ class Surroundings:
     pace: Callable[[], Pace]
     verifying: asyncio.Semaphore
     pages: asyncio.Semaphore
+    pins: int
 
 
 @contextlib.contextmanager
@@ -75,7 +82,7 @@ def database_errors() -> Iterator[None]:
 class TenantTail:
     """What streams of one tenant read from.
 
-    ready: the newest seq they may read, always the end of a transaction. head: newest seq known. refusal: why the log cannot be
+    place_ready: up to where they may read, always the end of a transaction. head: newest seq known. refusal: why the log cannot be
     read now, since failing_since (monotonic). broken: why it can never be continued: streams end with it.
     """
 
@@ -85,13 +92,17 @@ class TenantTail:
         self.encoder = Encoder(around.cursors, tenant_id, uuid.UUID(int=0))
         self.providers: dict[uuid.UUID, int] = {}
         self.ring = Ring(0)
-        self.ready = self.head = self.floor = 0
+        self.place_ready = START
+        self.head = self.floor = 0
         self.verified_at = -float("inf")
         self.failing_since: float | None = None
         self.refusal: Refusal | None = None
         self.broken: Refusal | None = None
         self._last_id: uuid.UUID | None = None
-        self._subscribers: set[Callable[[], None]] = set()
+        self._index = Index()
+        self._unready: list[Outgoing] = []
+        self._early: dict[int, Appended] = {}
+        self._pinned: Pinned | None = None
         self._verifiers: set[Callable[[], None]] = set()
         self._pages = asyncio.Semaphore(4)
         self._poked = asyncio.Event()
@@ -104,20 +115,22 @@ class TenantTail:
     @property
     def streams(self) -> int:
         """How many streams read from it."""
-        return len(self._subscribers)
+        return len(self._index.readers)
+
+    @property
+    def ready(self) -> int:
+        """The seq of place_ready."""
+        return self.place_ready.seq
 
     async def start(self) -> None:
         """Reads the newest events and begins to follow. Refuses when the database cannot be read."""
         self._around.rights.invalidate(self.tenant_id)
-        async with (await self._around.database_of(self.tenant_id)).connection() as connection:
-            with database_errors():
-                head = await read_head(connection)
-                await load_providers(connection, self.providers)
-        self.encoder = Encoder(self._around.cursors, self.tenant_id, head.epoch)
-        self.ring = Ring(max(head.floor - 1, head.head - PRELOAD, 0))
-        self._hinted = head.head
-        while not await self._load():
-            continue
+        self._pin()
+        try:
+            await self._begin()
+        except BaseException:
+            await self._unpin()
+            raise
         self._task = asyncio.get_running_loop().create_task(self._run(), name=f"tail {self.tenant_id}")
         self._task.add_done_callback(self._ended)
 
@@ -128,13 +141,25 @@ class TenantTail:
         if self._task is not None:
             await asyncio.wait([self._task])
 
-    def subscribe(self, wake: Callable[[], None]) -> None:
-        """Calls wake, which must not wait, when there is something new or something is wrong."""
-        self._subscribers.add(wake)
+    def subscribe(self, reader: Reader, keys: Keys, principal_id: uuid.UUID | None) -> None:
+        """Wakes the reader when something came that may concern it, or something is wrong. Again, when its keys are others."""
+        self._index.put(reader, keys, principal_id)
 
-    def unsubscribe(self, wake: Callable[[], None]) -> None:
+    def unsubscribe(self, reader: Reader) -> None:
         """The end of subscribe."""
-        self._subscribers.discard(wake)
+        self._index.remove(reader)
+
+    def committed(self, appended: Appended) -> None:
+        """This process committed these events: they are shown without a read, once they follow what is there."""
+        self._hinted = max(self._hinted, appended.new_head)
+        if appended.new_head <= self.ring.last:
+            return
+        self._early[appended.prev_head] = appended
+        if appended.prev_head == self.ring.last:
+            self._take_early()
+        if self._early:
+            # Its commit overtook another one: of this process, which says so in a moment, or of another, which must be read.
+            asyncio.get_running_loop().call_later(OVERTAKEN_SECONDS, self._read_if_early)
 
     def hinted(self, new_head: int) -> None:
         """Somebody says that the head moved."""
@@ -198,14 +223,57 @@ class TenantTail:
     async def _read(self, after: int) -> Page:
         async with (await self._around.database_of(self.tenant_id)).connection() as connection:
             with database_errors():
-                page = await read_page(connection, after=after)
-                if any(
-                    event.channel_id is not None and event.channel_id not in self.providers for event in page.events
-                ):
-                    await load_providers(connection, self.providers)
+                return await self._read_on(connection, after)
+
+    async def _read_on(self, connection: Connection, after: int) -> Page:
+        page = await read_page(connection, after=after)
+        if any(self._of_new_channel(event) for event in page.events):
+            await load_providers(connection, self.providers)
         return page
 
+    def _of_new_channel(self, event: LogEvent) -> bool:
+        return event.channel_id is not None and event.channel_id not in self.providers
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """The tail's own connection; one of the pool's when the process has no more to give to tails."""
+        database = await self._around.database_of(self.tenant_id)
+        with database_errors():
+            if self._pinned is not None:
+                async with self._pinned.of(database) as connection:
+                    yield connection
+                return
+            async with self._around.verifying, database.connection() as connection:
+                yield connection
+
+    def _pin(self) -> None:
+        if self._around.pins > 0:
+            self._around.pins -= 1
+            self._pinned = Pinned()
+
+    async def _unpin(self) -> None:
+        pinned, self._pinned = self._pinned, None
+        if pinned is not None:
+            self._around.pins += 1
+            await pinned.close()
+
+    async def _begin(self) -> None:
+        async with self._connection() as connection:
+            head = await read_head(connection)
+            await load_providers(connection, self.providers)
+        self.encoder = Encoder(self._around.cursors, self.tenant_id, head.epoch)
+        self.ring = Ring(max(head.floor - 1, head.head - PRELOAD, 0))
+        self._hinted = head.head
+        while not await self._load():
+            continue
+
     async def _run(self) -> None:
+        try:
+            await self._keep_reading()
+        finally:
+            await self._unpin()
+
+    async def _keep_reading(self) -> None:
         while not self._closing and self.broken is None:
             await self._pause()
             try:
@@ -231,40 +299,73 @@ class TenantTail:
 
     async def _load(self) -> bool:
         """Reads one page; whether it reached the head."""
-        after, started = self.ring.last, time.monotonic()
-        async with self._around.verifying:
-            page = await self._read(after)
-        if self._diverged(page.head):
+        after, last_id, started = self.ring.last, self._last_id, time.monotonic()
+        async with self._connection() as connection:
+            page = await self._read_on(connection, after)
+        if self._diverged(page, after, last_id):
             self._break(CursorDiverged())
             return True
-        self._absorb(page)
+        # What this process committed during the read is there already, and may be newer than the page.
+        self._absorb([event for event in page.events if event.seq > self.ring.last])
         reached = page.reaches_head(after)
         if reached:
             self.verified_at = started
+            if page.head.head == self.ring.last:
+                self._last_id = page.head.head_event_id
+                self._make_ready()
+        self.head, self.floor = max(page.head.head, self.ring.last), page.head.floor
+        self._take_early()
         self._recovered()
         self._watch_hints(page)
-        self._wake(page.events)
+        for wake in list(self._verifiers):
+            wake()
         return reached
 
-    def _diverged(self, head: HeadRow) -> bool:
+    def _diverged(self, page: Page, after: int, last_id: uuid.UUID | None) -> bool:
         """Whether the log is no longer the one that was read: restored, or failed over with a loss."""
-        if head.epoch != self.encoder.epoch or head.head < self.ring.last:
+        head = page.head
+        if head.epoch != self.encoder.epoch or head.head < after:
             return True
-        return head.head == self.ring.last and self._last_id is not None and head.head_event_id != self._last_id
+        before = head.head_event_id if head.head == after else page.before
+        return before is not None and last_id is not None and before != last_id
 
-    def _absorb(self, page: Page) -> None:
-        arrived = [Outgoing(event, self.encoder) for event in page.events]
+    def _absorb(self, events: Sequence[LogEvent]) -> None:
+        arrived = [Outgoing(event, self.encoder) for event in events]
         if any(outgoing.is_control for outgoing in arrived):
             # Before any stream can read on: nothing after the change is matched with the rights before it.
             self._around.rights.invalidate(self.tenant_id)
         for outgoing in arrived:
             self.ring.append(outgoing)
-            event = outgoing.event
-            self._last_id = event.id
-            if event.seq == event.tx_last:
-                self.ready = event.seq
-        self.ready = max(self.ready, self.ring.last if page.head.head == self.ring.last else 0)
-        self.head, self.floor = page.head.head, page.head.floor
+            self._unready.append(outgoing)
+            self._last_id = outgoing.event.id
+            if outgoing.event.seq == outgoing.event.tx_last:
+                self._make_ready()
+
+    def _make_ready(self) -> None:
+        """What was absorbed is the whole of its transaction: streams may read it, and those that it may concern are woken."""
+        before, self.place_ready = self.place_ready, Place(self.ring.last, self._last_id)
+        for outgoing in self._unready:
+            for reader in self._index.concerned(outgoing):
+                if not reader.due:
+                    reader.due, reader.clean = True, before
+                reader.wake()
+        self._unready.clear()
+
+    def _take_early(self) -> None:
+        """Commits of this process that follow what is there."""
+        while (appended := self._early.pop(self.ring.last, None)) is not None:
+            follows = appended.epoch == self.encoder.epoch and appended.prev_event_id == self._last_id
+            events = appended.events()
+            if not follows or any(map(self._of_new_channel, events)):
+                self.poke()
+                break
+            self._absorb(events)
+            self.head = max(self.head, self.ring.last)
+        self._early = {prev: early for prev, early in self._early.items() if prev > self.ring.last}
+
+    def _read_if_early(self) -> None:
+        if self._early:
+            self.poke()
 
     def _watch_hints(self, page: Page) -> None:
         """Counts what no hint told of within half a second, and polls for a while after it."""
@@ -305,9 +406,9 @@ class TenantTail:
             self._around.metrics.violations.inc()
             self._break(DatabaseUnavailable())
 
-    def _wake(self, news: object = True) -> None:
-        """Tells streams when there is news for them, and whoever waits for a verification in any case."""
-        for wake in self._subscribers if news else ():
-            wake()
+    def _wake(self) -> None:
+        """Tells everybody that something is wrong, or no longer is."""
+        for reader in self._index.readers:
+            reader.wake()
         for wake in list(self._verifiers):
             wake()

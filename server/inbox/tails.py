@@ -23,8 +23,8 @@ class Tails:
     """All tails of a process.
 
     database_of: the database of a tenant, opened on demand; asked before every read, so that it stays open and a disabled tenant
-    is noticed. connections: how many reads verify at once; with more tenants than that, verification slows down, and what hello
-    announces with it.
+    is noticed. connections: how many tails keep a connection of their own; with more tenants than that, verification slows down,
+    and what hello announces with it.
     """
 
     def __init__(
@@ -50,8 +50,9 @@ class Tails:
             rights=rights,
             metrics=metrics or InboxMetrics(),
             pace=self.pace,
-            verifying=asyncio.Semaphore(connections),
+            verifying=asyncio.Semaphore(32),
             pages=asyncio.Semaphore(32),
+            pins=connections,
         )
         self._tails: dict[uuid.UUID, TenantTail] = {}
         self._starting: dict[uuid.UUID, asyncio.Task[TenantTail]] = {}
@@ -99,7 +100,9 @@ class Tails:
 
     def committed(self, tenant_id: uuid.UUID, appended: Appended) -> None:
         """This process committed events. For after_commit: never waits."""
-        self._hinted(tenant_id, appended.prev_head, appended.new_head)
+        tail = self._tails.get(tenant_id)
+        if tail is not None:
+            tail.committed(appended)
 
     async def close(self) -> None:
         """Ends every tail."""
@@ -119,7 +122,8 @@ class Tails:
             raise
         self._tails[tenant_id] = tail
         self._around.metrics.tails.set(len(self._tails))
-        # Whoever asked for it may be gone by now.
+        # Nobody told it of what was committed while it read, and whoever asked for it may be gone by now.
+        tail.poke()
         self.detached(tail)
         return tail
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -303,6 +304,38 @@ async def retried(once: Callable[[], Awaitable[T]]) -> T:
         if attempt < ATTEMPTS:
             await asyncio.sleep(random.uniform(0.005, 0.05) * attempt)
     raise Contended() from lost
+
+
+class Pinned:
+    """A connection of a pool, kept from one use to the next: for whoever asks all the time and must not wait for one."""
+
+    def __init__(self) -> None:
+        self._database: Database | None = None
+        self._held: contextlib.AsyncExitStack | None = None
+        self._connection: Connection | None = None
+
+    @contextlib.asynccontextmanager
+    async def of(self, database: Database) -> AsyncIterator[Connection]:
+        """The connection, for one user at a time; another one after an error, or when the database is another."""
+        connection = self._connection
+        if connection is None or self._database is not database or connection.is_closed():
+            await self.close()
+            self._held = contextlib.AsyncExitStack()
+            connection = await self._held.enter_async_context(database.connection())
+            self._database, self._connection = database, connection
+        try:
+            yield connection
+        except BaseException:
+            # The pool judges the error as it does for everybody else.
+            held, self._held, self._connection = self._held, None, None
+            if held is None or not await held.__aexit__(*sys.exc_info()):
+                raise
+
+    async def close(self) -> None:
+        """Gives the connection back."""
+        held, self._held, self._connection = self._held, None, None
+        if held is not None:
+            await held.aclose()
 
 
 def _lost(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ no hole.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from switchboard.v1 import event_pb2
 
 from server.kit.db import Connection, Write
 from server.log.event import NewEvent
+from server.log.read import LogEvent
 
 PARTITION_WIDTH = 1_000_000
 # Names in Write.notes: the appended range; and that the rights of callers changed, which every process must hear.
@@ -34,7 +36,7 @@ _EVENTS = """
 
 
 def append_sql(*, first: int, after: str = "0", only_if: str = "TRUE") -> str:
-    """SQL of the append as parts of a WITH, ending in a SELECT of (prev_head, new_head).
+    """SQL of the append as parts of a WITH, ending in a SELECT of what `Appended` needs.
 
     first: number of the first event parameter. after: an expression over earlier parts of the WITH that is always 0 and makes
     the head wait for them: Postgres runs the parts of a WITH in any order. only_if: where it is false, nothing is appended and
@@ -46,7 +48,7 @@ def append_sql(*, first: int, after: str = "0", only_if: str = "TRUE") -> str:
         UPDATE stream_head
         SET head = head + cardinality(${first}::uuid[]) + {after}, head_event_id = (${first}::uuid[])[cardinality(${first}::uuid[])]
         WHERE {only_if}
-        RETURNING head - cardinality(${first}::uuid[]) AS prev_head, head AS new_head
+        RETURNING epoch, old.head AS prev_head, old.head_event_id AS prev_event_id, new.head AS new_head
     ),
     appended AS (
         INSERT INTO stream_event (
@@ -58,7 +60,7 @@ def append_sql(*, first: int, after: str = "0", only_if: str = "TRUE") -> str:
             e.assignee_after, e.payload
         FROM advanced a, {events}
     )
-    SELECT prev_head, new_head FROM advanced
+    SELECT epoch, prev_head, prev_event_id, new_head FROM advanced
     """
 
 
@@ -67,10 +69,17 @@ APPEND = "WITH " + append_sql(first=1).lstrip()
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The range of a transaction's events: prev_head < seq <= new_head. payloads are not carried; readers take them by seq."""
+    """The events of a transaction: prev_head < seq <= new_head. prev_event_id: of the event at prev_head, None when it is 0."""
 
     prev_head: int
     new_head: int
+    epoch: uuid.UUID
+    prev_event_id: uuid.UUID | None
+    new: Sequence[NewEvent]
+
+    def events(self) -> list[LogEvent]:
+        """As they are stored: what a read would return."""
+        return [_stored(event, self.prev_head + n, self.new_head) for n, event in enumerate(self.new, start=1)]
 
 
 def columns(events: Sequence[NewEvent]) -> list[list[Any]]:
@@ -85,12 +94,12 @@ def columns(events: Sequence[NewEvent]) -> list[list[Any]]:
         [event.cause.id for event in events],
         [event.conversation_id for event in events],
         [event.conversation_version for event in events],
-        [event.after.channel_id or event.before.channel_id for event in events],
+        [event.channel_id for event in events],
         [event.before.team_id for event in events],
         [event.after.team_id for event in events],
         [event.before.assignee_id for event in events],
         [event.after.assignee_id for event in events],
-        [event.body.SerializeToString() for event in events],
+        [event.payload for event in events],
     ]
 
 
@@ -101,12 +110,12 @@ async def append(write: Write, events: Sequence[NewEvent]) -> Appended | None:
         return None
     write.notes[RIGHTS] = any(event.kind in _OF_RIGHTS for event in events)
     row = await write.connection.fetchrow(APPEND, *columns(events))
-    return await finish(write, row)
+    return await finish(write, row, events)
 
 
-async def finish(write: Write, row: Any) -> Appended:
-    """Notes the appended range for the callbacks after the commit, and makes partitions in time."""
-    appended = Appended(prev_head=row["prev_head"], new_head=row["new_head"])
+async def finish(write: Write, row: Any, events: Sequence[NewEvent]) -> Appended:
+    """Notes what was appended for the callbacks after the commit, and makes partitions in time."""
+    appended = Appended(**row, new=events)
     write.notes[NOTE] = appended
     await _ensure_partitions(write.connection, appended)
     return appended
@@ -117,3 +126,25 @@ async def _ensure_partitions(connection: Connection, appended: Appended) -> None
     before, now = appended.prev_head // PARTITION_WIDTH, appended.new_head // PARTITION_WIDTH
     if now > before:
         await connection.execute("SELECT ensure_event_partition($1)", (now + 3) * PARTITION_WIDTH)
+
+
+def _stored(event: NewEvent, seq: int, tx_last: int) -> LogEvent:
+    return LogEvent(
+        seq=seq,
+        tx_last=tx_last,
+        id=event.id,
+        kind=event.kind,
+        create_time=event.create_time,
+        actor_kind=event.actor.kind,
+        actor_id=event.actor.id,
+        cause_kind=event.cause.kind,
+        cause_id=event.cause.id,
+        conversation_id=event.conversation_id,
+        conversation_version=event.conversation_version,
+        channel_id=event.channel_id,
+        team_before=event.before.team_id,
+        team_after=event.after.team_id,
+        assignee_before=event.before.assignee_id,
+        assignee_after=event.after.assignee_id,
+        payload=event.payload,
+    )

@@ -46,9 +46,10 @@ class Routing:
 
 @dataclass(frozen=True, slots=True)
 class NewEvent:
-    """One event to append. body: an InboxEvent with nothing but its body set; its bytes are stored as they are.
+    """One event to append. body: an InboxEvent with nothing but its body set.
 
-    before and after: routing of the conversation around the event, so that streams can tell who gains and who loses sight.
+    payload: its bytes, made here and nowhere else; they are what is stored and what every stream shows. before and after: routing
+    of the conversation around the event, so that streams can tell who gains and who loses sight.
     """
 
     body: event_pb2.InboxEvent
@@ -60,6 +61,15 @@ class NewEvent:
     after: Routing = Routing()
     id: uuid.UUID = field(default_factory=new_id)
     create_time: datetime = field(default_factory=utc_now)
+    payload: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "payload", self.body.SerializeToString())
+
+    @property
+    def channel_id(self) -> uuid.UUID | None:
+        """The channel, which a conversation never changes."""
+        return self.after.channel_id or self.before.channel_id
 
     @property
     def kind(self) -> int:

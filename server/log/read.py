@@ -24,8 +24,9 @@ _PLACE = (
 # Seqs are contiguous, so a range of numbers is a range of rows. "ahead" is what the rows before this one weigh: at least one
 # row comes, however large.
 _PAGE = """
-SELECT h.epoch, h.head, h.floor, h.head_event_id, e.*
+SELECT h.epoch, h.head, h.floor, h.head_event_id, b.event_id AS before, e.*
 FROM stream_head h
+LEFT JOIN stream_event b ON b.seq = $1
 LEFT JOIN LATERAL (
     SELECT p.* FROM (
         SELECT seq, tx_last, event_id, kind, create_time, actor_kind, actor_id, cause_kind, cause_id, conversation_id,
@@ -68,10 +69,14 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Contiguous events, and the head row of the same snapshot."""
+    """Contiguous events, and the head row of the same snapshot.
+
+    before: id of the event that they follow, None when it is not there.
+    """
 
     head: HeadRow
     events: list[LogEvent]
+    before: uuid.UUID | None
 
     def reaches_head(self, after: int) -> bool:
         """Whether nothing is left behind the page that was read after this seq."""
@@ -106,7 +111,7 @@ async def read_page(
     expected = range(after + 1, after + 1 + len(events))
     if [event.seq for event in events] != list(expected) or (not events and head.head > after):
         raise LogBroken(f"the events after {after} are not contiguous, head {head.head}, floor {head.floor}")
-    return Page(head=head, events=events)
+    return Page(head=head, events=events, before=rows[0]["before"])
 
 
 def _event(row: Any) -> LogEvent:

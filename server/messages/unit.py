@@ -114,7 +114,7 @@ class Unit:
             raise
         if appended is None:
             return None
-        await finish(self._write, appended)
+        await finish(self._write, appended, self._plan.events)
         return results
 
     async def _read_at_once(self, sends: Sequence[Send]) -> tuple[Locked, dict[uuid.UUID, int]] | None:
@@ -464,7 +464,7 @@ class Unit:
             await timers.cancel(self._connection, kind="snooze", keys=sorted(self._plan.woken))
         if self._plan.events:
             sql, arguments = self._plan.statement()
-            await finish(self._write, await self._connection.fetchrow(sql, *arguments))
+            await finish(self._write, await self._connection.fetchrow(sql, *arguments), self._plan.events)
         elif self._plan.journal_items:
             await journal_items.insert(self._connection, self._plan.journal_items)
 

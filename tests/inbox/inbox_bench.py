@@ -40,7 +40,7 @@ from server.rpc.auth import CredentialExpired, CredentialInvalid, CredentialRevo
 from server.rpc.call import Caller, CallerKind, Scope, Verified
 from server.rpc.server import public_server
 
-SCHEMA = Path(__file__).parents[2] / "server/models/tenant/migrations/versions/0001_first.sql"
+SCHEMA = Path(__file__).parents[2] / "server/models/tenant/migrations/versions"
 KEYS = MacKeys({1: b"k" * 32}, current=1)
 READ = frozenset({int(options_pb2.PERMISSION_EVENTS_READ)})
 CAUSE = Cause(kind=1, id="test")
@@ -52,7 +52,8 @@ async def make_template(server_dsn: str) -> None:
     await admin.execute("CREATE DATABASE inbox_template")
     await admin.close()
     template = await asyncpg.connect(at(server_dsn, "inbox_template"))
-    await template.execute(SCHEMA.read_text())
+    for file in sorted(SCHEMA.glob("*.sql")):
+        await template.execute(file.read_text())
     await template.close()
 
 

@@ -12,8 +12,8 @@ from switchboard.v1 import event_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.inbox.match import HIDDEN, FilterNotStreamable, Matcher, Seen, Selection
-from server.inbox.ring import Gap
-from server.inbox.subscriber import Place, Subscriber
+from server.inbox.ring import Gap, Place
+from server.inbox.subscriber import Subscriber
 from server.inbox.wire import Encoder, Outgoing
 from server.kit.errors import InvalidFields, Refusal
 from server.log.cursor import Cursors

@@ -122,7 +122,8 @@ async def test_another_event_at_the_same_number_is_another_log(process: Process,
     "change",
     [
         "UPDATE stream_head SET epoch = gen_random_uuid()",
-        "UPDATE stream_head SET head = 3, head_event_id = (SELECT event_id FROM stream_event WHERE seq = 3)",
+        "WITH lost AS (DELETE FROM stream_event WHERE seq > 3)"
+        " UPDATE stream_head SET head = 3, head_event_id = (SELECT event_id FROM stream_event WHERE seq = 3)",
         "UPDATE stream_head SET head_event_id = gen_random_uuid()",
     ],
     ids=["restored", "failed over with a loss", "the lost number used again"],
