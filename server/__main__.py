@@ -78,6 +78,38 @@ def migrate(parallel: int) -> None:
     raise SystemExit(_run(lambda: migration.run(settings, parallel=parallel)))
 
 
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object in place of the table.")
+@click.option("--tenant", "tenant_name", help="Look at this tenant alone, and at what all stand on.")
+@click.option("--internal", multiple=True, help="Internal address of a serve or work process; may be repeated.")
+@click.option("--envoy-admin", help="Address of Envoy's admin page, such as http://127.0.0.1:9901.")
+@click.option(
+    "--disk-free", type=click.IntRange(0), default=1024, show_default=True, help="MB wanted free on each disk."
+)
+@click.option("--transaction", type=click.IntRange(1), default=300, show_default=True, help="Seconds one may be open.")
+def doctor(
+    *,
+    as_json: bool,
+    tenant_name: str | None,
+    internal: tuple[str, ...],
+    envoy_admin: str | None,
+    disk_free: int,
+    transaction: int,
+) -> None:
+    """Look at every dependency, version, migration, lag, clock and disk; say what is wrong and what to do.
+
+    Exit code 0: all is well; 1: something is not; 2: something could not be looked at.
+    """
+    from server.doctor import show, visit
+    from server.doctor.finding import Limits
+
+    limits = Limits(disk_free_bytes=disk_free << 20, transaction=timedelta(seconds=transaction))
+    asked = visit.Asked(tenant=tenant_name, internal=internal, envoy_admin=envoy_admin, limits=limits)
+    report = asyncio.run(visit.examine(asked))
+    show.show(report, as_json=as_json)
+    raise SystemExit(report.exit_code)
+
+
 @click.group()
 def tenant() -> None:
     """Create and list tenants."""
@@ -141,7 +173,7 @@ def simulator(listen: str, config: Path) -> None:
 
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, platform_key, token, simulator]
+    return [up, serve, work, migrate, tenant, platform_key, token, simulator, doctor]
 
 
 @click.command()

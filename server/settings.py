@@ -161,7 +161,8 @@ def load_for_operator() -> Settings:
         return settings
     try:
         dev = json.loads((settings.home / "dev.json").read_text())
-        return load({"control_dsn": dev["postgres"]["control"], "master_key_file": settings.home / "master.key"})
+        found = {"control_dsn": dev["postgres"]["control"], "valkey_url": dev["valkey"]["url"]}
+        return load({**found, "master_key_file": settings.home / "master.key"})
     except (OSError, ValueError, KeyError):
         raise SettingsInvalid(
             f"SWITCHBOARD_CONTROL_DSN is not set, and no embedded run is found in {settings.home}."

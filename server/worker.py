@@ -195,7 +195,7 @@ async def keep_house(parts: Parts, tenant: Tenant) -> None:
 
 async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
-    found = [await timers.next_due(connection), await deliveries.next_due(connection)]
+    found = [await slice_.next_due(connection) for slice_ in (timers, deliveries, journal)]
     return min((time for time in found if time is not None), default=None)
 
 
@@ -258,7 +258,7 @@ class Runner:
         await self._dispatcher.run(tenant)
         counted = await tenant.database.write(self._count) if await self._behind(tenant) else 0
         # Last, so that a payload that cannot be applied holds up neither timers nor sends.
-        await self._apply_left(tenant)
+        await self._parts.applier.apply_left(tenant)
         async with tenant.database.connection() as connection:
             due = await next_due(connection)
         if fired or counted:
@@ -280,13 +280,6 @@ class Runner:
             wait = BLOCKED_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), max(wait, 0.005))
-
-    async def _apply_left(self, tenant: Tenant) -> None:
-        """Payloads whose receiver stopped between the 200 and applying them."""
-        async with tenant.database.connection() as connection:
-            left = await journal.left(connection, limit=20)
-        for payload_id, receive_time in left:
-            await self._parts.applier.apply(tenant, payload_id, receive_time)
 
     async def _behind(self, tenant: Tenant) -> bool:
         """Whether the log has events that statistics have not counted; saves an idle tenant its writes."""

@@ -74,11 +74,13 @@ class Addresses:
 
 @dataclass(frozen=True)
 class Process:
-    """A running process; `grpc` is a serve process's own public address."""
+    """A running process; `grpc` is a serve process's own public address, the others are for health and for Prometheus."""
 
     name: str
     pid: int
     grpc: str | None = None
+    internal: str | None = None
+    metrics: str | None = None
 
 
 def contents(
@@ -103,13 +105,19 @@ def contents(
         "valkey": {"url": addresses.valkey},
         "envoy": {"admin": addresses.envoy_admin},
         "serve": [{"grpc": process.grpc, "pid": process.pid} for process in processes if process.grpc],
-        "processes": [{"name": process.name, "pid": process.pid} for process in processes],
+        "processes": [_process(process) for process in processes],
     }
 
 
 def write(path: Path, data: dict[str, Any]) -> None:
     """Replace the file, readable by its owner alone."""
     write_private(path, json.dumps(data, indent=2) + "\n")
+
+
+def _process(process: Process) -> dict[str, Any]:
+    """What is known of it. Of `grpc` the list of serve processes tells."""
+    known = {"internal": process.internal, "metrics": process.metrics and f"http://{process.metrics}/metrics"}
+    return {"name": process.name, "pid": process.pid, **{name: value for name, value in known.items() if value}}
 
 
 def _tenant(tenant: Tenant, tokens: Mapping[str, str]) -> dict[str, Any]:

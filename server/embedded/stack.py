@@ -247,10 +247,11 @@ class Stack:
         file = self.home.simulator
         self._add(children.simulator(port=self._ports["simulator"], file=file, environment=environment))
         for name, end in self._endpoints().items():
-            self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=environment))
+            more = {**environment, **self._metrics(name)}
+            self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=more))
         few = {"SWITCHBOARD_MAX_CONNECTIONS": WORK_CONNECTIONS, **environment}
         for name in self._workers():
-            self._add(children.work(name, internal=self._ports[name], environment=few))
+            self._add(children.work(name, internal=self._ports[name], environment={**few, **self._metrics(name)}))
         for name in ("simulator", *self._endpoints(), *self._workers()):
             self._ready(name)
             self._tell(name, time.monotonic() - began)
@@ -281,7 +282,8 @@ class Stack:
     def _choose_ports(self) -> dict[str, int]:
         serve = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
         internal = [f"{name}-internal" for name in serve]
-        names = ["postgres", "valkey", "simulator", "envoy", *self._workers(), *serve, *internal]
+        metrics = [f"{name}-metrics" for name in (*serve, *self._workers())]
+        names = ["postgres", "valkey", "simulator", "envoy", *self._workers(), *serve, *internal, *metrics]
         fixed = {"http": self.options.http_port, "tls": self.options.tls_port}
         return ports.choose(self.home.ports, names, fixed=fixed)
 
@@ -292,6 +294,10 @@ class Stack:
     def _workers(self) -> list[str]:
         count = self.options.workers
         return ["work"] if count == 1 else [f"work-{number}" for number in range(1, count + 1)]
+
+    def _metrics(self, name: str) -> dict[str, str]:
+        """Where a process of ours shows its metrics."""
+        return {"SWITCHBOARD_METRICS_LISTEN": f"{LOOPBACK}:{self._ports[f'{name}-metrics']}"}
 
     def _edge(self) -> Edge:
         page = self.options.page
@@ -324,11 +330,19 @@ class Stack:
         return self._installation
 
     def _processes(self) -> list[devfile.Process]:
-        ends = self._endpoints()
-        return [
-            devfile.Process(name, child.pid, f"{LOOPBACK}:{ends[name].grpc}" if name in ends else None)
-            for name, child in self._children.items()
-        ]
+        return [self._process(name, child.pid) for name, child in self._children.items()]
+
+    def _process(self, name: str, pid: int) -> devfile.Process:
+        """A child and its addresses: a serve process calls and answers on two ports, a worker on one."""
+        inside = f"{name}-internal" if f"{name}-internal" in self._ports else name
+        ours = f"{name}-metrics" in self._ports
+        return devfile.Process(
+            name,
+            pid,
+            grpc=f"{LOOPBACK}:{self._ports[name]}" if inside != name else None,
+            internal=f"{LOOPBACK}:{self._ports[inside]}" if ours else None,
+            metrics=f"{LOOPBACK}:{self._ports[f'{name}-metrics']}" if ours else None,
+        )
 
     def _add(self, program: Program) -> None:
         self._children[program.name] = Child(program, logs=self.home.logs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import TypeVar
@@ -28,7 +28,7 @@ from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
 from server.messages import receipts
 from server.messages.batch import BatchWriter, BatchWriters
-from server.messages.items import Duplicate, Receive, Stored
+from server.messages.items import Duplicate, Receive
 from server.messages.receipts import Update
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
 from server.providers.meta.envelope import Envelope, read_envelope
@@ -37,7 +37,9 @@ from server.tenancy.tenants import Tenant, Tenants
 log = structlog.get_logger(__name__)
 CHUNK = 100
 # A number is routed to its tenant before its channel is stored there; what comes in between waits for the channel.
-CONNECTING = timedelta(seconds=30)
+CONNECTING, CONNECTING_AGAIN = timedelta(seconds=30), timedelta(seconds=1)
+LEFT_AT_ONCE = 20
+PAYLOADS = Counter("switchboard_journal_payloads_total", "Attempts to apply a payload, by how they ended.", ["outcome"])
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT phone_number_id, id FROM channels WHERE phone_number_id = ANY($1::text[])"
@@ -68,9 +70,26 @@ class Applier:
         try:
             tenant = await self._tenants.get(tenant_id, disabled_too=True)
             if tenant.state == "active":
-                await self.apply(tenant, payload_id, receive_time)
+                await self._attempt(tenant, payload_id, receive_time)
         except (Refusal, asyncpg.PostgresError) as error:
             log.warning("intake.left_for_a_worker", tenant=str(tenant_id), error=type(error).__name__)
+
+    async def apply_left(self, tenant: Tenant) -> None:
+        """Applies a few payloads that whoever stored them did not. Taken one by one: none uses up the attempts of another."""
+        for _ in range(LEFT_AT_ONCE):
+            async with tenant.database.connection() as connection:
+                taken = await journal.take(connection)
+            if taken is None:
+                return
+            await self._attempt(tenant, *taken)
+
+    async def _attempt(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
+        """One attempt, counted where it was taken; what went wrong is noted on the payload."""
+        result = await outcome(self.apply(tenant, payload_id, receive_time), journal=str(payload_id))
+        if isinstance(result, Exception):
+            PAYLOADS.labels("failed").inc()
+            async with tenant.database.connection() as connection:
+                await journal.mark_not_applied(connection, payload_id, receive_time, error=type(result).__name__)
 
     async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
         """Applies one payload and marks it, unless it is for a channel that is still being connected: then a worker tries again."""
@@ -79,32 +98,52 @@ class Applier:
         if payload is None:
             return
         provider = self._providers[payload.provider]
-        envelope = read_envelope(payload.body, objects=provider.webhook_objects)
-        items = (
-            [item for change in envelope.changes for item in provider.parse(change)]
-            if isinstance(envelope, Envelope)
-            else []
-        )
+        items = read_items(provider, payload)
         async with tenant.database.connection() as connection:
-            owners = await _channels(connection, items)
+            owners = await channels_of(connection, items)
         early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
         if utc_now() - payload.receive_time < CONNECTING:
             items = [item for item in items if item.account_id not in early]
         else:
             early = set()
-        run = Run(
-            payload, provider.parser_version, owners, tenant.database, self._writers.of(tenant.id, tenant.database)
-        )
-        await run.messages([item for item in items if isinstance(item, InboundMessage)])
-        await run.receipts([item for item in items if isinstance(item, Receipt)])
-        await run.others([item for item in items if isinstance(item, Ignored | Broken)])
-        if early:
-            return
+        await self.run_of(tenant, payload, owners).all(items)
         async with tenant.database.connection() as connection:
-            await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
+            if early:
+                await journal.wait(connection, payload, for_=CONNECTING_AGAIN)
+            else:
+                await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
+                PAYLOADS.labels("applied").inc()
+
+    def run_of(self, tenant: Tenant, payload: Payload, owners: Mapping[str, ChannelRow]) -> Run:
+        """What applies items of a payload. owners: the channels of its accounts."""
+        version = self._providers[payload.provider].parser_version
+        writer = self._writers.of(tenant.id, tenant.database)
+        return Run(payload, version, owners, tenant.database, writer)
 
 
-async def _channels(connection: Connection, items: Iterable[Item]) -> dict[str, ChannelRow]:
+async def outcome(work: Awaitable[T], **names: str) -> T | Exception:
+    """What work returned or raised. A database that is away is nobody's fault and goes on to the caller.
+
+    The third place where everything may be caught: what fails is marked, and its siblings go on.
+    """
+    try:
+        return await work
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:
+        log.exception("intake.failed", **names)
+        return error
+
+
+def read_items(provider: Provider, payload: Payload) -> list[Item]:
+    """The items of a payload as the provider's present parser reads them; none in what is no envelope of it."""
+    envelope = read_envelope(payload.body, objects=provider.webhook_objects)
+    if not isinstance(envelope, Envelope):
+        return []
+    return [item for change in envelope.changes for item in provider.parse(change)]
+
+
+async def channels_of(connection: Connection, items: Iterable[Item]) -> dict[str, ChannelRow]:
     """The tenant's channels by account id."""
     accounts = sorted({item.account_id for item in items if item.account_id is not None})
     ids = {record["id"]: record["phone_number_id"] for record in await connection.fetch(BY_ACCOUNT, accounts)}
@@ -134,7 +173,14 @@ class Run:
         self._database = database
         self._writer = writer
 
-    async def messages(self, found: Sequence[InboundMessage]) -> None:
+    async def all(self, items: Sequence[Item]) -> None:
+        """Items in the order of their kinds, each recorded with what became of it."""
+        await self._messages([item for item in items if isinstance(item, InboundMessage)])
+        await self._receipts([item for item in items if isinstance(item, Receipt)])
+        await self._record([item for item in items if isinstance(item, Broken)], "failed")
+        await self._record([item for item in items if isinstance(item, Ignored)], "ignored")
+
+    async def _messages(self, found: Sequence[InboundMessage]) -> None:
         """Messages of customers, in their order, through the batch writer."""
         await self._record(
             [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
@@ -144,7 +190,11 @@ class Run:
             # All of them first: one that has to be left for a worker must not leave the others unheard.
             await asyncio.gather(*(future for _, future in waiting), return_exceptions=True)
             for item, future in waiting:
-                await self._one(item, future)
+                result = await outcome(future, kind=item.kind, journal=str(self._payload.id))
+                if isinstance(result, Exception):
+                    await self._record([item], "failed", type(result).__name__)
+                else:
+                    ITEMS.labels(item.kind, "duplicate" if isinstance(result, Duplicate) else "applied").inc()
 
     def _receive(self, item: InboundMessage) -> Receive:
         item_id = new_id()
@@ -157,19 +207,7 @@ class Run:
             parser_version=self._parser_version,
         )
 
-    async def _one(self, item: InboundMessage, future: asyncio.Future[Stored | Duplicate]) -> None:
-        try:
-            result = await future
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:
-            # The third place where everything may be caught: an item that fails is marked and its siblings go on.
-            log.exception("intake.item_failed", kind=item.kind, journal=str(self._payload.id))
-            await self._record([item], "failed", type(error).__name__)
-        else:
-            ITEMS.labels(item.kind, "duplicate" if isinstance(result, Duplicate) else "applied").inc()
-
-    async def receipts(self, found: Sequence[Receipt]) -> None:
+    async def _receipts(self, found: Sequence[Receipt]) -> None:
         """Receipts, in units of work of a hundred; one that fails is found by taking them one by one."""
         await self._record(
             [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
@@ -178,18 +216,14 @@ class Run:
         await self._record([item for item in found if item.participant is not None], "ignored", "group member")
         known = [item for item in found if item.account_id in self._owners and item.participant is None]
         for chunk in _chunks(known):
-            try:
-                await self._apply_receipts(chunk)
-            except asyncpg.PostgresError:
+            if isinstance(await outcome(self._apply_receipts(chunk), journal=str(self._payload.id)), Exception):
                 for item in chunk:
                     await self._apply_receipt(item)
 
     async def _apply_receipt(self, item: Receipt) -> None:
-        try:
-            await self._apply_receipts([item])
-        except asyncpg.PostgresError as error:
-            log.exception("intake.item_failed", kind=item.kind, journal=str(self._payload.id))
-            await self._record([item], "failed", type(error).__name__)
+        result = await outcome(self._apply_receipts([item]), kind=item.kind, journal=str(self._payload.id))
+        if isinstance(result, Exception):
+            await self._record([item], "failed", type(result).__name__)
 
     async def _apply_receipts(self, chunk: Sequence[Receipt]) -> None:
         recorded = [(item, self._row(item, "applied", None)) for item in chunk]
@@ -226,12 +260,7 @@ class Run:
             closes_reply_window=any(error.closes_reply_window for error in item.errors),
         )
 
-    async def others(self, found: Sequence[Ignored | Broken]) -> None:
-        """What this version does not apply is recorded all the same."""
-        await self._record([item for item in found if isinstance(item, Broken)], "failed", None)
-        await self._record([item for item in found if isinstance(item, Ignored)], "ignored", None)
-
-    async def _record(self, found: Sequence[Item], state: str, result: str | None) -> None:
+    async def _record(self, found: Sequence[Item], state: str, result: str | None = None) -> None:
         if not found:
             return
         rows = [self._row(item, state, result or _reason(item)) for item in found]

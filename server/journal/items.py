@@ -13,7 +13,7 @@ from server.kit.db import Connection
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """The columns of journal_items. state: applied, duplicate, ignored, parked or failed; result: ids or a short reason."""
+    """The columns of journal_items. state: applied, duplicate, ignored, parked, failed or superseded; result: ids or a short reason."""
 
     id: uuid.UUID
     journal_id: uuid.UUID
@@ -27,15 +27,23 @@ class ItemRow:
     result: str | None
     create_time: datetime
 
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells items apart."""
+        return str(self.channel_id), self.kind, self.provider_id, self.discriminator, str(self.provider_time)
+
 
 KINDS = ("uuid", "uuid", "uuid", "text", "text", "text", "timestamptz", "text", "integer", "text", "timestamptz")
-# Many items from parallel arrays; what is recorded already stays as it is.
+# Many items from parallel arrays. What is recorded already stays as it is, except where an item had failed before.
 INSERT_FROM = """
 INSERT INTO journal_items (
     id, journal_id, channel_id, kind, provider_id, discriminator, provider_time, state, parser_version, result, create_time
 )
 SELECT * FROM unnest({arrays}) WHERE {guard}
-ON CONFLICT DO NOTHING
+ON CONFLICT (channel_id, kind, provider_id, discriminator, provider_time) DO UPDATE
+SET id = excluded.id, journal_id = excluded.journal_id, state = excluded.state, parser_version = excluded.parser_version,
+    result = excluded.result
+WHERE journal_items.state = 'failed' AND excluded.state <> 'failed'
 """
 INSERT = INSERT_FROM.format(
     arrays=", ".join(f"${index + 1}::{kind}[]" for index, kind in enumerate(KINDS)), guard="TRUE"
@@ -43,13 +51,14 @@ INSERT = INSERT_FROM.format(
 
 
 def columns(rows: Sequence[ItemRow]) -> list[list[Any]]:
-    """The arrays of insert_sql, in one order for everybody: two that record the same items must not wait for each other."""
-    flat = [astuple(row) for row in sorted(rows, key=_key)]
+    """The arrays of INSERT: each item once, and in one order for everybody, so that two that record the same do not deadlock."""
+    once: dict[tuple[str, ...], ItemRow] = {}
+    for row in rows:
+        # The same message twice in one payload is applied and a duplicate: what it did counts.
+        if row.key not in once or once[row.key].state == "duplicate":
+            once[row.key] = row
+    flat = [astuple(once[key]) for key in sorted(once)]
     return [[row[index] for row in flat] for index in range(len(KINDS))]
-
-
-def _key(row: ItemRow) -> tuple[str, ...]:
-    return str(row.channel_id), row.kind, row.provider_id, row.discriminator, str(row.provider_time)
 
 
 async def insert(connection: Connection, rows: Sequence[ItemRow]) -> None:

@@ -23,15 +23,22 @@ from server.messages import convert
 
 RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "read": 4, "played": 4}
 
+# closed_time: of a receipt that waits for the id which comes with our own, and says that the reply window is closed.
 FIND = """
-SELECT p.id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+SELECT p.id, p.channel_id, p.provider_message_id, (
+    SELECT max(r.provider_time) FROM parked_receipts r
+    WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id AND r.closes_reply_window
+) AS closed_time
+FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
 JOIN message_parts p ON p.id = k.part_id AND p.channel_id = k.channel_id
-UNION
-SELECT p.id FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+UNION ALL
+SELECT p.id, p.channel_id, p.provider_message_id, NULL
+FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
 JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
 """
 LOCK = """
-SELECT p.id, p.message_id, p.conversation_id, p.channel_id, p.position, p.provider_message_id, p.status, m.direction
+SELECT p.id, p.message_id, p.conversation_id, p.channel_id, p.position, p.provider_message_id, p.status, m.direction,
+    p.error_code, p.error_message
 FROM message_parts p JOIN messages m ON m.id = p.message_id
 WHERE p.id = ANY($1::uuid[]) ORDER BY p.id FOR UPDATE OF p
 """
@@ -84,8 +91,19 @@ JOIN message_parts p USING (channel_id, provider_message_id) JOIN messages m ON 
 LIMIT 1
 """
 PARK = """
-INSERT INTO parked_receipts (id, channel_id, provider_message_id, status, error_code, error_message, provider_time, create_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING
+INSERT INTO parked_receipts (
+    id, channel_id, provider_message_id, status, error_code, error_message, closes_reply_window, provider_time, create_time
+)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+"""
+# A customer who wrote after the provider said so has opened the window again.
+CLOSED_CONVERSATIONS = """
+SELECT p.conversation_id, p.id FROM unnest($1::uuid[], $2::timestamptz[]) AS k (part_id, provider_time)
+JOIN message_parts p ON p.id = k.part_id
+WHERE k.provider_time IS NULL OR NOT EXISTS (
+    SELECT FROM messages m
+    WHERE m.conversation_id = p.conversation_id AND m.direction = 'inbound' AND m.provider_time > k.provider_time
+)
 """
 UNPARK = """
 DELETE FROM parked_receipts r USING unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
@@ -165,15 +183,20 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     applied = Applied()
     connection, now = write.connection, utc_now()
     found = await connection.fetch(FIND, *_keys(updates))
-    if any(update.closes_reply_window for update in updates) and found:
-        applied.events += await _close_windows(connection, updates, [record["id"] for record in found], now=now)
+    closing = _closing(updates, found)
+    if closing:
+        applied.events += await _close_windows(connection, closing, now=now)
     parts = {
         record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])
     }
     learned = _learn(parts, updates)
     by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
     records: list[tuple[Part, Update, dict[str, Any]]] = []
-    for update in (*updates, *await _unpark(connection, learned)):
+    waited = await _unpark(connection, learned)
+    if any(update.closes_reply_window for update in waited) and not closing:
+        # It was parked a moment ago; conversations are locked before parts, so begin anew.
+        raise Raced
+    for update in (*updates, *waited):
         part = parts.get(update.part_id) if update.part_id else None
         part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
         if part is None or part.direction != "outbound":
@@ -275,24 +298,36 @@ def _event(
     )
 
 
+def _closing(updates: Sequence[Update], found: Sequence[Any]) -> dict[uuid.UUID, tuple[datetime | None, Origin]]:
+    """Parts by which the provider says that a reply window is closed: when it said so, and the origin of what follows."""
+    waiting = {record["id"]: record["closed_time"] for record in found if record["closed_time"] is not None}
+    ids = {record["id"] for record in found}
+    by_provider_id = {(record["channel_id"], record["provider_message_id"]): record["id"] for record in found}
+    closing = {}
+    for update in updates:
+        part_id = update.part_id if update.part_id in ids else None
+        part_id = part_id or by_provider_id.get((update.channel_id, update.provider_message_id))
+        if part_id is not None and (update.closes_reply_window or part_id in waiting):
+            time = update.provider_time if update.closes_reply_window else waiting[part_id]
+            closing[part_id] = (time, update.origin)
+    return closing
+
+
 async def _close_windows(
-    connection: Connection, updates: Sequence[Update], part_ids: list[uuid.UUID], *, now: datetime
+    connection: Connection, closing: dict[uuid.UUID, tuple[datetime | None, Origin]], *, now: datetime
 ) -> list[NewEvent]:
-    """The provider's word beats our own reckoning: the window of the conversation is closed now."""
-    origin = next(update.origin for update in updates if update.closes_reply_window)
-    asked = [update for update in updates if update.closes_reply_window]
-    wanted = {record["id"] for record in await connection.fetch(FIND, *_keys(asked))} & set(part_ids)
-    ids = await connection.fetch(
-        "SELECT DISTINCT conversation_id FROM message_parts WHERE id = ANY($1::uuid[])", list(wanted)
-    )
+    """The provider's word beats our own reckoning: the windows of the conversations are closed now."""
+    times = [time for time, _ in closing.values()]
+    records = await connection.fetch(CLOSED_CONVERSATIONS, list(closing), times)
+    origins = {record["conversation_id"]: closing[record["id"]][1] for record in records}
     events = []
-    for row in (await conversations.lock_many(connection, [record["conversation_id"] for record in ids])).values():
+    for row in (await conversations.lock_many(connection, sorted(origins))).values():
         if row.reply_window_expire_time is not None and row.reply_window_expire_time > now:
             row.reply_window_expire_time = now
             rules.touch(row, now)
             await conversations.save(connection, row)
             await conversation_timers.closed_now(connection, row)
-            events.append(updated(origin, row, "reply_window"))
+            events.append(updated(origins[row.id], row, "reply_window"))
     return events
 
 
@@ -310,6 +345,7 @@ async def park(connection: Connection, updates: Sequence[Update]) -> None:
                 update.status,
                 update.error_code,
                 update.error_message,
+                update.closes_reply_window,
                 update.provider_time or utc_now(),
                 utc_now(),
             )
@@ -343,6 +379,7 @@ async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Upd
             provider_time=record["provider_time"],
             error_code=record["error_code"],
             error_message=record["error_message"],
+            closes_reply_window=record["closes_reply_window"],
         )
         for record in sorted(records, key=lambda record: RANK[record["status"]])
     ]

@@ -1,8 +1,9 @@
 """What the simulator remembers of each number: its customers, its messages, and how much it has sent."""
 
 import hashlib
+import math
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -72,6 +73,10 @@ class Account:
             _keep(self._people, address, found)
         return found
 
+    def known(self, address: str) -> Person | None:
+        """The customer at that address, if this number has met him."""
+        return self._people.get(address)
+
     def wrote(self, person: Person, *, wamid: str, timestamp: float) -> None:
         """An inbound message: opens the window from the message's own time, as Meta counts it."""
         person.window_until = max(person.window_until, timestamp + WINDOW_SECONDS)
@@ -108,7 +113,7 @@ class AccountBook:
 
     def __init__(self, configs: Iterable[AccountConfig]) -> None:
         self._accounts: dict[str, Account] = {}
-        self._tokens: frozenset[str] | None = None
+        self._tokens: dict[str, float] | None = None
         for config in configs:
             self.put(config)
 
@@ -123,10 +128,10 @@ class AccountBook:
         """The number meant when none is named."""
         return next(iter(self), None)
 
-    def tokens(self) -> frozenset[str]:
-        """Every access token that is good for some number."""
+    def tokens(self) -> Mapping[str, float]:
+        """Every access token that is, or was, good for some number, and when it ends, in Unix seconds."""
         if self._tokens is None:
-            self._tokens = frozenset(account.config.access_token.get_secret_value() for account in self)
+            self._tokens = {account.config.access_token.get_secret_value(): _end(account.config) for account in self}
         return self._tokens
 
     def put(self, config: AccountConfig) -> bool:
@@ -138,6 +143,10 @@ class AccountBook:
             return False
         self._accounts[config.phone_number_id] = Account(config)
         return True
+
+
+def _end(config: AccountConfig) -> float:
+    return math.inf if config.token_until is None else config.token_until
 
 
 def _bsuid(waba_id: str, phone: str) -> str:

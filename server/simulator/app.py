@@ -30,7 +30,12 @@ def create_app(config: SimulatorConfig) -> web.Application:
         yield
         await simulator.close()
 
+    async def stopping(_app: web.Application) -> None:
+        # Requests that a fault lets hang would hold the end up.
+        simulator.stopping.set()
+
     app = web.Application(client_max_size=BODY_MOST)
+    app.on_shutdown.append(stopping)
     app.add_routes(ControlApi(simulator).routes())
     app.add_routes(GraphApi(simulator).routes())
     app.cleanup_ctx.append(running)

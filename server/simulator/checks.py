@@ -7,6 +7,7 @@ row stands for. Rules that cannot meet a text message (templates, media, managem
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
 
@@ -33,7 +34,8 @@ _BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}", re.ASCII)
 class Attempt:
     """One request: the path, the bearer token, the JSON object (None when there was none), and what it meets.
 
-    `account` is the number of the path, if it exists; `wall` is Unix time, `steady` a clock that never goes back.
+    `account` is the number of the path, if it exists; `tokens` says when each ends; `wall` is Unix time, `steady` a clock
+    that never goes back.
     """
 
     version: str
@@ -42,7 +44,7 @@ class Attempt:
     body: Mapping[str, object] | None
     account: Account | None
     versions: tuple[str, ...]
-    tokens: frozenset[str]
+    tokens: Mapping[str, float]
     wall: float
     steady: float
 
@@ -138,6 +140,17 @@ def _token_given(attempt: Attempt) -> str | None:
 
 def _token_known(attempt: Attempt) -> str | None:
     return None if attempt.token in attempt.tokens else "Invalid OAuth access token - Cannot parse access token"
+
+
+def _token_alive(attempt: Attempt) -> str | None:
+    end = attempt.tokens[attempt.token or ""]
+    if attempt.wall < end:
+        return None
+    form = "%A, %d-%b-%y %H:%M:%S UTC"
+    return (
+        f"Error validating access token: Session has expired on {datetime.fromtimestamp(end, UTC):{form}}. "
+        f"The current time is {datetime.fromtimestamp(attempt.wall, UTC):{form}}."
+    )
 
 
 def _number_known(attempt: Attempt) -> str | None:
@@ -299,6 +312,7 @@ CHECKS: tuple[Row, ...] = (
     Row("version", "POST /{version}/{phone_number_id}/messages: version", _version, errors.UNKNOWN_PATH, Of.ANY),
     Row("token_given", "Authorization: Bearer <token>", _token_given, errors.BAD_TOKEN, Of.ANY),
     Row("token_known", "190: token invalid or expired", _token_known, errors.BAD_TOKEN, Of.ANY),
+    Row("token_alive", "190/463: token expired", _token_alive, errors.TOKEN_EXPIRED, Of.ANY),
     Row("number_known", "100/33: the phone number id does not exist", _number_known, errors.NO_SUCH_OBJECT, Of.ANY),
     Row("number_allowed", "100/33: or is not the token's", _number_allowed, errors.NO_SUCH_OBJECT, Of.ANY),
     # The body, whatever it asks for.

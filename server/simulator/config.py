@@ -39,6 +39,7 @@ class AccountConfig(Frozen):
     `window` says what happens to free text for a customer who has not written for 24 hours. `async` is what Meta does:
     the request is answered 200 and a `failed` status with 131047 follows. `sync` refuses the request with 131047,
     as Meta did in the first years; `off` delivers it.
+    `token_until` ends the access token, in Unix seconds of the simulator's clock, as those of a user's login end.
     `bsuid` adds the business-scoped user id to every inbound message, as Meta does since April 2026.
     `wa_ids` maps a number as it is dialled to the number WhatsApp knows it by (Brazil, Mexico, Argentina).
     """
@@ -50,6 +51,7 @@ class AccountConfig(Frozen):
     app_secret: SecretStr
     webhook_url: Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
     limits: Limits = Limits()
+    token_until: Annotated[float, Field(ge=0)] | None = None
     window: Literal["async", "sync", "off"] = "async"
     bsuid: bool = True
     wa_ids: dict[PhoneDigits, PhoneDigits] = {}
@@ -64,7 +66,7 @@ class ReceiptPlan(Frozen):
 
 
 class WebhookPlan(Frozen):
-    """How webhooks are delivered. Meta retries at once, then ever more rarely, for 7 days."""
+    """How webhooks are delivered. Meta retries at once, then ever more rarely, for 7 days; by the simulator's clock."""
 
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 16
     timeout_ms: Annotated[int, Field(ge=1, le=600_000)] = 10_000

@@ -4,19 +4,20 @@ Bad input is answered 400 with `{"error": "field: what is wrong"}`.
 """
 
 import json
-import time
+from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from server.simulator import errors
 from server.simulator.accounts import Account, SentMessage
-from server.simulator.checks import is_bsuid, is_phone
+from server.simulator.checks import is_phone
 from server.simulator.config import AccountConfig, ReceiptPlan, explain
+from server.simulator.faults import FAULT, FAULTS_MOST, Fault, Faults
+from server.simulator.inputs import Address, Input, UnixSeconds, UserId
 from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, statuses_body
 from server.simulator.simulator import RequestRecord, Simulator
 from server.simulator.wamid import read_wamid
@@ -24,37 +25,15 @@ from server.simulator.wamid import read_wamid
 M = TypeVar("M", bound=BaseModel)
 
 BATCH_MOST = 1000
-
-
-def _address(text: str) -> str:
-    if not is_phone(text) and not is_bsuid(text):
-        raise ValueError("a phone number with country code (7 to 15 digits) or a business-scoped user id is needed")
-    return text
-
-
-def _user_id(text: str) -> str:
-    if not is_bsuid(text):
-        raise ValueError("a business-scoped user id is needed")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_address)]
-UnixSeconds = Annotated[int, Field(ge=0, le=10_000_000_000)]
-
-
-class Input(BaseModel):
-    """A body in camelCase; unknown fields are refused."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, alias_generator=to_camel, populate_by_name=True
-    )
+CLOCK_MOST = 10 * 366 * 86_400.0
+"""Seconds the clock may be moved."""
 
 
 class InboundMessage(Input):
     """A text by one customer. `from` is a phone number, or a user id for a customer who hides the number."""
 
     from_: Annotated[Address, Field(alias="from")]
-    user_id: Annotated[str, AfterValidator(_user_id)] | None = None
+    user_id: UserId | None = None
     name: Annotated[str, Field(max_length=512)] | None = None
     text: Annotated[str, Field(min_length=1, max_length=4096)]
     wamid: Annotated[str, Field(min_length=1, max_length=512)] | None = None
@@ -84,6 +63,19 @@ class StatusInput(Input):
     errors: tuple[dict[str, object], ...] | None = None
 
 
+class ClockInput(Input):
+    """Where the simulator's clock is to go: `offset` from the machine's clock, or `advance` from where it stands."""
+
+    offset: Annotated[float, Field(ge=-CLOCK_MOST, le=CLOCK_MOST)] | None = None
+    advance: Annotated[float, Field(ge=0, le=CLOCK_MOST)] | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> "ClockInput":
+        if (self.offset is None) == (self.advance is None):
+            raise ValueError("either offset or advance is needed, in seconds")
+        return self
+
+
 class ControlApi:
     """The handlers under /_control/."""
 
@@ -100,6 +92,12 @@ class ControlApi:
             web.post("/_control/statuses", self.statuses),
             web.post("/_control/accounts", self.accounts),
             web.put("/_control/receipts", self.receipts),
+            web.get("/_control/faults", self.faults),
+            web.post("/_control/faults", self.add_faults),
+            web.delete("/_control/faults", self.clear_faults),
+            web.delete("/_control/faults/{id}", self.remove_fault),
+            web.get("/_control/clock", self.clock),
+            web.post("/_control/clock", self.move_clock),
             web.route("*", "/_control{tail:.*}", _unknown),
         ]
 
@@ -125,7 +123,8 @@ class ControlApi:
         given = _read(InboundBatch, body) if batched else _read(InboundSingle, body)
         account = self._account(given.phone_number_id)
         inputs = given.messages if isinstance(given, InboundBatch) else (given,)
-        messages = [_inbound(account, message) for message in inputs]
+        now = int(self._simulator.clock.wall())
+        messages = [_inbound(account, message, now) for message in inputs]
         status = await self._simulator.receive(account, messages)
         return web.json_response({"wamids": [message.wamid for message in messages], "webhookStatus": status})
 
@@ -133,7 +132,7 @@ class ControlApi:
         """Sends one receipt, as it is given, and waits for the answer to its first try."""
         given = _read(StatusInput, await _json(request))
         account, sent = self._sender_of(given)
-        body = statuses_body(account.number, [_status(given, sent)])
+        body = statuses_body(account.number, [_status(given, sent, int(self._simulator.clock.wall()))])
         return web.json_response({"webhookStatus": await self._simulator.webhooks.send(account, body)})
 
     async def accounts(self, request: web.Request) -> web.Response:
@@ -147,6 +146,46 @@ class ControlApi:
         body = await _json(request)
         self._simulator.receipts = None if body is None else _read(ReceiptPlan, body)
         return web.json_response({})
+
+    async def faults(self, _request: web.Request) -> web.Response:
+        """Every fault that was armed, used up or not, with its counts; and how often each kind fired."""
+        armed = list(self._simulator.faults)
+        fired: Counter[str] = Counter()
+        for each in armed:
+            fired[each.fault.kind] += each.fired
+        return web.json_response({"faults": [each.shown() for each in armed], "fired": fired})
+
+    async def add_faults(self, request: web.Request) -> web.Response:
+        """Arms one fault, or those of `{"faults": [...]}`, all or none (201)."""
+        body = await _json(request)
+        several = isinstance(body, Mapping) and "faults" in body
+        given: tuple[Fault, ...] = _read(Faults, body).faults if several else (_read_fault(body),)
+        book = self._simulator.faults
+        if len(book) + len(given) > FAULTS_MOST:
+            raise _bad(f"there are {len(book)} faults already and {FAULTS_MOST} at most; remove some")
+        return web.json_response({"faults": [book.add(fault).shown() for fault in given]}, status=201)
+
+    async def clear_faults(self, _request: web.Request) -> web.Response:
+        """Disarms all faults and forgets their counts; what they have already delayed or held still comes."""
+        self._simulator.faults.clear()
+        return web.json_response({})
+
+    async def remove_fault(self, request: web.Request) -> web.Response:
+        """Disarms one fault."""
+        if not self._simulator.faults.remove(request.match_info["id"]):
+            return web.json_response({"error": "there is no such fault"}, status=404)
+        return web.json_response({})
+
+    async def clock(self, _request: web.Request) -> web.Response:
+        """The simulator's time, and how many seconds it is ahead of the machine's."""
+        clock = self._simulator.clock
+        return web.json_response({"time": _shown(datetime.fromtimestamp(clock.wall(), UTC)), "offset": clock.offset})
+
+    async def move_clock(self, request: web.Request) -> web.Response:
+        """Moves the simulator's time; what becomes due by that happens at once."""
+        given, clock = _read(ClockInput, await _json(request)), self._simulator.clock
+        clock.move(given.offset if given.offset is not None else clock.offset + (given.advance or 0.0))
+        return await self.clock(request)
 
     def _account(self, phone_number_id: str | None) -> Account:
         accounts = self._simulator.accounts
@@ -164,7 +203,7 @@ class ControlApi:
         return self._account(given.phone_number_id), None
 
 
-def _inbound(account: Account, given: InboundMessage) -> InboundText:
+def _inbound(account: Account, given: InboundMessage, now: int) -> InboundText:
     phone = given.from_.removeprefix("+") if is_phone(given.from_) else None
     bsuid = given.user_id if phone else given.from_
     return InboundText(
@@ -173,11 +212,11 @@ def _inbound(account: Account, given: InboundMessage) -> InboundText:
         name=given.name,
         text=given.text,
         wamid=given.wamid or "",
-        timestamp=int(time.time()) if given.timestamp is None else given.timestamp,
+        timestamp=now if given.timestamp is None else given.timestamp,
     )
 
 
-def _status(given: StatusInput, sent: SentMessage | None) -> Status:
+def _status(given: StatusInput, sent: SentMessage | None, now: int) -> Status:
     """A receipt for a message we know, or for a foreign one, whose recipient its id tells."""
     foreign = read_wamid(given.wamid) if sent is None else None
     failures = given.errors
@@ -186,7 +225,7 @@ def _status(given: StatusInput, sent: SentMessage | None) -> Status:
     return Status(
         wamid=given.wamid,
         status=given.status,
-        timestamp=int(time.time()) if given.timestamp is None else given.timestamp,
+        timestamp=now if given.timestamp is None else given.timestamp,
         phone=sent.person.phone if sent else foreign.peer if foreign and is_phone(foreign.peer) else None,
         bsuid=sent.person.bsuid if sent else None,
         name=sent.person.name if sent else None,
@@ -198,12 +237,17 @@ def _status(given: StatusInput, sent: SentMessage | None) -> Status:
 
 def _record(record: RequestRecord) -> errors.Json:
     return {
-        "time": record.time.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "time": _shown(record.time),
         "phoneNumberId": record.phone_number_id,
         "body": record.body,
         "status": record.status,
         "wamid": record.wamid,
+        "faults": record.faults,
     }
+
+
+def _shown(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def _time(text: str) -> datetime:
@@ -226,6 +270,13 @@ async def _json(request: web.Request) -> object:
 def _read(model: type[M], body: object) -> M:
     try:
         return model.model_validate(body)
+    except ValidationError as error:
+        raise _bad(explain(error)) from None
+
+
+def _read_fault(body: object) -> Fault:
+    try:
+        return FAULT.validate_python(body)
     except ValidationError as error:
         raise _bad(explain(error)) from None
 

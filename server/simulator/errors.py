@@ -33,6 +33,7 @@ class ErrorKind:
 
 UNKNOWN_PATH = ErrorKind(2500, Wording.PLAIN)
 BAD_TOKEN = ErrorKind(190, Wording.PLAIN, status=401)
+TOKEN_EXPIRED = ErrorKind(190, Wording.PLAIN, status=401, subcode=463)
 NO_SUCH_OBJECT = ErrorKind(100, Wording.PLAIN, type="GraphMethodException", subcode=33)
 PARAMETER = ErrorKind(100, Wording.PARAMETER)
 INVALID_PARAMETER = ErrorKind(100, Wording.TITLED, "Invalid parameter")
@@ -49,6 +50,67 @@ WINDOW_CLOSED = (
     "Message failed to send because more than 24 hours have passed since the customer last replied to this number."
 )
 HREF = "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/"
+
+
+# Code: title and HTTP status, from Meta's table of error codes; only what a sender of messages can meet.
+TITLES: dict[int, tuple[str, int]] = {
+    0: ("AuthException", 401),
+    1: ("An unknown error occurred", 400),
+    2: ("Service temporarily unavailable", 503),
+    3: ("Application does not have the capability to make this API call.", 500),
+    4: ("Application request limit reached", 400),
+    10: ("Application does not have permission for this action", 403),
+    33: ("Parameter value is not valid", 400),
+    100: ("Invalid parameter", 400),
+    190: ("Error validating access token: The session has been invalidated.", 401),
+    200: ("You do not have the necessary permissions required to send messages", 403),
+    368: ("Temporarily blocked for policies violations", 403),
+    80007: ("Rate limit issues", 400),
+    130403: ("User is blocked by the business", 400),
+    130429: ("Rate limit hit", 400),
+    130472: ("User's number is part of an experiment", 400),
+    130497: ("Business account is restricted from messaging users in this country", 403),
+    131000: ("Something went wrong", 500),
+    131005: ("Access denied", 403),
+    131008: ("Required parameter is missing", 400),
+    131009: ("Parameter value is not valid", 400),
+    131016: ("Service unavailable", 500),
+    131021: ("Recipient cannot be sender", 400),
+    131026: ("Message undeliverable", 400),
+    131030: ("Recipient phone number not in allowed list", 400),
+    131031: ("Account has been locked", 403),
+    131037: ("Display name approval required", 400),
+    131042: ("Business eligibility payment issue", 400),
+    131045: ("Incorrect certificate", 500),
+    131047: ("Re-engagement message", 400),
+    131048: ("Spam rate limit hit", 400),
+    131049: ("This message was not delivered to maintain healthy ecosystem engagement", 400),
+    131050: ("User has stopped marketing messages from your business", 400),
+    131051: ("Unsupported message type", 400),
+    131052: ("Media download error", 400),
+    131053: ("Media upload error", 400),
+    131055: ("Method not allowed", 405),
+    131056: ("(Business Account, Consumer Account) pair rate limit hit", 400),
+    131057: ("Account in maintenance mode", 500),
+    131062: ("Business-scoped user ID recipients are not supported for this message", 400),
+    132000: ("Template parameter count mismatch", 400),
+    132001: ("Template does not exist", 404),
+    132005: ("Template hydrated text too long", 400),
+    132007: ("Template format character policy violated", 400),
+    132012: ("Template parameter format mismatch", 400),
+    132015: ("Template is paused", 400),
+    132016: ("Template is disabled", 400),
+    133004: ("Server temporarily unavailable", 503),
+    133010: ("Phone number not registered", 400),
+    135000: ("Generic user error", 400),
+}
+
+
+def any_kind(code: int, *, title: str | None, status: int | None, subcode: int | None) -> ErrorKind:
+    """The error of any code; what is not given comes from Meta's table, and for a code that is not there from code 1."""
+    usual, answered = TITLES.get(code, TITLES[1])
+    wording = Wording.PLAIN if code == 190 else Wording.TITLED if code > 100_000 else Wording.PARAMETER
+    return ErrorKind(code, wording, title=title or usual, status=status or answered, subcode=subcode)
 
 
 def envelope(kind: ErrorKind, detail: str) -> Json:

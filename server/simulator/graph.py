@@ -2,15 +2,26 @@
 
 import json
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from aiohttp import web
 
-from server.simulator import errors
+from server.simulator import errors, spoiled
 from server.simulator.accounts import SentMessage
-from server.simulator.checks import Attempt, Row, refusal
+from server.simulator.checks import Attempt, refusal
 from server.simulator.errors import ErrorKind, Json, envelope
+from server.simulator.faults import (
+    Delay,
+    Failure,
+    Fault,
+    Hit,
+    ReceiptsFirst,
+    Reset,
+    Target,
+    TimeoutAfterAccept,
+    TimeoutBeforeAccept,
+)
 from server.simulator.simulator import Simulator
 from server.simulator.wamid import new_wamid
 
@@ -22,6 +33,7 @@ class GraphApi:
 
     def __init__(self, simulator: Simulator) -> None:
         self._simulator = simulator
+        self._faults = simulator.faults
 
     def routes(self) -> list[web.RouteDef]:
         """The messages endpoint, and every other path, which the Graph API answers too."""
@@ -30,16 +42,58 @@ class GraphApi:
             web.route("*", "/{tail:.*}", unknown_path),
         ]
 
-    async def messages(self, request: web.Request) -> web.Response:
-        """Sends a text, or marks a message read: the table decides whether it may."""
+    async def messages(self, request: web.Request) -> web.StreamResponse:
+        """Sends a text, or marks a message read: the faults and the table decide whether it may, and what is answered."""
+        phone_number_id = request.match_info["phone_number_id"]
+        target = Target(phone_number_id, request.path)
+        if (cut := self._faults.first(target, _before_reading)) is not None:
+            self._simulator.record(phone_number_id=phone_number_id, body=None, faults=[cut.id])
+            return spoiled.reset(request)
         attempt = self._attempt(request, await _json_object(request))
+        target = replace(target, recipients=_addressed(attempt))
+        delays = self._faults.all(Delay, target)
+        response = await self._answered(request, attempt, target, [delay.id for delay in delays])
+        for delay in delays:
+            held = delay.fault.delay_ms + delay.random.uniform(0, delay.fault.jitter_ms)
+            await spoiled.wait(held, self._simulator.stopping)
+        return response
+
+    async def _answered(
+        self, request: web.Request, attempt: Attempt, target: Target, faults: Sequence[str]
+    ) -> web.StreamResponse:
+        """The answer, at the moment when the request has had its effect."""
+        if (hit := self._faults.first(target, _before_accepting)) is not None:
+            self._record(attempt, status=_status(hit.fault), faults=[*faults, hit.id])
+            return await self._spoil(request, attempt, hit, answer=None)
         found = refusal(attempt)
         if found is not None:
-            return self._refuse(attempt, *found)
-        if attempt.marks_read:
-            self._record(attempt, status=200)
-            return _answer(attempt, {"success": True})
-        return self._accept(attempt)
+            row, detail = found
+            self._record(attempt, status=row.error.status, faults=faults)
+            known = attempt.version in attempt.versions
+            return refused(row.error, detail, version=attempt.version if known else None)
+        hit = self._faults.first(target, _after_accepting)
+        named = [*faults, *([hit.id] if hit else [])]
+        answer = (
+            self._mark_read(attempt, hit, named)
+            if attempt.marks_read
+            else await self._accept(attempt, target, hit, named)
+        )
+        if hit is None or _comes_by_webhook(hit.fault):
+            return _answer(attempt, answer)
+        return await self._spoil(request, attempt, hit, answer=answer)
+
+    async def _spoil(
+        self, request: web.Request, attempt: Attempt, hit: Hit[Fault], *, answer: Json | None
+    ) -> web.StreamResponse:
+        match hit.fault:
+            case Failure() as fault:
+                waba_id = attempt.account.config.waba_id if attempt.account else None
+                return await spoiled.failure(request, fault, version=attempt.version, waba_id=waba_id, answer=answer)
+            case TimeoutBeforeAccept() | TimeoutAfterAccept() as fault:
+                nothing = await spoiled.silence(request, fault, self._simulator.stopping)
+                return nothing if answer is None or fault.then != "answer" else _answer(attempt, answer)
+            case _:
+                return spoiled.reset(request)
 
     def _attempt(self, request: web.Request, body: Mapping[str, object] | None) -> Attempt:
         phone_number_id = request.match_info["phone_number_id"]
@@ -51,16 +105,15 @@ class GraphApi:
             account=self._simulator.accounts.get(phone_number_id),
             versions=self._simulator.versions,
             tokens=self._simulator.accounts.tokens(),
-            wall=time.time(),
-            steady=time.monotonic(),
+            wall=self._simulator.clock.wall(),
+            steady=self._simulator.clock.steady(),
         )
 
-    def _refuse(self, attempt: Attempt, row: Row, detail: str) -> web.Response:
-        self._record(attempt, status=row.error.status)
-        known = attempt.version in attempt.versions
-        return refused(row.error, detail, version=attempt.version if known else None)
+    def _mark_read(self, attempt: Attempt, hit: Hit[Fault] | None, faults: Sequence[str]) -> Json:
+        self._record(attempt, status=_status(hit.fault) if hit else 200, faults=faults)
+        return {"success": True}
 
-    def _accept(self, attempt: Attempt) -> web.Response:
+    async def _accept(self, attempt: Attempt, target: Target, hit: Hit[Fault] | None, faults: Sequence[str]) -> Json:
         """Meta's 200 says "accepted", nothing more: outside the window the failure follows by webhook."""
         account, person = attempt.number, attempt.person
         account.throughput.spend(attempt.steady)
@@ -69,18 +122,23 @@ class GraphApi:
         wamid = new_wamid(peer=person.address, direction="outbound")
         sent = SentMessage(wamid, person, opaque if isinstance(opaque, str) else None)
         account.remember(sent)
-        self._record(attempt, status=200, wamid=wamid)
+        first = self._faults.all(ReceiptsFirst, target)
+        named = [*faults, *(early.id for early in first)]
+        self._record(attempt, status=_status(hit.fault) if hit else 200, wamid=wamid, faults=named)
         if attempt.window_closed:
             self._simulator.send_failure(account, sent)
+        elif hit is not None and isinstance(hit.fault, Failure) and _comes_by_webhook(hit.fault):
+            self._simulator.send_failure(account, sent, spoiled.failed_status(hit.fault))
         else:
-            self._simulator.send_receipts(account, sent)
-        return _answer(
-            attempt,
-            {"messaging_product": "whatsapp", "contacts": [_contact(attempt)], "messages": [{"id": wamid}]},
-        )
+            early = [status for each in first for status in each.fault.statuses]
+            await self._simulator.send_receipts_now(account, sent, early)
+            self._simulator.send_receipts(account, sent, without=early)
+        return {"messaging_product": "whatsapp", "contacts": [_contact(attempt)], "messages": [{"id": wamid}]}
 
-    def _record(self, attempt: Attempt, *, status: int, wamid: str | None = None) -> None:
-        self._simulator.record(phone_number_id=attempt.phone_number_id, body=attempt.body, status=status, wamid=wamid)
+    def _record(self, attempt: Attempt, *, status: int | None, faults: Sequence[str], wamid: str | None = None) -> None:
+        self._simulator.record(
+            phone_number_id=attempt.phone_number_id, body=attempt.body, status=status, wamid=wamid, faults=faults
+        )
 
 
 async def unknown_path(request: web.Request) -> web.Response:
@@ -90,22 +148,65 @@ async def unknown_path(request: web.Request) -> web.Response:
 
 def refused(kind: ErrorKind, detail: str, *, version: str | None) -> web.Response:
     """The error envelope with the headers the Graph API puts beside it."""
-    body = envelope(kind, detail)
-    problem = "invalid_token" if kind is errors.BAD_TOKEN else "invalid_request"
-    headers = {"WWW-Authenticate": f'OAuth "Facebook Platform" "{problem}"'}
-    if version is not None:
-        headers["facebook-api-version"] = version
-    return web.json_response(body, status=kind.status, headers=headers)
+    problem = "invalid_token" if kind.code == errors.BAD_TOKEN.code else "invalid_request"
+    return web.json_response(
+        envelope(kind, detail), status=kind.status, headers=spoiled.headers(problem, version=version)
+    )
+
+
+def _before_reading(fault: Fault) -> bool:
+    return isinstance(fault, Reset) and fault.when == "before_reading"
+
+
+def _before_accepting(fault: Fault) -> bool:
+    match fault:
+        case Failure():
+            return not fault.accepts and fault.via == "answer"
+        case Reset():
+            return fault.when == "after_reading"
+        case _:
+            return isinstance(fault, TimeoutBeforeAccept)
+
+
+def _after_accepting(fault: Fault) -> bool:
+    match fault:
+        case Failure():
+            return fault.accepts or fault.via == "webhook"
+        case Reset():
+            return fault.when == "after_accept"
+        case _:
+            return isinstance(fault, TimeoutAfterAccept)
+
+
+def _comes_by_webhook(fault: Fault) -> bool:
+    return isinstance(fault, Failure) and fault.via == "webhook"
+
+
+def _status(fault: Fault) -> int | None:
+    """The HTTP status a request hit by this fault is answered with; None for no answer."""
+    match fault:
+        case Failure():
+            return 200 if fault.via == "webhook" else spoiled.error_kind(fault).status
+        case TimeoutAfterAccept():
+            return 200 if fault.then == "answer" else None
+        case _:
+            return None
+
+
+def _addressed(attempt: Attempt) -> frozenset[str]:
+    """Every address of the customer a message goes to, as far as the number knows him; none for a read mark."""
+    to, recipient = attempt.value("to"), attempt.value("recipient")
+    given = {address.removeprefix("+") for address in (to, recipient) if isinstance(address, str)}
+    account = attempt.account
+    if account is None:
+        return frozenset(given)
+    dialled = {account.config.wa_ids.get(address, address) for address in given}
+    people = filter(None, (account.known(address) for address in dialled))
+    return frozenset(given | dialled | {address for one in people for address in (one.phone, one.bsuid) if address})
 
 
 def _answer(attempt: Attempt, body: Json) -> web.Response:
-    usage = {"type": "whatsapp", "call_count": 1, "total_cputime": 1, "total_time": 1}
-    headers = {
-        "facebook-api-version": attempt.version,
-        "X-Business-Use-Case-Usage": json.dumps(
-            {attempt.number.config.waba_id: [usage | {"estimated_time_to_regain_access": 0}]}
-        ),
-    }
+    headers = {"facebook-api-version": attempt.version, **spoiled.usage(attempt.number.config.waba_id)}
     return web.json_response(body, headers=headers)
 
 

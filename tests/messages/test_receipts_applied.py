@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from datetime import timedelta
 from itertools import permutations
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from server.conversations.timers import WINDOW_CLOSED, WINDOW_CLOSING
 from server.deliveries import service as deliveries
+from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
 from server.messages import receipts
@@ -207,6 +209,46 @@ async def test_error_131047_closes_the_window_and_its_timers_follow(desk: Desk) 
     assert sorted(kinds) == ["conversation_updated", "message_status_updated", "message_status_updated"]
     due = await desk.rows("SELECT kind, due_time <= now() AS due FROM timers WHERE key = $1", conversation_id)
     assert [tuple(row) for row in due] == [(WINDOW_CLOSED, True)], WINDOW_CLOSING
+
+
+async def test_error_131047_that_came_before_the_answer_to_the_send_closes_the_window_all_the_same(desk: Desk) -> None:
+    message = await sent(desk)
+    await message.apply(message.update("failed", error_code="131047", closes_reply_window=True))
+    before, head = await desk.conversation(await conversation_of(message)), (await desk.head())[1]
+    await message.accepted()
+    after = await desk.conversation(before.id)
+    assert before.reply_window_expire_time is not None
+    assert after.reply_window_expire_time is not None
+    assert after.reply_window_expire_time < before.reply_window_expire_time
+    assert sorted(await desk.kinds(after=head)) == ["conversation_updated", *["message_status_updated"] * 2]
+    assert await message.status() == "failed"
+
+
+async def test_error_131047_does_not_close_a_window_that_the_customer_opened_since(desk: Desk) -> None:
+    message = await sent(desk)
+    await message.accepted()
+    conversation_id = await conversation_of(message)
+    before = await desk.conversation(conversation_id)
+    earlier = utc_now() - timedelta(hours=1)
+    await message.apply(message.update("failed", error_code="131047", closes_reply_window=True, provider_time=earlier))
+    assert (await desk.conversation(conversation_id)).reply_window_expire_time == before.reply_window_expire_time
+    assert await message.status() == "failed"
+
+
+async def test_a_receipt_that_moves_nothing_leaves_the_error_of_a_failed_message(desk: Desk) -> None:
+    message = await sent(desk)
+    await message.accepted()
+    await message.apply(message.update("failed", error_code="131026", error_message="undeliverable"))
+    await message.apply(message.update("sent"))
+    why = "SELECT error_code, error_message FROM message_parts WHERE id = $1"
+    assert tuple((await desk.rows(why, message.part_id))[0]) == ("131026", "undeliverable")
+
+
+async def conversation_of(message: Sent) -> uuid.UUID:
+    found: uuid.UUID = await message.desk.value(
+        "SELECT conversation_id FROM messages WHERE id = $1", message.message_id
+    )
+    return found
 
 
 async def test_a_receipt_of_an_unknown_message_or_of_a_customers_own_is_parked_and_makes_nothing(desk: Desk) -> None:

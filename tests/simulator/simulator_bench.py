@@ -77,6 +77,19 @@ class Meta:
         async with self.session.request(method, f"{self.url}/_control/{path}", json=body) as response:
             return response.status, await response.json()
 
+    async def fault(self, kind: str, **fields: object) -> str:
+        """Arms a fault; its id."""
+        status, answer = await self.control("POST", "faults", {"kind": kind, **fields})
+        assert status == 201, answer
+        return str(answer["faults"][0]["id"])
+
+    async def fired(self) -> Any:
+        return (await self.control("GET", "faults"))[1]["fired"]
+
+    async def requests(self) -> list[Any]:
+        requests: list[Any] = (await self.control("GET", "requests"))[1]["requests"]
+        return requests
+
     async def inbound(self, **fields: object) -> Any:
         status, answer = await self.control("POST", "inbound", {"from": CUSTOMER, "text": "hello", **fields})
         assert status == 200, answer

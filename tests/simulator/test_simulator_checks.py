@@ -30,6 +30,7 @@ EXAMPLES: dict[str, Example] = {
     "version": Example(text(), 2500, "Unknown path components", path=f"/v99.0/{PHONE_NUMBER_ID}/messages"),
     "token_given": Example(text(), 190, "access token is required", status=401, token=None),
     "token_known": Example(text(), 190, "Cannot parse access token", status=401, token="EAAJother"),
+    "token_alive": Example(text(), 190, "Session has expired on", status=401, account={"token_until": hours_ago(1)}),
     "number_known": Example(text(), 100, "does not exist", path="/v26.0/999/messages"),
     "number_allowed": Example(text(), 100, f"Object with ID '{OTHER}'", path=f"/v26.0/{OTHER}/messages"),
     "json_object": Example(["not", "an", "object"], 100, "messaging_product is required"),

@@ -14,13 +14,15 @@ class Journal(TenantBase):
     """One payload, or the tenant's part of one. Partitioned by day of receive_time, kept 30 days.
 
     split: body holds only this tenant's changes; sha256 is then still the hash of the whole. secret_index: which of the app's
-    secrets signed it, 0 the newest.
+    secrets signed it, 0 the newest. attempts: how often somebody began to apply it; due_time: when somebody else may, while it
+    is received; error: the kind of what went wrong last.
     """
 
     __tablename__ = "journal"
     __table_args__ = (
-        words("state", ("received", "applied")),
-        Index("ix_journal_received", "receive_time", postgresql_where=text("state = 'received'")),
+        words("state", ("received", "applied", "failed")),
+        Index("ix_journal_due", "due_time", postgresql_where=text("state = 'received'")),
+        Index("ix_journal_failed", "receive_time", postgresql_where=text("state = 'failed'")),
         {"postgresql_partition_by": "RANGE (receive_time)"},
     )
 
@@ -35,14 +37,20 @@ class Journal(TenantBase):
     state: Mapped[Word]
     parser_version: Mapped[int | None]
     apply_time: Mapped[Time | None]
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    due_time: Mapped[Time | None]
+    error: Mapped[Word | None]
 
 
 class JournalItem(TenantBase):
-    """One item of a payload: the same item is recorded once, however often it is sent."""
+    """One item of a payload: the same item is recorded once, however often it is sent.
+
+    superseded: a later parser reads something else where this one was found, and that is recorded beside it.
+    """
 
     __tablename__ = "journal_items"
     __table_args__ = (
-        words("state", ("applied", "duplicate", "ignored", "parked", "failed")),
+        words("state", ("applied", "duplicate", "ignored", "parked", "failed", "superseded")),
         UniqueConstraint(
             *("channel_id", "kind", "provider_id", "discriminator", "provider_time"), postgresql_nulls_not_distinct=True
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import Index, SmallInteger, UniqueConstraint
+from sqlalchemy import Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -46,5 +46,6 @@ class ParkedReceipt(TenantBase):
     status: Mapped[Word]
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
+    closes_reply_window: Mapped[bool] = mapped_column(server_default=text("false"))
     provider_time: Mapped[Time]
     create_time: Mapped[Time]

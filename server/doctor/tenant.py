@@ -1,0 +1,255 @@
+"""One tenant's database, looked at as its own role: what the processes may do there, and what of its work is late."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import asyncpg
+
+from server.doctor.finding import Finding, Limits, age, note, problem, size, well
+from server.kit.db import Connection
+from server.kit.errors import DatabaseUnavailable
+from server.log.append import PARTITION_WIDTH
+from server.models import migration
+from server.tenancy.provisioning import ROLE_SETTINGS, connected
+from server.tenancy.tenants import TenantRow
+
+Look = Callable[[str, Connection, Limits], Coroutine[Any, Any, list[Finding]]]
+RESTART_WORK = "Start a worker: switchboard work; or see in its log what fails (work.failed)."
+
+SETTINGS = "SELECT name, setting, unit FROM pg_settings WHERE name = ANY($1::text[])"
+OWNED = "SELECT count(*) FROM pg_class c JOIN pg_roles r ON r.oid = c.relowner WHERE r.rolname = current_user"
+CREATES = "SELECT has_schema_privilege('public', 'CREATE')"
+# A partition is reached through its table, whose rights count.
+LACKING = """
+SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
+    AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
+        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+UNION ALL SELECT p.proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'public'
+WHERE NOT has_function_privilege(p.oid, 'EXECUTE')
+"""
+CLOCK = "SELECT extract(epoch FROM clock_now() - now())::float8"
+HEAD = """
+SELECT head, floor, pg_relation_size('stream_head') AS bytes,
+    to_regclass('stream_event_' || (head / $1)::text) IS NOT NULL AS here,
+    to_regclass('stream_event_' || (head / $1 + 1)::text) IS NOT NULL AS ahead
+FROM stream_head
+"""
+CONSUMERS = """
+SELECT c.name, h.head - c.seq AS behind,
+    extract(epoch FROM clock_now() - (SELECT min(e.create_time) FROM stream_event e WHERE e.seq = c.seq + 1))::float8 AS seconds
+FROM consumers c CROSS JOIN stream_head h WHERE c.seq < h.head
+"""
+NEVER_CONSUMED = (
+    "SELECT head FROM stream_head WHERE head > 0 AND NOT EXISTS (SELECT FROM consumers WHERE name = 'statistics')"
+)
+TIMERS = """
+SELECT kind, count(*) AS timers, extract(epoch FROM clock_now() - min(due_time))::float8 AS seconds
+FROM timers WHERE due_time < clock_now() - $1::interval GROUP BY kind ORDER BY kind
+"""
+DUE = """
+SELECT count(*) AS deliveries, extract(epoch FROM clock_now() - min(d.due_time))::float8 AS seconds
+FROM deliveries d JOIN channels c ON c.id = d.channel_id AND c.state = 'active'
+WHERE d.state = 'queued' AND d.due_time < clock_now() - $1::interval
+"""
+EXPIRED = """
+SELECT count(*) AS deliveries, extract(epoch FROM clock_now() - min(lease_until))::float8 AS seconds
+FROM deliveries WHERE state = 'in_flight' AND lease_until < clock_now() - $1::interval
+"""
+UNKNOWN = """
+SELECT count(*) AS deliveries, extract(epoch FROM clock_now() - min(create_time))::float8 AS seconds
+FROM deliveries WHERE state = 'unknown' AND (hold_until IS NULL OR hold_until < clock_now())
+"""
+RECEIVED = """
+SELECT count(*) AS payloads, extract(epoch FROM clock_now() - min(receive_time))::float8 AS seconds
+FROM journal WHERE state = 'received' AND receive_time < clock_now() - $1::interval
+"""
+FAILED = """
+SELECT count(*) AS items, max(parser_version) AS parser FROM journal_items
+WHERE state = 'failed' AND create_time > clock_now() - interval '7 days'
+"""
+CHANNELS = """
+SELECT c.name, c.id, coalesce(c.state_reason, 'no reason is kept') AS reason,
+    (SELECT count(*) FROM deliveries d WHERE d.channel_id = c.id AND d.state = 'queued') AS queued
+FROM channels c WHERE c.state = 'paused' ORDER BY c.name
+"""
+
+
+async def look(row: TenantRow, dsn: Callable[[TenantRow], str], limits: Limits) -> list[Finding]:
+    """Everything about one tenant. One that this release refuses is looked at only as far as that."""
+    where = f"tenant {row.name}"
+    try:
+        async with connected(dsn(row)) as connection:
+            if migration.is_older("tenant", row.schema_revision):
+                return []
+            found = [finding for each in LOOKS for finding in await each(where, connection, limits)]
+    except (DatabaseUnavailable, asyncpg.PostgresError) as error:
+        return [_unreachable(where, row, error)]
+    return found or [well("tenant", where, f"schema {row.schema_revision}, nothing is late")]
+
+
+def _unreachable(where: str, row: TenantRow, error: Exception) -> Finding:
+    cause = error.__cause__ or error
+    what = f"its database {row.database_name} at {row.host}:{row.port} refuses its role: {type(cause).__name__}"
+    do = f"Bring {row.database_name} back, or start Postgres at {row.host}:{row.port}."
+    if isinstance(cause, asyncpg.InsufficientPrivilegeError):
+        do = f"GRANT CONNECT ON DATABASE {row.database_name} TO {row.role_name}; then: switchboard migrate"
+    elif isinstance(cause, asyncpg.InvalidCatalogNameError):
+        do = f"Restore {row.database_name} from its backup, or give it its name back (ALTER DATABASE … RENAME TO)."
+    elif isinstance(cause, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
+        do = f"Give {row.role_name} its password and LOGIN back, and look at pg_hba.conf."
+    return problem(
+        "tenant-unreachable", where, what, why="Nothing of this tenant is served; its webhooks are quarantined.", do=do
+    )
+
+
+async def _settings(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    """The settings that were given to its role: they replace any SET, so that a pooler may stand between."""
+    found = []
+    for row in await connection.fetch(SETTINGS, list(ROLE_SETTINGS)):
+        name, wanted = row["name"], ROLE_SETTINGS[row["name"]]
+        if _same(row["setting"], row["unit"], wanted):
+            continue
+        shown = row["setting"] + (row["unit"] or "")
+        do = f"ALTER ROLE {await connection.fetchval('SELECT current_user')} IN DATABASE"
+        do += f" {await connection.fetchval('SELECT current_database()')} SET {name} = '{wanted}'; then restart serve and work."
+        if name == "synchronous_commit":
+            why = "A crash loses what was acknowledged, and the marks that keep a send from going out twice."
+            found.append(
+                problem("tenant-not-durable", where, f"synchronous_commit is {shown} for its role", why=why, do=do)
+            )
+        else:
+            why = "A call that hangs would hold its locks for longer than the others wait."
+            found.append(note("tenant-settings", where, f"{name} is {shown}, not {wanted}", why=why, do=do))
+    return found
+
+
+def _same(setting: str, unit: str | None, wanted: str) -> bool:
+    seconds = wanted.removesuffix("s")
+    return setting == wanted or (unit == "ms" and seconds.isdigit() and setting == f"{seconds}000")
+
+
+async def _rights(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    lacking = [row["name"] for row in await connection.fetch(LACKING)]
+    found = []
+    if lacking:
+        what = f"its role lacks rights on {', '.join(sorted(lacking)[:5])}" + (" …" if len(lacking) > 5 else "")
+        found.append(problem("rights-missing", where, what, why="Calls that need them fail.", do="switchboard migrate"))
+    if await connection.fetchval(OWNED) or await connection.fetchval(CREATES):
+        do = "REASSIGN OWNED BY its role TO the role that makes tenants; REVOKE CREATE ON SCHEMA public FROM it."
+        why = "A process that is broken into could change the schema, and what the functions of the owner do."
+        found.append(problem("role-owns", where, "its role owns or may create tables", why=why, do=do))
+    return found
+
+
+async def _clock(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    moved = float(await connection.fetchval(CLOCK))
+    if not moved:
+        return []
+    do = "As its owner: CREATE OR REPLACE FUNCTION clock_now() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now()';"
+    what = f"its clock_now() is {age(abs(moved))} {'ahead' if moved > 0 else 'behind'}"
+    return [
+        problem(
+            "clock-moved", where, what, why="Time is moved in tests alone; here timers fire at the wrong time.", do=do
+        )
+    ]
+
+
+async def _log(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    head: Any = await connection.fetchrow(HEAD, PARTITION_WIDTH)
+    found = []
+    if not (head["here"] and head["ahead"]):
+        partitions = f"({head['head']} / {PARTITION_WIDTH} + n) * {PARTITION_WIDTH}"
+        do = f"As its owner: SELECT ensure_event_partition({partitions}) FROM generate_series(0, 3) n;"
+        what = f"the log has no partition beyond {head['head']}"
+        found.append(
+            problem("partition-missing", where, what, why="Writes fail at the end of the last partition.", do=do)
+        )
+    if head["bytes"] > limits.head_bytes:
+        do = (
+            "Find what holds an old snapshot (long-transaction, dead-slot in this list), then: VACUUM FULL stream_head;"
+        )
+        why = "Every write reads through the dead versions."
+        found.append(problem("head-bloated", where, f"stream_head takes {size(head['bytes'])}", why=why, do=do))
+    return found
+
+
+async def _consumers(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    found = []
+    for row in await connection.fetch(CONSUMERS):
+        if row["seconds"] is None or row["seconds"] > limits.consumer.total_seconds():
+            since = "" if row["seconds"] is None else f", {age(row['seconds'])}"
+            what = f"the consumer {row['name']} is {row['behind']} events{since} behind the log"
+            why = "What follows the log is old: for statistics, the counts."
+            found.append(problem("consumer-behind", where, what, why=why, do=RESTART_WORK))
+    return found
+
+
+async def _timers(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    why = "What waits for them happens late: snoozed conversations stay away, reply windows close unseen."
+    return [
+        problem(
+            "timers-overdue",
+            where,
+            f"{row['timers']} timers ({row['kind']}) are overdue, the oldest for {age(row['seconds'])}",
+            why=why,
+            do=RESTART_WORK,
+        )
+        for row in await connection.fetch(TIMERS, limits.late)
+    ]
+
+
+async def _deliveries(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    found = []
+    due: Any = await connection.fetchrow(DUE, limits.late)
+    if due["deliveries"]:
+        what = f"{due['deliveries']} sends are overdue, the oldest for {age(due['seconds'])}"
+        found.append(
+            problem("deliveries-overdue", where, what, why="Customers wait for their answers.", do=RESTART_WORK)
+        )
+    expired: Any = await connection.fetchrow(EXPIRED, limits.late)
+    if expired["deliveries"]:
+        what = f"{expired['deliveries']} sends were left in flight, the oldest {age(expired['seconds'])} past its lease"
+        found.append(
+            problem("deliveries-left", where, what, why="Nobody has called them unknown yet.", do=RESTART_WORK)
+        )
+    unknown: Any = await connection.fetchrow(UNKNOWN)
+    if unknown["deliveries"]:
+        what = f"{unknown['deliveries']} sends are unknown, the oldest {age(unknown['seconds'])} old"
+        why = "The provider may or may not have them; they are never sent again by themselves."
+        do = "switchboard deliveries --help: list them, then send again or give up each."
+        found.append(note("deliveries-unknown", where, what, why=why, do=do))
+    return found
+
+
+async def _journal(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    found = []
+    received: Any = await connection.fetchrow(RECEIVED, limits.late)
+    if received["payloads"]:
+        what = f"{received['payloads']} payloads are stored and not applied, the oldest for {age(received['seconds'])}"
+        found.append(problem("payloads-waiting", where, what, why="What customers wrote is not seen.", do=RESTART_WORK))
+    failed: Any = await connection.fetchrow(FAILED)
+    if failed["items"]:
+        what = f"{failed['items']} items of payloads failed within 7 days (parser version {failed['parser']})"
+        do = "switchboard journal --help: replay them with a release that understands them."
+        found.append(note("payloads-failed", where, what, why="They are kept, and not seen by anybody.", do=do))
+    return found
+
+
+async def _channels(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    why = "Its sends wait in their queue, and new ones are refused with CHANNEL_NOT_SENDING."
+    return [
+        problem(
+            "channel-paused",
+            where,
+            f"the channel {row['name']} is paused, {row['queued']} sends wait: {row['reason']}",
+            why=why,
+            do=f"Mend what the reason says, then: switchboard channels resume {row['id']} --access-token …",
+        )
+        for row in await connection.fetch(CHANNELS)
+    ]
+
+
+LOOKS: tuple[Look, ...] = (_settings, _rights, _clock, _log, _consumers, _timers, _deliveries, _journal, _channels)
