@@ -225,8 +225,15 @@ async def live_id(connection: Connection, *, channel_id: uuid.UUID, identity_id:
 
 async def save(connection: Connection, row: ConversationRow) -> None:
     """Writes a changed row. Raced when another conversation of the identity became live meanwhile."""
+    await save_many(connection, [row])
+
+
+async def save_many(connection: Connection, rows: Sequence[ConversationRow]) -> None:
+    """Writes changed rows. Raced."""
+    if not rows:
+        return
     try:
-        await connection.execute(SAVE, *save_columns([row]))
+        await connection.execute(SAVE, *save_columns(rows))
     except asyncpg.UniqueViolationError as error:
         raise Raced from error
 

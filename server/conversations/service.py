@@ -13,6 +13,7 @@ from switchboard.v1 import event_pb2
 
 from server.conversations import convert, events, repository, rules
 from server.conversations.row import ConversationRow
+from server.conversations.timers import SNOOZE
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
@@ -21,7 +22,6 @@ from server.log.event import NewEvent, Origin
 from server.rpc.call import Scope
 from server.timers import service as timers
 
-SNOOZE = "snooze"
 ATTRIBUTES_BYTES = 16 << 10
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
 from switchboard.v1 import event_pb2
@@ -13,38 +14,61 @@ from server.conversations.row import ConversationRow
 from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.log.append import append
 from server.log.event import NewEvent
-from server.timers.service import Fired, Handler, cancel, set_timer
+from server.timers.service import Fired, Handlers, cancel, set_timer, set_timers
 
-WINDOW_CLOSING, WINDOW_CLOSED = "reply_window_closing", "reply_window_closed"
+SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED = "snooze", "reply_window_closing", "reply_window_closed"
 CLOSING_BEFORE = convert.CLOSING
+BEFORE = {WINDOW_CLOSING: CLOSING_BEFORE, WINDOW_CLOSED: timedelta(0)}
 EARLY = timedelta(milliseconds=1)
 
 
-async def _lock(write: Write, conversation_id: uuid.UUID) -> ConversationRow | None:
-    return (await repository.lock_many(write.connection, [conversation_id])).get(conversation_id)
+class ConversationTimers:
+    """The timers of some locked conversations."""
+
+    def __init__(self, write: Write, rows: Mapping[uuid.UUID, ConversationRow]) -> None:
+        self._write = write
+        self._rows = rows
+        self._changed: dict[uuid.UUID, ConversationRow] = {}
+        self._again: dict[str, dict[uuid.UUID, datetime]] = {}
+
+    async def fire(self, fired: Fired) -> Sequence[NewEvent]:
+        """Ends a snooze, or says of a reply window that it closes soon or closed."""
+        row = self._rows.get(fired.key)
+        if row is None or row.delete_time is not None:
+            return []
+        return self._wake(fired, row) if fired.kind == SNOOZE else self._window(fired, row)
+
+    async def save(self) -> None:
+        """Writes the conversations that changed, and the timers that were early."""
+        await repository.save_many(self._write.connection, list(self._changed.values()))
+        for kind, due_times in self._again.items():
+            await set_timers(self._write.connection, kind=kind, due_times=due_times)
+
+    def _wake(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
+        """A snooze that was replaced or ended otherwise left an old generation, which does nothing."""
+        now = utc_now()
+        move = rules.wake(row, generation=fired.generation, now=now)
+        if move is None:
+            return []
+        rules.touch(row, now)
+        self._changed[row.id] = row
+        return [events.status_changed(fired.origin, row, move, intended_time=fired.due_time)]
+
+    def _window(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
+        """Set for a window that has grown meanwhile, it sets itself anew."""
+        if row.reply_window_expire_time is None or not row.live:
+            return []
+        due_time = row.reply_window_expire_time - BEFORE[fired.kind]
+        if due_time > fired.due_time + EARLY:
+            self._again.setdefault(fired.kind, {})[row.id] = due_time
+            return []
+        return [_window_event(fired, row)]
 
 
-async def wake(write: Write, fired: Fired, row: ConversationRow | None) -> None:
-    """Ends a snooze. One that was replaced or ended otherwise carries an old generation and does nothing."""
-    now = utc_now()
-    move = None if row is None or row.delete_time else rules.wake(row, generation=fired.generation, now=now)
-    if row is None or move is None:
-        return
-    rules.touch(row, now)
-    await repository.save(write.connection, row)
-    await append(write, [events.status_changed(fired.origin, row, move, intended_time=fired.due_time)])
-
-
-async def window_closing(write: Write, fired: Fired, row: ConversationRow | None) -> None:
-    """Says that the reply window closes soon; set for a window that has grown meanwhile, it sets itself anew."""
-    await _window(write, fired, row, before=CLOSING_BEFORE)
-
-
-async def window_closed(write: Write, fired: Fired, row: ConversationRow | None) -> None:
-    """Says that the reply window closed."""
-    await _window(write, fired, row, before=timedelta(0))
+async def open_conversations(write: Write, keys: Sequence[uuid.UUID]) -> ConversationTimers:
+    """Locks the conversations."""
+    return ConversationTimers(write, await repository.lock_many(write.connection, keys))
 
 
 async def closed_now(connection: Connection, row: ConversationRow) -> None:
@@ -52,16 +76,6 @@ async def closed_now(connection: Connection, row: ConversationRow) -> None:
     await cancel(connection, kind=WINDOW_CLOSING, keys=[row.id])
     if row.reply_window_expire_time is not None:
         await set_timer(connection, kind=WINDOW_CLOSED, key=row.id, due_time=row.reply_window_expire_time)
-
-
-async def _window(write: Write, fired: Fired, row: ConversationRow | None, *, before: timedelta) -> None:
-    if row is None or row.reply_window_expire_time is None or not row.live:
-        return
-    due_time = row.reply_window_expire_time - before
-    if due_time > fired.due_time + EARLY:
-        await set_timer(write.connection, kind=fired.kind, key=row.id, due_time=due_time)
-        return
-    await append(write, [_window_event(fired, row)])
 
 
 def _window_event(fired: Fired, row: ConversationRow) -> NewEvent:
@@ -73,8 +87,4 @@ def _window_event(fired: Fired, row: ConversationRow) -> NewEvent:
     return events.conversation_event(fired.origin, row, body)
 
 
-HANDLERS = {
-    "snooze": Handler(prepare=_lock, fire=wake),
-    WINDOW_CLOSING: Handler(prepare=_lock, fire=window_closing),
-    WINDOW_CLOSED: Handler(prepare=_lock, fire=window_closed),
-}
+HANDLERS: Handlers = dict.fromkeys((SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED), open_conversations)

@@ -2,9 +2,9 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import asyncpg
 import pytest
@@ -16,15 +16,15 @@ from server.conversations.timers import HANDLERS, WINDOW_CLOSED, WINDOW_CLOSING
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
-from server.log.event import ActorKind, CauseKind
+from server.log.event import ActorKind, CauseKind, NewEvent
 from server.timers import service as timers
-from server.timers.service import Fired, Handler
+from server.timers.service import RETRIES, Fired, Handlers, Ran
 from tests.desk import ALL, Desk, nobody, phone
 
 LATE = timedelta(minutes=30)
 
 
-async def fire(desk: Desk, handlers: Mapping[str, Handler] = HANDLERS) -> int:
+async def fire(desk: Desk, handlers: Handlers = HANDLERS) -> Ran:
     return await timers.run_due(desk.database, handlers)
 
 
@@ -79,7 +79,7 @@ async def test_what_is_due_fires_once_with_several_runners_at_once(own_desk: Des
     await asyncio.gather(*(timers.run_due(database, HANDLERS) for database in runners))
     changed = [item.conversation_status_changed.conversation.id for item in await events(desk, before)]
     assert sorted(changed) == sorted(str(row.id) for row in rows)
-    assert await fire(desk) == 0
+    assert (await fire(desk)).fired == 0
     await desk.check()
 
 
@@ -142,7 +142,7 @@ async def test_a_window_timer_of_a_window_that_grew_sets_itself_anew_and_says_no
     for kind in first:
         await make_due(desk, kind, row.id)
     before = await desk.head()
-    assert await fire(desk) == 2
+    assert (await fire(desk)).fired == 2
     assert await desk.head() == before
     assert await windows(desk, row.id) == first
 
@@ -191,27 +191,135 @@ async def test_a_window_of_a_resolved_conversation_closes_in_silence(desk: Desk)
     assert await desk.head() == before
 
 
-async def test_a_timer_that_fails_stays_due_and_its_siblings_fire(own_desk: Desk) -> None:
-    good, bad, unknown = new_id(), new_id(), new_id()
-    fired: list[uuid.UUID] = []
+class Recorder:
+    """Notes which timers fired; those with a payload {"fails": true} cannot."""
 
-    async def prepare(_write: Write, _key: uuid.UUID) -> None:
-        return None
+    fired: ClassVar[list[uuid.UUID]] = []
 
-    async def act(write: Write, what: Fired, _loaded: Any) -> None:
-        if what.key == bad:
-            await write.connection.execute("SELECT 1 / 0")
-        fired.append(what.key)
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._noted: list[uuid.UUID] = []
 
-    async def set_all(write: Write) -> None:
-        for kind, key in (("test", bad), ("test", good), ("of another release", unknown)):
-            await timers.set_timer(write.connection, kind=kind, key=key, due_time=utc_now() - LATE, payload={"n": 1})
+    async def fire(self, fired: Fired) -> list[NewEvent]:
+        if fired.payload.get("fails") == "here":
+            raise KeyError(fired.key)
+        if fired.payload.get("fails"):
+            await self._write.connection.execute("SELECT 1 / 0")
+        self._noted.append(fired.key)
+        return []
 
-    await own_desk.database.write(set_all)
-    handlers = {"test": Handler(prepare=prepare, fire=act)}
-    assert await fire(own_desk, handlers) == 1, "what failed is not counted, so that nobody hurries"
-    assert fired == [good]
-    assert {row["key"] for row in await own_desk.rows("SELECT key FROM timers")} == {bad, unknown}
+    async def save(self) -> None:
+        self.fired.extend(self._noted)
+
+
+async def record(write: Write, _keys: Sequence[uuid.UUID]) -> Recorder:
+    return Recorder(write)
+
+
+RECORDED: Handlers = {"test": record}
+
+
+async def set_test(desk: Desk, key: uuid.UUID, *, kind: str = "test", **payload: object) -> None:
+    async def unit(write: Write) -> None:
+        await timers.set_timer(write.connection, kind=kind, key=key, due_time=utc_now() - LATE, payload=payload)
+
+    await desk.database.write(unit)
+
+
+async def stored(desk: Desk, key: uuid.UUID) -> Any:
+    (row,) = await desk.rows(
+        "SELECT attempt, error, due_time, retry_time - clock_now() AS wait, dead_time FROM timers WHERE key = $1", key
+    )
+    return row
+
+
+@pytest.mark.parametrize(("fails", "error"), [("there", "DivisionByZeroError 22012"), ("here", "KeyError")])
+async def test_one_that_fails_is_found_among_its_siblings_which_fire_once(
+    own_desk: Desk, fails: str, error: str
+) -> None:
+    Recorder.fired.clear()
+    good, bad = [new_id() for _ in range(40)], new_id()
+    await set_test(own_desk, new_id(), kind="of another release")
+    for key in good[:20]:
+        await set_test(own_desk, key)
+    await set_test(own_desk, bad, fails=fails)
+    for key in good[20:]:
+        await set_test(own_desk, key)
+    due = (await stored(own_desk, bad))["due_time"]
+    assert await fire(own_desk, RECORDED) == Ran(40, 1, more=False)
+    assert sorted(Recorder.fired) == sorted(good)
+    row = await stored(own_desk, bad)
+    assert (row["attempt"], row["error"], row["due_time"]) == (1, error, due)
+    assert timedelta(seconds=1) < row["wait"] <= RETRIES[0]
+    assert await fire(own_desk, RECORDED) == Ran(0, 0, more=False), "it rests"
+    async with own_desk.database.connection() as connection:
+        found = await timers.next_due(connection, kinds=["test"])
+    assert found is not None
+    assert timedelta(seconds=1) < found.wait <= RETRIES[0]
+
+
+async def test_one_that_always_fails_is_dead_at_last_and_fires_when_an_operator_asks(own_desk: Desk) -> None:
+    Recorder.fired.clear()
+    bad = new_id()
+    await set_test(own_desk, bad, fails="there")
+    due = (await stored(own_desk, bad))["due_time"]
+    waits = []
+    for _ in range(len(RETRIES) + 1):
+        assert (await fire(own_desk, RECORDED)).failed == 1
+        waits.append((await stored(own_desk, bad))["wait"])
+        await own_desk.execute("UPDATE timers SET retry_time = now() WHERE key = $1", bad)
+    rounded = [round(wait.total_seconds()) for wait in waits[:-1]]
+    assert rounded == [round(wait.total_seconds()) for wait in RETRIES]
+    assert (await stored(own_desk, bad))["dead_time"] is not None
+    assert await fire(own_desk, RECORDED) == Ran(0, 0, more=False)
+    async with own_desk.database.connection() as connection:
+        assert await timers.next_due(connection, kinds=["test"]) is None
+        (listed,) = await timers.list_timers(connection, failed=True)
+    assert (listed.key, listed.due_time, listed.attempt) == (bad, due, len(RETRIES) + 1)
+    await own_desk.execute("UPDATE timers SET payload = NULL WHERE key = $1", bad)
+    async with own_desk.database.connection() as connection:
+        assert await timers.rearm(connection, kind="test", key=bad) == 1
+    assert (await fire(own_desk, RECORDED)).fired == 1
+    assert Recorder.fired == [bad]
+
+
+async def test_one_that_is_set_anew_has_never_failed(own_desk: Desk) -> None:
+    bad = new_id()
+    await set_test(own_desk, bad, fails="there")
+    await fire(own_desk, RECORDED)
+    await set_test(own_desk, bad)
+    assert await fire(own_desk, RECORDED) == Ran(1, 0, more=False)
+
+
+async def test_a_kind_of_another_release_is_looked_at_once_a_minute(own_desk: Desk) -> None:
+    await set_test(own_desk, new_id(), kind="of another release")
+    async with own_desk.database.connection() as connection:
+        alone = await timers.next_due(connection, kinds=["test"])
+        await set_test(own_desk, new_id())
+        beside = await timers.next_due(connection, kinds=["test"])
+    assert alone is not None
+    assert alone.wait == timers.UNKNOWN_AGAIN
+    assert beside is not None
+    assert beside.wait < timedelta(0)
+
+
+async def test_timers_of_a_batch_speak_in_the_order_of_their_due_times(own_desk: Desk) -> None:
+    channel = await own_desk.new_channel()
+    rows = [await own_desk.started(channel) for _ in range(10)]
+    for position, row in enumerate(rows):
+        ago = timedelta(minutes=10 + position)
+        closed = await make_due(own_desk, WINDOW_CLOSED, row.id, ago=ago)
+        await make_due(own_desk, WINDOW_CLOSING, row.id, ago=ago + conversation_timers.CLOSING_BEFORE)
+        await own_desk.execute("UPDATE conversations SET reply_window_expire_time = $2 WHERE id = $1", row.id, closed)
+    before = (await own_desk.head())[1]
+    assert (await fire(own_desk)).fired == 20
+    said = await own_desk.rows("SELECT cause_id FROM stream_event WHERE seq > $1 ORDER BY seq", before)
+    expected = [f"{kind}/{row.id}" for kind in (WINDOW_CLOSING, WINDOW_CLOSED) for row in reversed(rows)]
+    assert [row["cause_id"] for row in said] == expected
+    (transactions,) = await own_desk.rows(
+        "SELECT count(DISTINCT tx_last) AS n FROM stream_event WHERE seq > $1", before
+    )
+    assert transactions["n"] == 1
 
 
 async def test_a_crash_between_firing_and_commit_leaves_the_timer_due(own_desk: Desk) -> None:
@@ -222,6 +330,6 @@ async def test_a_crash_between_firing_and_commit_leaves_the_timer_due(own_desk: 
     await transaction.start()
     assert await connection.fetchval("DELETE FROM timers WHERE key = $1 AND kind = 'snooze' RETURNING true", some)
     await connection.close()
-    assert await fire(own_desk) >= 1
+    assert (await fire(own_desk)).fired >= 1
     changed = (await events(own_desk, 0))[-1].conversation_status_changed
     assert changed.intended_time.ToDatetime(UTC) == intended

@@ -20,3 +20,16 @@ CREATE INDEX ix_journal_failed ON journal (receive_time) WHERE state = 'failed';
 ALTER TABLE journal_items DROP CONSTRAINT ck_journal_items_state, ADD CONSTRAINT ck_journal_items_state CHECK (state IN ('applied', 'duplicate', 'ignored', 'parked', 'failed', 'superseded'));
 
 ALTER TABLE parked_receipts ADD COLUMN closes_reply_window BOOLEAN DEFAULT false NOT NULL;
+
+-- A timer that fails is tried again later, without forgetting when it was meant to fire; after some attempts it is dead.
+ALTER TABLE timers
+    ADD COLUMN attempt INTEGER DEFAULT 0 NOT NULL,
+    ADD COLUMN retry_time TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN dead_time TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN error TEXT;
+
+CREATE INDEX ix_timers_failed ON timers (kind, key) WHERE attempt > 0;
+
+CREATE INDEX ix_timers_due ON timers (coalesce(retry_time, due_time), kind, key) WHERE dead_time IS NULL;
+
+DROP INDEX ix_timers_due_time;
