@@ -28,6 +28,7 @@ RENEW_EVERY = timedelta(seconds=5)
 QUIET_AFTER = timedelta(seconds=10)
 LEASE = timedelta(seconds=10)
 DUE_AHEAD = timedelta(seconds=2)
+HOUSE_EVERY = timedelta(days=1)
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +45,10 @@ WHERE tenant_id IN (
     SELECT work.tenant_id FROM tenant_work work JOIN tenants ON tenants.id = work.tenant_id AND tenants.state = 'active'
     WHERE (work.active_until IS NOT NULL OR work.next_due_time <= clock_now() + $4)
       AND (work.lease_until IS NULL OR work.lease_until <= now())
-    ORDER BY least(work.active_until, work.next_due_time) LIMIT $2 FOR UPDATE OF work SKIP LOCKED)
+    ORDER BY least(work.active_until, work.next_due_time)
+    LIMIT (SELECT greatest(0, least($2, (count(*) + $5 - 1) / $5 - $6)) FROM tenant_work
+        WHERE active_until IS NOT NULL OR next_due_time <= clock_now() + $4)
+    FOR UPDATE OF work SKIP LOCKED)
 RETURNING tenant_id, active_until, active_until > now() AS active, next_due_time
 """
 
@@ -58,7 +62,33 @@ RETURNING tenant_id, active_until, active_until > now() AS active, next_due_time
 RELEASE = """
 UPDATE tenant_work SET lessee = NULL, lease_until = NULL
 WHERE tenant_id IN (SELECT held.tenant_id FROM tenant_work held
-    WHERE held.lessee = $1 AND held.lease_until > now() ORDER BY held.tenant_id FOR UPDATE)
+    WHERE held.lessee = $1 AND held.lease_until > now() AND ($2::uuid[] IS NULL OR held.tenant_id = ANY($2))
+    ORDER BY held.tenant_id FOR UPDATE)
+"""
+
+# Each worker says that it runs, and reads how many do and how many tenants there are to share.
+SHARE = """
+WITH me AS (
+    INSERT INTO workers (name, seen_until) VALUES ($1, now() + $2)
+    ON CONFLICT (name) DO UPDATE SET seen_until = excluded.seen_until
+)
+SELECT (SELECT count(*) FROM workers WHERE seen_until > now() AND name <> $1) + 1 AS workers,
+    (SELECT count(*) FROM tenant_work WHERE active_until IS NOT NULL OR next_due_time <= clock_now() + $3) AS tenants
+"""
+GONE = "DELETE FROM workers WHERE name = $1 OR seen_until < now() - interval '1 day'"
+
+CLAIM_HOUSE = """
+UPDATE tenant_work SET house_time = clock_now()
+WHERE tenant_id IN (
+    SELECT work.tenant_id FROM tenant_work work JOIN tenants ON tenants.id = work.tenant_id AND tenants.state = 'active'
+    WHERE work.house_time < clock_now() - $2::interval ORDER BY work.house_time LIMIT $1 FOR UPDATE OF work SKIP LOCKED)
+RETURNING tenant_id, active_until, next_due_time
+"""
+# Only where nothing happened since the row was read: what the tenant's database said was true then.
+CORRECT = """
+UPDATE tenant_work SET next_due_time = $4
+WHERE tenant_id = $1 AND active_until IS NULL AND $2::timestamptz IS NULL AND lessee IS NULL
+  AND next_due_time IS NOT DISTINCT FROM $3 AND $4 < coalesce(next_due_time, 'infinity')
 """
 
 RETIRE = """
@@ -78,6 +108,28 @@ class Lease:
     tenant_id: uuid.UUID
     worker: str
     active: bool
+    active_until: datetime | None
+    next_due_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The workers that run, and the tenants that are active or due."""
+
+    workers: int
+    tenants: int
+
+    @property
+    def each(self) -> int:
+        """How many tenants a worker should hold so that all hold as many."""
+        return -(-self.tenants // self.workers)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tenant whose daily look is due, with what the directory said of it before that."""
+
+    tenant_id: uuid.UUID
     active_until: datetime | None
     next_due_time: datetime | None
 
@@ -132,10 +184,13 @@ class WorkDirectory:
         if self._announced:
             await self._extend(list(self._announced))
 
-    async def find(self, worker: str, *, limit: int) -> list[Lease]:
-        """Leases up to limit tenants that are active or due within 2 s and nobody's. Those already held are not among them."""
+    async def find(self, worker: str, *, limit: int, held: int = 0, workers: int = 1) -> list[Lease]:
+        """Leases tenants that are active or due within 2 s and nobody's.
+
+        Up to `limit` of them, and only so many that with those already held it is one worker's part of all such tenants.
+        """
         async with self._control.connection() as connection:
-            rows = await connection.fetch(FIND, worker, limit, LEASE, DUE_AHEAD)
+            rows = await connection.fetch(FIND, worker, limit, LEASE, DUE_AHEAD, workers, held)
         return [_lease(worker, row) for row in rows]
 
     async def renew(self, worker: str, tenant_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Lease]:
@@ -156,19 +211,33 @@ class WorkDirectory:
             )
         return done == "UPDATE 1"
 
-    async def release(self, worker: str) -> None:
-        """Gives everything back that this worker holds, for another one to find at once."""
+    async def share(self, worker: str) -> Share:
+        """Says that this worker runs, for 10 s, and answers how many do and what there is for them."""
         async with self._control.connection() as connection:
-            await connection.execute(RELEASE, worker)
+            (row,) = await connection.fetch(SHARE, worker, LEASE, DUE_AHEAD)
+        return Share(**row)
 
-    async def correct(self, tenant_id: uuid.UUID, next_due_time: datetime | None) -> bool:
+    async def release(self, worker: str, tenant_ids: Iterable[uuid.UUID]) -> None:
+        """Gives tenants back, for another worker to find at once."""
+        async with self._control.connection() as connection:
+            await connection.execute(RELEASE, worker, list(tenant_ids))
+
+    async def leave(self, worker: str) -> None:
+        """The worker ends: gives back everything that it holds, and leaves its share to the others."""
+        async with self._control.connection() as connection:
+            await connection.execute(RELEASE, worker, None)
+            await connection.execute(GONE, worker)
+
+    async def claim_house(self, *, limit: int) -> list[Kept]:
+        """Tenants that nobody looked at whole for a day; they are this caller's to look at."""
+        async with self._control.connection() as connection:
+            return [Kept(**row) for row in await connection.fetch(CLAIM_HOUSE, limit, HOUSE_EVERY)]
+
+    async def correct(self, kept: Kept, next_due_time: datetime | None) -> bool:
         """The daily check of a tenant: true when the directory had missed work that is due, which must never happen."""
         async with self._control.connection() as connection:
             done: str = await connection.execute(
-                "UPDATE tenant_work SET next_due_time = $2 WHERE tenant_id = $1 AND active_until IS NULL"
-                " AND lessee IS NULL AND $2 < coalesce(next_due_time, 'infinity')",
-                tenant_id,
-                next_due_time,
+                CORRECT, kept.tenant_id, kept.active_until, kept.next_due_time, next_due_time
             )
         return done == "UPDATE 1"
 

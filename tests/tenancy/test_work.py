@@ -6,7 +6,7 @@ import pytest
 
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
-from server.tenancy.work import Lease, WorkDirectory
+from server.tenancy.work import Kept, Lease, WorkDirectory
 from tests.installation import Installed
 
 SOON = timedelta(seconds=1)
@@ -114,7 +114,16 @@ async def test_a_dead_workers_tenant_is_found_again(
 async def test_a_stopping_worker_gives_everything_back(directory: WorkDirectory, tenant_id: uuid.UUID) -> None:
     await directory.announce(tenant_id)
     await leased(directory, "stopping")
-    await directory.release("stopping")
+    await directory.leave("stopping")
+    assert (await leased(directory, "next")).tenant_id == tenant_id
+
+
+async def test_one_tenant_is_given_back_at_a_time(directory: WorkDirectory, tenant_id: uuid.UUID) -> None:
+    await directory.announce(tenant_id)
+    await leased(directory, "holding")
+    await directory.release("holding", [uuid.uuid4()])
+    assert await directory.find("next", limit=10) == []
+    await directory.release("holding", [tenant_id])
     assert (await leased(directory, "next")).tenant_id == tenant_id
 
 
@@ -188,11 +197,56 @@ async def test_the_daily_check_tells_what_the_directory_missed(
     installed: Installed, directory: WorkDirectory, tenant_id: uuid.UUID
 ) -> None:
     due = datetime.now(UTC) + timedelta(minutes=5)
-    assert await directory.correct(tenant_id, due)
-    assert not await directory.correct(tenant_id, due)
-    assert not await directory.correct(tenant_id, None)
+    before = Kept(tenant_id, None, None)
+    assert await directory.correct(before, due)
+    assert not await directory.correct(before, due)
+    after = Kept(tenant_id, None, due)
+    assert not await directory.correct(after, due)
+    assert not await directory.correct(after, None)
     await directory.announce(tenant_id)
-    assert not await directory.correct(tenant_id, datetime.now(UTC))
+    assert not await directory.correct(after, datetime.now(UTC))
+
+
+async def test_a_tenant_is_looked_at_whole_once_a_day_by_one_worker(
+    installed: Installed, directory: WorkDirectory, tenant_id: uuid.UUID
+) -> None:
+    assert await directory.claim_house(limit=10) == []
+    await installed.execute("UPDATE tenant_work SET house_time = now() - interval '25 h'")
+    found = await asyncio.gather(*(directory.claim_house(limit=10) for _ in range(4)))
+    assert [kept.tenant_id for kepts in found for kept in kepts] == [tenant_id]
+    assert await directory.claim_house(limit=10) == []
+
+
+async def test_workers_take_equal_parts_of_the_tenants(installed: Installed, directory: WorkDirectory) -> None:
+    ids = await with_rows(installed, 10)
+    for tenant_id in ids:
+        await directory.announce(tenant_id)
+    for name in ("one", "two"):
+        await directory.share(name)
+    share = await directory.share("one")
+    assert (share.workers, share.tenants, share.each) == (2, 10, 5)
+    first = await directory.find("one", limit=200, held=0, workers=share.workers)
+    assert len(first) == 5
+    assert await directory.find("one", limit=200, held=5, workers=share.workers) == []
+    assert len(await directory.find("two", limit=200, held=0, workers=share.workers)) == 5
+    await directory.leave("two")
+    assert (await directory.share("one")).each == 10
+    assert len(await directory.find("one", limit=200, held=5, workers=1)) == 5
+    await directory.leave("one")
+    await installed.execute("DELETE FROM tenants WHERE id = ANY($1)", ids)
+
+
+async def with_rows(installed: Installed, count: int) -> list[uuid.UUID]:
+    """Tenants that nobody connects to: rows of the control database alone, in an otherwise empty directory."""
+    ids = [uuid.uuid4() for _ in range(count)]
+    await installed.execute("DELETE FROM tenant_work")
+    await installed.execute(
+        "INSERT INTO tenants (id, name, state, server_id, database_name, role_name, role_password, wrapped_key, create_time)"
+        " SELECT u.id, u.id::text, 'active', (SELECT id FROM postgres_servers LIMIT 1), u.id::text, u.id::text, '', '', now()"
+        " FROM unnest($1::uuid[]) AS u (id)",
+        ids,
+    )
+    return ids
 
 
 async def test_renewals_and_announcements_of_many_tenants_do_not_deadlock(installed: Installed) -> None:

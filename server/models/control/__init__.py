@@ -9,7 +9,7 @@ from server.models.control.quarantine import QuarantinedPart
 from server.models.control.route import Route
 from server.models.control.signing_key import SigningKey
 from server.models.control.tenant import Tenant
-from server.models.control.tenant_work import TenantWork
+from server.models.control.tenant_work import RunningWorker, TenantWork
 
 __all__ = [
     "ApiKey",
@@ -19,6 +19,7 @@ __all__ = [
     "PostgresServer",
     "QuarantinedPart",
     "Route",
+    "RunningWorker",
     "SigningKey",
     "Tenant",
     "TenantWork",

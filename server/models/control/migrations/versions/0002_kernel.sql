@@ -2,3 +2,15 @@
 
 -- Every due time is compared with this clock. It is now(), inlined; a test may put another function in its place.
 CREATE FUNCTION clock_now() RETURNS TIMESTAMP WITH TIME ZONE LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now()';
+
+-- When a tenant was last looked at whole; once a day, whatever the directory says of it.
+ALTER TABLE tenant_work ADD COLUMN house_time TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL;
+
+CREATE INDEX ix_tenant_work_house_time ON tenant_work (house_time);
+
+-- The workers that run, so that each takes its share of the tenants.
+CREATE TABLE workers (
+    name TEXT NOT NULL,
+    seen_until TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_workers PRIMARY KEY (name)
+);

@@ -1,0 +1,270 @@
+"""All the work of one leased tenant. The only place that maps kinds to functions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+from prometheus_client import Counter
+
+from server.composition import Parts
+from server.conversations import statistics
+from server.conversations import timers as conversation_timers
+from server.deliveries import service as deliveries
+from server.journal import service as journal
+from server.kit.clock import utc_now
+from server.kit.db import Connection
+from server.kit.errors import Refusal
+from server.messages.dispatching import Dispatcher
+from server.tenancy.tenants import Tenant
+from server.tenancy.work import Lease
+from server.timers import service as timers
+
+log = structlog.get_logger(__name__)
+TIMERS: timers.Handlers = {**conversation_timers.HANDLERS}
+KINDS = tuple(TIMERS)
+IDLE_SECONDS = 1.0
+# What is due and was not done waits for something else, such as the conversation's send that is under way.
+BLOCKED_SECONDS = 0.1
+LONGEST_REST_SECONDS = 30.0
+ROUNDS = Counter("switchboard_work_rounds_total", "Looks at a tenant's work.")
+FAILED = Counter("switchboard_work_failed_total", "Looks that ended in an error.", ["lane", "error"])
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a lane found. busy: it did something or is about to, so the tenant stays. wait: seconds until it wants to look again.
+
+    pause: seconds in which even a hint does not make it look. due: when its next work is due, by the database's clock; None when
+    there is none.
+    """
+
+    busy: bool
+    wait: float = IDLE_SECONDS
+    pause: float = 0.0
+    due: datetime | None = None
+
+
+class Lane:
+    """One sort of work of a tenant. It fails by itself: its errors make it rest, and nothing else.
+
+    hinted: a hint makes it look at once, though not more often than every `apart` seconds.
+    """
+
+    def __init__(self, name: str, run: Callable[[Tenant], Awaitable[Look]], *, apart: float, hinted: bool) -> None:
+        self.name = name
+        self.next = 0.0
+        self.not_before = 0.0
+        self._run = run
+        self._apart = apart
+        self._hinted = hinted
+        self._failures = 0
+
+    def woken(self) -> None:
+        """A hint came."""
+        if self._hinted:
+            self.next = min(self.next, self.not_before)
+
+    async def look(self, tenant: Tenant) -> Look | None:
+        """Runs; None when it failed."""
+        began = time.monotonic()
+        try:
+            look = await self._run(tenant)
+        except Refusal as error:
+            # A database that is away: what it needs is another look as soon as it is back.
+            log.warning("work.waits", tenant=str(tenant.id), lane=self.name, error=type(error).__name__)
+            self._failed(error, failures=0)
+            return None
+        except Exception as error:
+            # The worker's loop is one of the three edges: a tenant's trouble is logged and tried again.
+            log.exception("work.failed", tenant=str(tenant.id), lane=self.name)
+            self._failed(error, failures=self._failures + 1)
+            return None
+        self._failures = 0
+        ended = time.monotonic()
+        self.not_before = max(began + self._apart, ended + look.pause)
+        self.next = max(ended + look.wait, self.not_before)
+        return look
+
+    def _failed(self, error: Exception, *, failures: int) -> None:
+        FAILED.labels(self.name, type(error).__name__).inc()
+        self._failures = failures
+        self.next = self.not_before = time.monotonic() + rest(failures)
+
+
+def rest(failures: int) -> float:
+    """Seconds to wait after so many failures in a row."""
+    return float(min(IDLE_SECONDS * 2 ** max(failures - 1, 0), LONGEST_REST_SECONDS))
+
+
+class Backlog:
+    """Rests between the whole batches of all tenants of this process, so that who calls the API meanwhile hardly notices.
+
+    share: the part of the time that is worked.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._behind: set[uuid.UUID] = set()
+
+    def rest(self, tenant_id: uuid.UUID, *, took: float) -> float:
+        """Seconds to rest after a batch that took so many and was not the last."""
+        self._behind.add(tenant_id)
+        return took * (len(self._behind) / self._share - 1)
+
+    def done(self, tenant_id: uuid.UUID) -> None:
+        """The tenant has no backlog, or left."""
+        self._behind.discard(tenant_id)
+
+
+class Runner:
+    """One leased tenant: at once on a hint, each second while it is active, else at its next due time."""
+
+    def __init__(self, parts: Parts, lease: Lease, backlog: Backlog) -> None:
+        self.tenant_id = lease.tenant_id
+        self.lag = 0.0
+        self._parts = parts
+        self._lease: Lease | None = lease
+        self._worker = lease.worker
+        self._backlog = backlog
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._dispatcher = Dispatcher(
+            worker=lease.worker, directory=parts.directory, providers=parts.providers, wake=self._wake.set
+        )
+        self._lanes = (
+            Lane("timers", self._fire, apart=0.02, hinted=True),
+            Lane("deliveries", self._deliver, apart=0, hinted=True),
+            Lane("statistics", self._count, apart=0.25, hinted=True),
+            Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, ended: Callable[[Runner], None]) -> None:
+        """Runs until the tenant is retired, the lease is lost, or stop."""
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda _: ended(self))
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._wake.set()
+
+    def renewed(self, lease: Lease | None) -> None:
+        """The lease as renewed; None when it is lost: another worker has the tenant, which correctness does not mind."""
+        self._lease = lease
+        if lease is None:
+            self._wake.set()
+
+    def give_back(self) -> None:
+        """Ends after the present look and the sends under way; then another worker may have the tenant."""
+        self._stopping = True
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """The same, and waits for it."""
+        self.give_back()
+        if self._task is not None:
+            await self._task
+
+    async def _run(self) -> None:
+        failures = 0
+        try:
+            while self._lease is not None and not self._stopping:
+                try:
+                    if await self._round():
+                        return
+                    failures = 0
+                except Refusal as error:
+                    # The tenant is disabled, outdated or away: nothing of it can be done.
+                    failures += 1
+                    log.warning("work.waits", tenant=str(self.tenant_id), error=type(error).__name__)
+                    await self._sleep(rest(failures))
+        finally:
+            self._backlog.done(self.tenant_id)
+            await self._dispatcher.drain()
+            if self._stopping:
+                await self._release()
+
+    async def _release(self) -> None:
+        # Without the control database the lease ends by itself.
+        with contextlib.suppress(Refusal):
+            await self._parts.directory.release(self._worker, [self.tenant_id])
+
+    async def _round(self) -> bool:
+        """One look at what is ready; true when the tenant is retired."""
+        ROUNDS.inc()
+        woken, lease = self._wake.is_set(), self._lease
+        self._wake.clear()
+        tenant = await self._parts.tenants.get(self.tenant_id)
+        looks = [await lane.look(tenant) for lane in self._ready(woken=woken, active=lease is None or lease.active)]
+        if lease is not None and not lease.active and await self._retire(lease, looks):
+            return True
+        await self._sleep(min(lane.next for lane in self._lanes) - time.monotonic())
+        return False
+
+    def _ready(self, *, woken: bool, active: bool) -> Sequence[Lane]:
+        """The lanes to look at now. Only a look at all of them at once can show that a tenant is idle."""
+        now = time.monotonic()
+        if not active and all(lane.not_before <= now for lane in self._lanes):
+            return self._lanes
+        if woken:
+            for lane in self._lanes:
+                lane.woken()
+        return [lane for lane in self._lanes if lane.next <= now]
+
+    async def _retire(self, lease: Lease, looks: Sequence[Look | None]) -> bool:
+        found = [look for look in looks if look is not None and not look.busy]
+        if len(found) < len(self._lanes):
+            return False
+        due = min((look.due for look in found if look.due is not None), default=None)
+        return await self._parts.directory.retire(lease, due)
+
+    async def _sleep(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), max(seconds, 0.001))
+
+    async def _fire(self, tenant: Tenant) -> Look:
+        began = time.monotonic()
+        ran = await timers.run_due(tenant.database, TIMERS)
+        took = time.monotonic() - began
+        async with tenant.database.connection() as connection:
+            due = await timers.next_due(connection, kinds=KINDS)
+        self.lag = max(-due.wait.total_seconds(), 0.0) if due else 0.0
+        if ran.more:
+            return Look(busy=True, wait=0, pause=self._backlog.rest(self.tenant_id, took=took))
+        self._backlog.done(self.tenant_id)
+        wait = min(due.wait.total_seconds(), IDLE_SECONDS) if due else IDLE_SECONDS
+        return Look(busy=bool(ran.fired or ran.failed), wait=wait, due=due.time if due else None)
+
+    async def _deliver(self, tenant: Tenant) -> Look:
+        await self._dispatcher.run(tenant)
+        async with tenant.database.connection() as connection:
+            due = await deliveries.next_due(connection)
+        wait = IDLE_SECONDS if due is None else min(IDLE_SECONDS, (due - utc_now()).total_seconds())
+        return Look(busy=self._dispatcher.busy, wait=wait if wait > 0 else BLOCKED_SECONDS, due=due)
+
+    async def _count(self, tenant: Tenant) -> Look:
+        """Statistics; a tenant whose log did not move is spared a write."""
+        async with tenant.database.connection() as connection:
+            behind = await statistics.behind(connection)
+        counted = await tenant.database.write(statistics.follow) if behind else 0
+        return Look(busy=counted > 0, wait=0 if counted else IDLE_SECONDS)
+
+    async def _apply_left(self, tenant: Tenant) -> Look:
+        """Payloads whose receiver stopped between the 200 and applying them."""
+        await self._parts.applier.apply_left(tenant)
+        async with tenant.database.connection() as connection:
+            return Look(busy=False, due=await journal.next_due(connection))
+
+
+async def next_due(connection: Connection) -> datetime | None:
+    """The smallest due time of a tenant."""
+    timer = await timers.next_due(connection, kinds=KINDS)
+    found = [timer.time if timer else None, await deliveries.next_due(connection), await journal.next_due(connection)]
+    return min((time for time in found if time is not None), default=None)
