@@ -44,7 +44,8 @@ VALUES ($1, $2, $3, $4, $5, greatest($6::bigint, 0))
 ON CONFLICT (channel_id, status, assigned, unread) DO UPDATE SET count = conversation_counts.count + $6::bigint
 """
 REMEMBER = """
-INSERT INTO counted_conversations (conversation_id, channel_id, status, assigned, unread) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO counted_conversations (conversation_id, channel_id, status, assigned, unread)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::boolean[], $5::boolean[])
 ON CONFLICT (conversation_id) DO UPDATE
 SET channel_id = excluded.channel_id, status = excluded.status, assigned = excluded.assigned, unread = excluded.unread
 """
@@ -109,6 +110,8 @@ async def _count(connection: Connection, snapshots: dict[uuid.UUID, conversation
     before = {row["conversation_id"]: row for row in await connection.fetch(COUNTED, list(snapshots))}
     changes: Counter[Dimensions] = Counter()
     providers: dict[uuid.UUID, str] = {}
+    counted: list[tuple[Any, ...]] = []
+    gone: list[uuid.UUID] = []
     for conversation_id, snapshot in sorted(snapshots.items()):
         channel_id = uuid.UUID(snapshot.channel_id)
         providers[channel_id] = PROVIDER.word(snapshot.provider)
@@ -116,12 +119,16 @@ async def _count(connection: Connection, snapshots: dict[uuid.UUID, conversation
         if old is not None:
             changes[(old["channel_id"], old["status"], old["assigned"], old["unread"])] -= 1
         if snapshot.HasField("delete_time"):
-            await connection.execute("DELETE FROM counted_conversations WHERE conversation_id = $1", conversation_id)
+            gone.append(conversation_id)
             continue
         assigned, unread = snapshot.HasField("assignee_id"), snapshot.unread_count > 0
         new: Dimensions = (channel_id, STATUS.word(snapshot.status), assigned, unread)
         changes[new] += 1
-        await connection.execute(REMEMBER, conversation_id, *new)
+        counted.append((conversation_id, *new))
+    if gone:
+        await connection.execute("DELETE FROM counted_conversations WHERE conversation_id = ANY($1::uuid[])", gone)
+    if counted:
+        await connection.execute(REMEMBER, *zip(*counted, strict=True))
     for dimensions, change in sorted(changes.items()):
         if change:
             await connection.execute(COUNT, *dimensions, providers[dimensions[0]], change)
