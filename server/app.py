@@ -153,12 +153,17 @@ async def assemble(
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(
         MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
     )
-    assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(AssignmentServicer(tokens=tokens), server)
+    assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
+        AssignmentServicer(tokens=tokens, cursors=cursors), server
+    )
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(InboxServicer(tails, cursors, streams), server)
-    contact_service_pb2_grpc.add_ContactServiceServicer_to_server(ContactServicer(tokens=tokens), server)
+    contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
+        ContactServicer(tokens=tokens, cursors=cursors), server
+    )
     channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(
         ChannelServicer(
             tokens=tokens,
+            cursors=cursors,
             tenants=parts.tenants,
             routes=parts.routes,
             quarantine=parts.quarantine,
@@ -167,7 +172,7 @@ async def assemble(
         ),
         server,
     )
-    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(AgentServicer(tokens=tokens), server)
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(AgentServicer(tokens=tokens, cursors=cursors), server)
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
         WebhookServicer(intake=parts.intake, applier=parts.applier), server
     )

@@ -13,7 +13,9 @@ from server.agents.service import Member
 from server.kit.db import Write
 from server.kit.ids import new_id
 from server.log.append import append
+from server.log.cursor import Cursors
 from server.log.event import origin_of
+from server.log.read import read_head
 from server.models.tenant import Team
 from server.requests import service as requests
 from server.rpc.call import Call
@@ -23,8 +25,9 @@ from server.rpc.paging import PageTokens, cut, page_size
 class AgentServicer(AgentServiceServicer):
     """Agents and teams."""
 
-    def __init__(self, *, tokens: PageTokens) -> None:
+    def __init__(self, *, tokens: PageTokens, cursors: Cursors) -> None:
         self._tokens = tokens
+        self._cursors = cursors
 
     async def CreateAgent(self, request: rpc.CreateAgentRequest, call: Call) -> rpc.CreateAgentResponse:
         """Creates an agent."""
@@ -49,19 +52,22 @@ class AgentServicer(AgentServiceServicer):
 
     async def GetAgent(self, request: rpc.GetAgentRequest, call: Call) -> rpc.GetAgentResponse:
         """An agent."""
-        async with call.database.session() as session:
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
             member = await service.get(session, uuid.UUID(request.agent_id))
-        return rpc.GetAgentResponse(agent=_shown(member))
+        return rpc.GetAgentResponse(agent=_shown(member), as_of=self._cursors.at(call.tenant_id, head))
 
     async def ListAgents(self, request: rpc.ListAgentsRequest, call: Call) -> rpc.ListAgentsResponse:
         """A page of agents."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
-        async with call.database.session() as session:
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
             members = await service.page(session, after=after, limit=size + 1)
         items, last = cut(members, size, _shown)
         values = None if last is None else [last.agent.create_time.isoformat(), str(last.agent.id)]
         token = "" if values is None else self._tokens.write(call, request, values)
-        return rpc.ListAgentsResponse(agents=items, next_page_token=token)
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListAgentsResponse(agents=items, next_page_token=token, as_of=as_of)
 
     async def SetAgentMemberships(
         self, request: rpc.SetAgentMembershipsRequest, call: Call
@@ -96,11 +102,13 @@ class AgentServicer(AgentServiceServicer):
     async def ListTeams(self, request: rpc.ListTeamsRequest, call: Call) -> rpc.ListTeamsResponse:
         """A page of teams."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
-        async with call.database.session() as session:
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
             rows = await service.page_of_teams(session, after=after, limit=size + 1)
         items, last = cut(rows, size, convert.team)
         token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
-        return rpc.ListTeamsResponse(teams=items, next_page_token=token)
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListTeamsResponse(teams=items, next_page_token=token, as_of=as_of)
 
 
 def _shown(member: Member) -> agent_pb2.Agent:

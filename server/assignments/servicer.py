@@ -13,6 +13,7 @@ from server.conversations.change import change
 from server.conversations.service import Changed
 from server.kit.db import Write
 from server.kit.ids import parse_id
+from server.log.cursor import Cursors
 from server.log.event import Origin
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -21,8 +22,9 @@ from server.rpc.paging import PageTokens, cut, page_size
 class AssignmentServicer(AssignmentServiceServicer):
     """Manual assignment, and the ledger."""
 
-    def __init__(self, *, tokens: PageTokens) -> None:
+    def __init__(self, *, tokens: PageTokens, cursors: Cursors) -> None:
         self._tokens = tokens
+        self._cursors = cursors
 
     async def AssignConversation(
         self, request: rpc.AssignConversationRequest, call: Call
@@ -66,8 +68,9 @@ class AssignmentServicer(AssignmentServiceServicer):
         """A page of the ledger."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
         async with call.database.snapshot() as connection:
-            row, _ = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
+            row, head = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
             records = await service.page(connection, row.id, after=after, limit=size + 1)
         items, last = cut(records, size, convert.assignment)
         token = "" if last is None else self._tokens.write(call, request, [str(last["id"])])
-        return rpc.ListConversationAssignmentsResponse(assignments=items, next_page_token=token)
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListConversationAssignmentsResponse(assignments=items, next_page_token=token, as_of=as_of)

@@ -14,7 +14,9 @@ from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id
 from server.log.append import append
+from server.log.cursor import Cursors
 from server.log.event import origin_of
+from server.log.read import read_head
 from server.models.tenant import Channel
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -31,6 +33,7 @@ class ChannelServicer(ChannelServiceServicer):
         self,
         *,
         tokens: PageTokens,
+        cursors: Cursors,
         tenants: Tenants,
         routes: Routes,
         quarantine: Quarantine,
@@ -38,6 +41,7 @@ class ChannelServicer(ChannelServiceServicer):
         graph_version: str,
     ) -> None:
         self._tokens = tokens
+        self._cursors = cursors
         self._tenants = tenants
         self._routes = routes
         self._quarantine = quarantine
@@ -77,18 +81,21 @@ class ChannelServicer(ChannelServiceServicer):
 
     async def GetChannel(self, request: rpc.GetChannelRequest, call: Call) -> rpc.GetChannelResponse:
         """A channel."""
-        async with call.database.session() as session:
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
             row = await service.show(session, call.scope, uuid.UUID(request.channel_id))
-        return rpc.GetChannelResponse(channel=convert.channel(row))
+        return rpc.GetChannelResponse(channel=convert.channel(row), as_of=self._cursors.at(call.tenant_id, head))
 
     async def ListChannels(self, request: rpc.ListChannelsRequest, call: Call) -> rpc.ListChannelsResponse:
         """A page of channels."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
-        async with call.database.session() as session:
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
             rows = await service.page(session, call.scope, after=after, limit=size + 1)
         items, last = cut(rows, size, convert.channel)
         token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
-        return rpc.ListChannelsResponse(channels=items, next_page_token=token)
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListChannelsResponse(channels=items, next_page_token=token, as_of=as_of)
 
     async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
         """Sends again on a channel."""

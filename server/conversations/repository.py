@@ -179,13 +179,15 @@ async def page(
     return [from_record(record) for record in records if record["id"] is not None], HeadRow.of(records[0])
 
 
-async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[int, bool]:
-    """How many, exact to 1,000, and whether there are more."""
+async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[int, bool, HeadRow]:
+    """How many, exact to 1,000, whether there are more, and the head, from one statement."""
     where = Where(first=2)
     conditions = ["c.delete_time IS NULL", where.scope(scope), where.filter(wanted, scope)]
-    sql = f"SELECT count(*) FROM (SELECT 1 FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} LIMIT {COUNT_LIMIT + 1}) x"
-    found: int = await connection.fetchval(sql, scope.agent_id, *where.values)
-    return min(found, COUNT_LIMIT), found > COUNT_LIMIT
+    some = f"SELECT 1 FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} LIMIT {COUNT_LIMIT + 1}"
+    sql = f"SELECT {HEAD}, (SELECT count(*) FROM ({some}) x) AS found FROM stream_head h"
+    record: Any = await connection.fetchrow(sql, scope.agent_id, *where.values)
+    found = int(record["found"])
+    return min(found, COUNT_LIMIT), found > COUNT_LIMIT, HeadRow.of(record)
 
 
 async def get_visible(

@@ -58,8 +58,8 @@ class ConversationServicer(ConversationServiceServicer):
     ) -> rpc.CountConversationsResponse:
         """How many, exact to 1,000."""
         async with call.database.connection() as connection:
-            count, more = await repository.count(connection, call.scope, request.filter)
-        return rpc.CountConversationsResponse(count=count, more=more)
+            count, more, head = await repository.count(connection, call.scope, request.filter)
+        return rpc.CountConversationsResponse(count=count, more=more, as_of=self._as_of(call, head))
 
     async def GetConversation(self, request: rpc.GetConversationRequest, call: Call) -> rpc.GetConversationResponse:
         """One conversation with notes, assignment and identities, all of one moment."""
@@ -229,11 +229,12 @@ class ConversationServicer(ConversationServiceServicer):
         """A page of notes."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
         async with call.database.snapshot() as connection:
-            row, _ = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
+            row, head = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
             records = await notes.page(connection, row.id, after=after, limit=size + 1)
         items, last = cut(records, size, convert.note)
         token = "" if last is None else self._tokens.write(call, request, [last["pinned"], str(last["id"])])
-        return rpc.ListConversationNotesResponse(notes=items, next_page_token=token)
+        as_of = self._as_of(call, head)
+        return rpc.ListConversationNotesResponse(notes=items, next_page_token=token, as_of=as_of)
 
     async def UpdateConversationNote(
         self, request: rpc.UpdateConversationNoteRequest, call: Call

@@ -176,10 +176,11 @@ class Database:
             yield driver
 
     @contextlib.asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncSession]:
-        """An ORM session in autocommit, for reads."""
-        async with self._acquire() as (connection, _), orm_session(connection) as session:
-            yield session
+    async def session_snapshot(self) -> AsyncIterator[tuple[AsyncSession, Connection]]:
+        """An ORM session in REPEATABLE READ READ ONLY, and its connection."""
+        async with self._acquire() as (pooled, driver):
+            async with driver.transaction(isolation="repeatable_read", readonly=True), orm_session(pooled) as session:
+                yield session, driver
 
     async def write(self, work: Callable[[Write], Awaitable[T]]) -> T:
         """Runs work in one READ COMMITTED transaction and commits.

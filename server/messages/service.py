@@ -9,6 +9,7 @@ from typing import Any
 from server.conversations import repository as conversations
 from server.kit.db import Database
 from server.log.cursor import HeadRow
+from server.log.read import read_head
 from server.messages import repository
 from server.messages.row import MessageRow
 from server.rpc.call import Scope
@@ -23,16 +24,18 @@ async def page(
         return await repository.page(connection, row.id, before=after[0] if after else None, limit=limit)
 
 
-async def get(database: Database, scope: Scope, message_id: uuid.UUID) -> MessageRow:
-    """A message. NotFound."""
+async def get(database: Database, scope: Scope, message_id: uuid.UUID) -> tuple[MessageRow, HeadRow]:
+    """A message, and the head. NotFound."""
     async with database.snapshot() as connection:
-        return await repository.get_visible(connection, scope, message_id)
+        head = await read_head(connection)
+        return await repository.get_visible(connection, scope, message_id), head
 
 
 async def status_updates(
     database: Database, scope: Scope, message_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
-) -> list[Any]:
-    """The audit trail of a message. NotFound."""
+) -> tuple[list[Any], HeadRow]:
+    """The audit trail of a message, and the head. NotFound."""
     async with database.snapshot() as connection:
+        head = await read_head(connection)
         await repository.get_visible(connection, scope, message_id)
-        return await repository.status_updates(connection, message_id, after=after, limit=limit)
+        return await repository.status_updates(connection, message_id, after=after, limit=limit), head

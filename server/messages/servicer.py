@@ -44,8 +44,8 @@ class MessageServicer(MessageServiceServicer):
 
     async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
         """A message."""
-        row = await service.get(call.database, call.scope, uuid.UUID(request.message_id))
-        return rpc.GetMessageResponse(message=convert.message(row))
+        row, head = await service.get(call.database, call.scope, uuid.UUID(request.message_id))
+        return rpc.GetMessageResponse(message=convert.message(row), as_of=self._cursors.at(call.tenant_id, head))
 
     async def ListMessages(self, request: rpc.ListMessagesRequest, call: Call) -> rpc.ListMessagesResponse:
         """A page of history, and the cursor it stands at."""
@@ -65,8 +65,9 @@ class MessageServicer(MessageServiceServicer):
         """A page of the audit trail."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
         message_id = uuid.UUID(request.message_id)
-        records = await service.status_updates(call.database, call.scope, message_id, after=after, limit=size + 1)
+        records, head = await service.status_updates(call.database, call.scope, message_id, after=after, limit=size + 1)
         items, last = cut(records, size, convert.status_update)
         values = None if last is None else [last["create_time"].isoformat(), str(last["id"])]
         token = "" if values is None else self._tokens.write(call, request, values)
-        return rpc.ListMessageStatusUpdatesResponse(status_updates=items, next_page_token=token)
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListMessageStatusUpdatesResponse(status_updates=items, next_page_token=token, as_of=as_of)

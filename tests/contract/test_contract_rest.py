@@ -182,7 +182,8 @@ def test_search_takes_and_or_and_not(rest: Rest, world: World) -> None:
     assert [row["id"] for row in found["conversations"]] == [world.sample.id]
     refused = {**asked, "not": {"assigneeId": [world.agents["agent"]]}}
     assert ok(rest, world, "POST", "/v1/conversations:search", {"filter": refused})["conversations"] == []
-    assert ok(rest, world, "POST", "/v1/conversations:count", {"filter": asked}) == {"count": 1, "more": False}
+    counted = ok(rest, world, "POST", "/v1/conversations:count", {"filter": asked})
+    assert (counted["count"], counted["more"]) == (1, False)
 
 
 def test_statistics_count_by_status_and_channel(rest: Rest, world: World) -> None:

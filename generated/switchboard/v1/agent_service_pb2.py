@@ -28,7 +28,7 @@ from switchboard.v1 import agent_pb2 as switchboard_dot_v1_dot_agent__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/agent_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1aswitchboard/v1/agent.proto\x1a\x1cswitchboard/v1/options.proto\"\xb2\x02\n\x12\x43reateAgentRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1e\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18\xfe\x01`\x01H\x00\x88\x01\x01\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AgentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x04role\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AgentRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12$\n\x08team_ids\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12\'\n\x0b\x63hannel_ids\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x07 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x08\n\x06_email\";\n\x13\x43reateAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\"-\n\x0fGetAgentRequest\x12\x1a\n\x08\x61gent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"8\n\x10GetAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\"M\n\x11ListAgentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"T\n\x12ListAgentsResponse\x12%\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x15.switchboard.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x87\x01\n\x1aSetAgentMembershipsRequest\x12\x1a\n\x08\x61gent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12$\n\x08team_ids\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12\'\n\x0b\x63hannel_ids\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\"C\n\x1bSetAgentMembershipsResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\"R\n\x11\x43reateTeamRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"8\n\x12\x43reateTeamResponse\x12\"\n\x04team\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Team\"L\n\x10ListTeamsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Q\n\x11ListTeamsResponse\x12#\n\x05teams\x18\x01 \x03(\x0b\x32\x14.switchboard.v1.Team\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xfc\x05\n\x0c\x41gentService\x12s\n\x0b\x43reateAgent\x12\".switchboard.v1.CreateAgentRequest\x1a#.switchboard.v1.CreateAgentResponse\"\x1b\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02\x0f\"\n/v1/agents:\x01*\x12u\n\x08GetAgent\x12\x1f.switchboard.v1.GetAgentRequest\x1a .switchboard.v1.GetAgentResponse\"&\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/agents/{agent_id}\x12p\n\nListAgents\x12!.switchboard.v1.ListAgentsRequest\x1a\".switchboard.v1.ListAgentsResponse\"\x1b\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12\xa2\x01\n\x13SetAgentMemberships\x12*.switchboard.v1.SetAgentMembershipsRequest\x1a+.switchboard.v1.SetAgentMembershipsResponse\"2\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02&\"!/v1/agents/{agent_id}/memberships:\x01*\x12o\n\nCreateTeam\x12!.switchboard.v1.CreateTeamRequest\x1a\".switchboard.v1.CreateTeamResponse\"\x1a\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02\x0e\"\t/v1/teams:\x01*\x12l\n\tListTeams\x12 .switchboard.v1.ListTeamsRequest\x1a!.switchboard.v1.ListTeamsResponse\"\x1a\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/teams\x1a\n\xaa\xbb\x18\x06\x61gentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/agent_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1aswitchboard/v1/agent.proto\x1a\x1cswitchboard/v1/options.proto\"\xb2\x02\n\x12\x43reateAgentRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1e\n\x05\x65mail\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x18\xfe\x01`\x01H\x00\x88\x01\x01\x12\x31\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AgentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x31\n\x04role\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AgentRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12$\n\x08team_ids\x18\x05 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12\'\n\x0b\x63hannel_ids\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x07 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x08\n\x06_email\";\n\x13\x43reateAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\"-\n\x0fGetAgentRequest\x12\x1a\n\x08\x61gent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"G\n\x10GetAgentResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"M\n\x11ListAgentsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"c\n\x12ListAgentsResponse\x12%\n\x06\x61gents\x18\x01 \x03(\x0b\x32\x15.switchboard.v1.Agent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x87\x01\n\x1aSetAgentMembershipsRequest\x12\x1a\n\x08\x61gent_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12$\n\x08team_ids\x18\x02 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\x12\'\n\x0b\x63hannel_ids\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\x0c\x10\xc8\x01\x18\x01\"\x05r\x03\xb0\x01\x01\"C\n\x1bSetAgentMembershipsResponse\x12$\n\x05\x61gent\x18\x01 \x01(\x0b\x32\x15.switchboard.v1.Agent\"R\n\x11\x43reateTeamRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"8\n\x12\x43reateTeamResponse\x12\"\n\x04team\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Team\"L\n\x10ListTeamsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"`\n\x11ListTeamsResponse\x12#\n\x05teams\x18\x01 \x03(\x0b\x32\x14.switchboard.v1.Team\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xfc\x05\n\x0c\x41gentService\x12s\n\x0b\x43reateAgent\x12\".switchboard.v1.CreateAgentRequest\x1a#.switchboard.v1.CreateAgentResponse\"\x1b\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02\x0f\"\n/v1/agents:\x01*\x12u\n\x08GetAgent\x12\x1f.switchboard.v1.GetAgentRequest\x1a .switchboard.v1.GetAgentResponse\"&\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/agents/{agent_id}\x12p\n\nListAgents\x12!.switchboard.v1.ListAgentsRequest\x1a\".switchboard.v1.ListAgentsResponse\"\x1b\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x0c\x12\n/v1/agents\x12\xa2\x01\n\x13SetAgentMemberships\x12*.switchboard.v1.SetAgentMembershipsRequest\x1a+.switchboard.v1.SetAgentMembershipsResponse\"2\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02&\"!/v1/agents/{agent_id}/memberships:\x01*\x12o\n\nCreateTeam\x12!.switchboard.v1.CreateTeamRequest\x1a\".switchboard.v1.CreateTeamResponse\"\x1a\xa2\xbb\x18\x02\x08\n\x82\xd3\xe4\x93\x02\x0e\"\t/v1/teams:\x01*\x12l\n\tListTeams\x12 .switchboard.v1.ListTeamsRequest\x1a!.switchboard.v1.ListTeamsResponse\"\x1a\x90\x02\x01\xa2\xbb\x18\x02\x08\t\x82\xd3\xe4\x93\x02\x0b\x12\t/v1/teams\x1a\n\xaa\xbb\x18\x06\x61gentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -90,23 +90,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETAGENTREQUEST']._serialized_start=541
   _globals['_GETAGENTREQUEST']._serialized_end=586
   _globals['_GETAGENTRESPONSE']._serialized_start=588
-  _globals['_GETAGENTRESPONSE']._serialized_end=644
-  _globals['_LISTAGENTSREQUEST']._serialized_start=646
-  _globals['_LISTAGENTSREQUEST']._serialized_end=723
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=725
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=809
-  _globals['_SETAGENTMEMBERSHIPSREQUEST']._serialized_start=812
-  _globals['_SETAGENTMEMBERSHIPSREQUEST']._serialized_end=947
-  _globals['_SETAGENTMEMBERSHIPSRESPONSE']._serialized_start=949
-  _globals['_SETAGENTMEMBERSHIPSRESPONSE']._serialized_end=1016
-  _globals['_CREATETEAMREQUEST']._serialized_start=1018
-  _globals['_CREATETEAMREQUEST']._serialized_end=1100
-  _globals['_CREATETEAMRESPONSE']._serialized_start=1102
-  _globals['_CREATETEAMRESPONSE']._serialized_end=1158
-  _globals['_LISTTEAMSREQUEST']._serialized_start=1160
-  _globals['_LISTTEAMSREQUEST']._serialized_end=1236
-  _globals['_LISTTEAMSRESPONSE']._serialized_start=1238
-  _globals['_LISTTEAMSRESPONSE']._serialized_end=1319
-  _globals['_AGENTSERVICE']._serialized_start=1322
-  _globals['_AGENTSERVICE']._serialized_end=2086
+  _globals['_GETAGENTRESPONSE']._serialized_end=659
+  _globals['_LISTAGENTSREQUEST']._serialized_start=661
+  _globals['_LISTAGENTSREQUEST']._serialized_end=738
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=740
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=839
+  _globals['_SETAGENTMEMBERSHIPSREQUEST']._serialized_start=842
+  _globals['_SETAGENTMEMBERSHIPSREQUEST']._serialized_end=977
+  _globals['_SETAGENTMEMBERSHIPSRESPONSE']._serialized_start=979
+  _globals['_SETAGENTMEMBERSHIPSRESPONSE']._serialized_end=1046
+  _globals['_CREATETEAMREQUEST']._serialized_start=1048
+  _globals['_CREATETEAMREQUEST']._serialized_end=1130
+  _globals['_CREATETEAMRESPONSE']._serialized_start=1132
+  _globals['_CREATETEAMRESPONSE']._serialized_end=1188
+  _globals['_LISTTEAMSREQUEST']._serialized_start=1190
+  _globals['_LISTTEAMSREQUEST']._serialized_end=1266
+  _globals['_LISTTEAMSRESPONSE']._serialized_start=1268
+  _globals['_LISTTEAMSRESPONSE']._serialized_end=1364
+  _globals['_AGENTSERVICE']._serialized_start=1367
+  _globals['_AGENTSERVICE']._serialized_end=2131
 # @@protoc_insertion_point(module_scope)

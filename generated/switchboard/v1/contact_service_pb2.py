@@ -28,7 +28,7 @@ from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\">\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"O\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"Z\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\x99\x02\n\x0e\x43ontactService\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x99\x02\n\x0e\x43ontactService\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,11 +50,11 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETCONTACTREQUEST']._serialized_start=175
   _globals['_GETCONTACTREQUEST']._serialized_end=224
   _globals['_GETCONTACTRESPONSE']._serialized_start=226
-  _globals['_GETCONTACTRESPONSE']._serialized_end=288
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=290
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=369
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=371
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=461
-  _globals['_CONTACTSERVICE']._serialized_start=464
-  _globals['_CONTACTSERVICE']._serialized_end=745
+  _globals['_GETCONTACTRESPONSE']._serialized_end=303
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=305
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=384
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=386
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=491
+  _globals['_CONTACTSERVICE']._serialized_start=494
+  _globals['_CONTACTSERVICE']._serialized_end=775
 # @@protoc_insertion_point(module_scope)

@@ -138,6 +138,9 @@ class GetMessageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message."""
@@ -146,10 +149,11 @@ class GetMessageResponse(_message.Message):
         self,
         *,
         message: _message_pb2.Message | None = ...,
+        as_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "message", b"message"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -255,8 +259,11 @@ class ListMessageStatusUpdatesResponse(_message.Message):
 
     STATUS_UPDATES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
     @_builtins.property
     def status_updates(self) -> _containers.RepeatedCompositeFieldContainer[_status_update_pb2.StatusUpdate]:
         """In the order they came."""
@@ -266,10 +273,11 @@ class ListMessageStatusUpdatesResponse(_message.Message):
         *,
         status_updates: _abc.Iterable[_status_update_pb2.StatusUpdate] | None = ...,
         next_page_token: _builtins.str = ...,
+        as_of: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "status_updates", b"status_updates"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "next_page_token", b"next_page_token", "status_updates", b"status_updates"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3240,6 +3240,11 @@ class CountConversationsResponse(betterproto2.Message):
     Whether there are more.
     """
 
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "CountConversationsResponse", CountConversationsResponse)
 
@@ -3785,6 +3790,11 @@ class GetAgentResponse(betterproto2.Message):
     The agent.
     """
 
+    as_of: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "GetAgentResponse", GetAgentResponse)
 
@@ -3857,6 +3867,11 @@ class GetChannelResponse(betterproto2.Message):
     The channel.
     """
 
+    as_of: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "GetChannelResponse", GetChannelResponse)
 
@@ -3885,6 +3900,11 @@ class GetContactResponse(betterproto2.Message):
     contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The contact, with identities.
+    """
+
+    as_of: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
     """
 
 
@@ -4004,6 +4024,11 @@ class GetMessageResponse(betterproto2.Message):
     message: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
     """
     The message.
+    """
+
+    as_of: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
     """
 
 
@@ -4461,6 +4486,11 @@ class ListAgentsResponse(betterproto2.Message):
     Empty on the last page.
     """
 
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ListAgentsResponse", ListAgentsResponse)
 
@@ -4541,6 +4571,11 @@ class ListChannelsResponse(betterproto2.Message):
     Empty on the last page.
     """
 
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ListChannelsResponse", ListChannelsResponse)
 
@@ -4579,6 +4614,11 @@ class ListContactsResponse(betterproto2.Message):
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Empty on the last page.
+    """
+
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
     """
 
 
@@ -4628,6 +4668,11 @@ class ListConversationAssignmentsResponse(betterproto2.Message):
     Empty on the last page.
     """
 
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message(
     "switchboard.v1", "ListConversationAssignmentsResponse", ListConversationAssignmentsResponse
@@ -4673,6 +4718,11 @@ class ListConversationNotesResponse(betterproto2.Message):
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Empty on the last page.
+    """
+
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
     """
 
 
@@ -4889,6 +4939,11 @@ class ListMessageStatusUpdatesResponse(betterproto2.Message):
     Empty on the last page.
     """
 
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
 
 default_message_pool.register_message(
     "switchboard.v1", "ListMessageStatusUpdatesResponse", ListMessageStatusUpdatesResponse
@@ -4969,6 +5024,11 @@ class ListTeamsResponse(betterproto2.Message):
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     Empty on the last page.
+    """
+
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
     """
 
 

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIjEKEUdldENvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBIj4KEkdldENvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJPChNMaXN0Q29udGFjdHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJaChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMpkCCg5Db250YWN0U2VydmljZRJ/CgpHZXRDb250YWN0EiEuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVzcG9uc2UiKpACAaK7GAIIBoLT5JMCGxIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfRJ4CgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiHZACAaK7GAIIBoLT5JMCDhIML3YxL2NvbnRhY3RzGgyquxgIY29udGFjdHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIjEKEUdldENvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldENvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdBINCgVhc19vZhgCIAEoCSJPChNMaXN0Q29udGFjdHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMpkCCg5Db250YWN0U2VydmljZRJ/CgpHZXRDb250YWN0EiEuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVzcG9uc2UiKpACAaK7GAIIBoLT5JMCGxIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfRJ4CgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiHZACAaK7GAIIBoLT5JMCDhIML3YxL2NvbnRhY3RzGgyquxgIY29udGFjdHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_contact, file_switchboard_v1_options]);
 
 /**
  * Asks for a contact.
@@ -50,6 +50,13 @@ export type GetContactResponse = Message<"switchboard.v1.GetContactResponse"> & 
    * @generated from field: switchboard.v1.Contact contact = 1;
    */
   contact?: Contact | undefined;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 2;
+   */
+  asOf: string;
 };
 
 /**
@@ -106,6 +113,13 @@ export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 3;
+   */
+  asOf: string;
 };
 
 /**
