@@ -3,46 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
-
-def _settings() -> Any:
-    from server import settings
-
-    try:
-        return settings.load()
-    except settings.SettingsInvalid as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _operator_settings() -> Any:
-    from server import settings
-
-    try:
-        return settings.load_for_operator()
-    except settings.SettingsInvalid as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _say(call: Callable[[], Any]) -> Any:
-    """Calls; what is refused is said in one sentence, with exit code 1."""
-    from server.kit.errors import Refusal
-    from server.settings import SettingsInvalid
-
-    try:
-        return call()
-    except (Refusal, SettingsInvalid) as error:
-        raise click.ClickException(str(error)) from None
-
-
-def _run(make: Callable[[], Any]) -> Any:
-    """Runs a coroutine of an operator's command."""
-    return _say(lambda: asyncio.run(make()))
+from server.commands.journal import journal
+from server.commands.running import operator_settings, process_settings, run, say
 
 
 @click.command()
@@ -52,8 +19,8 @@ def serve(listen: str | None, internal_listen: str | None) -> None:
     """Serve the API behind Envoy."""
     from server import app
 
-    settings = _settings()
-    _say(lambda: app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen))
+    settings = process_settings()
+    say(lambda: app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen))
 
 
 @click.command()
@@ -62,8 +29,8 @@ def work(internal_listen: str | None) -> None:
     """Run timers, deliveries and what follows the log."""
     from server import worker
 
-    settings = _settings()
-    _say(lambda: worker.run(settings, internal_listen or settings.internal_listen))
+    settings = process_settings()
+    say(lambda: worker.run(settings, internal_listen or settings.internal_listen))
 
 
 @click.command()
@@ -74,8 +41,8 @@ def migrate(parallel: int) -> None:
     """Bring the control database and all tenants to this release. May be stopped and run again at any moment."""
     from server.tenancy import migrate as migration
 
-    settings = _operator_settings()
-    raise SystemExit(_run(lambda: migration.run(settings, parallel=parallel)))
+    settings = operator_settings()
+    raise SystemExit(run(lambda: migration.run(settings, parallel=parallel)))
 
 
 @click.command()
@@ -121,8 +88,8 @@ def tenant_create(name: str) -> None:
     """Create a tenant and show its first API key, this once."""
     from server.tenancy import operator
 
-    settings = _operator_settings()
-    made = _run(lambda: operator.create_tenant(settings, name))
+    settings = operator_settings()
+    made = run(lambda: operator.create_tenant(settings, name))
     click.echo(f"tenant {made.id} ({name})\nAPI key, shown this once: {made.key}")
 
 
@@ -131,8 +98,8 @@ def tenant_list() -> None:
     """List all tenants by name."""
     from server.tenancy import operator
 
-    settings = _operator_settings()
-    for row in _run(lambda: operator.list_tenants(settings)):
+    settings = operator_settings()
+    for row in run(lambda: operator.list_tenants(settings)):
         error = f"  {row.migration_error}" if row.migration_error else ""
         click.echo(f"{row.id}  {row.name}  {row.state}  {row.schema_revision or '-'}{error}")
 
@@ -142,8 +109,8 @@ def platform_key() -> None:
     """Print the operator's key, which tenants and Meta apps are managed with."""
     from server.tenancy import operator
 
-    settings = _operator_settings()
-    click.echo(_run(lambda: operator.platform_key(settings)))
+    settings = operator_settings()
+    click.echo(run(lambda: operator.platform_key(settings)))
 
 
 @click.command()
@@ -154,9 +121,9 @@ def token(agent: str, tenant_name: str | None, minutes: int) -> None:
     """Print a token for an agent, given by name, e-mail or id."""
     from server.auth import operator
 
-    settings = _operator_settings()
+    settings = operator_settings()
     lifetime = timedelta(minutes=minutes)
-    click.echo(_run(lambda: operator.issue_token(settings, agent, tenant_name=tenant_name, lifetime=lifetime)))
+    click.echo(run(lambda: operator.issue_token(settings, agent, tenant_name=tenant_name, lifetime=lifetime)))
 
 
 @click.command()
@@ -173,7 +140,7 @@ def simulator(listen: str, config: Path) -> None:
 
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, platform_key, token, simulator, doctor]
+    return [up, serve, work, migrate, tenant, platform_key, token, journal, simulator, doctor]
 
 
 @click.command()
@@ -181,7 +148,7 @@ def up() -> None:
     """Start everything on this machine: databases, edge, servers, worker, simulator."""
     from server.embedded.up import up as run
 
-    settings = _settings()
+    settings = process_settings()
     raise SystemExit(
         run(
             home=settings.home,

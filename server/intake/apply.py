@@ -201,7 +201,7 @@ class Run:
         return Receive(
             channel=self._owners[item.account_id],
             inbound=item,
-            origin=_origin(item_id),
+            origin=origin_of_item(item_id),
             journal_id=self._payload.id,
             journal_item_id=item_id,
             parser_version=self._parser_version,
@@ -253,7 +253,7 @@ class Run:
             part_id=_part_id(item.opaque),
             status=item.status,
             source="receipt",
-            origin=_origin(item_id),
+            origin=origin_of_item(item_id),
             provider_time=item.provider_time,
             error_code=None if first is None else first.code,
             error_message=None if first is None else first.message,
@@ -286,7 +286,8 @@ class Run:
         )
 
 
-def _origin(item_id: uuid.UUID) -> Origin:
+def origin_of_item(item_id: uuid.UUID) -> Origin:
+    """The system, because of this item of the journal."""
     return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_JOURNAL_ITEM, id=str(item_id)))
 
 

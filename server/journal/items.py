@@ -65,3 +65,45 @@ async def insert(connection: Connection, rows: Sequence[ItemRow]) -> None:
     """Records items."""
     if rows:
         await connection.execute(INSERT, *columns(rows))
+
+
+# Three look-ups by index: no condition on both a value and its absence could use one.
+HELD = """
+SELECT i.id, i.journal_id, i.channel_id, i.kind, i.provider_id, i.discriminator, i.provider_time, i.state, i.parser_version,
+    i.result, i.create_time
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, provider_id)
+JOIN journal_items i ON i.channel_id = k.channel_id AND i.kind = k.kind AND i.provider_id = k.provider_id
+UNION
+SELECT i.id, i.journal_id, i.channel_id, i.kind, i.provider_id, i.discriminator, i.provider_time, i.state, i.parser_version,
+    i.result, i.create_time
+FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, provider_id)
+JOIN journal_items i ON i.channel_id IS NULL AND i.kind = k.kind AND i.provider_id = k.provider_id
+WHERE k.channel_id IS NULL
+UNION
+SELECT id, journal_id, channel_id, kind, provider_id, discriminator, provider_time, state, parser_version, result, create_time
+FROM journal_items WHERE journal_id = ANY($4::uuid[])
+"""
+SUPERSEDE = """
+UPDATE journal_items SET state = 'superseded', parser_version = $2
+WHERE id = ANY($1::uuid[]) AND state IN ('failed', 'ignored')
+"""
+REREAD = "UPDATE journal_items SET parser_version = $2 WHERE id = $1 AND parser_version < $2"
+
+
+async def held(
+    connection: Connection, *, journal_ids: Sequence[uuid.UUID], keys: Sequence[tuple[uuid.UUID | None, str, str]]
+) -> list[ItemRow]:
+    """Items that these payloads brought, and those of these channels, kinds and provider ids that others brought."""
+    columns = [[key[index] for key in keys] for index in range(3)]
+    return [ItemRow(**record) for record in await connection.fetch(HELD, *columns, list(journal_ids))]
+
+
+async def supersede(connection: Connection, item_ids: Sequence[uuid.UUID], *, parser_version: int) -> None:
+    """Items that a later parser takes for something else, which is recorded beside them."""
+    if item_ids:
+        await connection.execute(SUPERSEDE, list(item_ids), parser_version)
+
+
+async def mark_reread(connection: Connection, item_id: uuid.UUID, *, parser_version: int) -> None:
+    """The item's message says now what this parser reads."""
+    await connection.execute(REREAD, item_id, parser_version)

@@ -34,9 +34,18 @@ UPDATE journal j SET attempts = attempts + 1,
 FROM due WHERE j.id = due.id AND j.receive_time = due.receive_time
 RETURNING j.id, j.receive_time, j.state
 """
+_IN_RANGE = """
+receive_time >= $1 AND receive_time < $2 AND (cardinality($3::uuid[]) = 0 OR id = ANY($3::uuid[]))
+"""
+COUNT = f"SELECT count(*) FROM journal WHERE {_IN_RANGE}"
+PAGE = f"""
+SELECT id, receive_time, provider, meta_app_id, body, sha256, split, secret_index FROM journal
+WHERE {_IN_RANGE} AND (receive_time, id) > ($4, $5) ORDER BY receive_time, id LIMIT $6
+"""
 NEXT_DUE = "SELECT min(due_time) FROM journal WHERE state = 'received'"
 APPLIED = """
-UPDATE journal SET state = 'applied', parser_version = $3, apply_time = $4, error = NULL WHERE id = $1 AND receive_time = $2
+UPDATE journal SET state = 'applied', parser_version = $3, apply_time = $4, error = NULL
+WHERE id = $1 AND receive_time = $2 AND (state <> 'applied' OR parser_version IS DISTINCT FROM $3)
 """
 NOT_APPLIED = """
 UPDATE journal SET error = $3, state = CASE WHEN attempts >= $4 THEN 'failed' ELSE state END
@@ -110,6 +119,30 @@ async def mark_not_applied(
 async def wait(connection: Connection, payload: Payload, *, for_: timedelta) -> None:
     """The payload can be applied later; this attempt does not count."""
     await connection.execute(WAIT, payload.id, payload.receive_time, for_)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Payloads by receive time, the first one included and the last one not; ids: these alone, all when empty."""
+
+    since: datetime
+    until: datetime
+    ids: tuple[uuid.UUID, ...] = ()
+
+
+async def count(connection: Connection, wanted: Range) -> int:
+    """How many payloads there are in a range."""
+    found: int = await connection.fetchval(COUNT, wanted.since, wanted.until, list(wanted.ids))
+    return found
+
+
+async def page(
+    connection: Connection, wanted: Range, *, after: tuple[datetime, uuid.UUID] | None, limit: int
+) -> list[Payload]:
+    """Payloads of a range in the order they were received."""
+    last = after or (wanted.since, uuid.UUID(int=0))
+    records = await connection.fetch(PAGE, wanted.since, wanted.until, list(wanted.ids), *last, limit)
+    return [Payload(**record) for record in records]
 
 
 async def drop_old(connection: Connection, *, today: date) -> int:

@@ -24,17 +24,8 @@ PLAIN_NAMES = frozenset({"event", "level", "timestamp", "logger"})
 
 def configure(*, level: int = logging.INFO) -> None:
     """For the process: our events from level up, those of the libraries from WARNING up."""
-    shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    ending: list[Processor] = [where_it_failed, redact, structlog.processors.JSONRenderer()]
-    structlog.configure(
-        processors=[*shared, *ending],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    shared, ending = _processors()
+    _configure_ours(level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -43,6 +34,30 @@ def configure(*, level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+def configure_command() -> None:
+    """For an operator's command: our warnings and errors, in the same form."""
+    _configure_ours(logging.WARNING)
+
+
+def _configure_ours(level: int) -> None:
+    shared, ending = _processors()
+    structlog.configure(
+        processors=[*shared, *ending],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_names: structlog.PrintLogger(sys.stderr),
+    )
+
+
+def _processors() -> tuple[list[Processor], list[Processor]]:
+    """What every event goes through at its beginning, and at its end."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    return shared, [where_it_failed, redact, structlog.processors.JSONRenderer()]
 
 
 def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:

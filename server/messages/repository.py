@@ -152,7 +152,8 @@ async def arrivals(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uui
     return {record["id"]: (record["conversation_id"], record["arrival"]) for record in records}
 
 
-async def _with_attachments(connection: Connection, rows: list[MessageRow]) -> list[MessageRow]:
+async def with_attachments(connection: Connection, rows: list[MessageRow]) -> list[MessageRow]:
+    """Messages with their files filled in."""
     wanted = [row.id for row in rows if row.type not in ("text", "unsupported")]
     found: dict[uuid.UUID, list[AttachmentRow]] = {}
     for record in await connection.fetch(ATTACHMENTS, wanted) if wanted else []:
@@ -169,7 +170,7 @@ async def page(
     """Messages of a conversation that the caller has been shown to see, newest first, and the head."""
     records = await connection.fetch(PAGE, conversation_id, before, limit)
     rows = [from_record(record) for record in records if record["id"] is not None]
-    return await _with_attachments(connection, rows), HeadRow.of(records[0])
+    return await with_attachments(connection, rows), HeadRow.of(records[0])
 
 
 async def get_visible(connection: Connection, scope: Scope, message_id: uuid.UUID) -> MessageRow:
@@ -179,7 +180,7 @@ async def get_visible(connection: Connection, scope: Scope, message_id: uuid.UUI
         raise NotFound("message")
     if not scope.sees(channel_id=record["channel_id"], team_id=record["team_id"], assignee_id=record["assignee_id"]):
         raise NotFound("message")
-    return (await _with_attachments(connection, [from_record(record)]))[0]
+    return (await with_attachments(connection, [from_record(record)]))[0]
 
 
 async def status_updates(

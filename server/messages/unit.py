@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,9 +28,10 @@ from server.kit.ids import new_id
 from server.log.append import finish
 from server.log.event import Actor, ActorKind, Origin
 from server.messages import convert, repository
+from server.messages.inbound import attachments_of, details_of
 from server.messages.items import Duplicate, Item, Receive, Send, Stored
 from server.messages.plan import Plan
-from server.messages.row import AttachmentRow, MessageRow
+from server.messages.row import MessageRow
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import RequestIdReused
 from server.timers import service as timers
@@ -349,9 +349,6 @@ class Unit:
 
     def _inbound_message(self, item: Receive, row: ConversationRow, place: Place) -> MessageRow:
         inbound = item.inbound
-        details = dict(inbound.details)
-        if inbound.reply_to_id is not None:
-            details["reply_to_id"] = inbound.reply_to_id
         return MessageRow(
             id=item.message_id,
             conversation_id=row.id,
@@ -362,7 +359,7 @@ class Unit:
             sequence=place.sequence,
             arrival=place.arrival,
             text=inbound.text,
-            details=json.dumps(details) if details else None,
+            details=details_of(inbound),
             author_kind=ActorKind.ACTOR_KIND_CONTACT,
             author_id=row.contact_id,
             request_id=None,
@@ -370,7 +367,7 @@ class Unit:
             create_time=self._plan.now,
             provider_time=inbound.provider_time,
             provider_message_id=inbound.provider_id,
-            attachments=_attachments(item),
+            attachments=attachments_of(inbound),
         )
 
     def _send(self, item: Send, locked: Locked) -> Result:
@@ -472,19 +469,3 @@ class Unit:
 def _precedes(row: ConversationRow, other: ConversationRow) -> bool:
     """Whether a row is the better home for a message: live before not, newer before older."""
     return (row.live, row.create_time, row.id) > (other.live, other.create_time, other.id)
-
-
-def _attachments(item: Receive) -> list[AttachmentRow]:
-    return [
-        AttachmentRow(
-            id=new_id(),
-            position=position,
-            kind=found.kind,
-            mime_type=found.mime_type,
-            file_name=found.file_name,
-            size_bytes=found.size_bytes,
-            provider_media_id=found.provider_media_id,
-            sha256=found.sha256,
-        )
-        for position, found in enumerate(item.inbound.attachments)
-    ]

@@ -8,15 +8,17 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from server.channels.service import ChannelRow
 from server.intake.apply import Applier
+from server.intake.operator import replay_of
+from server.intake.replay import Report
 from server.journal import service as journal
-from server.journal.service import Payload
+from server.journal.service import Payload, Range
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -139,6 +141,15 @@ class Inlet:
         payload = await self.store(body, at=at)
         await self.apply(payload, by=by)
         return payload
+
+    async def replayed(self, *, apply: bool = False, ids: Sequence[uuid.UUID] = ()) -> Report:
+        """Everything, read anew by the present parser."""
+        replay = replay_of(self.installed.tenants, self.desk.tenant, self.desk.providers)
+        now, report = utc_now(), Report()
+        whole = Range(now - timedelta(days=31), now + timedelta(days=1), tuple(ids))
+        await replay.run(whole, apply=apply, report=report)
+        assert report.payloads == await replay.count(whole)
+        return report
 
     async def payload(self, payload_id: uuid.UUID) -> Any:
         return (await self.desk.rows("SELECT * FROM journal WHERE id = $1", payload_id))[0]

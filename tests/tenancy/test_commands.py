@@ -1,37 +1,17 @@
 """The commands as an operator types them."""
 
-import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from server.__main__ import main
 from server.kit.secrets import new_master_key
 from tests.installation import Installed
+from tests.typed import environment_of, switchboard
 
 NOWHERE = {"SWITCHBOARD_CONTROL_DSN": "postgresql://nobody:hunter2@127.0.0.1:1/none"}
-
-
-async def switchboard(*arguments: str, environment: Mapping[str, str], home: Path) -> tuple[int, str, str]:
-    """Runs a command in a thread; its exit code, its output, its errors."""
-    given = {"SWITCHBOARD_HOME": str(home), **environment}
-    done = await asyncio.to_thread(CliRunner().invoke, main, arguments, env=given)
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.exit_code, done.stdout, done.stderr
-
-
-def environment_of(installed: Installed) -> dict[str, str]:
-    assert installed.settings.master_key is not None
-    return {
-        "SWITCHBOARD_CONTROL_DSN": installed.settings.needed_control_dsn(),
-        "SWITCHBOARD_MASTER_KEY": installed.settings.master_key.get_secret_value(),
-    }
 
 
 async def test_a_tenant_is_created_listed_and_its_agent_gets_a_token(installed: Installed, tmp_path: Path) -> None:

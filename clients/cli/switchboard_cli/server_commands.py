@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "platform-key": "Print the operator's key, which tenants and Meta apps are managed with.",
     "token": "Issue a token for an agent.",
     "doctor": "Look at everything an installation stands on; say what is wrong and what to do.",
+    "journal": "Look at received payloads, and read them anew.",
     "simulator": "Run the stand-in for Meta's Graph API.",
 }
 _NEEDS_EXTRA = "needs the [server] extra"

@@ -42,6 +42,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """The tenant wrote; durable, not yet sent."""
     EVENT_TYPE_MESSAGE_STATUS_UPDATED: _EventType.ValueType  # 22
     """A message moved forward, or a receipt was recorded."""
+    EVENT_TYPE_MESSAGE_UPDATED: _EventType.ValueType  # 23
+    """What a message says was read anew."""
     EVENT_TYPE_CONVERSATION_CREATED: _EventType.ValueType  # 30
     """A conversation started."""
     EVENT_TYPE_CONVERSATION_DELETED: _EventType.ValueType  # 31
@@ -94,6 +96,8 @@ EVENT_TYPE_MESSAGE_CREATED: EventType.ValueType  # 21
 """The tenant wrote; durable, not yet sent."""
 EVENT_TYPE_MESSAGE_STATUS_UPDATED: EventType.ValueType  # 22
 """A message moved forward, or a receipt was recorded."""
+EVENT_TYPE_MESSAGE_UPDATED: EventType.ValueType  # 23
+"""What a message says was read anew."""
 EVENT_TYPE_CONVERSATION_CREATED: EventType.ValueType  # 30
 """A conversation started."""
 EVENT_TYPE_CONVERSATION_DELETED: EventType.ValueType  # 31
@@ -179,6 +183,7 @@ class InboxEvent(_message.Message):
     MESSAGE_RECEIVED_FIELD_NUMBER: _builtins.int
     MESSAGE_CREATED_FIELD_NUMBER: _builtins.int
     MESSAGE_STATUS_UPDATED_FIELD_NUMBER: _builtins.int
+    MESSAGE_UPDATED_FIELD_NUMBER: _builtins.int
     CONVERSATION_CREATED_FIELD_NUMBER: _builtins.int
     CONVERSATION_DELETED_FIELD_NUMBER: _builtins.int
     CONVERSATION_RESTORED_FIELD_NUMBER: _builtins.int
@@ -239,6 +244,10 @@ class InboxEvent(_message.Message):
     @_builtins.property
     def message_status_updated(self) -> Global___MessageStatusUpdated:
         """A message moved forward, or a receipt was recorded."""
+
+    @_builtins.property
+    def message_updated(self) -> Global___MessageUpdated:
+        """What a message says was read anew."""
 
     @_builtins.property
     def conversation_created(self) -> Global___ConversationCreated:
@@ -340,6 +349,7 @@ class InboxEvent(_message.Message):
         message_received: Global___MessageReceived | None = ...,
         message_created: Global___MessageCreated | None = ...,
         message_status_updated: Global___MessageStatusUpdated | None = ...,
+        message_updated: Global___MessageUpdated | None = ...,
         conversation_created: Global___ConversationCreated | None = ...,
         conversation_deleted: Global___ConversationDeleted | None = ...,
         conversation_restored: Global___ConversationRestored | None = ...,
@@ -362,13 +372,13 @@ class InboxEvent(_message.Message):
         credential_revoked: Global___CredentialRevoked | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -478,6 +488,42 @@ class MessageStatusUpdated(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
 
 Global___MessageStatusUpdated: _TypeAlias = MessageStatusUpdated  # noqa: Y015
+
+@_typing.final
+class MessageUpdated(_message.Message):
+    """What a message says was read anew: a later version of the parser understands what an earlier one did not."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def message(self) -> _message_pb2.Message:
+        """The whole message after it."""
+
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The list row after it."""
+
+    @_builtins.property
+    def changed_fields(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the message's fields that changed."""
+
+    def __init__(
+        self,
+        *,
+        message: _message_pb2.Message | None = ...,
+        conversation: _conversation_pb2.Conversation | None = ...,
+        changed_fields: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "message", b"message"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed_fields", b"changed_fields", "conversation", b"conversation", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MessageUpdated: _TypeAlias = MessageUpdated  # noqa: Y015
 
 @_typing.final
 class ConversationCreated(_message.Message):

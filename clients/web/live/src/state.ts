@@ -65,9 +65,8 @@ export function applyEvent(inbox: Inbox, event: InboxEvent): void {
   if (body.case === "messageStatusUpdated") return applyStep(inbox, body.value);
   if (body.case === "contactUpdated" && body.value.contact) return rename(inbox, body.value.contact);
   if (event.transition === Transition.ENTERED) inbox.threads.delete(event.conversationId ?? "");
-  if ((body.case === "messageReceived" || body.case === "messageCreated") && body.value.message) {
-    applyMessage(inbox, body.value.message);
-  }
+  const tells = body.case === "messageReceived" || body.case === "messageCreated" || body.case === "messageUpdated";
+  if (tells && body.value.message) applyMessage(inbox, body.value.message);
   if (body.value && "conversation" in body.value && body.value.conversation) applyRow(inbox, body.value.conversation);
 }
 

@@ -139,6 +139,7 @@ __all__ = (
     "MessageStatus",
     "MessageStatusUpdated",
     "MessageType",
+    "MessageUpdated",
     "MetaApp",
     "MetaHandshake",
     "Note",
@@ -1250,6 +1251,11 @@ class EventType(betterproto2.Enum):
     A message moved forward, or a receipt was recorded.
     """
 
+    MESSAGE_UPDATED = 23
+    """
+    What a message says was read anew.
+    """
+
     CONVERSATION_CREATED = 30
     """
     A conversation started.
@@ -1357,6 +1363,7 @@ class EventType(betterproto2.Enum):
             20: "EVENT_TYPE_MESSAGE_RECEIVED",
             21: "EVENT_TYPE_MESSAGE_CREATED",
             22: "EVENT_TYPE_MESSAGE_STATUS_UPDATED",
+            23: "EVENT_TYPE_MESSAGE_UPDATED",
             30: "EVENT_TYPE_CONVERSATION_CREATED",
             31: "EVENT_TYPE_CONVERSATION_DELETED",
             32: "EVENT_TYPE_CONVERSATION_RESTORED",
@@ -1386,6 +1393,7 @@ class EventType(betterproto2.Enum):
             "EVENT_TYPE_MESSAGE_RECEIVED": 20,
             "EVENT_TYPE_MESSAGE_CREATED": 21,
             "EVENT_TYPE_MESSAGE_STATUS_UPDATED": 22,
+            "EVENT_TYPE_MESSAGE_UPDATED": 23,
             "EVENT_TYPE_CONVERSATION_CREATED": 30,
             "EVENT_TYPE_CONVERSATION_DELETED": 31,
             "EVENT_TYPE_CONVERSATION_RESTORED": 32,
@@ -4305,6 +4313,13 @@ class InboxEvent(betterproto2.Message):
     A message moved forward, or a receipt was recorded.
     """
 
+    message_updated: "MessageUpdated | None" = betterproto2.field(
+        23, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    What a message says was read anew.
+    """
+
     conversation_created: "ConversationCreated | None" = betterproto2.field(
         30, betterproto2.TYPE_MESSAGE, optional=True, group="body"
     )
@@ -5299,6 +5314,31 @@ class MessageStatusUpdated(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "MessageStatusUpdated", MessageStatusUpdated)
+
+
+@dataclass(eq=False, repr=False)
+class MessageUpdated(betterproto2.Message):
+    """
+    What a message says was read anew: a later version of the parser understands what an earlier one did not.
+    """
+
+    message: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The whole message after it.
+    """
+
+    conversation: "Conversation | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The list row after it.
+    """
+
+    changed_fields: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Names of the message's fields that changed.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "MessageUpdated", MessageUpdated)
 
 
 @dataclass(eq=False, repr=False)

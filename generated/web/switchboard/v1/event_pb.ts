@@ -28,7 +28,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/event.proto.
  */
 export const file_switchboard_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEi6Q4KCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASQwoUY29udmVyc2F0aW9uX2NyZWF0ZWQYHiABKAsyIy5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25DcmVhdGVkSAASQwoUY29udmVyc2F0aW9uX2RlbGV0ZWQYHyABKAsyIy5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25EZWxldGVkSAASRQoVY29udmVyc2F0aW9uX3Jlc3RvcmVkGCAgASgLMiQuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVzdG9yZWRIABJQChtjb252ZXJzYXRpb25fc3RhdHVzX2NoYW5nZWQYISABKAsyKS5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXNDaGFuZ2VkSAASRQoVY29udmVyc2F0aW9uX2Fzc2lnbmVkGCIgASgLMiQuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uQXNzaWduZWRIABJJChdjb252ZXJzYXRpb25fdW5hc3NpZ25lZBgjIAEoCzImLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblVuYXNzaWduZWRIABJDChRjb252ZXJzYXRpb25fdXBkYXRlZBgkIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblVwZGF0ZWRIABI9ChFjb252ZXJzYXRpb25fcmVhZBglIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblJlYWRIABJCChRyZXBseV93aW5kb3dfY2xvc2luZxgmIAEoCzIiLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2luZ0gAEkAKE3JlcGx5X3dpbmRvd19jbG9zZWQYJyABKAsyIS5zd2l0Y2hib2FyZC52MS5SZXBseVdpbmRvd0Nsb3NlZEgAEi8KCm5vdGVfYWRkZWQYMiABKAsyGS5zd2l0Y2hib2FyZC52MS5Ob3RlQWRkZWRIABIzCgxub3RlX3VwZGF0ZWQYMyABKAsyGy5zd2l0Y2hib2FyZC52MS5Ob3RlVXBkYXRlZEgAEjMKDG5vdGVfZGVsZXRlZBg0IAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVEZWxldGVkSAASOQoPY29udGFjdF9jcmVhdGVkGDwgASgLMh4uc3dpdGNoYm9hcmQudjEuQ29udGFjdENyZWF0ZWRIABI5Cg9jb250YWN0X3VwZGF0ZWQYPSABKAsyHi5zd2l0Y2hib2FyZC52MS5Db250YWN0VXBkYXRlZEgAEj0KEWlkZW50aXR5X2NvbmZsaWN0GD4gASgLMiAuc3dpdGNoYm9hcmQudjEuSWRlbnRpdHlDb25mbGljdEgAEj0KEWNoYW5uZWxfY29ubmVjdGVkGEYgASgLMiAuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbENvbm5lY3RlZEgAEkYKFmNoYW5uZWxfaGVhbHRoX2NoYW5nZWQYRyABKAsyJC5zd2l0Y2hib2FyZC52MS5DaGFubmVsSGVhbHRoQ2hhbmdlZEgAEjoKDXNjb3BlX2NoYW5nZWQYWiABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudFNjb3BlQ2hhbmdlZEgAEj8KEmNyZWRlbnRpYWxfcmV2b2tlZBhbIAEoCzIhLnN3aXRjaGJvYXJkLnYxLkNyZWRlbnRpYWxSZXZva2VkSAASPQoRY29udmVyc2F0aW9uX2xlZnQYYyABKAsyIC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25MZWZ0SABCBgoEYm9keUISChBfY29udmVyc2F0aW9uX2lkIm8KD01lc3NhZ2VSZWNlaXZlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ibgoOTWVzc2FnZUNyZWF0ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uItEBChRNZXNzYWdlU3RhdHVzVXBkYXRlZBISCgptZXNzYWdlX2lkGAEgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCRItCgZzdGF0dXMYAyABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlU3RhdHVzEhgKC2V4dGVybmFsX2lkGAQgASgJSACIAQESMwoNc3RhdHVzX3VwZGF0ZRgFIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZUIOCgxfZXh0ZXJuYWxfaWQiSQoTQ29udmVyc2F0aW9uQ3JlYXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSQoTQ29udmVyc2F0aW9uRGVsZXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSgoUQ29udmVyc2F0aW9uUmVzdG9yZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIoQCChlDb252ZXJzYXRpb25TdGF0dXNDaGFuZ2VkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIwCgRmcm9tGAIgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEi4KAnRvGAMgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEhMKBnJlYXNvbhgEIAEoCUgAiAEBEjEKDWludGVuZGVkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgkKB19yZWFzb24i5AEKFENvbnZlcnNhdGlvbkFzc2lnbmVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIuCgphc3NpZ25tZW50GAIgASgLMhouc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudBIeChFwcmV2aW91c19hZ2VudF9pZBgDIAEoCUgAiAEBEh0KEHByZXZpb3VzX3RlYW1faWQYBCABKAlIAYgBAUIUChJfcHJldmlvdXNfYWdlbnRfaWRCEwoRX3ByZXZpb3VzX3RlYW1faWQi1gEKFkNvbnZlcnNhdGlvblVuYXNzaWduZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEh4KEXByZXZpb3VzX2FnZW50X2lkGAIgASgJSACIAQESHQoQcHJldmlvdXNfdGVhbV9pZBgDIAEoCUgBiAEBEhMKBnJlYXNvbhgEIAEoCUgCiAEBQhQKEl9wcmV2aW91c19hZ2VudF9pZEITChFfcHJldmlvdXNfdGVhbV9pZEIJCgdfcmVhc29uImEKE0NvbnZlcnNhdGlvblVwZGF0ZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhYKDmNoYW5nZWRfZmllbGRzGAIgAygJInsKEENvbnZlcnNhdGlvblJlYWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhUKCGFnZW50X2lkGAIgASgJSACIAQESDwoHYXJyaXZhbBgDIAEoBUILCglfYWdlbnRfaWQiewoSUmVwbHlXaW5kb3dDbG9zaW5nEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIxCg1pbnRlbmRlZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6ChFSZXBseVdpbmRvd0Nsb3NlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYwoJTm90ZUFkZGVkEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJlCgtOb3RlVXBkYXRlZBIiCgRub3RlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iUgoLTm90ZURlbGV0ZWQSDwoHbm90ZV9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iOgoOQ29udGFjdENyZWF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiOgoOQ29udGFjdFVwZGF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QifwoQSWRlbnRpdHlDb25mbGljdBISCgpjaGFubmVsX2lkGAEgASgJEhMKC2lkZW50aXR5X2lkGAIgASgJEhkKEW90aGVyX2lkZW50aXR5X2lkGAMgASgJEicKBGtpbmQYBCABKA4yGS5zd2l0Y2hib2FyZC52MS5BbGlhc0tpbmQiPAoQQ2hhbm5lbENvbm5lY3RlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJAChRDaGFubmVsSGVhbHRoQ2hhbmdlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCIlChFBZ2VudFNjb3BlQ2hhbmdlZBIQCghhZ2VudF9pZBgBIAEoCSInChFDcmVkZW50aWFsUmV2b2tlZBISCgphcGlfa2V5X2lkGAEgASgJIisKEENvbnZlcnNhdGlvbkxlZnQSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJKsoGCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEh8KG0VWRU5UX1RZUEVfTUVTU0FHRV9SRUNFSVZFRBAUEh4KGkVWRU5UX1RZUEVfTUVTU0FHRV9DUkVBVEVEEBUSJQohRVZFTlRfVFlQRV9NRVNTQUdFX1NUQVRVU19VUERBVEVEEBYSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQ1JFQVRFRBAeEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0RFTEVURUQQHxIkCiBFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9SRVNUT1JFRBAgEioKJkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1NUQVRVU19DSEFOR0VEECESJAogRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQVNTSUdORUQQIhImCiJFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9VTkFTU0lHTkVEECMSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fVVBEQVRFRBAkEiAKHEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1JFQUQQJRIjCh9FVkVOVF9UWVBFX1JFUExZX1dJTkRPV19DTE9TSU5HECYSIgoeRVZFTlRfVFlQRV9SRVBMWV9XSU5ET1dfQ0xPU0VEECcSGQoVRVZFTlRfVFlQRV9OT1RFX0FEREVEEDISGwoXRVZFTlRfVFlQRV9OT1RFX1VQREFURUQQMxIbChdFVkVOVF9UWVBFX05PVEVfREVMRVRFRBA0Eh4KGkVWRU5UX1RZUEVfQ09OVEFDVF9DUkVBVEVEEDwSHgoaRVZFTlRfVFlQRV9DT05UQUNUX1VQREFURUQQPRIgChxFVkVOVF9UWVBFX0lERU5USVRZX0NPTkZMSUNUED4SIAocRVZFTlRfVFlQRV9DSEFOTkVMX0NPTk5FQ1RFRBBGEiUKIUVWRU5UX1RZUEVfQ0hBTk5FTF9IRUFMVEhfQ0hBTkdFRBBHEhwKGEVWRU5UX1RZUEVfU0NPUEVfQ0hBTkdFRBBaEiEKHUVWRU5UX1RZUEVfQ1JFREVOVElBTF9SRVZPS0VEEFsqVQoKVHJhbnNpdGlvbhIaChZUUkFOU0lUSU9OX1VOU1BFQ0lGSUVEEAASFgoSVFJBTlNJVElPTl9FTlRFUkVEEAESEwoPVFJBTlNJVElPTl9MRUZUEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_assignment, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update]);
+  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEipA8KCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASOQoPbWVzc2FnZV91cGRhdGVkGBcgASgLMh4uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVVwZGF0ZWRIABJDChRjb252ZXJzYXRpb25fY3JlYXRlZBgeIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNyZWF0ZWRIABJDChRjb252ZXJzYXRpb25fZGVsZXRlZBgfIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkRlbGV0ZWRIABJFChVjb252ZXJzYXRpb25fcmVzdG9yZWQYICABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25SZXN0b3JlZEgAElAKG2NvbnZlcnNhdGlvbl9zdGF0dXNfY2hhbmdlZBghIAEoCzIpLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWRIABJFChVjb252ZXJzYXRpb25fYXNzaWduZWQYIiABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Bc3NpZ25lZEgAEkkKF2NvbnZlcnNhdGlvbl91bmFzc2lnbmVkGCMgASgLMiYuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVW5hc3NpZ25lZEgAEkMKFGNvbnZlcnNhdGlvbl91cGRhdGVkGCQgASgLMiMuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVXBkYXRlZEgAEj0KEWNvbnZlcnNhdGlvbl9yZWFkGCUgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVhZEgAEkIKFHJlcGx5X3dpbmRvd19jbG9zaW5nGCYgASgLMiIuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dDbG9zaW5nSAASQAoTcmVwbHlfd2luZG93X2Nsb3NlZBgnIAEoCzIhLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2VkSAASLwoKbm90ZV9hZGRlZBgyIAEoCzIZLnN3aXRjaGJvYXJkLnYxLk5vdGVBZGRlZEgAEjMKDG5vdGVfdXBkYXRlZBgzIAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVVcGRhdGVkSAASMwoMbm90ZV9kZWxldGVkGDQgASgLMhsuc3dpdGNoYm9hcmQudjEuTm90ZURlbGV0ZWRIABI5Cg9jb250YWN0X2NyZWF0ZWQYPCABKAsyHi5zd2l0Y2hib2FyZC52MS5Db250YWN0Q3JlYXRlZEgAEjkKD2NvbnRhY3RfdXBkYXRlZBg9IAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RVcGRhdGVkSAASPQoRaWRlbnRpdHlfY29uZmxpY3QYPiABKAsyIC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eUNvbmZsaWN0SAASPQoRY2hhbm5lbF9jb25uZWN0ZWQYRiABKAsyIC5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ29ubmVjdGVkSAASRgoWY2hhbm5lbF9oZWFsdGhfY2hhbmdlZBhHIAEoCzIkLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhDaGFuZ2VkSAASOgoNc2NvcGVfY2hhbmdlZBhaIAEoCzIhLnN3aXRjaGJvYXJkLnYxLkFnZW50U2NvcGVDaGFuZ2VkSAASPwoSY3JlZGVudGlhbF9yZXZva2VkGFsgASgLMiEuc3dpdGNoYm9hcmQudjEuQ3JlZGVudGlhbFJldm9rZWRIABI9ChFjb252ZXJzYXRpb25fbGVmdBhjIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkxlZnRIAEIGCgRib2R5QhIKEF9jb252ZXJzYXRpb25faWQibwoPTWVzc2FnZVJlY2VpdmVkEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJuCg5NZXNzYWdlQ3JlYXRlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24i0QEKFE1lc3NhZ2VTdGF0dXNVcGRhdGVkEhIKCm1lc3NhZ2VfaWQYASABKAkSFwoPY29udmVyc2F0aW9uX2lkGAIgASgJEi0KBnN0YXR1cxgDIAEoDjIdLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXMSGAoLZXh0ZXJuYWxfaWQYBCABKAlIAIgBARIzCg1zdGF0dXNfdXBkYXRlGAUgASgLMhwuc3dpdGNoYm9hcmQudjEuU3RhdHVzVXBkYXRlQg4KDF9leHRlcm5hbF9pZCKGAQoOTWVzc2FnZVVwZGF0ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhYKDmNoYW5nZWRfZmllbGRzGAMgAygJIkkKE0NvbnZlcnNhdGlvbkNyZWF0ZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIkkKE0NvbnZlcnNhdGlvbkRlbGV0ZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIkoKFENvbnZlcnNhdGlvblJlc3RvcmVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiKEAgoZQ29udmVyc2F0aW9uU3RhdHVzQ2hhbmdlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SMAoEZnJvbRgCIAEoDjIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1cxIuCgJ0bxgDIAEoDjIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1cxITCgZyZWFzb24YBCABKAlIAIgBARIxCg1pbnRlbmRlZF90aW1lGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIJCgdfcmVhc29uIuQBChRDb252ZXJzYXRpb25Bc3NpZ25lZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SLgoKYXNzaWdubWVudBgCIAEoCzIaLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnQSHgoRcHJldmlvdXNfYWdlbnRfaWQYAyABKAlIAIgBARIdChBwcmV2aW91c190ZWFtX2lkGAQgASgJSAGIAQFCFAoSX3ByZXZpb3VzX2FnZW50X2lkQhMKEV9wcmV2aW91c190ZWFtX2lkItYBChZDb252ZXJzYXRpb25VbmFzc2lnbmVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIeChFwcmV2aW91c19hZ2VudF9pZBgCIAEoCUgAiAEBEh0KEHByZXZpb3VzX3RlYW1faWQYAyABKAlIAYgBARITCgZyZWFzb24YBCABKAlIAogBAUIUChJfcHJldmlvdXNfYWdlbnRfaWRCEwoRX3ByZXZpb3VzX3RlYW1faWRCCQoHX3JlYXNvbiJhChNDb252ZXJzYXRpb25VcGRhdGVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIWCg5jaGFuZ2VkX2ZpZWxkcxgCIAMoCSJ7ChBDb252ZXJzYXRpb25SZWFkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIVCghhZ2VudF9pZBgCIAEoCUgAiAEBEg8KB2Fycml2YWwYAyABKAVCCwoJX2FnZW50X2lkInsKElJlcGx5V2luZG93Q2xvc2luZxIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiegoRUmVwbHlXaW5kb3dDbG9zZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEjEKDWludGVuZGVkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImMKCU5vdGVBZGRlZBIiCgRub3RlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iZQoLTm90ZVVwZGF0ZWQSIgoEbm90ZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUSMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIlIKC05vdGVEZWxldGVkEg8KB25vdGVfaWQYASABKAkSMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIjoKDkNvbnRhY3RDcmVhdGVkEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0IjoKDkNvbnRhY3RVcGRhdGVkEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0In8KEElkZW50aXR5Q29uZmxpY3QSEgoKY2hhbm5lbF9pZBgBIAEoCRITCgtpZGVudGl0eV9pZBgCIAEoCRIZChFvdGhlcl9pZGVudGl0eV9pZBgDIAEoCRInCgRraW5kGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kIjwKEENoYW5uZWxDb25uZWN0ZWQSKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiQAoUQ2hhbm5lbEhlYWx0aENoYW5nZWQSKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiJQoRQWdlbnRTY29wZUNoYW5nZWQSEAoIYWdlbnRfaWQYASABKAkiJwoRQ3JlZGVudGlhbFJldm9rZWQSEgoKYXBpX2tleV9pZBgBIAEoCSIrChBDb252ZXJzYXRpb25MZWZ0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCSrqBgoJRXZlbnRUeXBlEhoKFkVWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIfChtFVkVOVF9UWVBFX01FU1NBR0VfUkVDRUlWRUQQFBIeChpFVkVOVF9UWVBFX01FU1NBR0VfQ1JFQVRFRBAVEiUKIUVWRU5UX1RZUEVfTUVTU0FHRV9TVEFUVVNfVVBEQVRFRBAWEh4KGkVWRU5UX1RZUEVfTUVTU0FHRV9VUERBVEVEEBcSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQ1JFQVRFRBAeEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0RFTEVURUQQHxIkCiBFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9SRVNUT1JFRBAgEioKJkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1NUQVRVU19DSEFOR0VEECESJAogRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQVNTSUdORUQQIhImCiJFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9VTkFTU0lHTkVEECMSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fVVBEQVRFRBAkEiAKHEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1JFQUQQJRIjCh9FVkVOVF9UWVBFX1JFUExZX1dJTkRPV19DTE9TSU5HECYSIgoeRVZFTlRfVFlQRV9SRVBMWV9XSU5ET1dfQ0xPU0VEECcSGQoVRVZFTlRfVFlQRV9OT1RFX0FEREVEEDISGwoXRVZFTlRfVFlQRV9OT1RFX1VQREFURUQQMxIbChdFVkVOVF9UWVBFX05PVEVfREVMRVRFRBA0Eh4KGkVWRU5UX1RZUEVfQ09OVEFDVF9DUkVBVEVEEDwSHgoaRVZFTlRfVFlQRV9DT05UQUNUX1VQREFURUQQPRIgChxFVkVOVF9UWVBFX0lERU5USVRZX0NPTkZMSUNUED4SIAocRVZFTlRfVFlQRV9DSEFOTkVMX0NPTk5FQ1RFRBBGEiUKIUVWRU5UX1RZUEVfQ0hBTk5FTF9IRUFMVEhfQ0hBTkdFRBBHEhwKGEVWRU5UX1RZUEVfU0NPUEVfQ0hBTkdFRBBaEiEKHUVWRU5UX1RZUEVfQ1JFREVOVElBTF9SRVZPS0VEEFsqVQoKVHJhbnNpdGlvbhIaChZUUkFOU0lUSU9OX1VOU1BFQ0lGSUVEEAASFgoSVFJBTlNJVElPTl9FTlRFUkVEEAESEwoPVFJBTlNJVElPTl9MRUZUEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_assignment, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update]);
 
 /**
  * One committed change. Events of a tenant have contiguous seqs from 1; a scoped or filtered stream shows some of them.
@@ -136,6 +136,14 @@ export type InboxEvent = Message<"switchboard.v1.InboxEvent"> & {
      */
     value: MessageStatusUpdated;
     case: "messageStatusUpdated";
+  } | {
+    /**
+     * What a message says was read anew.
+     *
+     * @generated from field: switchboard.v1.MessageUpdated message_updated = 23;
+     */
+    value: MessageUpdated;
+    case: "messageUpdated";
   } | {
     /**
      * A conversation started.
@@ -420,6 +428,41 @@ export const MessageStatusUpdatedSchema: GenMessage<MessageStatusUpdated> = /*@_
   messageDesc(file_switchboard_v1_event, 3);
 
 /**
+ * What a message says was read anew: a later version of the parser understands what an earlier one did not.
+ *
+ * @generated from message switchboard.v1.MessageUpdated
+ */
+export type MessageUpdated = Message<"switchboard.v1.MessageUpdated"> & {
+  /**
+   * The whole message after it.
+   *
+   * @generated from field: switchboard.v1.Message message = 1;
+   */
+  message?: Message$1 | undefined;
+
+  /**
+   * The list row after it.
+   *
+   * @generated from field: switchboard.v1.Conversation conversation = 2;
+   */
+  conversation?: Conversation | undefined;
+
+  /**
+   * Names of the message's fields that changed.
+   *
+   * @generated from field: repeated string changed_fields = 3;
+   */
+  changedFields: string[];
+};
+
+/**
+ * Describes the message switchboard.v1.MessageUpdated.
+ * Use `create(MessageUpdatedSchema)` to create a new message.
+ */
+export const MessageUpdatedSchema: GenMessage<MessageUpdated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 4);
+
+/**
  * A conversation started.
  *
  * @generated from message switchboard.v1.ConversationCreated
@@ -438,7 +481,7 @@ export type ConversationCreated = Message<"switchboard.v1.ConversationCreated"> 
  * Use `create(ConversationCreatedSchema)` to create a new message.
  */
 export const ConversationCreatedSchema: GenMessage<ConversationCreated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 4);
+  messageDesc(file_switchboard_v1_event, 5);
 
 /**
  * A conversation was hidden.
@@ -459,7 +502,7 @@ export type ConversationDeleted = Message<"switchboard.v1.ConversationDeleted"> 
  * Use `create(ConversationDeletedSchema)` to create a new message.
  */
 export const ConversationDeletedSchema: GenMessage<ConversationDeleted> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 5);
+  messageDesc(file_switchboard_v1_event, 6);
 
 /**
  * A conversation was brought back.
@@ -480,7 +523,7 @@ export type ConversationRestored = Message<"switchboard.v1.ConversationRestored"
  * Use `create(ConversationRestoredSchema)` to create a new message.
  */
 export const ConversationRestoredSchema: GenMessage<ConversationRestored> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 6);
+  messageDesc(file_switchboard_v1_event, 7);
 
 /**
  * A conversation moved to another status.
@@ -529,7 +572,7 @@ export type ConversationStatusChanged = Message<"switchboard.v1.ConversationStat
  * Use `create(ConversationStatusChangedSchema)` to create a new message.
  */
 export const ConversationStatusChangedSchema: GenMessage<ConversationStatusChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 7);
+  messageDesc(file_switchboard_v1_event, 8);
 
 /**
  * A conversation was given to somebody.
@@ -571,7 +614,7 @@ export type ConversationAssigned = Message<"switchboard.v1.ConversationAssigned"
  * Use `create(ConversationAssignedSchema)` to create a new message.
  */
 export const ConversationAssignedSchema: GenMessage<ConversationAssigned> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 8);
+  messageDesc(file_switchboard_v1_event, 9);
 
 /**
  * A conversation was taken from somebody.
@@ -613,7 +656,7 @@ export type ConversationUnassigned = Message<"switchboard.v1.ConversationUnassig
  * Use `create(ConversationUnassignedSchema)` to create a new message.
  */
 export const ConversationUnassignedSchema: GenMessage<ConversationUnassigned> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 9);
+  messageDesc(file_switchboard_v1_event, 10);
 
 /**
  * Priority, subject, attributes or tags changed.
@@ -641,7 +684,7 @@ export type ConversationUpdated = Message<"switchboard.v1.ConversationUpdated"> 
  * Use `create(ConversationUpdatedSchema)` to create a new message.
  */
 export const ConversationUpdatedSchema: GenMessage<ConversationUpdated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 10);
+  messageDesc(file_switchboard_v1_event, 11);
 
 /**
  * A read position moved.
@@ -676,7 +719,7 @@ export type ConversationRead = Message<"switchboard.v1.ConversationRead"> & {
  * Use `create(ConversationReadSchema)` to create a new message.
  */
 export const ConversationReadSchema: GenMessage<ConversationRead> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 11);
+  messageDesc(file_switchboard_v1_event, 12);
 
 /**
  * The reply window closes soon.
@@ -704,7 +747,7 @@ export type ReplyWindowClosing = Message<"switchboard.v1.ReplyWindowClosing"> & 
  * Use `create(ReplyWindowClosingSchema)` to create a new message.
  */
 export const ReplyWindowClosingSchema: GenMessage<ReplyWindowClosing> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 12);
+  messageDesc(file_switchboard_v1_event, 13);
 
 /**
  * The reply window closed.
@@ -732,7 +775,7 @@ export type ReplyWindowClosed = Message<"switchboard.v1.ReplyWindowClosed"> & {
  * Use `create(ReplyWindowClosedSchema)` to create a new message.
  */
 export const ReplyWindowClosedSchema: GenMessage<ReplyWindowClosed> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 13);
+  messageDesc(file_switchboard_v1_event, 14);
 
 /**
  * A note was added.
@@ -760,7 +803,7 @@ export type NoteAdded = Message<"switchboard.v1.NoteAdded"> & {
  * Use `create(NoteAddedSchema)` to create a new message.
  */
 export const NoteAddedSchema: GenMessage<NoteAdded> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 14);
+  messageDesc(file_switchboard_v1_event, 15);
 
 /**
  * A note was changed.
@@ -788,7 +831,7 @@ export type NoteUpdated = Message<"switchboard.v1.NoteUpdated"> & {
  * Use `create(NoteUpdatedSchema)` to create a new message.
  */
 export const NoteUpdatedSchema: GenMessage<NoteUpdated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 15);
+  messageDesc(file_switchboard_v1_event, 16);
 
 /**
  * A note was deleted.
@@ -816,7 +859,7 @@ export type NoteDeleted = Message<"switchboard.v1.NoteDeleted"> & {
  * Use `create(NoteDeletedSchema)` to create a new message.
  */
 export const NoteDeletedSchema: GenMessage<NoteDeleted> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 16);
+  messageDesc(file_switchboard_v1_event, 17);
 
 /**
  * A contact was seen for the first time.
@@ -837,7 +880,7 @@ export type ContactCreated = Message<"switchboard.v1.ContactCreated"> & {
  * Use `create(ContactCreatedSchema)` to create a new message.
  */
 export const ContactCreatedSchema: GenMessage<ContactCreated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 17);
+  messageDesc(file_switchboard_v1_event, 18);
 
 /**
  * A contact's name or addresses changed.
@@ -858,7 +901,7 @@ export type ContactUpdated = Message<"switchboard.v1.ContactUpdated"> & {
  * Use `create(ContactUpdatedSchema)` to create a new message.
  */
 export const ContactUpdatedSchema: GenMessage<ContactUpdated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 18);
+  messageDesc(file_switchboard_v1_event, 19);
 
 /**
  * Two addresses of one payload belong to two identities. Nothing was merged.
@@ -900,7 +943,7 @@ export type IdentityConflict = Message<"switchboard.v1.IdentityConflict"> & {
  * Use `create(IdentityConflictSchema)` to create a new message.
  */
 export const IdentityConflictSchema: GenMessage<IdentityConflict> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 19);
+  messageDesc(file_switchboard_v1_event, 20);
 
 /**
  * A channel was connected.
@@ -921,7 +964,7 @@ export type ChannelConnected = Message<"switchboard.v1.ChannelConnected"> & {
  * Use `create(ChannelConnectedSchema)` to create a new message.
  */
 export const ChannelConnectedSchema: GenMessage<ChannelConnected> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 20);
+  messageDesc(file_switchboard_v1_event, 21);
 
 /**
  * A channel stopped sending, or sends again.
@@ -942,7 +985,7 @@ export type ChannelHealthChanged = Message<"switchboard.v1.ChannelHealthChanged"
  * Use `create(ChannelHealthChangedSchema)` to create a new message.
  */
 export const ChannelHealthChangedSchema: GenMessage<ChannelHealthChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 21);
+  messageDesc(file_switchboard_v1_event, 22);
 
 /**
  * Rights of an agent changed.
@@ -963,7 +1006,7 @@ export type AgentScopeChanged = Message<"switchboard.v1.AgentScopeChanged"> & {
  * Use `create(AgentScopeChangedSchema)` to create a new message.
  */
 export const AgentScopeChangedSchema: GenMessage<AgentScopeChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 22);
+  messageDesc(file_switchboard_v1_event, 23);
 
 /**
  * A credential was revoked.
@@ -984,7 +1027,7 @@ export type CredentialRevoked = Message<"switchboard.v1.CredentialRevoked"> & {
  * Use `create(CredentialRevokedSchema)` to create a new message.
  */
 export const CredentialRevokedSchema: GenMessage<CredentialRevoked> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 23);
+  messageDesc(file_switchboard_v1_event, 24);
 
 /**
  * The conversation stopped being visible to this stream.
@@ -1005,7 +1048,7 @@ export type ConversationLeft = Message<"switchboard.v1.ConversationLeft"> & {
  * Use `create(ConversationLeftSchema)` to create a new message.
  */
 export const ConversationLeftSchema: GenMessage<ConversationLeft> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 24);
+  messageDesc(file_switchboard_v1_event, 25);
 
 /**
  * Kind of an event: the number of its field in InboxEvent.
@@ -1040,6 +1083,13 @@ export enum EventType {
    * @generated from enum value: EVENT_TYPE_MESSAGE_STATUS_UPDATED = 22;
    */
   MESSAGE_STATUS_UPDATED = 22,
+
+  /**
+   * What a message says was read anew.
+   *
+   * @generated from enum value: EVENT_TYPE_MESSAGE_UPDATED = 23;
+   */
+  MESSAGE_UPDATED = 23,
 
   /**
    * A conversation started.

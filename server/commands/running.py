@@ -1,0 +1,42 @@
+"""What every operator's command begins and ends with: its settings, and refusals in one sentence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+
+def process_settings() -> Any:
+    """The settings of a process of the installation."""
+    from server import settings
+
+    return say(settings.load)
+
+
+def operator_settings() -> Any:
+    """The settings of an operator's command: of the environment, else of the embedded run in the home folder."""
+    from server import settings
+
+    return say(settings.load_for_operator)
+
+
+def say(call: Callable[[], Any]) -> Any:
+    """Calls; what is refused is said in one sentence, with exit code 1."""
+    from server.kit.errors import Refusal
+    from server.settings import SettingsInvalid
+
+    try:
+        return call()
+    except (Refusal, SettingsInvalid) as error:
+        raise click.ClickException(str(error)) from None
+
+
+def run(make: Callable[[], Any]) -> Any:
+    """Runs a coroutine of an operator's command."""
+    from server.kit import logging
+
+    logging.configure_command()
+    return say(lambda: asyncio.run(make()))
