@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,9 @@ def test_an_operator_without_settings_finds_the_embedded_run(tmp_path: Path, mon
     monkeypatch.setenv("SWITCHBOARD_HOME", str(tmp_path))
     with pytest.raises(SettingsInvalid, match="no embedded run"):
         load_for_operator()
-    (tmp_path / "dev.json").write_text('{"postgres": {"control": "postgresql://u:p@127.0.0.1:1/control"}}')
+    dev = {"postgres": {"control": "postgresql://u:p@127.0.0.1:1/control"}, "valkey": {"url": "redis://127.0.0.1:2/0"}}
+    (tmp_path / "dev.json").write_text(json.dumps(dev))
     found = load_for_operator()
     assert found.needed_control_dsn().endswith("/control")
+    assert found.valkey_url.get_secret_value() == "redis://127.0.0.1:2/0"
     assert found.master_key_file == tmp_path / "master.key"
