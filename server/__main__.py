@@ -104,6 +104,18 @@ def tenant_list() -> None:
         click.echo(f"{row.id}  {row.name}  {row.state}  {row.schema_revision or '-'}{error}")
 
 
+@tenant.command("limit")
+@click.argument("name")
+@click.option("--calls", type=click.IntRange(0), help="Unary calls per second of all its callers; 0: no limit.")
+@click.option("--caller-calls", type=click.IntRange(0), help="Of one API key or agent.")
+def tenant_limit(name: str, calls: int | None, caller_calls: int | None) -> None:
+    """Give a tenant limits of its own; without an option, those of the settings again."""
+    from server.tenancy import operator
+
+    settings = operator_settings()
+    run(lambda: operator.limit_tenant(settings, name, calls=calls, caller_calls=caller_calls))
+
+
 @click.command("platform-key")
 def platform_key() -> None:
     """Print the operator's key, which tenants and Meta apps are managed with."""

@@ -58,7 +58,9 @@ from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
 from server.messages.servicer import MessageServicer
 from server.rpc.paging import PageTokens
+from server.rpc.rates import RateLimits
 from server.rpc.server import internal_server, public_server
+from server.rpc.shared_rates import SharedRates
 from server.settings import Settings
 from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import load_mac_keys
@@ -107,11 +109,13 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
         checks = health.aio.HealthServicer()
         async with internal(settings, checks, internal_listen):
             await connect_first_tenant(parts.control, parts.tenants, settings)
-            tails, streams, verifier, public = await assemble(settings, parts, commits)
+            limits = RateLimits()
+            shared = SharedRates(limits, settings.valkey_url.get_secret_value())
+            tails, streams, verifier, public = await assemble(settings, parts, commits, limits)
             public.add_insecure_port(listen)
             await public.start()
             log.info("serve.started", listen=listen, internal=internal_listen)
-            loops = (verifier.run(), watch_health(checks, parts))
+            loops = (verifier.run(), shared.run(), watch_health(checks, parts))
             async with background(*shared_loops(parts, settings), *loops) as died:
                 await asyncio.wait(
                     [asyncio.create_task(stopped.wait()), asyncio.create_task(died.wait())],
@@ -128,7 +132,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
 
 
 async def assemble(
-    settings: Settings, parts: Parts, commits: Commits
+    settings: Settings, parts: Parts, commits: Commits, limits: RateLimits
 ) -> tuple[Tails, Streams, CredentialVerifier, aio.Server]:
     """Makes the public server with every service."""
     mac = await load_mac_keys(parts.control)
@@ -146,7 +150,7 @@ async def assemble(
     # A process without a stream of the tenant reads no log, and would go by what it remembers for half a minute.
     commits.rights = verifier.invalidate
     parts.hints.on_rights(verifier.invalidate)
-    server = public_server(verifier)
+    server = public_server(verifier, limits)
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
         ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
     )

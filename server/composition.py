@@ -19,6 +19,7 @@ from server.log.hints import Hints
 from server.messages.batch import BatchWriters
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
+from server.rpc.rates import Rates
 from server.settings import Settings
 from server.tenancy.control import Control, follow_clock, open_control
 from server.tenancy.meta_apps import MetaApps
@@ -88,6 +89,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         after_commit=commits,
         pool_size=settings.pool_size,
         max_connections=settings.max_connections,
+        rates=Rates(caller=settings.calls_per_second_of_caller, tenant=settings.calls_per_second),
     )
     providers = create_providers(ProviderSettings(meta_graph_url=settings.meta_graph_url))
     routes, meta_apps, quarantine = Routes(control.database), MetaApps(control), Quarantine(control.database)

@@ -65,6 +65,12 @@ class Settings(BaseSettings):
     max_connections: int = Field(default=100, ge=10, le=10_000)
     """Connections that a process keeps open to all tenant databases together."""
 
+    calls_per_second: int = Field(default=10_000, ge=0)
+    """Unary calls of one tenant at most, over all serve processes; 0: no limit. A tenant's own number goes before it."""
+
+    calls_per_second_of_caller: int = Field(default=2000, ge=0)
+    """The same of one API key or agent."""
+
     meta_graph_url: str = "https://graph.facebook.com"
     """Base address of Meta's Graph API."""
 

@@ -18,7 +18,7 @@ from server.kit.errors import DatabaseUnavailable, NotFound
 from server.rpc.auth import CredentialExpired, CredentialInvalid, CredentialRevoked
 from server.rpc.call import Caller, CallerKind, Scope, Verified
 from server.tenancy.api_keys import PREFIX, ApiKey, ApiKeys, split
-from server.tenancy.tenants import Tenants
+from server.tenancy.tenants import Tenant, Tenants
 
 FLUSH_EVERY = timedelta(seconds=60)
 
@@ -93,7 +93,7 @@ class CredentialVerifier:
         if key.tenant_id is None:
             return Verified(caller=caller)
         tenant = await self._tenants.get(key.tenant_id)
-        return Verified(caller=caller, scope=Scope(all=True), tenant_id=tenant.id, database=tenant.database)
+        return _verified(caller, Scope(all=True), tenant)
 
     async def _agent(self, tenant_id: uuid.UUID, agent_id: uuid.UUID, *, until: datetime | None) -> Verified:
         try:
@@ -104,11 +104,15 @@ class CredentialVerifier:
         if rights is None or rights.state != "active":
             raise CredentialRevoked()
         caller = Caller(kind=CallerKind.AGENT, id=agent_id, permissions=PERMISSIONS[rights.role], expire_time=until)
-        return Verified(caller=caller, scope=scope_of(agent_id, rights), tenant_id=tenant_id, database=tenant.database)
+        return _verified(caller, scope_of(agent_id, rights), tenant)
 
     async def _load_rights(self, key: _AgentKey) -> Rights | None:
         tenant = await self._tenants.get(key.tenant_id)
         return await load_rights(tenant.database, key.agent_id)
+
+
+def _verified(caller: Caller, scope: Scope, tenant: Tenant) -> Verified:
+    return Verified(caller=caller, scope=scope, tenant_id=tenant.id, database=tenant.database, rates=tenant.rates)
 
 
 def scope_of(agent_id: uuid.UUID, rights: Rights) -> Scope:

@@ -23,7 +23,8 @@ class FieldViolation:
 class Refusal(Exception):
     """Base of every typed refusal.
 
-    status: canonical gRPC code name. reason: ErrorReason without prefix. metadata: ErrorInfo metadata, no customer data.
+    status: canonical gRPC code name. reason: ErrorReason without prefix. metadata: ErrorInfo metadata, no customer data. quota: whose
+    limit is reached ("caller:<id>") and which. headers: more of them for the answer.
     """
 
     status: ClassVar[str]
@@ -37,6 +38,8 @@ class Refusal(Exception):
         self.metadata = dict(metadata or {})
         self.retry_after = retry_after
         self.violations: tuple[FieldViolation, ...] = ()
+        self.quota: tuple[str, str] | None = None
+        self.headers: Mapping[str, str] = {}
 
 
 class InvalidFields(Refusal):

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import grpc
-import structlog
 from switchboard.v1 import options_pb2
 
 from server.kit.errors import Refusal
-from server.kit.ids import new_id
 from server.rpc.call import Call, Caller, CallerKind, Verified
+from server.rpc.metrics import STREAMS
+from server.rpc.rates import RateLimits
+from server.rpc.request_id import CURRENT
 from server.rpc.rules import Rule, rule_of
 from server.rpc.wrap import Around, Behavior, WrappingInterceptor
 
@@ -99,21 +100,22 @@ def check(rule: Rule | None, caller: Caller) -> None:
 class AuthInterceptor(WrappingInterceptor):
     """Puts a verified Call in the place of grpc's context."""
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(self, verifier: Verifier, limits: RateLimits) -> None:
         self._verifier = verifier
+        self._limits = limits
 
     def around(self, details: grpc.HandlerCallDetails) -> Around:
-        """Verifies the credential and checks the method's rule before the call goes on."""
+        """Verifies the credential, checks the method's rule and counts the call before it goes on."""
         method = details.method
+        counted = method not in STREAMS
         rule = rule_of(method)
         metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
 
         async def verify(inner: Behavior, request: Any, context: Any) -> Any:
-            call_id = str(new_id())
-            # Each RPC runs in a task of its own, so what is bound here ends with it.
-            structlog.contextvars.bind_contextvars(call=call_id)
             verified = await self._verified(rule, metadata)
-            call = Call(verified=verified, context=context, method=method, id=call_id, metadata=metadata)
+            if counted and verified.rates and verified.tenant_id and verified.caller.id:
+                self._limits.take(verified.tenant_id, verified.caller.id, verified.rates)
+            call = Call(verified=verified, context=context, method=method, id=CURRENT.get(), metadata=metadata)
             return await inner(request, call)
 
         return verify

@@ -12,6 +12,7 @@ from typing import Any
 from grpc import aio
 
 from server.kit.db import Database
+from server.rpc.rates import Rates
 
 
 class CallerKind(enum.Enum):
@@ -61,19 +62,22 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What a credential turned out to be. tenant_id and database are None for platform and anonymous callers."""
+    """What a credential turned out to be. tenant_id and database are None for platform and anonymous callers, rates where there
+    are no limits."""
 
     caller: Caller
     scope: Scope = Scope(all=False)
     tenant_id: uuid.UUID | None = None
     database: Database | None = None
+    rates: Rates | None = None
 
 
 @dataclass(slots=True)
 class Call:
     """One RPC: the verified caller, its tenant, and grpc's context for metadata and streams.
 
-    method: full name such as "/switchboard.v1.MessageService/SendMessage". id: for logs, and the cause of what the call writes.
+    method: full name such as "/switchboard.v1.MessageService/SendMessage". id: its request id, for logs, and the cause of what
+    the call writes.
     """
 
     verified: Verified

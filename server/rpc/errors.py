@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import secrets
 from typing import Any
 
@@ -16,6 +17,7 @@ from grpc_status import rpc_status
 
 from server.kit.errors import Refusal
 from server.rpc.metrics import measured
+from server.rpc.request_id import CURRENT, HEADER, request_id_of
 from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor
 
 DOMAIN = "switchboard"
@@ -50,7 +52,7 @@ class MethodUnknown(Refusal):
 
 
 def status_of(refusal: Refusal) -> status_pb2.Status:
-    """Renders a refusal: one ErrorInfo, and BadRequest, PreconditionFailure or RetryInfo where they apply."""
+    """Renders a refusal: one ErrorInfo, the call's RequestInfo, and what else applies, such as BadRequest or RetryInfo."""
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=refusal.reason, domain=DOMAIN, metadata=refusal.metadata)
     ]
@@ -66,10 +68,15 @@ def status_of(refusal: Refusal) -> status_pb2.Status:
     if refusal.status == "FAILED_PRECONDITION":
         violation = error_details_pb2.PreconditionFailure.Violation(type=refusal.reason, description=refusal.message)
         details.append(error_details_pb2.PreconditionFailure(violations=[violation]))
+    if refusal.quota is not None:
+        subject, description = refusal.quota
+        reached = error_details_pb2.QuotaFailure.Violation(subject=subject, description=description)
+        details.append(error_details_pb2.QuotaFailure(violations=[reached]))
     if refusal.retry_after is not None:
         delay = duration_pb2.Duration()
         delay.FromTimedelta(refusal.retry_after)
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    details.append(error_details_pb2.RequestInfo(request_id=CURRENT.get()))
     code: tuple[int, str] = grpc.StatusCode[refusal.status].value
     return status_pb2.Status(code=code[0], message=refusal.message, details=[packed(item) for item in details])
 
@@ -84,7 +91,11 @@ def packed(message: Message) -> any_pb2.Any:
 async def abort(context: aio.ServicerContext[Any, Any], refusal: Refusal) -> None:
     """Ends the call with the refusal; raises grpc's AbortError."""
     rich = rpc_status.to_status(status_of(refusal))
-    await context.abort(rich.code, rich.details, rich.trailing_metadata)
+    headers = {HEADER: CURRENT.get(), **refusal.headers}
+    if refusal.retry_after is not None:
+        # A status without a message is one block of headers, so over REST this is HTTP's own Retry-After, in whole seconds.
+        headers["retry-after"] = str(math.ceil(refusal.retry_after.total_seconds()))
+    await context.abort(rich.code, rich.details, (*rich.trailing_metadata, *headers.items()))
 
 
 class ErrorInterceptor(WrappingInterceptor):
@@ -95,13 +106,18 @@ class ErrorInterceptor(WrappingInterceptor):
     ) -> Handler | None:
         """Wraps the handler; an unknown method gets a typed refusal too."""
         wrapped = await super().intercept_service(continuation, handler_call_details)
-        return wrapped or _unknown_method(handler_call_details.method)
+        return wrapped or _unknown_method(handler_call_details)
 
     def around(self, details: grpc.HandlerCallDetails) -> Around:
-        """Turns whatever escapes into a status."""
+        """Gives the call its id, and turns whatever escapes into a status."""
         method = details.method
+        request_id = request_id_of(details.invocation_metadata)
 
         async def render(inner: Behavior, request: Any, context: Any) -> Any:
+            # Each RPC runs in a task of its own, so what is set here ends with it, and what it starts inherits it.
+            CURRENT.set(request_id)
+            structlog.contextvars.bind_contextvars(request=request_id)
+            context.set_trailing_metadata(((HEADER, request_id),))
             with measured(method) as outcome:
                 try:
                     answer = await inner(request, context)
@@ -125,9 +141,10 @@ class ErrorInterceptor(WrappingInterceptor):
         return render
 
 
-def _unknown_method(method: str) -> Handler:
+def _unknown_method(details: grpc.HandlerCallDetails) -> Handler:
     async def refuse(_request: Any, context: Any) -> Any:
-        return await abort(context, MethodUnknown(f"no such method: {method}"))
+        CURRENT.set(request_id_of(details.invocation_metadata))
+        return await abort(context, MethodUnknown(f"no such method: {details.method}"))
 
     made: Handler = grpc.unary_unary_rpc_method_handler(refuse)
     return made

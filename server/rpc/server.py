@@ -8,6 +8,7 @@ from grpc import aio
 
 from server.rpc.auth import AuthInterceptor, Verifier
 from server.rpc.errors import ErrorInterceptor
+from server.rpc.rates import RateLimits
 from server.rpc.validate import ValidationInterceptor
 
 # Sources: gRPC core's channel_arg_names.h and doc/keepalive.md. The ping key without "recv" is the one that exists.
@@ -29,10 +30,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def public_server(verifier: Verifier) -> aio.Server:
-    """The server behind the edge. Interceptors: errors outermost, then credentials, then validation."""
+def public_server(verifier: Verifier, limits: RateLimits) -> aio.Server:
+    """The server behind the edge. Interceptors: errors outermost, then credentials and rates, then validation."""
     return aio.server(
-        interceptors=(ErrorInterceptor(), AuthInterceptor(verifier), ValidationInterceptor()),
+        interceptors=(ErrorInterceptor(), AuthInterceptor(verifier, limits), ValidationInterceptor()),
         options=OPTIONS,
         maximum_concurrent_rpcs=6000,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-from server.kit.errors import FieldViolation, InvalidFields
+from server.kit.errors import FieldViolation, InvalidFields, NotFound
 from server.settings import Settings
 from server.tenancy import seed, service
 from server.tenancy.api_keys import ApiKeys
@@ -31,6 +31,19 @@ async def create_tenant(settings: Settings, name: str) -> CreatedTenant:
     try:
         tenant_id, _, secret = await service.create_tenant(Provisioning(control), ApiKeys(control.database), name=name)
         return CreatedTenant(tenant_id, secret)
+    finally:
+        await control.close()
+
+
+async def limit_tenant(settings: Settings, name: str, *, calls: int | None, caller_calls: int | None) -> None:
+    """Sets a tenant's own limits, calls per second; None: those of the settings. NOT_FOUND."""
+    control = await open_control(settings)
+    try:
+        tenants = Tenants(control, WorkDirectory(control.database))
+        row = await tenants.by_name(name)
+        if row is None:
+            raise NotFound("tenant")
+        await tenants.limit(row.id, {"calls_per_second": calls, "calls_per_second_of_caller": caller_calls})
     finally:
         await control.close()
 

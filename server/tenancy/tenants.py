@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +16,9 @@ from server.kit.db import Database, Write
 from server.kit.errors import DatabaseUnavailable, NotFound, Refusal
 from server.kit.secrets import SecretBox
 from server.models import migration
+from server.rpc.rates import UNLIMITED, Rates
 from server.tenancy.control import Control, address
+from server.tenancy.sql import identifier
 from server.tenancy.work import WorkDirectory
 
 IDLE = timedelta(minutes=5)
@@ -24,7 +26,7 @@ SWEEP_EVERY = timedelta(seconds=10)
 
 LOAD = """
 SELECT tenants.id, tenants.name, state, host, port, database_name, role_name, role_password, wrapped_key, schema_revision,
-       migration_error, servers.name AS server, tenants.create_time
+       migration_error, servers.name AS server, tenants.create_time, calls_per_second, calls_per_second_of_caller
 FROM tenants JOIN postgres_servers servers ON servers.id = tenants.server_id
 """
 LOAD_ONE = LOAD + " WHERE tenants.id = $1"
@@ -69,6 +71,8 @@ class TenantRow:
     schema_revision: str | None
     migration_error: str | None
     create_time: datetime
+    calls_per_second: int | None = None
+    calls_per_second_of_caller: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class Tenant:
     state: str
     database: Database
     secrets: SecretBox
+    rates: Rates = UNLIMITED
 
 
 @dataclass(slots=True)
@@ -109,8 +114,10 @@ class Tenants:
         after_commit: Callable[[uuid.UUID, Write], None] = _ignore,
         pool_size: int = 8,
         max_connections: int = 100,
+        rates: Rates = UNLIMITED,
     ) -> None:
         self._control = control
+        self._rates = rates
         self._directory = directory
         self._after_commit = after_commit
         self._pool_size = pool_size
@@ -171,6 +178,15 @@ class Tenants:
             await self._directory.announce(tenant_id)
         return await self.row(tenant_id)
 
+    async def limit(self, tenant_id: uuid.UUID, rates: Mapping[str, int | None]) -> None:
+        """Sets limits of a tenant's own, by column; None: those of the settings. Processes follow within 30 s."""
+        async with self._control.database.connection() as connection:
+            for column, value in rates.items():
+                await connection.execute(
+                    f"UPDATE tenants SET {identifier(column)} = $2 WHERE id = $1", tenant_id, value
+                )
+        self._rows.forget(tenant_id)
+
     def dsn(self, row: TenantRow) -> str:
         """The address of the tenant's database, as its own role."""
         password = self._control.box.open(row.role_password, table="tenants", column="role_password", row=row.id)
@@ -218,8 +234,18 @@ class Tenants:
         dsn = self.dsn(row)
         database = held.tenant.database if held is not None and held.dsn == dsn else self._database(row.id, dsn)
         box = SecretBox.unwrapped(row.wrapped_key, self._control.provider, owner=str(row.id))
-        tenant = Tenant(id=row.id, name=row.name, state=row.state, database=database, secrets=box)
+        tenant = Tenant(
+            id=row.id, name=row.name, state=row.state, database=database, secrets=box, rates=self._rates_of(row)
+        )
         return _Open(row=row, tenant=tenant, dsn=dsn, last_use=time.monotonic())
+
+    def _rates_of(self, row: TenantRow) -> Rates:
+        """The tenant's own limits, or those of the settings."""
+        caller, tenant = row.calls_per_second_of_caller, row.calls_per_second
+        return Rates(
+            caller=self._rates.caller if caller is None else caller,
+            tenant=self._rates.tenant if tenant is None else tenant,
+        )
 
     def _database(self, tenant_id: uuid.UUID, dsn: str) -> Database:
         return Database(

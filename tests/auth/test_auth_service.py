@@ -21,6 +21,7 @@ from server.kit.ids import new_id
 from server.models.migration import newest
 from server.rpc.paging import PageTokens
 from server.rpc.permissions import ALL, named
+from server.rpc.rates import RateLimits
 from server.rpc.server import public_server
 from server.tenancy.control import load_mac_keys
 from server.tenancy.provisioning import Provisioning
@@ -51,7 +52,7 @@ class Served:
 
 @pytest.fixture
 async def served(installed: Installed, process: Process) -> AsyncIterator[Served]:
-    server = public_server(process.verifier)
+    server = public_server(process.verifier, RateLimits())
     pages = PageTokens(await load_mac_keys(installed.control))
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(keys=process.keys, tokens=process.tokens, pages=pages), server

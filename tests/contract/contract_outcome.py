@@ -41,6 +41,7 @@ class Refused(Exception):
     def __init__(self, status: status_pb2.Status, *, http_status: int = 0) -> None:
         super().__init__(status)
         self.status = status
+        self.request_id = _taken_out(status)
         self.http_status = http_status
 
     @property
@@ -69,6 +70,16 @@ class Refused(Exception):
             if detail.Unpack(message):
                 found.append(message)
         return found
+
+
+def _taken_out(status: status_pb2.Status) -> str:
+    """Takes out the id of the call, which differs from call to call; the edge's own refusals have none."""
+    request = error_details_pb2.RequestInfo()
+    for position, detail in enumerate(status.details):
+        if detail.Unpack(request):
+            del status.details[position]
+            break
+    return request.request_id
 
 
 def services() -> list[ServiceDescriptor]:

@@ -240,7 +240,7 @@ def test_an_unknown_enum_number_over_rest_is_refused_by_the_server(rest: Rest, w
     path = f"/v1/conversations/{world.sample.id}/status"
     status, told = rest.get("PATCH", path, {"status": 99}, world.key)
     reasons = [each.get("reason") for each in told["details"]]
-    assert (status, reasons) == (400, ["INVALID_FIELDS", None])
+    assert (status, [reason for reason in reasons if reason]) == (400, ["INVALID_FIELDS"])
     assert told["details"][1]["fieldViolations"][0]["field"] == "status"
 
 

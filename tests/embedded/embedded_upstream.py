@@ -14,10 +14,11 @@ from server.embedded.envoy import Endpoint
 
 @dataclass
 class Upstream(grpc.GenericRpcHandler):
-    """`refusal`: abort every call with it. `seen`: (method, metadata) of each call."""
+    """`refusal`: abort every call with it, and with `headers`. `seen`: (method, metadata) of each call."""
 
     seen: list[tuple[str, dict[str, str | bytes]]] = field(default_factory=list)
     refusal: status_pb2.Status | None = None
+    headers: tuple[tuple[str, str], ...] = ()
     sizes: list[int] = field(default_factory=list)
     delay: float = 0
 
@@ -48,7 +49,7 @@ class Upstream(grpc.GenericRpcHandler):
         self.sizes.append(len(request))
         await asyncio.sleep(self.delay)
         if self.refusal:
-            details = (("grpc-status-details-bin", self.refusal.SerializeToString()),)
+            details = (("grpc-status-details-bin", self.refusal.SerializeToString()), *self.headers)
             code = next(code for code in grpc.StatusCode if code.value[0] == self.refusal.code)
             await context.abort(code, self.refusal.message, details)
         return b""

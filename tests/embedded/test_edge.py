@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from embedded_front import ORIGIN, Front
+from embedded_upstream import status
 from yarl import URL
 
 from server.embedded import binaries, envoy
@@ -124,3 +125,24 @@ async def test_the_access_log_holds_no_query(clean: Front) -> None:
     written = Path(log).read_text()
     assert "/v1/" in written or "/switchboard.v1." in written
     assert "c4n4ry" not in written
+
+
+@pytest.mark.parametrize("given", [{}, {"x-request-id": "from-the-caller"}])
+async def test_the_server_the_caller_and_the_access_log_have_one_request_id(
+    clean: Front, given: dict[str, str]
+) -> None:
+    async with clean.client.get(f"{clean.url}/v1/conversations", headers=given) as answer:
+        told = answer.headers["x-request-id"]
+    assert clean.upstream.seen[0][1]["x-request-id"] == told
+    assert told == given.get("x-request-id", told)
+
+
+async def test_a_rate_limited_rest_call_is_429_with_retry_after(clean: Front) -> None:
+    clean.upstream.refusal = status(8, "Too many calls.", "RATE_LIMITED")
+    clean.upstream.headers = (("retry-after", "3"), ("ratelimit-limit", "10"))
+    try:
+        async with clean.client.get(f"{clean.url}/v1/conversations") as answer:
+            assert (answer.status, answer.headers["retry-after"], answer.headers["ratelimit-limit"]) == (429, "3", "10")
+            assert (await answer.json())["details"][0]["reason"] == "RATE_LIMITED"
+    finally:
+        clean.upstream.headers = ()

@@ -38,6 +38,7 @@ from server.log.event import SYSTEM, Cause, NewEvent, Routing
 from server.log.hints import Hints
 from server.rpc.auth import CredentialExpired, CredentialInvalid, CredentialRevoked
 from server.rpc.call import Caller, CallerKind, Scope, Verified
+from server.rpc.rates import RateLimits
 from server.rpc.server import public_server
 
 SCHEMA = Path(__file__).parents[2] / "server/models/tenant/migrations/versions"
@@ -282,7 +283,7 @@ class Process:
     async def start(self) -> None:
         self.opened: list[Database] = []
         self.hints.start()
-        self.server = public_server(self.credentials)
+        self.server = public_server(self.credentials, RateLimits())
         inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(self.servicer, self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         await self.server.start()

@@ -101,7 +101,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_SERVER_UNAVAILABLE: _ErrorReason.ValueType  # 38
     """Sent by the edge: no server process answers. HTTP 503."""
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 39
-    """Sent by the edge: too many requests. HTTP 429."""
+    """RESOURCE_EXHAUSTED: more calls than the caller or its tenant may make; metadata "limit", "subject", and QuotaFailure, RetryInfo.
+    Also sent by the edge, without these: too many requests in all. HTTP 429.
+    """
     ERROR_REASON_TIMEOUT: _ErrorReason.ValueType  # 40
     """Sent by the edge: the server took too long. HTTP 504."""
     ERROR_REASON_FILTER_NOT_STREAMABLE: _ErrorReason.ValueType  # 41
@@ -191,7 +193,9 @@ ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 37
 ERROR_REASON_SERVER_UNAVAILABLE: ErrorReason.ValueType  # 38
 """Sent by the edge: no server process answers. HTTP 503."""
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 39
-"""Sent by the edge: too many requests. HTTP 429."""
+"""RESOURCE_EXHAUSTED: more calls than the caller or its tenant may make; metadata "limit", "subject", and QuotaFailure, RetryInfo.
+Also sent by the edge, without these: too many requests in all. HTTP 429.
+"""
 ERROR_REASON_TIMEOUT: ErrorReason.ValueType  # 40
 """Sent by the edge: the server took too long. HTTP 504."""
 ERROR_REASON_FILTER_NOT_STREAMABLE: ErrorReason.ValueType  # 41

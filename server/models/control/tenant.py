@@ -14,7 +14,7 @@ class Tenant(ControlBase):
     """A customer of the installation, and where its database is.
 
     wrapped_key: the data key of the tenant's own secrets. schema_revision: null until its database is made. migration_error: of
-    the last migration, null when that went well.
+    the last migration, null when that went well. calls_per_second, calls_per_second_of_caller: null for those of the settings.
     """
 
     __tablename__ = "tenants"
@@ -35,3 +35,5 @@ class Tenant(ControlBase):
     schema_revision: Mapped[Word | None]
     migration_error: Mapped[Word | None]
     create_time: Mapped[Time]
+    calls_per_second: Mapped[int | None]
+    calls_per_second_of_caller: Mapped[int | None]

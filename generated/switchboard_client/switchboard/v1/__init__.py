@@ -1111,7 +1111,8 @@ class ErrorReason(betterproto2.Enum):
 
     RATE_LIMITED = 39
     """
-    Sent by the edge: too many requests. HTTP 429.
+    RESOURCE_EXHAUSTED: more calls than the caller or its tenant may make; metadata "limit", "subject", and QuotaFailure, RetryInfo.
+    Also sent by the edge, without these: too many requests in all. HTTP 429.
     """
 
     TIMEOUT = 40

@@ -291,7 +291,8 @@ export enum ErrorReason {
   SERVER_UNAVAILABLE = 38,
 
   /**
-   * Sent by the edge: too many requests. HTTP 429.
+   * RESOURCE_EXHAUSTED: more calls than the caller or its tenant may make; metadata "limit", "subject", and QuotaFailure, RetryInfo.
+   * Also sent by the edge, without these: too many requests in all. HTTP 429.
    *
    * @generated from enum value: ERROR_REASON_RATE_LIMITED = 39;
    */

@@ -14,3 +14,8 @@ CREATE TABLE workers (
     seen_until TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_workers PRIMARY KEY (name)
 );
+
+-- Limits of a tenant's own, in place of those of the settings.
+ALTER TABLE tenants ADD COLUMN calls_per_second INTEGER;
+
+ALTER TABLE tenants ADD COLUMN calls_per_second_of_caller INTEGER;
