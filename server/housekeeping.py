@@ -10,6 +10,7 @@ import structlog
 from prometheus_client import Counter
 
 from server.composition import Parts
+from server.deliveries import claiming
 from server.journal import service as journal
 from server.kit.clock import utc_now
 from server.kit.errors import Refusal
@@ -51,6 +52,7 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
     today = utc_now().date()
     async with tenant.database.connection() as connection:
         await journal.drop_old(connection, today=today)
+        await claiming.forget(connection)
         week_ago = utc_now() - KEEP_REQUESTS
         await connection.execute("DELETE FROM idempotent_requests WHERE create_time < $1", week_ago)
         await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", week_ago)

@@ -16,12 +16,11 @@ from prometheus_client import Counter
 from server.composition import Parts
 from server.conversations import statistics
 from server.conversations import timers as conversation_timers
-from server.deliveries import service as deliveries
+from server.deliveries import claiming
 from server.journal import service as journal
-from server.kit.clock import utc_now
 from server.kit.db import Connection
 from server.kit.errors import Refusal
-from server.messages.dispatching import Dispatcher
+from server.messages.dispatching import Dispatcher, Slots
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
 from server.timers import service as timers
@@ -30,8 +29,6 @@ log = structlog.get_logger(__name__)
 TIMERS: timers.Handlers = {**conversation_timers.HANDLERS}
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
-# What is due and was not done waits for something else, such as the conversation's send that is under way.
-BLOCKED_SECONDS = 0.1
 LONGEST_REST_SECONDS = 30.0
 ROUNDS = Counter("switchboard_work_rounds_total", "Looks at a tenant's work.")
 FAILED = Counter("switchboard_work_failed_total", "Looks that ended in an error.", ["lane", "error"])
@@ -126,7 +123,7 @@ class Backlog:
 class Runner:
     """One leased tenant: at once on a hint, each second while it is active, else at its next due time."""
 
-    def __init__(self, parts: Parts, lease: Lease, backlog: Backlog) -> None:
+    def __init__(self, parts: Parts, lease: Lease, backlog: Backlog, slots: Slots) -> None:
         self.tenant_id = lease.tenant_id
         self.lag = 0.0
         self._parts = parts
@@ -136,11 +133,16 @@ class Runner:
         self._wake = asyncio.Event()
         self._stopping = False
         self._dispatcher = Dispatcher(
-            worker=lease.worker, directory=parts.directory, providers=parts.providers, wake=self._wake.set
+            lease.tenant_id,
+            worker=lease.worker,
+            tenants=parts.tenants,
+            directory=parts.directory,
+            providers=parts.providers,
+            slots=slots,
         )
         self._lanes = (
             Lane("timers", self._fire, apart=0.02, hinted=True),
-            Lane("deliveries", self._deliver, apart=0, hinted=True),
+            Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
             Lane("statistics", self._count, apart=0.25, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
         )
@@ -148,11 +150,13 @@ class Runner:
 
     def start(self, ended: Callable[[Runner], None]) -> None:
         """Runs until the tenant is retired, the lease is lost, or stop."""
+        self._dispatcher.start()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _: ended(self))
 
     def wake(self) -> None:
         """Something may be due."""
+        self._dispatcher.wake()
         self._wake.set()
 
     def renewed(self, lease: Lease | None) -> None:
@@ -187,7 +191,7 @@ class Runner:
                     await self._sleep(rest(failures))
         finally:
             self._backlog.done(self.tenant_id)
-            await self._dispatcher.drain()
+            await self._dispatcher.stop()
             if self._stopping:
                 await self._release()
 
@@ -242,12 +246,10 @@ class Runner:
         wait = min(due.wait.total_seconds(), IDLE_SECONDS) if due else IDLE_SECONDS
         return Look(busy=bool(ran.fired or ran.failed), wait=wait, due=due.time if due else None)
 
-    async def _deliver(self, tenant: Tenant) -> Look:
-        await self._dispatcher.run(tenant)
+    async def _see_deliveries(self, tenant: Tenant) -> Look:
+        """The dispatcher sends in a loop of its own; here it is only seen when it has to be found again."""
         async with tenant.database.connection() as connection:
-            due = await deliveries.next_due(connection)
-        wait = IDLE_SECONDS if due is None else min(IDLE_SECONDS, (due - utc_now()).total_seconds())
-        return Look(busy=self._dispatcher.busy, wait=wait if wait > 0 else BLOCKED_SECONDS, due=due)
+            return Look(busy=self._dispatcher.busy, due=await claiming.next_due(connection))
 
     async def _count(self, tenant: Tenant) -> Look:
         """Statistics; a tenant whose log did not move is spared a write."""
@@ -266,5 +268,5 @@ class Runner:
 async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
     timer = await timers.next_due(connection, kinds=KINDS)
-    found = [timer.time if timer else None, await deliveries.next_due(connection), await journal.next_due(connection)]
+    found = [timer.time if timer else None, await claiming.next_due(connection), await journal.next_due(connection)]
     return min((time for time in found if time is not None), default=None)

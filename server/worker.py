@@ -20,6 +20,7 @@ from server import app, housekeeping
 from server.composition import Parts, background, compose, shared_loops
 from server.kit import logging
 from server.kit.errors import Refusal
+from server.messages.dispatching import Slots
 from server.runner import Backlog, Runner
 from server.settings import Settings
 from server.tenancy.quarantine import Part
@@ -77,6 +78,7 @@ class Worker:
         self._share = Share(workers=1, tenants=0)
         self._look = asyncio.Event()
         self._backlog = Backlog(share=BACKLOG_SHARE)
+        self._slots = Slots()
         TENANTS.set_function(lambda: len(self._runners))
         LAG.set_function(lambda: max((runner.lag for runner in self._runners.values()), default=0.0))
 
@@ -118,7 +120,7 @@ class Worker:
             if lease.tenant_id in self._runners:
                 self._runners[lease.tenant_id].renewed(lease)
                 continue
-            runner = self._runners[lease.tenant_id] = Runner(self._parts, lease, self._backlog)
+            runner = self._runners[lease.tenant_id] = Runner(self._parts, lease, self._backlog, self._slots)
             runner.start(self._ended)
 
     def _ended(self, runner: Runner) -> None:

@@ -1,88 +1,75 @@
-"""Claims deliveries and moves them through their states. A delivery knows a kind and a part; `worker.py` maps kinds to functions.
+"""Moves deliveries through their states. A delivery knows a kind and a part; the slices above know what those are.
 
-queued -> in_flight (committed before the first byte) -> accepted | failed | unknown | queued again.
+waiting -> queued (head of its conversation) -> in_flight (committed before the first byte) -> accepted | failed | unknown, or
+queued again. Whoever ends a head holds the conversation's lock, as those who add to its queue do, and makes the next one head.
 """
 
 from __future__ import annotations
 
 import random
 import uuid
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
-from server.kit.db import Connection
+from server.deliveries.claiming import Claimed
+from server.kit.db import Connection, Raced
 
-LEASE = timedelta(seconds=60)
-# An unknown send keeps the conversation's next one waiting for so long.
+# An unknown send keeps the conversation's next one back for so long.
 HOLD = timedelta(seconds=60)
 
-# Only a conversation's first queued delivery is taken, and only while none of it is in flight or held by an unknown one.
-CLAIM = """
-UPDATE deliveries SET state = 'in_flight', attempt = attempt + 1, worker = $1, lease_until = clock_now() + $2::interval
-WHERE id IN (
-    SELECT d.id FROM deliveries d
-    JOIN channels c ON c.id = d.channel_id AND c.state = 'active'
-    WHERE d.state = 'queued' AND d.due_time <= clock_now() AND NOT EXISTS (
-        SELECT FROM deliveries e
-        WHERE e.conversation_id = d.conversation_id AND e.state IN ('queued', 'in_flight', 'unknown') AND (
-            (e.state = 'queued' AND e.position < d.position) OR e.state = 'in_flight'
-            OR (e.state = 'unknown' AND e.hold_until > clock_now())
-        )
-    )
-    ORDER BY d.due_time, d.id LIMIT $3 FOR UPDATE OF d SKIP LOCKED
-)
-RETURNING id, kind, part_id, conversation_id, channel_id, attempt
-"""
+LOCK = "SELECT id FROM conversations WHERE id = ANY($1::uuid[]) ORDER BY id FOR NO KEY UPDATE"
 EXPIRED = """
-SELECT id, kind, part_id, conversation_id, channel_id, attempt FROM deliveries
+SELECT id, kind, part_id, conversation_id, channel_id, attempt, uncounted FROM deliveries
 WHERE state = 'in_flight' AND lease_until <= clock_now() ORDER BY lease_until LIMIT $1
 """
-# The guard: whoever finishes a delivery must still be the one who has it.
+# The guard: whoever finishes a delivery must be the last who had it, and it must not have gone on since.
 FINISH = """
 UPDATE deliveries
-SET state = $3, hold_until = $4, error_code = $5, error_message = $6, worker = NULL, lease_until = NULL
-WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
+SET state = $3, hold_until = CASE WHEN $3 = 'unknown' THEN clock_now() + $4::interval END, error_code = $5, error_message = $6,
+    worker = NULL, lease_until = NULL
+WHERE id = $1 AND attempt = $2 AND (state = 'in_flight' OR (state = 'unknown' AND $3 = 'failed'))
 RETURNING id
 """
 AGAIN = """
 UPDATE deliveries
-SET state = 'queued', due_time = clock_now() + $3::interval, attempt = attempt - $4::integer, error_code = $5, error_message = $6,
-    worker = NULL, lease_until = NULL
+SET state = 'queued', due_time = clock_now() + $3::interval, uncounted = uncounted + $4::integer, error_code = $5,
+    error_message = $6, worker = NULL, lease_until = NULL
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
 """
-# A queued one too: whatever made us try again, the provider has it.
-RESOLVE = """
-UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until = NULL
-WHERE part_id = ANY($1::uuid[]) AND state IN ('unknown', 'in_flight', 'queued')
-"""
-TAKE_BACK = """
-UPDATE deliveries SET state = 'queued', due_time = clock_now(), worker = NULL, lease_until = NULL
-WHERE state = 'in_flight' AND worker = $1 AND id <> ALL($2::uuid[])
-"""
-NEXT = """
-SELECT least(
-    (SELECT min(d.due_time) FROM deliveries d JOIN channels c ON c.id = d.channel_id AND c.state = 'active' WHERE d.state = 'queued'),
-    (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight')
+# A conversation's lowest waiting one becomes its head, where it has none.
+PROMOTE = """
+UPDATE deliveries SET state = 'queued', due_time = greatest(due_time, clock_now())
+WHERE id IN (
+    SELECT w.id FROM unnest($1::uuid[]) AS c (id)
+    CROSS JOIN LATERAL (
+        SELECT id FROM deliveries WHERE conversation_id = c.id AND state = 'waiting' ORDER BY position, id LIMIT 1
+    ) w
+    WHERE NOT EXISTS (SELECT FROM deliveries h WHERE h.conversation_id = c.id AND h.state IN ('queued', 'in_flight'))
 )
 """
+# What a claim put off until these unknown ones stop holding it need not wait longer.
+RELEASE = """
+UPDATE deliveries h SET due_time = clock_now()
+FROM deliveries u
+WHERE u.part_id = ANY($1::uuid[]) AND u.state = 'unknown'
+    AND h.conversation_id = u.conversation_id AND h.state = 'queued' AND h.due_time = u.hold_until
+"""
+# One that is not sent yet too: whatever made us try again, the provider has it.
+RESOLVE = """
+UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until = NULL, error_code = $3, error_message = $4
+WHERE part_id = ANY($1::uuid[]) AND state <> $2
+RETURNING conversation_id, state
+"""
+TAKE_BACK = """
+UPDATE deliveries SET state = 'queued', due_time = clock_now(), uncounted = uncounted + 1, worker = NULL, lease_until = NULL
+WHERE state = 'in_flight' AND worker = $1 AND id <> ALL($2::uuid[])
+"""
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """A delivery that is in flight. attempt counts from 1 and guards the end: a later claim has another number."""
-
-    id: uuid.UUID
-    kind: str
-    part_id: uuid.UUID
-    conversation_id: uuid.UUID
-    channel_id: uuid.UUID
-    attempt: int
-
-
-async def claim(connection: Connection, *, worker: str, limit: int) -> list[Claimed]:
-    """Takes due deliveries, committed as in flight, before anything is sent."""
-    return [Claimed(**record) for record in await connection.fetch(CLAIM, worker, LEASE, limit)]
+async def lock(connection: Connection, conversation_ids: Iterable[uuid.UUID]) -> None:
+    """Locks the queues of conversations, by id, before anything else."""
+    await connection.fetch(LOCK, sorted(set(conversation_ids)))
 
 
 async def expired(connection: Connection, *, limit: int = 100) -> list[Claimed]:
@@ -91,16 +78,12 @@ async def expired(connection: Connection, *, limit: int = 100) -> list[Claimed]:
 
 
 async def finish(
-    connection: Connection,
-    claimed: Claimed,
-    *,
-    state: str,
-    hold_until: datetime | None = None,
-    code: str | None = None,
-    message: str | None = None,
+    connection: Connection, claimed: Claimed, *, state: str, code: str | None = None, message: str | None = None
 ) -> bool:
-    """Ends a delivery; false when it is no longer this claim's."""
-    found = await connection.fetchval(FINISH, claimed.id, claimed.attempt, state, hold_until, code, message)
+    """Ends a delivery whose conversation is locked; an unknown one may still fail. False when it is no longer this claim's."""
+    found = await connection.fetchval(FINISH, claimed.id, claimed.attempt, state, HOLD, code, message)
+    if found is not None:
+        await promote(connection, [claimed.conversation_id])
     return found is not None
 
 
@@ -114,8 +97,8 @@ async def again(
     counts: bool = True,
 ) -> bool:
     """Queues a delivery again; counts: whether the attempt is spent. False when it is no longer this claim's."""
-    back = 0 if counts else 1
-    found = await connection.fetchval(AGAIN, claimed.id, claimed.attempt, after, back, code, message)
+    free = 0 if counts else 1
+    found = await connection.fetchval(AGAIN, claimed.id, claimed.attempt, after, free, code, message)
     return found is not None
 
 
@@ -124,15 +107,30 @@ async def take_back(connection: Connection, *, worker: str, sending: list[uuid.U
     await connection.execute(TAKE_BACK, worker, sending)
 
 
-async def resolve(connection: Connection, part_ids: list[uuid.UUID], *, state: str) -> None:
-    """A receipt showed that the provider has these parts (accepted), or took them and could not deliver them (failed)."""
-    await connection.execute(RESOLVE, part_ids, state)
+async def promote(connection: Connection, conversation_ids: Sequence[uuid.UUID]) -> None:
+    """Gives locked conversations without a head their next one."""
+    await connection.execute(PROMOTE, conversation_ids)
 
 
-async def next_due(connection: Connection) -> datetime | None:
-    """When the next delivery is due or the next lease ends."""
-    found: datetime | None = await connection.fetchval(NEXT)
-    return found
+async def resolve(
+    connection: Connection,
+    part_ids: Sequence[uuid.UUID],
+    *,
+    state: str,
+    locked: frozenset[uuid.UUID],
+    code: str | None = None,
+    message: str | None = None,
+) -> None:
+    """Something better than our own request showed that the provider has these parts (accepted), or does not (failed).
+
+    locked: the conversations that are locked. Raced when one of another's was to be sent still.
+    """
+    await connection.execute(RELEASE, part_ids)
+    ended = await connection.fetch(RESOLVE, part_ids, state, code, message)
+    concerned = {record["conversation_id"] for record in ended}
+    if concerned - locked:
+        raise Raced
+    await promote(connection, list(concerned))
 
 
 def jittered(delay: timedelta) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,11 +13,12 @@ import structlog
 from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
+from server.deliveries import claiming
 from server.deliveries import service as deliveries
-from server.deliveries.service import Claimed
-from server.kit.clock import utc_now
+from server.deliveries.claiming import Claimed
 from server.kit.db import Connection, Database, Write
 from server.kit.errors import DatabaseUnavailable
+from server.kit.ids import new_id
 from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
@@ -27,6 +29,7 @@ from server.providers.contract import (
     Address,
     Ambiguous,
     ErrorClass,
+    Holds,
     NotSent,
     Outcome,
     Outgoing,
@@ -35,7 +38,9 @@ from server.providers.contract import (
 )
 
 log = structlog.get_logger(__name__)
-NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60)
+NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
+# About a day; what cannot even be asked of the provider for so long is a dead letter.
+NOT_SENT_MOST = 300
 # How long an outcome is kept for a database that is away; with the request itself it stays below the lease.
 SETTLE_SECONDS, SETTLE_AGAIN_SECONDS = 25.0, 0.5
 LOAD = """
@@ -124,7 +129,7 @@ class Sender:
             to=Address(to["kind"], to["value"]),
             text=row["text"],
             opaque=str(claimed.part_id),
-            attempt=claimed.attempt,
+            attempt=claimed.tries,
             reply_to_id=details.get("reply_to_id"),
         )
 
@@ -141,10 +146,7 @@ async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewE
     if isinstance(outcome, Accepted):
         return await _accepted(write, claimed, outcome)
     if isinstance(outcome, NotSent):
-        delay = NOT_SENT_DELAYS[min(claimed.attempt, len(NOT_SENT_DELAYS)) - 1]
-        after = deliveries.jittered(timedelta(seconds=delay))
-        await deliveries.again(write.connection, claimed, after=after, code=None, message=outcome.reason)
-        return []
+        return await _not_sent(write, claimed, outcome)
     if isinstance(outcome, Ambiguous):
         return await _ambiguous(write, claimed, outcome)
     return await _refused(write, claimed, outcome)
@@ -159,13 +161,19 @@ async def _accepted(write: Write, claimed: Claimed, outcome: Accepted) -> list[N
     return applied.events
 
 
+async def _not_sent(write: Write, claimed: Claimed, outcome: NotSent) -> list[NewEvent]:
+    if claimed.tries >= NOT_SENT_MOST:
+        gone = Refused(error_class=ErrorClass.PERMANENT, code="not_sent", message=outcome.reason)
+        return await _failed(write, claimed, gone)
+    delay = NOT_SENT_DELAYS[min(claimed.tries, len(NOT_SENT_DELAYS)) - 1]
+    after = deliveries.jittered(timedelta(seconds=delay))
+    await deliveries.again(write.connection, claimed, after=after, code=None, message=outcome.reason)
+    return []
+
+
 async def _ambiguous(write: Write, claimed: Claimed, outcome: Ambiguous) -> list[NewEvent]:
-    locked = await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
-    assert locked is not None
-    hold_until = utc_now() + deliveries.HOLD
-    if not await deliveries.finish(
-        write.connection, claimed, state="unknown", hold_until=hold_until, message=outcome.reason
-    ):
+    await _lock(write, claimed)
+    if not await deliveries.finish(write.connection, claimed, state="unknown", message=outcome.reason):
         return []
     update = _update(claimed, "unknown", origin_of(claimed), source="system", error_message=outcome.reason)
     return (await receipts.apply(write, [update])).events
@@ -177,15 +185,21 @@ async def _refused(write: Write, claimed: Claimed, outcome: Refused) -> list[New
         ErrorClass.WAIT: _again,
         ErrorClass.STOP_CHANNEL: _stop,
         ErrorClass.PERMANENT: _failed,
-        ErrorClass.BUG: _failed,
+        ErrorClass.BUG: _bug,
     }
     events: list[NewEvent] = await settle[outcome.error_class](write, claimed, outcome)
     return events
 
 
 async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    """Later; and if the provider has enough of the account, or of the account at this recipient, all their others wait too."""
     after = deliveries.jittered(outcome.retry_after or timedelta(seconds=1))
-    await deliveries.again(write.connection, claimed, after=after, code=outcome.code, message=outcome.message)
+    if not await deliveries.again(write.connection, claimed, after=after, code=outcome.code, message=outcome.message):
+        return []
+    if outcome.holds is Holds.ACCOUNT:
+        await claiming.hold_account(write.connection, claimed, after=after)
+    elif outcome.holds is Holds.RECIPIENT:
+        await claiming.hold_recipient(write.connection, claimed, after=after)
     return []
 
 
@@ -200,7 +214,21 @@ async def _stop(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEve
     return events
 
 
+async def _bug(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    """A dead letter at once; the incident leads from what the operator sees to the log."""
+    incident = str(new_id())
+    log.error("delivery.bug", incident=incident, delivery=str(claimed.id), code=outcome.code, trace=outcome.trace_id)
+    told = f"{outcome.message} (incident {incident})"
+    return await _failed(write, claimed, replace(outcome, message=told))
+
+
 async def _failed(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
+    """A late refusal resolves an unknown send; after an operator asked for a second one it says nothing of that."""
+    await _lock(write, claimed)
+    if not await deliveries.finish(
+        write.connection, claimed, state="failed", code=outcome.code, message=outcome.message
+    ):
+        return []
     update = _update(
         claimed,
         "failed",
@@ -210,9 +238,12 @@ async def _failed(write: Write, claimed: Claimed, outcome: Refused) -> list[NewE
         error_message=outcome.message,
         closes_reply_window=outcome.closes_reply_window,
     )
-    applied = await receipts.apply(write, [update])
-    await deliveries.finish(write.connection, claimed, state="failed", code=outcome.code, message=outcome.message)
-    return applied.events
+    return (await receipts.apply(write, [update])).events
+
+
+async def _lock(write: Write, claimed: Claimed) -> None:
+    await deliveries.lock(write.connection, [claimed.conversation_id])
+    await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
 
 
 def _update(claimed: Claimed, status: str, origin: Origin, *, source: str, **more: Any) -> Update:

@@ -3,50 +3,142 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from datetime import timedelta
 
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 
+from server.deliveries import claiming
 from server.deliveries import service as deliveries
-from server.deliveries.service import Claimed
-from server.kit.clock import utc_now
+from server.deliveries.claiming import Claimed, Next
+from server.kit.errors import Refusal
 from server.messages.delivering import Sender
 from server.providers.contract import Provider
-from server.tenancy.tenants import Tenant
+from server.tenancy.tenants import Tenant, Tenants
 from server.tenancy.work import WorkDirectory
 
 log = structlog.get_logger(__name__)
-SENDS_AT_ONCE = 32
+# Sends under way: of a process, and of one tenant in it.
+PROCESS_MOST, TENANT_MOST = 256, 32
+# A look when nothing is known to come: what is committed elsewhere may have had no hint.
+IDLE_SECONDS = 1.0
+# A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
+LOOK_SECONDS = 0.02
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
+PUT_OFF = Counter(
+    "switchboard_deliveries_put_off_total", "Times a send was put off for its recipient's bucket or an unknown one."
+)
+LATE = Histogram(
+    "switchboard_delivery_late_seconds",
+    "From when a send might have gone, were it alone, to when it was taken.",
+    buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 60, 600, 3600),
+)
+
+
+class Slots:
+    """Sends under way in a process, shared by its tenants.
+
+    A tenant may always have one, so that others cannot keep it out; beyond that its share of PROCESS_MOST, at most TENANT_MOST.
+    """
+
+    def __init__(self) -> None:
+        self._used: dict[uuid.UUID, int] = {}
+
+    def free(self, tenant_id: uuid.UUID) -> int:
+        """How many more sends the tenant may begin now."""
+        mine = self._used.get(tenant_id, 0)
+        if mine == 0:
+            return max(1, min(TENANT_MOST, self._left()))
+        share = max(1, PROCESS_MOST // len(self._used))
+        return max(0, min(min(TENANT_MOST, share) - mine, self._left()))
+
+    def take(self, tenant_id: uuid.UUID) -> None:
+        """One more."""
+        self._used[tenant_id] = self._used.get(tenant_id, 0) + 1
+
+    def give(self, tenant_id: uuid.UUID) -> None:
+        """One less."""
+        self._used[tenant_id] -= 1
+        if self._used[tenant_id] == 0:
+            del self._used[tenant_id]
+
+    def _left(self) -> int:
+        return PROCESS_MOST - sum(self._used.values())
 
 
 class Dispatcher:
-    """Deliveries of one tenant. wake is called when a send ends: the conversation's next one may go."""
+    """Deliveries of one tenant, in a loop of its own, so that other work of the tenant does not hold them up.
+
+    It looks when it is woken (by a hint, or the end of a send), and when by the database's clock something may be taken.
+    """
 
     def __init__(
-        self, *, worker: str, directory: WorkDirectory, providers: Mapping[str, Provider], wake: Callable[[], None]
+        self,
+        tenant_id: uuid.UUID,
+        *,
+        worker: str,
+        tenants: Tenants,
+        directory: WorkDirectory,
+        providers: Mapping[str, Provider],
+        slots: Slots,
     ) -> None:
+        self._tenant_id = tenant_id
         self._worker = worker
+        self._tenants = tenants
         self._directory = directory
         self._providers = providers
-        self._wake = wake
+        self._slots = slots
+        self._woken = asyncio.Event()
         self._sends: dict[asyncio.Task[None], uuid.UUID] = {}
         self._unsure = False
+        self._task: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
         """Whether sends are under way."""
         return bool(self._sends)
 
-    async def drain(self) -> None:
-        """Waits for the sends under way."""
+    def start(self) -> None:
+        """Begins the loop."""
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self) -> None:
+        """Something may be due."""
+        self._woken.set()
+
+    async def stop(self) -> None:
+        """Ends the loop after a look that is under way, and waits for the sends under way."""
+        task, self._task = self._task, None
+        self._woken.set()
+        if task is not None:
+            await task
         if self._sends:
             await asyncio.wait(self._sends)
 
-    async def run(self, tenant: Tenant) -> None:
-        """Ends what other workers left in flight, and starts sends up to the limit; it waits for none of them."""
+    async def _run(self) -> None:
+        while self._task is not None:
+            self._woken.clear()
+            try:
+                wait = await self.look(await self._tenants.get(self._tenant_id))
+            except Exception as error:
+                # Part of the worker loop's edge: a tenant's trouble is logged and tried again.
+                FAILED.labels(type(error).__name__).inc()
+                log.warning(
+                    "deliveries.look_failed", tenant=str(self._tenant_id), exc_info=not isinstance(error, Refusal)
+                )
+                wait = IDLE_SECONDS
+            await asyncio.sleep(LOOK_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), wait)
+
+    async def look(self, tenant: Tenant) -> float:
+        """Ends what other workers left in flight and begins what may be sent; it waits for none of it.
+
+        Returns after how many seconds to look again.
+        """
         sender = Sender(tenant.database, tenant.secrets, self._providers)
         if self._unsure:
             # The last claim got no answer: what it took, if it took anything, was never handed to anybody.
@@ -54,36 +146,52 @@ class Dispatcher:
                 await deliveries.take_back(connection, worker=self._worker, sending=list(self._sends.values()))
             self._unsure = False
         async with tenant.database.connection() as connection:
+            coming = await claiming.upcoming(connection)
+        if coming.lease is not None and coming.lease <= coming.now:
+            await self._expire(tenant, sender)
+        free = self._slots.free(tenant.id)
+        if free > 0 and coming.send is not None and coming.send <= coming.now:
+            # A claim is work committed for the tenant: should this worker die, another one must find it.
+            await self._directory.announce(tenant.id)
+            await self._begin(tenant, sender, limit=free)
+            return 0.0
+        return _pause(coming, waits_for_slot=free <= 0)
+
+    async def _expire(self, tenant: Tenant, sender: Sender) -> None:
+        async with tenant.database.connection() as connection:
             left = await deliveries.expired(connection)
         for claimed in left:
             await sender.expire(claimed)
-        free = SENDS_AT_ONCE - len(self._sends)
+
+    async def _begin(self, tenant: Tenant, sender: Sender, *, limit: int) -> None:
         async with tenant.database.connection() as connection:
-            due = await deliveries.next_due(connection)
-        if free <= 0 or due is None or due > utc_now():
-            return
-        # A claim is work committed for the tenant: should this worker die, another one must find it.
-        await self._directory.announce(tenant.id)
-        for claimed in await self._claim(tenant, limit=free):
+            self._unsure = True
+            claim = await claiming.claim(connection, worker=self._worker, limit=limit, providers=self._providers)
+            self._unsure = False
+        for claimed in claim.claimed:
+            self._slots.take(tenant.id)
             task = asyncio.create_task(self._send(sender, claimed))
             self._sends[task] = claimed.id
             task.add_done_callback(self._sent)
-
-    async def _claim(self, tenant: Tenant, *, limit: int) -> list[Claimed]:
-        async with tenant.database.connection() as connection:
-            self._unsure = True
-            claims = await deliveries.claim(connection, worker=self._worker, limit=limit)
-            self._unsure = False
-        return claims
+        PUT_OFF.inc(claim.put_off)
+        for late in claim.late:
+            LATE.observe(late.total_seconds())
 
     async def _send(self, sender: Sender, claimed: Claimed) -> None:
         try:
             await sender.deliver(claimed)
         except Exception as error:
-            # Part of the worker's edge: whatever failed, the delivery stays in flight and ends as unknown with its lease.
+            # Part of the worker loop's edge: whatever failed, the delivery stays in flight and ends as unknown with its lease.
             FAILED.labels(type(error).__name__).inc()
             log.exception("delivery.failed", delivery=str(claimed.id))
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sends.pop(task, None)
-        self._wake()
+        self._slots.give(self._tenant_id)
+        self._woken.set()
+
+
+def _pause(coming: Next, *, waits_for_slot: bool) -> float:
+    times = [coming.lease, None if waits_for_slot else coming.send]
+    waits = [time - coming.now for time in times if time is not None]
+    return min([timedelta(seconds=IDLE_SECONDS), *waits]).total_seconds()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -25,16 +25,18 @@ RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "rea
 
 # closed_time: of a receipt that waits for the id which comes with our own, and says that the reply window is closed.
 FIND = """
-SELECT p.id, p.channel_id, p.provider_message_id, (
-    SELECT max(r.provider_time) FROM parked_receipts r
-    WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id AND r.closes_reply_window
-) AS closed_time
-FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
-JOIN message_parts p ON p.id = k.part_id AND p.channel_id = k.channel_id
-UNION ALL
-SELECT p.id, p.channel_id, p.provider_message_id, NULL
-FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
-JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
+SELECT p.*, d.conversation_id, d.state FROM (
+    SELECT p.id, p.channel_id, p.provider_message_id, (
+        SELECT max(r.provider_time) FROM parked_receipts r
+        WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id AND r.closes_reply_window
+    ) AS closed_time
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+    JOIN message_parts p ON p.id = k.part_id AND p.channel_id = k.channel_id
+    UNION ALL
+    SELECT p.id, p.channel_id, p.provider_message_id, NULL
+    FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
+    JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
+) p LEFT JOIN deliveries d ON d.part_id = p.id
 """
 LOCK = """
 SELECT p.id, p.message_id, p.conversation_id, p.channel_id, p.position, p.provider_message_id, p.status, m.direction,
@@ -158,6 +160,27 @@ class Part:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The deliveries of the parts that updates are about: their states before, and the conversations locked for them."""
+
+    states: Mapping[uuid.UUID, str]
+    locked: frozenset[uuid.UUID]
+
+    @staticmethod
+    def of(found: Sequence[Any], updates: Sequence[Update]) -> Queues:
+        """found: records of FIND. An accepted delivery that a receipt confirms, which most are, needs no lock.
+
+        An answer to the send may bring a failure that was parked, so its conversation is locked whatever is known of it.
+        """
+        failing = any(update.status == "failed" or update.source == "response" for update in updates)
+        sends = [record for record in found if record["state"] is not None]
+        return Queues(
+            states={record["id"]: record["state"] for record in sends},
+            locked=frozenset(record["conversation_id"] for record in sends if failing or record["state"] != "accepted"),
+        )
+
+
 @dataclass(slots=True)
 class Applied:
     """What came of updates: events to append, and those that no part answers to."""
@@ -178,11 +201,14 @@ def moves(before: str, after: str) -> bool:
 async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     """Applies updates in their order, and after them the receipts that waited for an id which they bring.
 
-    Locks conversations (only where a reply window closes), then parts, by id.
+    Locks conversations (only where one's queue of sends may move or its reply window close), then parts, by id.
     """
     applied = Applied()
     connection, now = write.connection, utc_now()
     found = await connection.fetch(FIND, *_keys(updates))
+    queues = Queues.of(found, updates)
+    if queues.locked:
+        await deliveries.lock(connection, queues.locked)
     closing = _closing(updates, found)
     if closing:
         applied.events += await _close_windows(connection, closing, now=now)
@@ -204,7 +230,7 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
             continue
         records.append((part, update, _record(part, update, now=now)))
     if records:
-        applied.events += await _store(write, records, now=now)
+        applied.events += await _store(write, records, queues, now=now)
     return applied
 
 
@@ -244,7 +270,7 @@ def _record(part: Part, update: Update, *, now: datetime) -> dict[str, Any]:
 
 
 async def _store(
-    write: Write, records: Sequence[tuple[Part, Update, dict[str, Any]]], *, now: datetime
+    write: Write, records: Sequence[tuple[Part, Update, dict[str, Any]]], queues: Queues, *, now: datetime
 ) -> list[NewEvent]:
     connection = write.connection
     parts = sorted({part.id: part for part, _, _ in records}.values(), key=lambda part: part.id)
@@ -252,11 +278,7 @@ async def _store(
     await connection.execute(SAVE_PARTS, *([getattr(part, name) for part in parts] for name in names))
     message_ids = sorted({part.message_id for part in parts})
     statuses = {row["id"]: row["status"] for row in await connection.fetch(SAVE_MESSAGES, message_ids)}
-    proven = [part.id for part in parts if RANK[part.status] >= RANK["sent"] and part.status != "failed"]
-    failed = [part.id for part, update, _ in records if part.status == "failed" and update.source == "receipt"]
-    for part_ids, state in ((proven, "accepted"), (failed, "failed")):
-        if part_ids:
-            await deliveries.resolve(connection, part_ids, state=state)
+    await _resolve(connection, records, queues)
     await ensure(write, "SELECT ensure_receipt_month($1)", now.date().replace(day=1))
     rows = [row for _, _, row in records]
     await connection.execute(RECORD, *([row[name] for row in rows] for name in rows[0]))
@@ -268,6 +290,24 @@ async def _store(
         _event(part, update, row, context=context[part.conversation_id], statuses=statuses, external=external)
         for part, update, row in records
     ]
+
+
+async def _resolve(
+    connection: Connection, records: Sequence[tuple[Part, Update, dict[str, Any]]], queues: Queues
+) -> None:
+    """Ends the deliveries of which these updates say more than their own requests did."""
+    parts = {part.id: part for part, _, _ in records}
+    proven = [
+        part.id
+        for part in parts.values()
+        if RANK[part.status] >= RANK["sent"] and part.status != "failed" and queues.states.get(part.id) != "accepted"
+    ]
+    if proven:
+        await deliveries.resolve(connection, proven, state="accepted", locked=queues.locked)
+    for part, update, row in records:
+        if row["applied"] and update.status == "failed" and update.source == "receipt":
+            error = {"code": update.error_code, "message": update.error_message}
+            await deliveries.resolve(connection, [part.id], state="failed", locked=queues.locked, **error)
 
 
 def _event(

@@ -55,11 +55,15 @@ PARTS: Mapping[str, Part] = {
         SELECT * FROM unnest({arrays}) WHERE {guard}
         """,
     ),
+    # Behind another one of its conversation a send waits. What is ahead is asked under the conversation's lock, by a function
+    # that sees what was committed meanwhile; the statement itself sees only what was there when it began.
     "deliveries": Part(
         ("uuid", "uuid", "uuid", "uuid", "bigint", "timestamptz"),
         """
         INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
-        SELECT id, 'send', part_id, conversation_id, channel_id, position, 'queued', clock_now(), create_time
+        SELECT id, 'send', part_id, conversation_id, channel_id, position,
+            CASE WHEN row_number() OVER (PARTITION BY conversation_id ORDER BY position) > 1 OR has_head(conversation_id)
+                THEN 'waiting' ELSE 'queued' END, clock_now(), create_time
         FROM unnest({arrays}) AS u (id, part_id, conversation_id, channel_id, position, create_time) WHERE {guard}
         """,
     ),

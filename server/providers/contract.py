@@ -280,19 +280,30 @@ Outcome = Accepted | Refused | Ambiguous | NotSent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often something may be sent: once in `every`; what is not used is saved up, at most for `ahead`."""
+
+    every: timedelta
+    ahead: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a provider can do, as data, checked before sending.
 
     text_characters: longest text, in code points. opaque_characters: longest Outgoing.opaque. reply_window: how long
     after the customer's last message free text is allowed, None for always. reply_window_margin: taken off it, for
     clocks and transport. human_agent_window: longer window for answers written by people, None for none. sends:
-    message types it can send. address_kinds: kinds of Outgoing.to it can send to.
+    message types it can send. address_kinds: kinds of Outgoing.to it can send to. account_pace: from one account, where the
+    account has no pace of its own. recipient_pace: from one account to one recipient.
     """
 
     text_characters: int
     opaque_characters: int
     reply_window: timedelta | None
     reply_window_margin: timedelta
+    account_pace: Pace
+    recipient_pace: Pace
     human_agent_window: timedelta | None = None
     sends: frozenset[MessageKind] = frozenset({"text"})
     address_kinds: frozenset[AddressKind] = frozenset()

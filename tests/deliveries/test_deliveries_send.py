@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
 
-from server.deliveries import service as deliveries
+from server.deliveries import claiming
 from server.messages.delivering import Sender
 from server.messages.items import Stored
 from server.providers.contract import Provider
@@ -51,7 +51,7 @@ class Sends:
 
     async def deliver(self, providers: dict[str, Provider]) -> None:
         async with self.desk.database.connection() as connection:
-            claims = await deliveries.claim(connection, worker="w", limit=10)
+            claims = (await claiming.claim(connection, worker="w", limit=10, providers=self.desk.providers)).claimed
         worker = Sender(self.desk.database, self.desk.tenant.secrets, providers)
         await asyncio.gather(*(worker.deliver(claimed) for claimed in claims))
 
@@ -115,7 +115,8 @@ async def test_a_wrong_token_pauses_the_channel(sends: Sends, connect: Connect) 
     async with simulated(sends, access_token="EAAJother") as url:
         assert await sends.send("hello", connect(url)) == "pending"
     assert await sends.desk.value("SELECT state FROM channels WHERE id = $1", sends.channel.id) == "paused"
-    assert ((await sends.delivery())["state"], (await sends.delivery())["attempt"]) == ("queued", 0)
+    held = await sends.delivery()
+    assert (held["state"], held["attempt"] - held["uncounted"]) == ("queued", 0)
 
 
 async def test_a_closed_window_fails_the_message_and_closes_ours(sends: Sends, connect: Connect) -> None:

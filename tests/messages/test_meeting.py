@@ -19,7 +19,7 @@ from server.conversations import notes, reads, service, tags
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
 from server.conversations.timers import HANDLERS
-from server.deliveries import service as deliveries
+from server.deliveries import claiming
 from server.kit.clock import utc_now
 from server.kit.db import Database, Write
 from server.kit.errors import Refusal
@@ -152,8 +152,8 @@ class Meeting:
         """Claims and ends deliveries as a worker does, without a provider."""
         sender = Sender(database, self.desk.tenant.secrets, self.desk.providers)
         async with database.connection() as connection:
-            claims = await deliveries.claim(connection, worker="w", limit=8)
-        for claimed in claims:
+            claim = await claiming.claim(connection, worker="w", limit=8, providers=self.desk.providers)
+        for claimed in claim.claimed:
             await sender.settle(
                 claimed,
                 self.random.choice(
@@ -176,6 +176,10 @@ class Meeting:
         await self.desk.execute(
             "UPDATE deliveries SET hold_until = now() WHERE id IN"
             " (SELECT id FROM deliveries WHERE state = 'unknown' ORDER BY id FOR UPDATE SKIP LOCKED)"
+        )
+        await self.desk.execute(
+            "UPDATE deliveries SET due_time = now() WHERE id IN"
+            " (SELECT id FROM deliveries WHERE state = 'queued' ORDER BY id FOR UPDATE SKIP LOCKED)"
         )
 
 

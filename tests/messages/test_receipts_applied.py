@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from server.conversations.timers import WINDOW_CLOSED, WINDOW_CLOSING
-from server.deliveries import service as deliveries
+from server.deliveries import claiming
+from server.deliveries.claiming import Claimed
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -55,10 +56,10 @@ class Sent:
             claimed, Accepted(provider_id=self.wamid)
         )
 
-    async def claimed(self) -> deliveries.Claimed:
+    async def claimed(self) -> Claimed:
         async with self.desk.database.connection() as connection:
-            found = await deliveries.claim(connection, worker="w", limit=100)
-        return next(item for item in found if item.part_id == self.part_id)
+            found = await claiming.claim(connection, worker="w", limit=100, providers=self.desk.providers)
+        return next(item for item in found.claimed if item.part_id == self.part_id)
 
     async def status(self) -> str:
         found = await self.desk.value("SELECT status FROM messages WHERE id = $1", self.message_id)

@@ -5,7 +5,7 @@ from server.models.tenant.assignment import ConversationAssignment
 from server.models.tenant.channel import Channel
 from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
 from server.models.tenant.conversation import Conversation, ReadPosition
-from server.models.tenant.delivery import Delivery
+from server.models.tenant.delivery import Delivery, RecipientBucket
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.journal import Journal, JournalItem
 from server.models.tenant.message import Message, MessageAttachment, MessagePart
@@ -41,6 +41,7 @@ __all__ = [
     "MessageStatusUpdate",
     "ParkedReceipt",
     "ReadPosition",
+    "RecipientBucket",
     "StreamEvent",
     "StreamHead",
     "Tag",

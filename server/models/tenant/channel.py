@@ -11,7 +11,10 @@ from server.models.base import Id, TenantBase, Time, Word, words
 
 
 class Channel(TenantBase):
-    """A connected account. access_token is sealed with the tenant's key, bound to this row."""
+    """A connected account. access_token is sealed with the tenant's key, bound to this row.
+
+    sends_per_second: None for what the provider allows everybody. next_send_time: when the next send may be taken.
+    """
 
     __tablename__ = "channels"
     __table_args__ = (
@@ -37,4 +40,6 @@ class Channel(TenantBase):
     access_token: Mapped[bytes] = mapped_column(LargeBinary)
     reopen_window: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '72 hours'"))
     new_thread_each_time: Mapped[bool] = mapped_column(server_default=text("false"))
+    sends_per_second: Mapped[int | None]
+    next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     create_time: Mapped[Time]

@@ -9,28 +9,36 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
 
-STATES = ("queued", "in_flight", "accepted", "failed", "unknown")
+STATES = ("waiting", "queued", "in_flight", "accepted", "failed", "unknown")
 
 
 class Delivery(TenantBase):
     """One request to a provider. in_flight is committed before the first byte is written.
 
-    position orders the conversation's deliveries: the message's sequence. hold_until: until when an unknown send keeps the
-    conversation's next one waiting.
+    position orders the conversation's deliveries: the message's sequence. Of each conversation one, its head, is queued or in
+    flight, and the others are waiting. hold_until: until when an unknown send keeps the conversation's next one back.
+    attempt: of the claims, never lowered, it guards the end of each; uncounted: those that cost no attempt.
     """
 
     __tablename__ = "deliveries"
     __table_args__ = (
         words("kind", ("send",)),
         words("state", STATES),
-        Index("ix_deliveries_due", "due_time", postgresql_where=text("state = 'queued'")),
+        Index("ix_deliveries_due", "channel_id", "due_time", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_deliveries_lease", "lease_until", postgresql_where=text("state = 'in_flight'")),
-        Index("uq_deliveries_in_flight", "conversation_id", unique=True, postgresql_where=text("state = 'in_flight'")),
         Index(
-            "ix_deliveries_conversation",
-            *("conversation_id", "position"),
-            postgresql_where=text("state IN ('queued', 'in_flight', 'unknown')"),
+            "uq_deliveries_head",
+            "conversation_id",
+            unique=True,
+            postgresql_where=text("state IN ('queued', 'in_flight')"),
         ),
+        Index(
+            "ix_deliveries_waiting",
+            *("conversation_id", "position", "id"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
+        Index("ix_deliveries_unknown", "conversation_id", postgresql_where=text("state = 'unknown'")),
+        Index("ix_deliveries_ended", "state", "id", postgresql_where=text("state IN ('failed', 'unknown')")),
         Index("ix_deliveries_part", "part_id"),
     )
 
@@ -43,9 +51,20 @@ class Delivery(TenantBase):
     state: Mapped[Word]
     due_time: Mapped[Time]
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    uncounted: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     worker: Mapped[Word | None]
     lease_until: Mapped[Time | None]
     hold_until: Mapped[Time | None]
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
     create_time: Mapped[Time]
+
+
+class RecipientBucket(TenantBase):
+    """When the next send to somebody may be taken; a row may be missing, and is forgotten some time after."""
+
+    __tablename__ = "recipient_buckets"
+    __table_args__ = (Index(None, "next_send_time"),)
+
+    identity_id: Mapped[Id]
+    next_send_time: Mapped[Time]

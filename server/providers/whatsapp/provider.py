@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from server.providers.contract import Capabilities, Change, Item, Outcome, Outgoing
+from server.providers.contract import Capabilities, Change, Item, Outcome, Outgoing, Pace
 from server.providers.meta.graph import GraphClient
 from server.providers.whatsapp import parse, send
 
@@ -21,6 +21,10 @@ class WhatsApp:
         opaque_characters=512,
         reply_window=timedelta(hours=24),
         reply_window_margin=timedelta(seconds=60),
+        # 80 messages a second for each number; no more than a tenth of a second's worth at once.
+        account_pace=Pace(every=timedelta(seconds=1) / 80, ahead=timedelta(milliseconds=100)),
+        # One in 6 s to each user, and up to 45 at once, borrowed from the time after.
+        recipient_pace=Pace(every=timedelta(seconds=6), ahead=44 * timedelta(seconds=6)),
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),
     )
 

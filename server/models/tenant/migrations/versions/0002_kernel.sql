@@ -33,3 +33,51 @@ CREATE INDEX ix_timers_failed ON timers (kind, key) WHERE attempt > 0;
 CREATE INDEX ix_timers_due ON timers (coalesce(retry_time, due_time), kind, key) WHERE dead_time IS NULL;
 
 DROP INDEX ix_timers_due_time;
+
+-- One head per conversation is queued or in flight, the others wait, so that a claim reads heads alone.
+ALTER TABLE deliveries DROP CONSTRAINT ck_deliveries_state;
+
+ALTER TABLE deliveries ADD CONSTRAINT ck_deliveries_state
+    CHECK (state IN ('waiting', 'queued', 'in_flight', 'accepted', 'failed', 'unknown'));
+
+ALTER TABLE deliveries ADD COLUMN uncounted SMALLINT DEFAULT 0 NOT NULL;
+
+UPDATE deliveries d SET state = 'waiting'
+WHERE state = 'queued' AND EXISTS (
+    SELECT FROM deliveries e WHERE e.conversation_id = d.conversation_id AND e.id <> d.id AND (
+        e.state = 'in_flight' OR (e.state = 'queued' AND (e.position, e.id) < (d.position, d.id))));
+
+DROP INDEX uq_deliveries_in_flight;
+
+DROP INDEX ix_deliveries_conversation;
+
+DROP INDEX ix_deliveries_due;
+
+CREATE UNIQUE INDEX uq_deliveries_head ON deliveries (conversation_id) WHERE state IN ('queued', 'in_flight');
+
+CREATE INDEX ix_deliveries_waiting ON deliveries (conversation_id, position, id) WHERE state = 'waiting';
+
+CREATE INDEX ix_deliveries_due ON deliveries (channel_id, due_time, id) WHERE state = 'queued';
+
+CREATE INDEX ix_deliveries_unknown ON deliveries (conversation_id) WHERE state = 'unknown';
+
+CREATE INDEX ix_deliveries_ended ON deliveries (state, id) WHERE state IN ('failed', 'unknown');
+
+-- Volatile, so that it sees what was committed while its caller waited for the conversation's lock.
+CREATE FUNCTION has_head(conversation UUID) RETURNS BOOLEAN LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM deliveries d WHERE d.conversation_id = conversation AND d.state IN ('queued', 'in_flight'));
+END $$;
+
+-- Buckets: when the next send may be taken; time that passed since is saved up, to the limit of the provider's pace.
+ALTER TABLE channels ADD COLUMN sends_per_second INTEGER;
+
+ALTER TABLE channels ADD COLUMN next_send_time TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL;
+
+CREATE TABLE recipient_buckets (
+    identity_id UUID NOT NULL,
+    next_send_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_recipient_buckets PRIMARY KEY (identity_id)
+);
+
+CREATE INDEX ix_recipient_buckets_next_send_time ON recipient_buckets (next_send_time);
