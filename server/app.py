@@ -206,6 +206,7 @@ async def internal(settings: Settings, checks: health.aio.HealthServicer, listen
     await server.start()
     page = None
     if settings.metrics_listen:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         host, _, port = settings.metrics_listen.rpartition(":")
         page, _ = prometheus_client.start_http_server(int(port), addr=host)
     try:

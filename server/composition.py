@@ -14,9 +14,11 @@ import structlog
 from server.intake.apply import Applier
 from server.intake.service import Intake
 from server.kit.db import Write
+from server.kit.loop import watch_loop
 from server.log.append import NOTE, RIGHTS, Appended
 from server.log.hints import Hints
 from server.messages.batch import BatchWriters
+from server.metrics import BATCH_WAITING, COMMITS, EVENTS, build_info, watch_hints, watch_pools
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.rpc.rates import Rates
@@ -69,6 +71,8 @@ class Commits:
         """The after_commit of every tenant's database."""
         appended = write.notes.get(NOTE)
         if appended is not None:
+            COMMITS.inc()
+            EVENTS.inc(appended.new_head - appended.prev_head)
             self.local(tenant_id, appended)
             self._hints.publish(tenant_id, appended.prev_head, appended.new_head)
         if write.notes.get(RIGHTS):
@@ -108,6 +112,10 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         intake=Intake(tenants=tenants, routes=routes, meta_apps=meta_apps, quarantine=quarantine, objects=objects),
         applier=Applier(tenants=tenants, writers=writers, providers=providers),
     )
+    build_info("work" if follow_all else "serve")
+    watch_pools(control, tenants)
+    watch_hints(lambda: hints.healthy, lambda: hints.lag_seconds)
+    BATCH_WAITING.set_function(lambda: writers.waiting)
     hints.start()
     try:
         yield parts, commits
@@ -122,7 +130,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
 
 def shared_loops(parts: Parts, settings: Settings) -> list[Coroutine[Any, Any, None]]:
     """What both processes run beside their own work."""
-    loops = [parts.directory.run(), parts.tenants.run()]
+    loops = [parts.directory.run(), parts.tenants.run(), watch_loop()]
     if settings.env == "test":
         loops.append(follow_clock(parts.control.database, settings))
     return loops

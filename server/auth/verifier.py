@@ -38,7 +38,7 @@ class CredentialVerifier:
         self._keys = keys
         self._tokens = tokens
         self._tenants = tenants
-        self._rights: Cache[_AgentKey, Rights] = Cache(self._load_rights)
+        self._rights: Cache[_AgentKey, Rights] = Cache(self._load_rights, name="rights")
 
     async def verify(self, credential: str) -> Verified:
         """CREDENTIAL_INVALID, CREDENTIAL_EXPIRED, CREDENTIAL_REVOKED, TENANT_DISABLED, SCHEMA_OUTDATED, DATABASE_UNAVAILABLE."""

@@ -9,22 +9,29 @@ from collections.abc import Awaitable, Callable, Hashable
 from datetime import timedelta
 from typing import Generic, TypeVar
 
+from prometheus_client import Counter
+
+LOADS = Counter(
+    "switchboard_cache_loads_total", "Rows that a cache asked the database for; calls without are hits.", ["cache"]
+)
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
 class Cache(Generic[K, V]):
-    """Values by key, loaded on demand. None is a value too, "there is no such row", and is kept for a shorter time."""
+    """Values by key, loaded on demand; name: for its metric. None is a value too, "there is no such row", and is kept shorter."""
 
     def __init__(
         self,
         load: Callable[[K], Awaitable[V | None]],
         *,
+        name: str = "",
         keep: timedelta = timedelta(seconds=30),
         keep_missing: timedelta = timedelta(seconds=2),
         size: int = 10_000,
     ) -> None:
         self._load = load
+        self._loads = LOADS.labels(name) if name else None
         self._keep, self._keep_missing = keep.total_seconds(), keep_missing.total_seconds()
         self._size = size
         self._values: OrderedDict[K, tuple[V | None, float]] = OrderedDict()
@@ -56,6 +63,8 @@ class Cache(Generic[K, V]):
 
     async def _fill(self, key: K) -> V | None:
         me = asyncio.current_task()
+        if self._loads is not None:
+            self._loads.inc()
         try:
             value = await self._load(key)
         finally:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import random
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import asyncpg
 import sqlalchemy.event
 import sqlalchemy.exc
+from prometheus_client import Counter, Histogram
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, create_async_engine
 
 from server.kit.errors import Contended, DatabaseUnavailable
@@ -27,6 +29,14 @@ Pair: TypeAlias = "tuple[AsyncConnection, Connection]"
 
 ATTEMPTS = 3
 ACQUIRE_SECONDS = 2.0
+# A connection that lies ready is there in less; what is counted waited for one, or for a new one to be made.
+WAITED_SECONDS = 0.001
+WAITED = Histogram(
+    "switchboard_pool_wait_seconds",
+    "Waits for a connection that took longer than 1 ms.",
+    buckets=(0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2),
+)
+REFUSED = Counter("switchboard_pool_refused_total", "Times that no connection could be had.")
 
 
 class Raced(Exception):
@@ -146,10 +156,14 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Pair]:
+        began = time.perf_counter()
         try:
             connection = await self._engine.connect()
         except NOT_CONNECTED as error:
+            REFUSED.inc()
             raise DatabaseUnavailable() from error
+        if (waited := time.perf_counter() - began) > WAITED_SECONDS:
+            WAITED.observe(waited)
         try:
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
@@ -235,6 +249,12 @@ class Database:
         """How many connections the pool holds, used and idle."""
         pool: Any = self._engine.pool
         return int(pool.checkedin() + pool.checkedout())
+
+    @property
+    def busy_connections(self) -> int:
+        """How many of them are in use now."""
+        pool: Any = self._engine.pool
+        return int(pool.checkedout())
 
     @property
     def busy(self) -> bool:

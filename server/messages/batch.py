@@ -11,6 +11,8 @@ import contextlib
 import uuid
 from collections.abc import Mapping, Sequence
 
+from prometheus_client import Counter, Histogram
+
 from server.kit.db import Database, Held, Write
 from server.kit.errors import Contended, DatabaseUnavailable, Refusal
 from server.messages.items import Duplicate, Item, Send, Stored
@@ -26,6 +28,16 @@ LINGER_SECONDS, LOCKS_SECONDS = 0.2, 0.5
 Waiting = tuple[Item, "asyncio.Future[Stored | Duplicate]"]
 
 
+BATCHES = Histogram(
+    "switchboard_batch_items",
+    "Sends and inbound messages that were written as one transaction.",
+    buckets=(1, 2, 4, 8, 16, 32, 64, 128),
+)
+HALVED = Counter(
+    "switchboard_batches_halved_total", "Batches that were halved to find the item that a database error came of."
+)
+
+
 class BatchWriter:
     """Writes sends and inbound messages of one tenant."""
 
@@ -36,6 +48,11 @@ class BatchWriter:
         self._arrived = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._locks_until = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait."""
+        return len(self._waiting)
 
     async def submit(self, item: Item) -> Stored | Duplicate:
         """Queues an item and returns once it is durable. Raises the item's refusal, or the database's error."""
@@ -78,6 +95,7 @@ class BatchWriter:
 
         Whatever the error: a fault of ours that one item brings about must not fail the others, and is told as what it is.
         """
+        BATCHES.observe(len(batch))
         write = self._write(held, [item for item, _ in batch], at_once=at_once)
         [outcome] = await asyncio.gather(write, return_exceptions=True)
         if isinstance(outcome, BaseException):
@@ -94,6 +112,7 @@ class BatchWriter:
     async def _divide(self, held: Held, batch: Sequence[Waiting], error: BaseException) -> None:
         unavailable = isinstance(error, DatabaseUnavailable) and not isinstance(error, Contended)
         if len(batch) > 1 and not unavailable:
+            HALVED.inc()
             middle = len(batch) // 2
             await self._settle(held, batch[:middle], at_once=False)
             await self._settle(held, batch[middle:], at_once=False)
@@ -144,6 +163,11 @@ class BatchWriters:
     def __init__(self, providers: Mapping[str, Provider]) -> None:
         self._providers = providers
         self._writers: dict[uuid.UUID, tuple[Database, BatchWriter]] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Items that wait, of all tenants."""
+        return sum(writer.waiting for _, writer in list(self._writers.values()))
 
     def of(self, tenant_id: uuid.UUID, database: Database) -> BatchWriter:
         """The tenant's writer; made anew when the tenant's pool was."""

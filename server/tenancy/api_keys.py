@@ -74,7 +74,7 @@ class ApiKeys:
 
     def __init__(self, control: Database) -> None:
         self._control = control
-        self._cache: Cache[str, ApiKey] = Cache(self._load)
+        self._cache: Cache[str, ApiKey] = Cache(self._load, name="api_keys")
         self._used: set[uuid.UUID] = set()
 
     async def get(self, key_id: str) -> ApiKey | None:

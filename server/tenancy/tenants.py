@@ -122,7 +122,7 @@ class Tenants:
         self._after_commit = after_commit
         self._pool_size = pool_size
         self._max_connections = max_connections
-        self._rows: Cache[uuid.UUID, TenantRow] = Cache(self._load)
+        self._rows: Cache[uuid.UUID, TenantRow] = Cache(self._load, name="tenants")
         self._open: dict[uuid.UUID, _Open] = {}
 
     async def get(self, tenant_id: uuid.UUID, *, disabled_too: bool = False) -> Tenant:
@@ -213,7 +213,17 @@ class Tenants:
     @property
     def open_connections(self) -> int:
         """Connections to tenant databases that this process holds."""
-        return sum(held.tenant.database.open_connections for held in self._open.values())
+        return sum(held.tenant.database.open_connections for held in list(self._open.values()))
+
+    @property
+    def busy_connections(self) -> int:
+        """Those of them that are in use now."""
+        return sum(held.tenant.database.busy_connections for held in list(self._open.values()))
+
+    @property
+    def open_pools(self) -> int:
+        """Tenants whose pool is open."""
+        return len(self._open)
 
     async def close(self) -> None:
         """Closes all pools."""
