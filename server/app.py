@@ -49,6 +49,7 @@ from server.contacts.servicer import ContactServicer
 from server.conversations.servicer import ConversationServicer
 from server.inbox.metrics import InboxMetrics
 from server.inbox.servicer import InboxServicer
+from server.inbox.stream import StreamLimits
 from server.inbox.streams import Streams
 from server.inbox.tails import Tails
 from server.intake.servicer import WebhookServicer
@@ -145,7 +146,14 @@ async def assemble(
     async def database_of(tenant_id: uuid.UUID) -> Database:
         return (await parts.tenants.get(tenant_id)).database
 
-    tails = Tails(database_of=database_of, cursors=cursors, hints=parts.hints, rights=verifier, metrics=metrics)
+    tails = Tails(
+        database_of=database_of,
+        cursors=cursors,
+        hints=parts.hints,
+        rights=verifier,
+        metrics=metrics,
+        connections=min(settings.verify_connections, settings.max_connections // 2),
+    )
     commits.local = tails.committed
     # A process without a stream of the tenant reads no log, and would go by what it remembers for half a minute.
     commits.rights = verifier.invalidate
@@ -160,7 +168,9 @@ async def assemble(
     assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
         AssignmentServicer(tokens=tokens, cursors=cursors), server
     )
-    inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(InboxServicer(tails, cursors, streams), server)
+    inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(
+        InboxServicer(tails, cursors, streams, limits=StreamLimits(retention=parts.retention)), server
+    )
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
         ContactServicer(tokens=tokens, cursors=cursors), server
     )

@@ -7,6 +7,7 @@ import contextlib
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import structlog
@@ -49,6 +50,7 @@ class Parts:
     writers: BatchWriters
     intake: Intake
     applier: Applier
+    retention: timedelta
 
 
 def _ignore(_tenant_id: uuid.UUID, _appended: Appended) -> None:
@@ -111,6 +113,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         writers=writers,
         intake=Intake(tenants=tenants, routes=routes, meta_apps=meta_apps, quarantine=quarantine, objects=objects),
         applier=Applier(tenants=tenants, writers=writers, providers=providers),
+        retention=timedelta(days=settings.event_retention_days),
     )
     build_info("work" if follow_all else "serve")
     watch_pools(control, tenants)

@@ -14,6 +14,7 @@ from server.deliveries import claiming
 from server.journal import service as journal
 from server.kit.clock import utc_now
 from server.kit.errors import Refusal
+from server.log import retention
 from server.runner import next_due
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Kept
@@ -48,7 +49,7 @@ async def _keep(parts: Parts, kept: Kept) -> None:
 
 
 async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
-    """The daily look at a tenant: old days of the journal, old request ids, and what the directory may have missed."""
+    """The daily look at a tenant: old days of the journal and of the log, old request ids, and what the directory may have missed."""
     today = utc_now().date()
     async with tenant.database.connection() as connection:
         await journal.drop_old(connection, today=today)
@@ -57,6 +58,7 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
         await connection.execute("DELETE FROM idempotent_requests WHERE create_time < $1", week_ago)
         await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", week_ago)
         due = await next_due(connection)
+    await retention.keep(tenant.database, retention=parts.retention)
     if await parts.directory.correct(kept, due):
         MISSED.inc()
         log.error("work.missed", tenant=str(tenant.id), due_time=str(due))

@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     calls_per_second_of_caller: int = Field(default=2000, ge=0)
     """The same of one API key or agent."""
 
+    event_retention_days: int = Field(default=7, ge=1, le=3650)
+    """How long the log keeps events at least; streams announce it. Clients that were away for longer list anew."""
+
+    verify_connections: int = Field(default=200, ge=0, le=10_000)
+    """Connections that a process keeps for the tails of live streams, one for each tenant, at most half of max_connections."""
+
     meta_graph_url: str = "https://graph.facebook.com"
     """Base address of Meta's Graph API."""
 

@@ -21,6 +21,7 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import FieldViolation, InvalidFields
 from server.log.cursor import HeadRow
+from server.log.read import LogBroken
 from server.rpc.call import Scope
 
 CONSUMER = "statistics"
@@ -30,8 +31,10 @@ SNAPSHOT_KINDS = tuple(
     for field in event_pb2.InboxEvent.DESCRIPTOR.oneofs_by_name["body"].fields
     if field.message_type is not None and "conversation" in field.message_type.fields_by_name
 )
-POSITION = "SELECT seq FROM consumers WHERE name = $1 FOR UPDATE"
-START = "INSERT INTO consumers (name, seq, update_time) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING"
+POSITION = "SELECT seq, broken_time FROM consumers WHERE name = $1 FOR UPDATE"
+START = """
+INSERT INTO consumers (name, seq, update_time) SELECT $1, floor - 1, $2 FROM stream_head ON CONFLICT DO NOTHING
+"""
 NEXT = """
 SELECT seq, kind, payload FROM stream_event WHERE seq > $1 AND seq <= $1 + $2 ORDER BY seq
 """
@@ -76,20 +79,24 @@ class Counts:
 async def behind(connection: Connection) -> bool:
     """Whether the log has events that are not counted."""
     found: bool = await connection.fetchval(
-        "SELECT h.head > coalesce((SELECT seq FROM consumers WHERE name = $1), 0) FROM stream_head h", CONSUMER
+        "SELECT h.head > coalesce((SELECT CASE WHEN broken_time IS NULL THEN seq ELSE h.head END FROM consumers WHERE name = $1), 0)"
+        " FROM stream_head h",
+        CONSUMER,
     )
     return found
 
 
 async def follow(write: Write, *, limit: int = 500) -> int:
-    """Counts the next events of the log and moves the cursor; returns how many there were."""
-    position = await write.connection.fetchval(POSITION, CONSUMER)
-    if position is None:
+    """Counts the next events of the log and moves the cursor; returns how many there were. LogBroken rather than over a hole."""
+    place: Any = await write.connection.fetchrow(POSITION, CONSUMER)
+    if place is None:
         await write.connection.execute(START, CONSUMER, utc_now())
-        position = await write.connection.fetchval(POSITION, CONSUMER)
-    records = await write.connection.fetch(NEXT, position, limit)
-    if not records:
+        place = await write.connection.fetchrow(POSITION, CONSUMER)
+    records = await write.connection.fetch(NEXT, place["seq"], limit)
+    if not records or place["broken_time"] is not None:
         return 0
+    if records[0]["seq"] != place["seq"] + 1:
+        raise LogBroken(f"the event after {place['seq']} is gone")
     await _count(write.connection, _snapshots(records))
     await write.connection.execute(ADVANCE, CONSUMER, records[-1]["seq"], utc_now())
     return len(records)

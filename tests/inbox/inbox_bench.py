@@ -170,7 +170,7 @@ async def new_database(server_dsn: str) -> AsyncIterator[str]:
 async def new_tenant(server_dsn: str, name: str) -> AsyncIterator[Tenant]:
     """A tenant with an empty log and one channel, in this database, which nobody else uses meanwhile."""
     tenant = Tenant(new_id(), name, Database(at(server_dsn, name)))
-    for table in ("stream_event", "channel_members", "team_members", "channels", "agents", "teams"):
+    for table in ("stream_event", "consumers", "channel_members", "team_members", "channels", "agents", "teams"):
         await tenant.execute(f"DELETE FROM {table}")
     await tenant.execute("UPDATE stream_head SET epoch = gen_random_uuid(), head = 0, floor = 1, head_event_id = NULL")
     await tenant.new_channel()

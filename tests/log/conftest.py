@@ -27,6 +27,13 @@ async def tenant(server_dsn: str, database_name: str) -> AsyncIterator[Tenant]:
 
 
 @pytest.fixture
+async def own_tenant(server_dsn: str) -> AsyncIterator[Tenant]:
+    """In a database of its own, whose partitions may be changed."""
+    async with new_database(server_dsn) as name, new_tenant(server_dsn, name) as made:
+        yield made
+
+
+@pytest.fixture
 def valkey(tmp_path: Path) -> Iterator[Valkey]:
     with running_valkey(tmp_path) as valkey:
         yield valkey

@@ -52,10 +52,14 @@ class StreamEvent(TenantBase):
 
 
 class Consumer(TenantBase):
-    """How far a follower of the log has come. Its effect and this row change in one transaction."""
+    """How far a follower of the log has come. Its effect and this row change in one transaction.
+
+    broken_time: when it was given up, because it held old events for 30 days. An operator lets it go on.
+    """
 
     __tablename__ = "consumers"
 
     name: Mapped[Word] = mapped_column(primary_key=True)
     seq: Mapped[int] = mapped_column(BigInteger)
     update_time: Mapped[Time]
+    broken_time: Mapped[Time | None]

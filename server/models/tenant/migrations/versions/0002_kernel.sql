@@ -81,3 +81,40 @@ CREATE TABLE recipient_buckets (
 );
 
 CREATE INDEX ix_recipient_buckets_next_send_time ON recipient_buckets (next_send_time);
+
+-- A consumer that was given up: it no longer holds the floor of the log, and does not go on over what it missed.
+ALTER TABLE consumers ADD COLUMN broken_time TIMESTAMP WITH TIME ZONE;
+
+-- Made apart and then attached: a partition that is made in its place locks out the writers that wait for the head meanwhile, and
+-- deadlocks with them.
+CREATE OR REPLACE FUNCTION ensure_event_partition(seq bigint) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+DECLARE
+    number bigint := seq / 1000000;
+    name text := 'stream_event_' || number;
+BEGIN
+    IF to_regclass(name) IS NOT NULL THEN
+        RETURN;
+    END IF;
+    EXECUTE format('CREATE TABLE %I (LIKE stream_event INCLUDING ALL)', name);
+    EXECUTE format(
+        'ALTER TABLE stream_event ATTACH PARTITION %I FOR VALUES FROM (%s) TO (%s)', name, number * 1000000, (number + 1) * 1000000);
+END $$;
+
+-- The partitions wholly below a seq, which becomes the floor. The table is locked before the head: writers that wait for the head
+-- hold the table already.
+CREATE FUNCTION drop_events_below(wanted bigint) RETURNS int LANGUAGE plpgsql SECURITY DEFINER SET search_path = public AS $$
+DECLARE
+    name text;
+    dropped int := 0;
+BEGIN
+    LOCK TABLE stream_event IN ACCESS EXCLUSIVE MODE;
+    UPDATE stream_head SET floor = wanted WHERE floor < wanted AND wanted <= head + 1;
+    FOR name IN
+        SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid, stream_head h
+        WHERE i.inhparent = 'stream_event'::regclass AND (split_part(c.relname, '_', 3)::bigint + 1) * 1000000 <= h.floor
+    LOOP
+        EXECUTE format('DROP TABLE %I', name);
+        dropped := dropped + 1;
+    END LOOP;
+    RETURN dropped;
+END $$;
