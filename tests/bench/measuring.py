@@ -1,0 +1,126 @@
+"""How the rows measure: rates, medians, and whose CPU time an operation costs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+Call = Callable[[], Awaitable[Any]]
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table. met: whether the target is reached, None where there is none."""
+
+    name: str
+    measured: str
+    reference: str
+    ratio: float | None = None
+    target: str = ""
+    met: bool | None = None
+    cost: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def at_least(ratio: float, target: float) -> dict[str, Any]:
+    """Fields of a row whose ratio is to be that high."""
+    return {"ratio": ratio, "target": f"≥ {target:.2f}", "met": ratio >= target}
+
+
+def at_most(ratio: float, target: float) -> dict[str, Any]:
+    """Fields of a row whose ratio is to be that low."""
+    return {"ratio": ratio, "target": f"≤ {target:.2f}", "met": ratio <= target}
+
+
+async def throughput(call: Call, *, in_flight: int, seconds: float) -> float:
+    """Calls per second with so many in flight."""
+    done = 0
+    began = time.perf_counter()
+
+    async def caller() -> None:
+        nonlocal done
+        while time.perf_counter() < began + seconds:
+            await call()
+            done += 1
+
+    await asyncio.gather(*(caller() for _ in range(in_flight)))
+    return done / (time.perf_counter() - began)
+
+
+async def median(call: Call, *, times: int = 400) -> float:
+    """Median milliseconds at one in flight."""
+    found = []
+    for _ in range(times):
+        began = time.perf_counter()
+        await call()
+        found.append((time.perf_counter() - began) * 1000)
+    return statistics.median(found)
+
+
+async def medians(*calls: Call, times: int = 400) -> list[float]:
+    """Median milliseconds of calls that take turns, so that what else the machine does meets all of them alike."""
+    found: list[list[float]] = [[] for _ in calls]
+    for _ in range(times):
+        for call, times_of in zip(calls, found, strict=True):
+            began = time.perf_counter()
+            await call()
+            times_of.append((time.perf_counter() - began) * 1000)
+    return [statistics.median(times_of) for times_of in found]
+
+
+def quantiles(values: Sequence[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
+    cuts = statistics.quantiles(values, n=100)
+    return cuts[49], cuts[98]
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process and of all its children, the ended ones among them."""
+    children: dict[int, list[int]] = {}
+    spent: dict[int, float] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat") as file:
+                fields = file.read().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(name))
+        spent[int(name)] = sum(map(int, fields[11:15])) / TICKS
+    waiting, total = [pid], 0.0
+    while waiting:
+        found = waiting.pop()
+        total += spent.get(found, 0.0)
+        waiting += children.get(found, [])
+    return total
+
+
+class Costs:
+    """CPU time per operation, by process, of what runs inside the `with`, which may be entered again."""
+
+    def __init__(self, **pids: int) -> None:
+        self._pids = pids
+        self._before: dict[str, float] = {}
+        self.spent = dict.fromkeys((*pids, "client"), 0.0)
+
+    def _now(self) -> dict[str, float]:
+        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, "client": time.process_time()}
+
+    def __enter__(self) -> Costs:
+        self._before = self._now()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        for name, now in self._now().items():
+            self.spent[name] += now - self._before[name]
+
+    def each(self, operations: float) -> str:
+        """Microseconds for each of so many operations."""
+        return ", ".join(f"{name} {spent / operations * 1e6:,.0f}" for name, spent in self.spent.items()) + " µs"
