@@ -53,7 +53,7 @@ from server.inbox.stream import StreamLimits
 from server.inbox.streams import Streams
 from server.inbox.tails import Tails
 from server.intake.servicer import WebhookServicer
-from server.kit import logging
+from server.kit import collector, logging
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
@@ -115,6 +115,7 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
             tails, streams, verifier, public = await assemble(settings, parts, commits, limits)
             public.add_insecure_port(listen)
             await public.start()
+            collector.settle()
             log.info("serve.started", listen=listen, internal=internal_listen)
             loops = (verifier.run(), shared.run(), watch_health(checks, parts))
             async with background(*shared_loops(parts, settings), *loops) as died:

@@ -18,7 +18,7 @@ from prometheus_client import Gauge
 
 from server import app, housekeeping
 from server.composition import Parts, background, compose, shared_loops
-from server.kit import logging
+from server.kit import collector, logging
 from server.kit.errors import Refusal
 from server.messages.dispatching import Slots
 from server.runner import Backlog, Runner
@@ -55,6 +55,7 @@ async def work(settings: Settings, *, internal_listen: str) -> None:
                 *(*shared_loops(parts, settings), app.watch_health(checks, parts)),
                 *(worker.run(), worker.run_quarantine(), housekeeping.run(parts)),
             )
+            collector.settle()
             log.info("work.started", worker=worker.name, internal=internal_listen)
             async with background(*loops) as died:
                 await asyncio.wait(
