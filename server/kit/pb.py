@@ -9,6 +9,8 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from server.kit.errors import FieldViolation, InvalidFields
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 class Words:
     """An enum of the contract and the lower-case words that stand for it in tables: CONVERSATION_STATUS_OPEN and "open"."""
@@ -30,9 +32,9 @@ def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
     """A Timestamp; None stays None, which leaves a field absent."""
     if value is None:
         return None
-    result = timestamp_pb2.Timestamp()
-    result.FromDatetime(value)
-    return result
+    # FromDatetime takes three times as long, and a send has eight of them.
+    since = value - EPOCH
+    return timestamp_pb2.Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
 
 
 def utc(value: timestamp_pb2.Timestamp, *, field: str) -> datetime:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
+from switchboard.v1 import message_pb2
+
 from server.channels.service import ChannelRow
 from server.contacts.resolve import Person
 from server.kit.ids import new_id
@@ -64,10 +66,11 @@ Item = Send | Receive
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The message, durable; duplicate when it was there before."""
+    """The message, durable; duplicate when it was there before. shown: as the contract shows it, where the run made that."""
 
     message: MessageRow
     duplicate: bool = False
+    shown: message_pb2.Message | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class MessageServicer(MessageServiceServicer):
         )
         result = await self._writers.of(call.tenant_id, call.database).submit(send)
         assert isinstance(result, Stored)
-        return rpc.SendMessageResponse(message=convert.message(result.message))
+        return rpc.SendMessageResponse(message=result.shown or convert.message(result.message))
 
     async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
         """A message."""

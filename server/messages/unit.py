@@ -397,11 +397,12 @@ class Unit:
         self._plan.add_message(message, item.part_id, row)
         self._plan.add_delivery(item, message)
         locked.repeated[(author_id, item.request_id)] = message
-        body = event_pb2.MessageCreated(message=convert.message(message), conversation=convert_conversation(row))
+        shown = convert.message(message)
+        body = event_pb2.MessageCreated(message=shown, conversation=convert_conversation(row))
         self._plan.add_events([conversation_event(item.origin, row, event_pb2.InboxEvent(message_created=body))])
         if move is not None:
             self._plan.add_events([conversation_events.status_changed(item.origin, row, move)])
-        return Stored(message)
+        return Stored(message, shown=shown)
 
     def _sendable(self, item: Send, locked: Locked) -> ConversationRow:
         """The conversation, if this text may be sent into it now; nothing is changed by a refusal."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -15,12 +15,12 @@ from google.api import httpbody_pb2
 from grpc import aio
 from switchboard.v1 import conversation_service_pb2, message_service_pb2, webhook_service_pb2
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceStub
-from switchboard.v1.message_service_pb2_grpc import MessageServiceStub
 from switchboard.v1.webhook_service_pb2_grpc import WebhookServiceStub
 
 from server.embedded.stack import Stack
 from server.kit.db import Connection
 from server.simulator.payloads import InboundText, Number, encode, inbound_body, sign
+from tests.bench.measuring import Call
 from tests.bench.reference import SERVICE, Reference
 
 IN_FLIGHT, CUSTOMERS = 64, 200
@@ -53,16 +53,38 @@ class Stand:
         """How long to load."""
         return usual / 4 if self.quick else usual
 
-    async def echo(self, *, asks: int = 120, answers: int = 250) -> None:
-        """The bare call."""
-        await self.bare.unary_unary(f"/{SERVICE}/Echo")(answers.to_bytes(4, "big") + bytes(asks))
+    def sending(self, text: str = "a reply") -> Callable[[], Awaitable[bytes]]:
+        """A durable send with a request id, as clients are told to send; the next conversation each time.
 
-    async def send(self, conversation_id: str = "", text: str = "a reply") -> Any:
-        """A durable send with a request id, as clients are told to send."""
-        chosen = conversation_id or self.conversations[next(self._turns) % len(self.conversations)]
-        request = message_service_pb2.SendMessageRequest(conversation_id=chosen, request_id=uuid.uuid4().hex)
-        request.text.body = text
-        return await MessageServiceStub(self.channel).SendMessage(request, metadata=self.metadata)
+        The load generator shares the machine with what it measures, so it works with bytes: those of a request, where only
+        the request id changes.
+        """
+        call = self.channel.unary_unary("/switchboard.v1.MessageService/SendMessage")
+        requests = []
+        for conversation_id in self.conversations:
+            request = message_service_pb2.SendMessageRequest(conversation_id=conversation_id)
+            request.text.body = text
+            requests.append(request.SerializeToString())
+        field = message_service_pb2.SendMessageRequest.DESCRIPTOR.fields_by_name["request_id"].number
+        tag = bytes([field << 3 | 2, 32])
+        metadata = self.metadata
+
+        async def send() -> bytes:
+            body = requests[next(self._turns) % len(requests)]
+            answer: bytes = await call(body + tag + uuid.uuid4().hex.encode(), metadata=metadata)
+            return answer
+
+        return send
+
+    def echoing(self) -> Call:
+        """The bare call, with as many bytes there and back as a send has."""
+        call = self.bare.unary_unary(f"/{SERVICE}/Echo")
+        request = (300).to_bytes(4, "big") + bytes(90)
+
+        async def echo() -> None:
+            await call(request)
+
+        return echo
 
     def webhook(self, messages: int, *, customers: int) -> tuple[webhook_service_pb2.ReceiveMetaWebhookRequest, Any]:
         """A signed POST of so many messages, of customers that nobody knows yet."""
