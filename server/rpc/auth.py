@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-import grpc
 from switchboard.v1 import options_pb2
 
 from server.kit.errors import Refusal
@@ -14,7 +13,7 @@ from server.rpc.metrics import STREAMS
 from server.rpc.rates import RateLimits
 from server.rpc.request_id import CURRENT
 from server.rpc.rules import Rule, rule_of
-from server.rpc.wrap import Around, Behavior, WrappingInterceptor
+from server.rpc.wrap import Around, Behavior, WrappingInterceptor, metadata_of
 
 ANONYMOUS = Verified(caller=Caller(kind=CallerKind.ANONYMOUS))
 
@@ -92,7 +91,7 @@ def check(rule: Rule | None, caller: Caller) -> None:
     else:
         tenant = caller.kind in (CallerKind.AGENT, CallerKind.API_KEY)
         admitted = tenant and rule.permission in caller.permissions
-        wanted = options_pb2.Permission.Name(rule.permission)  # type: ignore[arg-type]
+        wanted = "" if admitted else options_pb2.Permission.Name(rule.permission)  # type: ignore[arg-type]
     if not admitted:
         raise PermissionMissing(f"the caller lacks {wanted}", metadata={"permission": wanted})
 
@@ -101,17 +100,17 @@ class AuthInterceptor(WrappingInterceptor):
     """Puts a verified Call in the place of grpc's context."""
 
     def __init__(self, verifier: Verifier, limits: RateLimits) -> None:
+        super().__init__()
         self._verifier = verifier
         self._limits = limits
 
-    def around(self, details: grpc.HandlerCallDetails) -> Around:
+    def around(self, method: str) -> Around:
         """Verifies the credential, checks the method's rule and counts the call before it goes on."""
-        method = details.method
         counted = method not in STREAMS
         rule = rule_of(method)
-        metadata = {key: value for key, value in details.invocation_metadata or () if isinstance(value, str)}
 
         async def verify(inner: Behavior, request: Any, context: Any) -> Any:
+            metadata = metadata_of(context)
             verified = await self._verified(rule, metadata)
             if counted and verified.rates and verified.tenant_id and verified.caller.id:
                 self._limits.take(verified.tenant_id, verified.caller.id, verified.rates)

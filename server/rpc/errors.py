@@ -108,12 +108,11 @@ class ErrorInterceptor(WrappingInterceptor):
         wrapped = await super().intercept_service(continuation, handler_call_details)
         return wrapped or _unknown_method(handler_call_details)
 
-    def around(self, details: grpc.HandlerCallDetails) -> Around:
+    def around(self, method: str) -> Around:
         """Gives the call its id, and turns whatever escapes into a status."""
-        method = details.method
-        request_id = request_id_of(details.invocation_metadata)
 
         async def render(inner: Behavior, request: Any, context: Any) -> Any:
+            request_id = request_id_of(context.invocation_metadata())
             # Each RPC runs in a task of its own, so what is set here ends with it, and what it starts inherits it.
             CURRENT.set(request_id)
             structlog.contextvars.bind_contextvars(request=request_id)

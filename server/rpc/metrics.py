@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from prometheus_client import Counter, Histogram
 
@@ -32,6 +33,17 @@ def measured(method: str) -> Iterator[Outcome]:
     try:
         yield outcome
     finally:
-        HANDLED.labels(method, outcome.code).inc()
+        _handled(method, outcome.code).inc()
         if method not in STREAMS:
-            SECONDS.labels(method).observe(time.perf_counter() - began)
+            _seconds(method).observe(time.perf_counter() - began)
+
+
+# labels() takes a lock and checks its arguments each time.
+@cache
+def _handled(method: str, code: str) -> Counter:
+    return HANDLED.labels(method, code)
+
+
+@cache
+def _seconds(method: str) -> Histogram:
+    return SECONDS.labels(method)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import grpc
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
-from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor, wrap
+from server.rpc.wrap import Around, Behavior, Handler, WrappingInterceptor, wrap
 
 # Only webhooks may be larger; their limit is the server's own (4 MiB + 64 KiB).
 REQUEST_BYTES = 1 << 20
@@ -65,19 +64,15 @@ class RequestMalformed(Refusal):
 class ValidationInterceptor(WrappingInterceptor):
     """Innermost: refuses what cannot be parsed, and what the contract's rules refuse."""
 
-    async def intercept_service(
-        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
-    ) -> Handler | None:
+    def wrapped(self, method: str, handler: Handler) -> Handler:
         """Parses in here: outside, grpc would answer a failure in its own words, before the caller is known."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_deserializer is None:
+        if handler.request_deserializer is None:
             return handler
-        validated = wrap(handler, self.around(handler_call_details))
-        return wrap(validated, _parsed(handler.request_deserializer), parses=False)
+        return wrap(super().wrapped(method, handler), _parsed(handler.request_deserializer), parses=False)
 
-    def around(self, details: grpc.HandlerCallDetails) -> Around:
+    def around(self, method: str) -> Around:
         """Checks size and rules before the servicer sees the request."""
-        bounded = details.method not in LARGE_METHODS
+        bounded = method not in LARGE_METHODS
 
         async def validate(inner: Behavior, request: Any, context: Any) -> Any:
             if bounded and request.ByteSize() > REQUEST_BYTES:

@@ -42,15 +42,34 @@ def wrap(handler: Handler, around: Around, *, parses: bool = True) -> Handler:
 
 
 class WrappingInterceptor(aio.ServerInterceptor, abc.ABC):
-    """An interceptor that wraps every known method."""
+    """An interceptor that wraps every known method, and each only once: grpc asks for the handler anew at every call."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> Handler | None:
-        """Wraps the handler; None, for an unknown method, stays None."""
+        """The wrapped handler; None, for an unknown method, stays None."""
+        method = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is not None:
+            return known
         handler = await continuation(handler_call_details)
-        return None if handler is None else wrap(handler, self.around(handler_call_details))
+        if handler is None:
+            return None
+        self._wrapped[method] = self.wrapped(method, handler)
+        return self._wrapped[method]
+
+    def wrapped(self, method: str, handler: Handler) -> Handler:
+        """The handler of a method with this interceptor around it."""
+        return wrap(handler, self.around(method))
 
     @abc.abstractmethod
-    def around(self, details: grpc.HandlerCallDetails) -> Around:
-        """What to do around the calls of a method."""
+    def around(self, method: str) -> Around:
+        """What to do around every call of a method; what differs from call to call is in its context."""
+
+
+def metadata_of(context: aio.ServicerContext[Any, Any]) -> dict[str, str]:
+    """The text metadata that a call came with."""
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
