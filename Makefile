@@ -10,13 +10,16 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help up install page test test-faults bench check generate baseline lock format chromium
+.PHONY: help up demo install page test test-faults bench check generate baseline lock format chromium
 
 help: ## Shows this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: $(VENV)/.up $(if $(NPM),page) ## Starts everything on this machine: databases, edge, servers, worker, simulator
 	@exec $(BIN)/switchboard up
+
+demo: $(VENV)/.up ## Plays: simulated customers and agents, live in this terminal; DEMO="--seconds 30 --faults" for more
+	@exec $(BIN)/switchboard demo $(DEMO)
 
 install: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) ## Installs everything, development tools included
 

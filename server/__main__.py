@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -150,9 +151,26 @@ def simulator(listen: str, config: Path) -> None:
     asyncio.run(app.run(listen=listen, config_path=config))
 
 
+@click.command()
+@click.option("--seconds", type=click.FloatRange(min=1), help="How long to play; else until Ctrl-C.")
+@click.option("--customers", type=click.IntRange(1, 100), default=12, show_default=True, help="How many people write.")
+@click.option(
+    "--speed", type=click.FloatRange(0.1, 20), default=1.0, show_default=True, help="How fast all of them are."
+)
+@click.option("--plain", is_flag=True, help="Lines in the place of a screen, as for a log.")
+@click.option("--faults", is_flag=True, help="Spoil the provider and kill processes meanwhile.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Of all that is left to chance.")
+@click.option("--picture", type=click.Path(dir_okay=False, path_type=Path), help="Write the last screen there, as SVG.")
+def demo(**chosen: Any) -> None:
+    """Play: simulated customers and agents on a stack of its own, live in this terminal, and a proof at the end."""
+    from server.demo import demo as play
+
+    raise SystemExit(play.run(play.Options(**chosen)))
+
+
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, platform_key, token, journal, simulator, doctor]
+    return [up, serve, work, migrate, tenant, platform_key, token, journal, simulator, doctor, demo]
 
 
 @click.command()

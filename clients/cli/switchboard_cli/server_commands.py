@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, str] = {
     "doctor": "Look at everything an installation stands on; say what is wrong and what to do.",
     "journal": "Look at received payloads, and read them anew.",
     "simulator": "Run the stand-in for Meta's Graph API.",
+    "demo": "Play: simulated customers and agents on a stack of its own, live in this terminal.",
 }
 _NEEDS_EXTRA = "needs the [server] extra"
 
