@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from server.commands.journal import journal
-from server.commands.running import operator_settings, process_settings, run, say
+from server.commands.running import importing, operator_settings, process_settings, run, say
 
 
 @click.command()
@@ -18,7 +18,8 @@ from server.commands.running import operator_settings, process_settings, run, sa
 @click.option("--internal-listen", help="Address for health, reflection and channelz; SWITCHBOARD_INTERNAL_LISTEN.")
 def serve(listen: str | None, internal_listen: str | None) -> None:
     """Serve the API behind Envoy."""
-    from server import app
+    with importing():
+        from server import app
 
     settings = process_settings()
     say(lambda: app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen))
@@ -28,7 +29,8 @@ def serve(listen: str | None, internal_listen: str | None) -> None:
 @click.option("--internal-listen", help="Address for health, reflection and channelz; SWITCHBOARD_INTERNAL_LISTEN.")
 def work(internal_listen: str | None) -> None:
     """Run timers, deliveries and what follows the log."""
-    from server import worker
+    with importing():
+        from server import worker
 
     settings = process_settings()
     say(lambda: worker.run(settings, internal_listen or settings.internal_listen))

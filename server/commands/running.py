@@ -1,12 +1,23 @@
-"""What every operator's command begins and ends with: its settings, and refusals in one sentence."""
+"""What every command begins and ends with: its imports, its settings, and refusals in one sentence."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import gc
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """Collects no garbage meanwhile, and never looks again at what was imported: a fifth of the time of a process's start."""
+    gc.disable()
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def process_settings() -> Any:
