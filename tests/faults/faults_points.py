@@ -1,0 +1,64 @@
+"""The test's side of named points: arms one for a process, and hears when it was passed. `points/` has the child's side."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+
+ENTRY = Path(__file__).with_name("points")
+SERVE_POINTS = ("before_append", "appended", "committed", "unanswered", "journaled", "unapplied")
+WORK_POINTS = (
+    *("before_append", "appended", "committed", "before_request", "accepted", "responded", "settling"),
+    *("timer_fired", "retire"),
+)
+
+
+class Points:
+    """The points of one stack's children."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._trace = folder / "trace"
+        (folder / "armed").mkdir(parents=True)
+        self._trace.touch()
+
+    def environment(self, *, bug: str = "") -> dict[str, str]:
+        """Settings for the children: what they import first, and a bug that they have."""
+        path = os.pathsep.join([str(ENTRY), *_paths()])
+        return {"PYTHONPATH": path, "SWITCHBOARD_TEST_POINTS": str(self._folder), "SWITCHBOARD_TEST_BUG": bug}
+
+    def arm(self, pid: int, point: str, action: str) -> None:
+        """Makes a process kill or stop itself when it next passes the point. action: kill, stop."""
+        file = self._folder / "armed" / str(pid)
+        made = file.with_suffix(".new")
+        made.write_text(f"{point} {action}")
+        made.replace(file)
+
+    def disarm(self, pid: int) -> bool:
+        """Takes an armed point back; false when the process has passed it."""
+        try:
+            (self._folder / "armed" / str(pid)).unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def wait(self, pid: int, *, within: float) -> bool:
+        """Waits until the armed point was passed, or takes it back; whether it was passed."""
+        until = time.monotonic() + within
+        while (self._folder / "armed" / str(pid)).exists():
+            if time.monotonic() > until and self.disarm(pid):
+                return False
+            time.sleep(0.01)
+        return True
+
+    def passed(self) -> Counter[str]:
+        """How often each point ended or stopped a process."""
+        return Counter(line.split()[2] for line in self._trace.read_text().splitlines())
+
+
+def _paths() -> list[str]:
+    import sys
+
+    return [path for path in sys.path if path]

@@ -1,0 +1,159 @@
+"""A tenant's tables as they are when all is over: the truth that the recorded files are compared with."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+from switchboard.v1 import conversation_pb2, event_pb2
+
+HIDDEN = (90, 91)
+"""Kinds of events that no stream shows."""
+EVENTS = """
+SELECT seq, tx_last, event_id::text AS id, kind, cause_id AS cause, conversation_id::text AS conversation,
+    conversation_version AS version
+FROM stream_event ORDER BY seq
+"""
+PARTS = """
+SELECT p.id::text AS id, p.status, p.provider_message_id AS wamid, m.id::text AS message, m.request_id AS op, m.direction,
+    m.sequence, m.conversation_id::text AS conversation, d.state AS delivery, d.error_message AS error
+FROM message_parts p JOIN messages m ON m.id = p.message_id LEFT JOIN deliveries d ON d.part_id = p.id
+"""
+FAILED = """
+SELECT (SELECT count(*) FROM journal_items WHERE state = 'failed') + (SELECT count(*) FROM journal WHERE state = 'failed')
+    + (SELECT count(*) FROM timers WHERE dead_time IS NOT NULL)
+"""
+RECEIVED = "SELECT payload FROM stream_event WHERE kind = 20"
+LAST = """
+SELECT DISTINCT ON (conversation_id) payload, conversation_version AS version FROM stream_event
+WHERE conversation_id IS NOT NULL AND kind NOT IN (22, 90, 91) ORDER BY conversation_id, seq DESC
+"""
+CONVERSATIONS = """
+SELECT id::text AS id, version, status, coalesce(subject, '') AS subject, coalesce(assignee_id::text, '') AS assignee,
+    coalesce(last_message_id::text, '') AS last_message, inbound_count - team_read_count AS unread
+FROM conversations
+"""
+MISCOUNTED = """
+SELECT c.id::text AS id FROM conversations c JOIN (
+    SELECT conversation_id, count(*) AS messages, count(*) FILTER (WHERE direction = 'inbound') AS inbound,
+        max(sequence) AS newest, count(DISTINCT sequence) AS sequences, count(DISTINCT arrival) AS arrivals,
+        min(arrival) AS first, max(arrival) AS last, (array_agg(id ORDER BY sequence DESC))[1] AS newest_id,
+        coalesce(max(arrival) FILTER (WHERE direction = 'inbound'), 0) AS last_inbound,
+        coalesce(max(arrival) FILTER (WHERE direction = 'outbound'), 0) AS last_outbound
+    FROM messages GROUP BY conversation_id) m ON m.conversation_id = c.id
+WHERE (c.message_count, c.inbound_count, c.last_sequence, c.last_inbound_arrival, c.last_outbound_arrival, c.last_message_id)
+    IS DISTINCT FROM (m.messages, m.inbound, m.newest, m.last_inbound, m.last_outbound, m.newest_id)
+    OR (m.sequences, m.arrivals, m.first, m.last) IS DISTINCT FROM (m.messages, m.messages, 1, m.messages)
+"""
+COUNTED = "SELECT channel_id, status, assigned, unread, count FROM conversation_counts WHERE count > 0"
+RECOUNTED = """
+SELECT channel_id, status, assignee_id IS NOT NULL AS assigned, inbound_count > team_read_count AS unread, count(*) AS count
+FROM conversations WHERE delete_time IS NULL GROUP BY 1, 2, 3, 4
+"""
+PEOPLE = """
+SELECT (SELECT count(*) FROM identities), (SELECT count(*) FROM contacts), (SELECT count(*) FROM conversations)
+"""
+UNDONE = """
+SELECT (SELECT count(*) FROM journal WHERE state = 'received') AS journal,
+    (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'in_flight')) AS deliveries,
+    (SELECT count(*) FROM message_parts p JOIN messages m ON m.id = p.message_id
+        WHERE $1 AND m.direction = 'outbound' AND p.status IN ('sent', 'delivered')) AS receipts,
+    (SELECT count(*) FROM timers WHERE due_time <= clock_now() AND dead_time IS NULL) AS timers,
+    (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'statistics'), 0) FROM stream_head) AS statistics
+"""
+QUARANTINED = "SELECT count(*) AS quarantine FROM quarantine"
+SESSIONS = """
+SELECT count(*) FILTER (WHERE state LIKE 'idle in transaction%') AS in_transaction,
+    count(*) FILTER (WHERE wait_event_type = 'Lock') AS waiting, count(*) AS open
+FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()
+"""
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """What is stored.
+
+    events: the log, by seq. parts: of messages, with their delivery. requests: (request id, method). received: message ids of the
+    log's messageReceived events. failed: payloads and items that could not be applied, timers given up. mirror: conversations as
+    their last event shows them, by id; conversations: as stored.
+    """
+
+    head: int
+    events: Sequence[Row]
+    parts: Sequence[Row]
+    requests: Sequence[tuple[str, str]]
+    received: Sequence[str]
+    failed: int
+    mirror: Mapping[str, tuple[Any, ...]]
+    conversations: Mapping[str, tuple[Any, ...]]
+    miscounted: Sequence[str] = ()
+    counts_differ: bool = False
+    people: tuple[int, ...] = (0, 0, 0)
+    accepted: Sequence[str] = ()
+    """Part ids of the requests that the provider accepted, in its order."""
+    receipts: bool = True
+    """Whether the provider sends receipts; then whatever it accepted ends as read, and nothing that it accepted is unknown."""
+
+
+async def read_tables(dsn: str, *, accepted: Sequence[str] = (), receipts: bool = True) -> Tables:
+    """Reads a tenant's database."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        fetch = connection.fetch
+        return Tables(
+            head=await connection.fetchval("SELECT head FROM stream_head"),
+            events=await fetch(EVENTS),
+            parts=await fetch(PARTS),
+            requests=[tuple(row) for row in await fetch("SELECT request_id, method FROM idempotent_requests")],
+            received=[_received(row["payload"]) for row in await fetch(RECEIVED)],
+            failed=await connection.fetchval(FAILED),
+            mirror=dict(_mirrored(row) for row in await fetch(LAST)),
+            conversations={row["id"]: tuple(row)[1:] for row in await fetch(CONVERSATIONS)},
+            miscounted=[row["id"] for row in await fetch(MISCOUNTED)],
+            counts_differ={tuple(row) for row in await fetch(COUNTED)}
+            != {tuple(row) for row in await fetch(RECOUNTED)},
+            people=tuple((await fetch(PEOPLE))[0]),
+            accepted=accepted,
+            receipts=receipts,
+        )
+    finally:
+        await connection.close()
+
+
+def _received(payload: bytes) -> str:
+    return event_pb2.InboxEvent.FromString(payload).message_received.message.id
+
+
+def _mirrored(row: Row) -> tuple[str, tuple[Any, ...]]:
+    """A conversation as a client shows it after its last event."""
+    event = event_pb2.InboxEvent.FromString(row["payload"])
+    body = getattr(event, event.WhichOneof("body") or "")
+    shown = body.conversation
+    status = conversation_pb2.ConversationStatus.Name(shown.status).removeprefix("CONVERSATION_STATUS_").lower()
+    state = (shown.version, status, shown.subject, shown.assignee_id, shown.last_message_id, shown.unread_count)
+    return shown.id, state
+
+
+async def undone(tenant_dsn: str, control_dsn: str, *, receipts: bool) -> dict[str, int]:
+    """What still has to happen by itself, by name; empty when all is quiet. receipts: whether the provider sends any."""
+    found: dict[str, int] = {}
+    for dsn, query, values in ((tenant_dsn, UNDONE, [receipts]), (control_dsn, QUARANTINED, [])):
+        connection = await asyncpg.connect(dsn)
+        try:
+            found |= dict((await connection.fetch(query, *values))[0])
+        finally:
+            await connection.close()
+    return {name: count for name, count in found.items() if count}
+
+
+def accepted_requests(dev: dict[str, Any]) -> list[str]:
+    """Part ids of the sends that the provider accepted, in its order."""
+    with urllib.request.urlopen(dev["simulator"]["url"] + "/_control/requests", timeout=60) as answer:
+        found: list[dict[str, Any]] = json.load(answer)["requests"]
+    bodies = [item["body"] for item in found if item["status"] == 200]
+    return [body["biz_opaque_callback_data"] for body in bodies if body.get("biz_opaque_callback_data")]
