@@ -46,8 +46,9 @@ NEVER_CONSUMED = (
     "SELECT head FROM stream_head WHERE head > 0 AND NOT EXISTS (SELECT FROM consumers WHERE name = 'statistics')"
 )
 TIMERS = """
-SELECT kind, count(*) AS timers, extract(epoch FROM clock_now() - min(due_time))::float8 AS seconds
-FROM timers WHERE due_time < clock_now() - $1::interval GROUP BY kind ORDER BY kind
+SELECT kind, dead_time IS NOT NULL AS dead, count(*) AS timers,
+    extract(epoch FROM clock_now() - min(coalesce(retry_time, due_time)))::float8 AS seconds
+FROM timers WHERE coalesce(retry_time, due_time) < clock_now() - $1::interval GROUP BY kind, dead ORDER BY kind, dead
 """
 DUE = """
 SELECT count(*) AS deliveries, extract(epoch FROM clock_now() - min(d.due_time))::float8 AS seconds
@@ -189,16 +190,15 @@ async def _consumers(where: str, connection: Connection, limits: Limits) -> list
 
 async def _timers(where: str, connection: Connection, limits: Limits) -> list[Finding]:
     why = "What waits for them happens late: snoozed conversations stay away, reply windows close unseen."
-    return [
-        problem(
-            "timers-overdue",
-            where,
-            f"{row['timers']} timers ({row['kind']}) are overdue, the oldest for {age(row['seconds'])}",
-            why=why,
-            do=RESTART_WORK,
-        )
-        for row in await connection.fetch(TIMERS, limits.late)
-    ]
+    found = []
+    for row in await connection.fetch(TIMERS, limits.late):
+        many, since = f"{row['timers']} timers ({row['kind']})", f"the oldest for {age(row['seconds'])}"
+        if row["dead"]:
+            do = "Mend what `switchboard timers list --failed` shows, then: switchboard timers retry"
+            found.append(problem("timers-dead", where, f"{many} failed for good, {since}", why=why, do=do))
+        else:
+            found.append(problem("timers-overdue", where, f"{many} are overdue, {since}", why=why, do=RESTART_WORK))
+    return found
 
 
 async def _deliveries(where: str, connection: Connection, limits: Limits) -> list[Finding]:

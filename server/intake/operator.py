@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import uuid
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from server.intake.apply import Applier
 from server.intake.replay import Replay
-from server.kit.errors import NotFound
 from server.messages.batch import BatchWriters
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.settings import Settings
-from server.tenancy.control import open_control
+from server.tenancy.operator import opened_tenant
 from server.tenancy.tenants import Tenant, Tenants
-from server.tenancy.work import WorkDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,30 +27,16 @@ class Office:
 @contextlib.asynccontextmanager
 async def opened(settings: Settings, tenant_name: str) -> AsyncIterator[Office]:
     """A tenant by name or id, also a disabled one. NOT_FOUND, SCHEMA_OUTDATED, DATABASE_UNAVAILABLE."""
-    control = await open_control(settings)
-    directory = WorkDirectory(control.database)
-    tenants = Tenants(control, directory, pool_size=2)
     providers = create_providers(ProviderSettings(meta_graph_url=settings.meta_graph_url))
     try:
-        tenant = await tenants.get(await _id_of(tenants, tenant_name), disabled_too=True)
-        yield Office(tenant, replay_of(tenants, tenant, providers))
+        async with opened_tenant(settings, tenant_name) as (tenants, tenant):
+            yield Office(tenant, replay_of(tenants, tenant, providers))
     finally:
         for provider in providers.values():
             await provider.close()
-        await tenants.close()
-        await control.close()
 
 
 def replay_of(tenants: Tenants, tenant: Tenant, providers: Mapping[str, Provider]) -> Replay:
     """What replays the tenant's journal with these parsers."""
     applier = Applier(tenants=tenants, writers=BatchWriters(providers), providers=providers)
     return Replay(tenant, applier, providers)
-
-
-async def _id_of(tenants: Tenants, name: str) -> uuid.UUID:
-    row = await tenants.by_name(name)
-    if row is not None:
-        return row.id
-    with contextlib.suppress(ValueError):
-        return uuid.UUID(name)
-    raise NotFound("tenant")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from server.kit.errors import FieldViolation, InvalidFields, NotFound
@@ -11,7 +13,7 @@ from server.tenancy import seed, service
 from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import open_control
 from server.tenancy.provisioning import Provisioning
-from server.tenancy.tenants import TenantRow, Tenants
+from server.tenancy.tenants import Tenant, TenantRow, Tenants
 from server.tenancy.work import WorkDirectory
 
 
@@ -59,6 +61,27 @@ async def list_tenants(settings: Settings) -> list[TenantRow]:
         return rows
     finally:
         await control.close()
+
+
+@contextlib.asynccontextmanager
+async def opened_tenant(settings: Settings, name: str) -> AsyncIterator[tuple[Tenants, Tenant]]:
+    """A tenant by name or id, also a disabled one. NOT_FOUND, SCHEMA_OUTDATED, DATABASE_UNAVAILABLE."""
+    control = await open_control(settings)
+    tenants = Tenants(control, WorkDirectory(control.database), pool_size=2)
+    try:
+        yield tenants, await tenants.get(await _id_of(tenants, name), disabled_too=True)
+    finally:
+        await tenants.close()
+        await control.close()
+
+
+async def _id_of(tenants: Tenants, name: str) -> uuid.UUID:
+    row = await tenants.by_name(name)
+    if row is not None:
+        return row.id
+    with contextlib.suppress(ValueError):
+        return uuid.UUID(name)
+    raise NotFound("tenant")
 
 
 async def platform_key(settings: Settings) -> str:

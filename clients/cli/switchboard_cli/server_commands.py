@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "token": "Issue a token for an agent.",
     "doctor": "Look at everything an installation stands on; say what is wrong and what to do.",
     "journal": "Look at received payloads, and read them anew.",
+    "timers": "See what waits for its time, and have what failed tried again.",
     "simulator": "Run the stand-in for Meta's Graph API.",
     "demo": "Play: simulated customers and agents on a stack of its own, live in this terminal.",
 }
