@@ -62,10 +62,13 @@ async def update_status(
     reason: str | None,
     expected_version: int | None,
 ) -> Changed:
-    """Moves a conversation. IllegalStatusMove, ConversationSuperseded, VersionMismatch, NotFound."""
+    """Moves a conversation. IllegalStatusMove, ConversationSuperseded, VersionMismatch, NotFound, InvalidFields."""
     row = await repository.lock_visible(write.connection, scope, conversation_id)
     rules.check_version(row, expected_version)
     was_live, now = row.live, utc_now()
+    # Not a rule of the contract: a repeat of what was done comes when it may be past.
+    if snooze_until is not None and snooze_until <= now:
+        raise InvalidFields(FieldViolation("snooze_until_time", "must be greater than now"))
     move = rules.set_status(row, to, now=now, snooze_until=snooze_until)
     if move is None:
         return Changed(row)

@@ -3,11 +3,13 @@
 And expected_version: what was decided on an old version is not done.
 """
 
+import time
 from typing import Any
 
 import pytest
 from contract_agree import refused_alike
 from contract_outcome import methods, normal
+from contract_requests import in_future
 from contract_table import CASES, token
 from contract_transports import Grpc, Transport
 from contract_world import World, nonce
@@ -142,6 +144,18 @@ def test_a_repeat_shows_the_thing_as_it_is_now(world: World) -> None:
     changed = conversations.UpdateConversationRequest(conversation_id=request.conversation_id, subject="Second")
     world.call(changed)
     assert world.call(request).conversation.subject == "Second"
+
+
+def test_a_snooze_that_has_ended_is_repeated_all_the_same(world: World) -> None:
+    request = conversations.UpdateConversationStatusRequest(
+        conversation_id=world.conversation().id,
+        status=conversation_pb2.CONVERSATION_STATUS_SNOOZED,
+        snooze_until_time=in_future(2),
+        request_id=nonce(),
+    )
+    world.call(request)
+    time.sleep(2)
+    assert world.call(request).conversation.id == request.conversation_id
 
 
 def versioned(world: World, name: str, conversation_id: str, version: int) -> Message:

@@ -512,7 +512,7 @@ class UpdateConversationStatusRequest(_message.Message):
     """Makes the call repeatable."""
     @_builtins.property
     def snooze_until_time(self) -> _timestamp_pb2.Timestamp:
-        """With snoozed: when it ends."""
+        """With snoozed: when it ends. In the future; a repeat of a call that was done is answered after it, too."""
 
     def __init__(
         self,

@@ -6273,7 +6273,7 @@ class UpdateConversationStatusRequest(betterproto2.Message):
         3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    With snoozed: when it ends.
+    With snoozed: when it ends. In the future; a repeat of a call that was done is answered after it, too.
     """
 
     snooze_until_reply: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
