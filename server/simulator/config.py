@@ -79,7 +79,8 @@ class WebhookPlan(Frozen):
 class SimulatorConfig(Frozen):
     """The whole file. `receipts: null` sends none; `versions` are those of the Graph API that are alive.
 
-    `state_path` names a file that keeps customers and their windows over a clean stop; without it all is forgotten.
+    `state_path` names a file that keeps customers and their windows, whatever ends the process; without it all is
+    forgotten.
     """
 
     accounts: tuple[AccountConfig, ...] = ()

@@ -12,7 +12,7 @@ from server.simulator.clock import Clock
 from server.simulator.config import SimulatorConfig
 from server.simulator.errors import Json
 from server.simulator.faults import FaultBook
-from server.simulator.memory import restore, save
+from server.simulator.memory import Memory
 from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, inbound_body, statuses_body
 from server.simulator.webhooks import WebhookSender
 
@@ -48,21 +48,19 @@ class Simulator:
         self.faults = FaultBook()
         self.webhooks = WebhookSender(config.webhooks, self.clock, self.faults)
         self.stopping = asyncio.Event()
-        self._state_path = config.state_path
+        self._memory = Memory(config.state_path)
         self.requests: deque[RequestRecord] = deque(maxlen=config.requests_kept)
 
     async def open(self) -> None:
-        """Makes ready to send, and remembers what an earlier process saved."""
+        """Makes ready to send, and remembers what an earlier process noted."""
         await self.webhooks.open()
-        if self._state_path is not None:
-            restore(self.accounts, self._state_path)
+        self._memory.open(self.accounts)
 
     async def close(self) -> None:
-        """Drops what is planned and under way, and saves what customers wrote."""
+        """Drops what is planned and under way."""
         self.clock.close()
         await self.webhooks.close()
-        if self._state_path is not None:
-            save(self.accounts, self._state_path)
+        self._memory.close()
 
     def record(
         self,
@@ -83,6 +81,7 @@ class Simulator:
             person = account.person(phone=message.phone, bsuid=message.bsuid)
             person.name = message.name or person.name
             account.wrote(person, wamid=message.wamid, timestamp=message.timestamp)
+            self._memory.note(account, person, message.wamid)
             account.throughput.spend(now)
         return self.webhooks.send(account, inbound_body(account.number, messages))
 

@@ -118,12 +118,17 @@ def test_the_shortest_configuration_has_metas_own_limits(tmp_path: Path) -> None
     assert config.receipts.read_ms is None
 
 
-async def test_open_windows_outlive_a_clean_stop(tmp_path: Path, start: Start) -> None:
+@pytest.mark.parametrize("clean", [True, False])
+async def test_open_windows_outlive_a_stop_and_a_kill(tmp_path: Path, start: Start, *, clean: bool) -> None:
     state = tmp_path / "state.json"
     strict: dict[str, Any] = {"account_fields": {"window": "sync"}, "state_path": str(state)}
     before = await start(**strict)
     answer = await before.inbound(name="Ann")
-    await before.stop()
+    if clean:
+        await before.stop()
+    else:
+        # One that is killed does nothing more: what it had written is there, the last line perhaps not whole.
+        state.write_bytes(state.read_bytes() + b'{"number": "1065')
 
     after = await start(**strict)
     read = {"messaging_product": "whatsapp", "status": "read", "message_id": answer["wamids"][0]}
@@ -132,6 +137,23 @@ async def test_open_windows_outlive_a_clean_stop(tmp_path: Path, start: Start) -
     assert (await after.post(text()))[0] == 200
     assert (await after.post(read))[0] == 200
     assert (await after.post(text(to="+16505559999")))[0] == 400
+    assert b'"1065' + b"\n" not in state.read_bytes()
+
+
+async def test_what_is_noted_is_short_again_after_a_start(tmp_path: Path, start: Start) -> None:
+    state = tmp_path / "state.json"
+    before = await start(state_path=str(state))
+    for turn in range(20):
+        await before.inbound(name=f"Ann {turn}" * 10)
+    grown = state.stat().st_size
+    await before.stop()
+
+    await start(state_path=str(state))
+
+    lines = [json.loads(line) for line in state.read_text().splitlines()]
+    assert len([line for line in lines if "phone" in line]) == 1
+    assert len([line for line in lines if "wamid" in line]) == 20
+    assert state.stat().st_size < grown / 2
 
 
 @pytest.mark.parametrize("spoiled", ["", "{", '{"accounts": 7}'])
