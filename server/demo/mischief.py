@@ -19,7 +19,7 @@ PROVIDER_FAULTS: tuple[dict[str, object], ...] = (
 )
 LATE_RETRY: dict[str, object] = {"kind": "late_retry", "afterSeconds": 3600, "of": "messages"}
 """Of what was written hours ago: the clock's jump brings each webhook once more."""
-VICTIMS = ("serve", "serve", "work", "envoy", "valkey", "postgres")
+VICTIMS = ("serve", "work", "envoy", "valkey", "postgres")
 KILL_EVERY = (4.0, 8.0)
 FIRST_KILL_AFTER = 2.0
 

@@ -1,5 +1,6 @@
 """The terminal: what the world looks like now, for any width, without a line that wraps or a row that jumps."""
 
+import itertools
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -62,7 +63,7 @@ def screen(world: World, facts: Facts, *, width: int, height: int) -> Renderable
     ticker = max(6, min(14, height // 3))
     if width >= WIDE:
         body, side = Layout(name="body"), Layout(_side(world, facts), size=SIDE)
-        body.split_row(Layout(_conversations(world, rows=height - ticker - 4)), Layout(Text(), size=3), side)
+        body.split_row(Layout(_conversations(world, rows=height - ticker - 4)), Layout(Text(" "), size=3), side)
         layout.split_column(
             Layout(_header(world, facts), size=2), body, Layout(_ticker(world, ticker - 2), size=ticker)
         )
@@ -177,7 +178,7 @@ def _last(world: World, row: Row) -> Text:
 
 
 def _side(world: World, facts: Facts) -> RenderableType:
-    return Group(*_traffic(world), Text(), *_deliveries(world), Text(), *_processes(world, facts))
+    return Group(*_traffic(world), Text(), *_deliveries(world), Text(), *_processes(facts))
 
 
 def _traffic(world: World) -> list[RenderableType]:
@@ -204,15 +205,23 @@ def _deliveries(world: World) -> list[RenderableType]:
     return lines
 
 
-def _processes(world: World, facts: Facts) -> list[RenderableType]:
-    lines: list[RenderableType] = [Text("processes, restarts", "dim")]
-    lines += [_pair(name, str(count) if count else "·") for name, count in facts.processes.items()]
+def _processes(facts: Facts) -> list[RenderableType]:
+    restarts = {name: str(count) if count else "·" for name, count in facts.processes.items()}
+    lines: list[RenderableType] = [Text("processes, restarts", "dim"), _two_columns(restarts)]
     if facts.fired:
-        lines += [Text(), Text("faults of the provider", "dim")]
-        lines += [_pair(kind.replace("_", " "), str(count)) for kind, count in facts.fired.items()]
-    if world.ledger.notices:
-        lines += [Text(), Text(world.ledger.notices[-1], "yellow", no_wrap=True, overflow="ellipsis")]
+        fired = {kind.replace("_", " "): str(count) for kind, count in facts.fired.items()}
+        lines += [Text(), Text("faults of the provider", "dim"), *(_pair(*each) for each in fired.items())]
     return lines
+
+
+def _two_columns(pairs: Mapping[str, str]) -> RenderableType:
+    table = Table.grid(expand=True, padding=(0, 3, 0, 0))
+    table.add_column(ratio=1)
+    table.add_column(ratio=1)
+    cells = [_pair(*each) for each in pairs.items()]
+    for left, right in itertools.zip_longest(cells[::2], cells[1::2], fillvalue=""):
+        table.add_row(left, right)
+    return table
 
 
 def _figures(world: World, facts: Facts) -> list[RenderableType]:
@@ -240,7 +249,8 @@ def _ticker(world: World, lines: int) -> RenderableType:
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for tick in list(world.ticker)[-lines:]:
         table.add_row(str(tick.seq), f"{tick.time:%H:%M:%S}", tick.what, tick.who, Text(tick.about, no_wrap=True))
-    return Group(Text(), Text("events", "dim"), table)
+    notice = world.ledger.notices[-1] if world.ledger.notices else ""
+    return Group(Text(), _edges(Text("events", "dim"), Text(notice, "yellow")), table)
 
 
 def _pair(label: str, value: str, *, mark: tuple[str, str] | None = None) -> RenderableType:
