@@ -79,7 +79,7 @@ $(VENV)/.up: $(UV) pyproject.toml requirements.lock
 
 $(VENV)/.dev: $(UV) pyproject.toml requirements.lock
 	@echo "installing Switchboard and its development tools into $(VENV) ..."
-	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[server,embedded,dev]'
+	@$(UV) pip install --quiet --compile-bytecode --python $(BIN)/python --constraint requirements.lock --editable '.[server,embedded,tracing,dev]'
 	@touch $(VENV)/.up $@
 
 $(WEB)/dist/index.html: $(WEB)/package-lock.json $(WEB)/index.html $(WEB)/vite.config.ts $(shell find $(WEB)/src $(WEB)/public generated/web -type f 2>/dev/null)

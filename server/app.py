@@ -53,7 +53,7 @@ from server.inbox.stream import StreamLimits
 from server.inbox.streams import Streams
 from server.inbox.tails import Tails
 from server.intake.servicer import WebhookServicer
-from server.kit import collector, logging
+from server.kit import collector, logging, tracing
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
@@ -92,6 +92,7 @@ SERVICES = (
 def run(settings: Settings, listen: str, internal_listen: str) -> None:
     """Serves until SIGTERM or SIGINT, then drains."""
     logging.configure()
+    tracing.configure("serve")
     uvloop.run(serve(settings, listen=listen, internal_listen=internal_listen))
 
 

@@ -18,6 +18,7 @@ from server.log import retention
 from server.runner import next_due
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Kept
+from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
 LOOK_SECONDS = 60.0
@@ -54,6 +55,7 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
     async with tenant.database.connection() as connection:
         await journal.drop_old(connection, today=today)
         await claiming.forget(connection)
+        await traces.drop_old(connection)
         week_ago = utc_now() - KEEP_REQUESTS
         await connection.execute("DELETE FROM idempotent_requests WHERE create_time < $1", week_ago)
         await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", week_ago)

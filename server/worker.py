@@ -18,7 +18,7 @@ from prometheus_client import Gauge
 
 from server import app, housekeeping
 from server.composition import Parts, background, compose, shared_loops
-from server.kit import collector, logging
+from server.kit import collector, logging, tracing
 from server.kit.errors import Refusal
 from server.messages.dispatching import Slots
 from server.runner import Backlog, Runner
@@ -39,6 +39,7 @@ LAG = Gauge("switchboard_work_due_lag_seconds", "How long the oldest due timer o
 def run(settings: Settings, internal_listen: str) -> None:
     """Works until SIGTERM or SIGINT; what is under way is finished."""
     logging.configure()
+    tracing.configure("work")
     uvloop.run(work(settings, internal_listen=internal_listen))
 
 

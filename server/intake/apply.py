@@ -20,6 +20,7 @@ from server.journal import items as journal_items
 from server.journal import service as journal
 from server.journal.items import ItemRow
 from server.journal.service import Payload
+from server.kit import tracing
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Database, Write
 from server.kit.errors import DatabaseUnavailable, Refusal
@@ -33,6 +34,7 @@ from server.messages.receipts import Update
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.tenancy.tenants import Tenant, Tenants
+from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
 CHUNK = 100
@@ -92,6 +94,12 @@ class Applier:
                 await journal.mark_not_applied(connection, payload_id, receive_time, error=type(result).__name__)
 
     async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
+        """Goes on in the trace of the webhook, whoever stored it."""
+        parent = (await traces.find(tenant.database, [payload_id])).get(payload_id)
+        with tracing.span("journal.apply", parent=parent, journal=str(payload_id)):
+            await self._apply(tenant, payload_id, receive_time)
+
+    async def _apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
         """Applies one payload and marks it, unless it is for a channel that is still being connected: then a worker tries again."""
         async with tenant.database.connection() as connection:
             payload = await journal.load(connection, payload_id, receive_time)
@@ -242,7 +250,10 @@ class Run:
             )
             await append(write, applied.events)
 
-        await self._database.write(unit)
+        # Each receipt tells of a send that has a trace of its own.
+        sends = await traces.find(self._database, (_part_id(item.opaque) for item in chunk))
+        with tracing.span("receipts.apply", links=sends.values(), receipts=len(rows)):
+            await self._database.write(unit)
         ITEMS.labels("receipt", "applied").inc(len(rows))
 
     def _update(self, item: Receipt, item_id: uuid.UUID) -> Update:

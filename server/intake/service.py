@@ -15,6 +15,7 @@ from prometheus_client import Counter
 
 from server.journal import service as journal
 from server.journal.service import Payload
+from server.kit import tracing
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
@@ -27,6 +28,7 @@ from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Part, Quarantine
 from server.tenancy.routes import WHATSAPP, Routes
 from server.tenancy.tenants import Tenants
+from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
 TENANT_SECONDS = 2.0
@@ -162,7 +164,8 @@ class Intake:
         )
         try:
             async with asyncio.timeout(TENANT_SECONDS):
-                await self._journal(tenant_id, payload)
+                with tracing.span("journal.store", journal=str(payload.id), bytes=len(body)):
+                    await self._journal(tenant_id, payload)
         except (Refusal, TimeoutError, asyncpg.PostgresError) as error:
             log.warning("intake.tenant_unavailable", tenant=str(tenant_id), error=type(error).__name__)
             account = changes[0].account_id
@@ -173,6 +176,7 @@ class Intake:
 
     async def _journal(self, tenant_id: uuid.UUID, payload: Payload) -> None:
         tenant = await self._tenants.get(tenant_id, disabled_too=True)
+        await traces.store(tenant.database, {payload.id: tracing.current()})
 
         async def unit(write: Write) -> None:
             await journal.store(write, payload)

@@ -11,6 +11,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor
 
+from server.kit import tracing
+
 REDACTED = "[redacted]"
 SECRET_NAMES = re.compile(
     r"(^|_)(authorization|bearer|body|credential|cursor|dsn|email|password|payload|phone|phone_number|preview|secret|text|token|url)$"
@@ -54,10 +56,19 @@ def _processors() -> tuple[list[Processor], list[Processor]]:
     """What every event goes through at its beginning, and at its end."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        with_trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     return shared, [where_it_failed, redact, structlog.processors.JSONRenderer()]
+
+
+def with_trace(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """The trace that the line belongs to, where traces are on."""
+    present = tracing.current()
+    if present is not None:
+        event["trace"] = present.split("-")[1]
+    return event
 
 
 def redact(_logger: Any, _method: str, event: EventDict) -> EventDict:

@@ -17,6 +17,7 @@ from server.kit.db import Database, Held, Write
 from server.kit.errors import Contended, DatabaseUnavailable, Refusal
 from server.messages.items import Duplicate, Item, Send, Stored
 from server.messages.queue import FairQueue
+from server.messages.traced import traced
 from server.messages.unit import Result, Unit
 from server.providers.contract import Provider
 
@@ -96,8 +97,9 @@ class BatchWriter:
         Whatever the error: a fault of ours that one item brings about must not fail the others, and is told as what it is.
         """
         BATCHES.observe(len(batch))
-        write = self._write(held, [item for item, _ in batch], at_once=at_once)
-        [outcome] = await asyncio.gather(write, return_exceptions=True)
+        items = [item for item, _ in batch]
+        async with traced(self._database, items):
+            [outcome] = await asyncio.gather(self._write(held, items, at_once=at_once), return_exceptions=True)
         if isinstance(outcome, BaseException):
             await self._divide(held, batch, outcome)
             return

@@ -16,6 +16,7 @@ from server.channels import service as channels
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed
+from server.kit import tracing
 from server.kit.db import Connection, Database, Write
 from server.kit.errors import DatabaseUnavailable
 from server.kit.ids import new_id
@@ -36,6 +37,7 @@ from server.providers.contract import (
     Provider,
     Refused,
 )
+from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
@@ -84,8 +86,15 @@ class Sender:
         except DatabaseUnavailable:
             outcome: Outcome = NotSent("the database went away before the request")
         else:
-            outcome = await self._providers[provider].send(outgoing)
+            # The trace ends here: Meta is told nothing of it.
+            with tracing.span("provider.send", kind="client", provider=provider) as span:
+                outcome = await self._providers[provider].send(outgoing)
+                span.set(outcome=type(outcome).__name__)
         await self._insist(claimed, outcome)
+
+    async def trace_of(self, claimed: Claimed) -> str | None:
+        """The trace of the call that sent it, where traces are on and it is known."""
+        return (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
 
     async def _insist(self, claimed: Claimed, outcome: Outcome) -> None:
         """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
@@ -113,7 +122,8 @@ class Sender:
             if not (repeat and await _stored(write.connection, claimed, outcome)):
                 await append(write, await _settle(write, claimed, outcome))
 
-        await self._database.write(unit)
+        with tracing.span("delivery.settle", delivery=str(claimed.id), outcome=type(outcome).__name__):
+            await self._database.write(unit)
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
     async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing]:

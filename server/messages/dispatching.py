@@ -14,6 +14,7 @@ from prometheus_client import Counter, Histogram
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Next
+from server.kit import tracing
 from server.kit.errors import Refusal
 from server.messages.delivering import Sender
 from server.providers.contract import Provider
@@ -179,7 +180,9 @@ class Dispatcher:
 
     async def _send(self, sender: Sender, claimed: Claimed) -> None:
         try:
-            await sender.deliver(claimed)
+            parent = await sender.trace_of(claimed)
+            with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
+                await sender.deliver(claimed)
         except Exception as error:
             # Part of the worker loop's edge: whatever failed, the delivery stays in flight and ends as unknown with its lease.
             FAILED.labels(type(error).__name__).inc()

@@ -9,6 +9,7 @@ from switchboard.v1 import message_pb2
 
 from server.channels.service import ChannelRow
 from server.contacts.resolve import Person
+from server.kit import tracing
 from server.kit.ids import new_id
 from server.log.event import Origin
 from server.messages.row import MessageRow
@@ -30,6 +31,7 @@ class Send:
     message_id: uuid.UUID = field(default_factory=new_id)
     part_id: uuid.UUID = field(default_factory=new_id)
     delivery_id: uuid.UUID = field(default_factory=new_id)
+    traceparent: str | None = field(default_factory=tracing.current)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class Receive:
     parser_version: int
     message_id: uuid.UUID = field(default_factory=new_id)
     part_id: uuid.UUID = field(default_factory=new_id)
+    traceparent: str | None = field(default_factory=tracing.current)
 
     @property
     def person(self) -> Person:

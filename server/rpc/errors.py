@@ -15,8 +15,10 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc import aio
 from grpc_status import rpc_status
 
+from server.kit import tracing
 from server.kit.errors import Refusal
-from server.rpc.metrics import measured
+from server.kit.tracing import NOTHING, Span
+from server.rpc.metrics import STREAMS, measured
 from server.rpc.request_id import CURRENT, HEADER, request_id_of
 from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor
 
@@ -117,11 +119,12 @@ class ErrorInterceptor(WrappingInterceptor):
             CURRENT.set(request_id)
             structlog.contextvars.bind_contextvars(request=request_id)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with measured(method) as outcome:
+            with measured(method) as outcome, _traced(details, request_id) as span:
                 try:
                     answer = await inner(request, context)
                 except Refusal as refusal:
                     outcome.code = refusal.status
+                    span.set(code=refusal.status, reason=refusal.reason)
                     return await abort(context, refusal)
                 except aio.AbortError:
                     raise
@@ -138,6 +141,15 @@ class ErrorInterceptor(WrappingInterceptor):
                 return answer
 
         return render
+
+
+def _traced(details: grpc.HandlerCallDetails, request_id: str) -> Span:
+    """A span of the call, in the caller's trace if it is of one. A stream is none: it would be an hour long."""
+    if not tracing.on() or details.method in STREAMS:
+        return NOTHING
+    given = (value for name, value in details.invocation_metadata or () if name == tracing.HEADER)
+    parent = next((value for value in given if isinstance(value, str)), None)
+    return tracing.span(details.method.removeprefix("/"), parent=parent, kind="server", request=request_id)
 
 
 def _unknown_method(details: grpc.HandlerCallDetails) -> Handler:

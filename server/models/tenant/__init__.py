@@ -15,6 +15,7 @@ from server.models.tenant.statistics import ConversationCount, CountedConversati
 from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
 from server.models.tenant.tag import ConversationTag, Tag
 from server.models.tenant.timer import Timer
+from server.models.tenant.trace import Trace
 
 __all__ = [
     "Agent",
@@ -48,4 +49,5 @@ __all__ = [
     "Team",
     "TeamMember",
     "Timer",
+    "Trace",
 ]

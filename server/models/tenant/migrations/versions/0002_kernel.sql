@@ -118,3 +118,13 @@ BEGIN
     END LOOP;
     RETURN dropped;
 END $$;
+
+-- Where traces are on: the W3C traceparent of what goes on later, or in another process.
+CREATE TABLE traces (
+    id UUID NOT NULL,
+    traceparent TEXT NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_traces PRIMARY KEY (id)
+);
+
+CREATE INDEX ix_traces_create_time ON traces (create_time);

@@ -1,0 +1,49 @@
+"""Keeps a traceparent beside a row: by a payload's id, a customer's message's, and by the part of a message that is sent.
+
+Written and asked for only where traces are on. Nothing depends on a row being there, so none of this is part of a transaction.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+
+from server.kit import tracing
+from server.kit.db import Connection, Database
+from server.kit.errors import DatabaseUnavailable
+
+STORE = """
+INSERT INTO traces (id, traceparent, create_time)
+SELECT id, traceparent, now() FROM unnest($1::uuid[], $2::text[]) AS t (id, traceparent) ON CONFLICT DO NOTHING
+"""
+FIND = "SELECT id, traceparent FROM traces WHERE id = ANY($1::uuid[])"
+DROP = "DELETE FROM traces WHERE create_time < clock_now() - interval '7 days'"
+
+
+async def store(database: Database, contexts: Mapping[uuid.UUID, str | None]) -> None:
+    """Keeps contexts by the ids of their rows; those without one are left out."""
+    kept = {key: value for key, value in contexts.items() if value is not None}
+    if not kept:
+        return
+    try:
+        async with database.connection() as connection:
+            await connection.execute(STORE, list(kept), list(kept.values()))
+    except DatabaseUnavailable:
+        return
+
+
+async def find(database: Database, ids: Iterable[uuid.UUID | None]) -> dict[uuid.UUID, str]:
+    """The contexts of rows, as far as they are known."""
+    wanted = [key for key in ids if key is not None]
+    if not tracing.on() or not wanted:
+        return {}
+    try:
+        async with database.connection() as connection:
+            return {row["id"]: row["traceparent"] for row in await connection.fetch(FIND, wanted)}
+    except DatabaseUnavailable:
+        return {}
+
+
+async def drop_old(connection: Connection) -> None:
+    """Forgets what is older than seven days; receipts come no later."""
+    await connection.execute(DROP)
