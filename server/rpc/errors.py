@@ -20,7 +20,7 @@ from server.kit.errors import Refusal
 from server.kit.tracing import NOTHING, Span
 from server.rpc.metrics import STREAMS, measured
 from server.rpc.request_id import CURRENT, HEADER, request_id_of
-from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor
+from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor, metadata_of
 
 DOMAIN = "switchboard"
 log = structlog.get_logger(__name__)
@@ -119,7 +119,7 @@ class ErrorInterceptor(WrappingInterceptor):
             CURRENT.set(request_id)
             structlog.contextvars.bind_contextvars(request=request_id)
             context.set_trailing_metadata(((HEADER, request_id),))
-            with measured(method) as outcome, _traced(details, request_id) as span:
+            with measured(method) as outcome, _traced(method, context, request_id) as span:
                 try:
                     answer = await inner(request, context)
                 except Refusal as refusal:
@@ -143,13 +143,12 @@ class ErrorInterceptor(WrappingInterceptor):
         return render
 
 
-def _traced(details: grpc.HandlerCallDetails, request_id: str) -> Span:
+def _traced(method: str, context: Any, request_id: str) -> Span:
     """A span of the call, in the caller's trace if it is of one. A stream is none: it would be an hour long."""
-    if not tracing.on() or details.method in STREAMS:
+    if not tracing.on() or method in STREAMS:
         return NOTHING
-    given = (value for name, value in details.invocation_metadata or () if name == tracing.HEADER)
-    parent = next((value for value in given if isinstance(value, str)), None)
-    return tracing.span(details.method.removeprefix("/"), parent=parent, kind="server", request=request_id)
+    parent = metadata_of(context).get(tracing.HEADER)
+    return tracing.span(method.removeprefix("/"), parent=parent, kind="server", request=request_id)
 
 
 def _unknown_method(details: grpc.HandlerCallDetails) -> Handler:
