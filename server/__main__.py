@@ -103,9 +103,12 @@ def tenant_list() -> None:
     from server.tenancy import operator
 
     settings = operator_settings()
-    for row in run(lambda: operator.list_tenants(settings)):
-        error = f"  {row.migration_error}" if row.migration_error else ""
-        click.echo(f"{row.id}  {row.name}  {row.state}  {row.schema_revision or '-'}{error}")
+    rows = run(lambda: operator.list_tenants(settings))
+    wide = max((len(row.name) for row in rows), default=4)
+    click.echo(f"{'id':<36}  {'name':<{wide}}  {'state':<8}  {'schema':<16}  migration error".rstrip())
+    for row in rows:
+        line = f"{row.id}  {row.name:<{wide}}  {row.state:<8}  {row.schema_revision or '-':<16}"
+        click.echo(f"{line}  {row.migration_error or ''}".rstrip())
 
 
 @tenant.command("limit")

@@ -15,6 +15,9 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 from switchboard.v1 import (
     actor_pb2,
+    agent_pb2,
+    agent_service_pb2,
+    agent_service_pb2_grpc,
     conversation_pb2,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
@@ -42,6 +45,7 @@ class Seen:
     pages: dict[str, Message] = field(default_factory=dict)
     refusal: status_pb2.Status | None = None
     streams: list[list[Message]] = field(default_factory=list)
+    agents: dict[str, str] = field(default_factory=dict)
 
     async def note(self, request: Message, context: grpc.aio.ServicerContext) -> None:
         self.requests.append(request)
@@ -99,6 +103,15 @@ class Inbox(inbox_service_pb2_grpc.InboxServiceServicer):
             await asyncio.Event().wait()
 
 
+class Agents(agent_service_pb2_grpc.AgentServiceServicer):
+    def __init__(self, seen: Seen) -> None:
+        self.seen = seen
+
+    async def ListAgents(self, request, context):
+        agents = [agent_pb2.Agent(id=each, name=name) for each, name in self.seen.agents.items()]
+        return agent_service_pb2.ListAgentsResponse(agents=agents)
+
+
 class Tenants(tenant_service_pb2_grpc.TenantServiceServicer):
     def __init__(self, seen: Seen) -> None:
         self.seen = seen
@@ -112,6 +125,7 @@ def register(seen: Seen, server: grpc.aio.Server) -> None:
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(Conversations(seen), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(Messages(seen), server)
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(Inbox(seen), server)
+    agent_service_pb2_grpc.add_AgentServiceServicer_to_server(Agents(seen), server)
     tenant_service_pb2_grpc.add_TenantServiceServicer_to_server(Tenants(seen), server)
 
 

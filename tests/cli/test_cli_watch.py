@@ -7,7 +7,7 @@ import signal
 import grpc
 from cli_server import Cli, Seen, happened, hello, received, refusal
 from google.protobuf import json_format
-from switchboard.v1 import actor_pb2, event_pb2
+from switchboard.v1 import actor_pb2, event_pb2, inbox_service_pb2
 
 
 async def test_one_json_object_per_line_with_seq_and_cursor(cli: Cli, seen: Seen):
@@ -83,7 +83,31 @@ async def test_a_refused_stream_ends_with_the_reason(cli: Cli, seen: Seen):
     done = await cli("inbox", "watch", "--cursor", "old")
     assert done.code == 1
     assert "OUT_OF_RANGE CURSOR_EXPIRED: this is why" in done.err
+    assert done.err.count("this is why") == 1
     assert done.out == ""
+
+
+async def test_a_server_that_is_away_is_told_of_once(cli: Cli, seen: Seen):
+    seen.refusal = refusal(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE")
+    process = await asyncio.create_subprocess_exec(
+        *cli.command("inbox", "watch"), env=cli.process_environment(), stdout=-1, stderr=-1
+    )
+    async with asyncio.timeout(20):
+        while sum(isinstance(request, inbox_service_pb2.WatchInboxRequest) for request in seen.requests) < 3:
+            await asyncio.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 10)
+    assert err.count(b"-- offline") == 1
+
+
+async def test_agents_are_shown_by_name(cli: Cli, seen: Seen):
+    seen.agents = {"a1": "Ana", "a2": "Ben"}
+    given = event_pb2.InboxEvent(seq=1, cursor="c1", conversation_id="k1")
+    given.actor.kind, given.actor.id = actor_pb2.ACTOR_KIND_AGENT, "a1"
+    given.conversation_assigned.assignment.agent_id = "a2"
+    seen.streams = [[hello("c0"), happened(given)]]
+    done = await cli("inbox", "watch", "--limit", "1")
+    assert done.out.split()[-3:] == ["Ana", "to", "Ben"]
 
 
 async def test_a_process_prints_each_event_when_it_comes(cli: Cli, seen: Seen):

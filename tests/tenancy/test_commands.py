@@ -27,7 +27,9 @@ async def test_a_tenant_is_created_listed_and_its_agent_gets_a_token(installed: 
             "INSERT INTO agents VALUES (gen_random_uuid(), 'Ana', 'ana@typed.example', 'human', 'agent', 'active', now())"
         )
     code, out, _ = await switchboard("tenant", "list", environment=environment, home=tmp_path)
-    assert f"{row.id}  typed  active  {row.schema_revision}" in out.splitlines()
+    header, *listed = [line.split() for line in out.splitlines()]
+    assert header == ["id", "name", "state", "schema", "migration", "error"]
+    assert [str(row.id), "typed", "active", str(row.schema_revision)] in listed
     code, out, _ = await switchboard("token", "ana", "--tenant", "typed", environment=environment, home=tmp_path)
     assert (code, out.count(".")) == (0, 2)
     code, _, error = await switchboard("token", "zoe", "--tenant", "typed", environment=environment, home=tmp_path)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import betterproto2
 import click
 from google.protobuf.message import Message
-from switchboard_client.switchboard.v1 import ActorKind, InboxEvent, WatchInboxRequest
-from switchboard_sdk import SwitchboardError, WatchState
+from switchboard_client.switchboard.v1 import ActorKind, InboxEvent, ListAgentsRequest, WatchInboxRequest
+from switchboard_sdk import Client, SwitchboardError, WatchState
 
 from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
@@ -18,6 +20,9 @@ from switchboard_cli.contract import Contract
 from switchboard_cli.json_form import to_json
 
 _INTERRUPTED = 130
+_NAMES_WITHIN = timedelta(seconds=2)
+_REFUSED_WITHIN = 0.05
+"""Seconds between a refusal and the end of the watch, generously."""
 
 
 def run(contract: Contract, request: Message, choice: Choice, *, limit: int | None) -> None:
@@ -36,31 +41,72 @@ async def _print_events(contract: Contract, request: Message, choice: Choice, *,
     wanted = WatchInboxRequest.parse(request.SerializeToString())
     kind = contract.find_message_class("switchboard.v1.InboxEvent")
     async with resolve(choice).connect() as client:
-        count = 0
-        async with client.watch_request(wanted, on_state=_print_state) as watch:
+        count, states = 0, _States()
+        agents = {} if as_json else await _agents(client)
+        async with client.watch_request(wanted, on_state=states.enter) as watch, states:
             async for event in watch:
                 # google.protobuf makes the JSON (call.to_json says why); fields this version does not know survive the way.
                 line = json.dumps(to_json(kind.FromString(bytes(event))), ensure_ascii=False)
-                click.echo(line if as_json else describe(event))
+                click.echo(line if as_json else describe(event, agents))
                 count += 1
                 if count == limit:
                     return
 
 
-def _print_state(state: WatchState, error: SwitchboardError | None) -> None:
-    """States go to standard error: standard output carries events and nothing else."""
-    click.secho(f"-- {state.value}{f': {error}' if error else ''}", dim=True, err=True)
+async def _agents(client: Client) -> Mapping[str, str]:
+    """Names of agents by id, as far as the credential may know them; whoever joins later is shown by id."""
+    try:
+        found = await client.call(ListAgentsRequest(page_size=200), within=_NAMES_WITHIN)
+    except SwitchboardError:
+        return {}
+    return {agent.id: agent.name for agent in found.agents}
 
 
-def describe(event: InboxEvent) -> str:
-    """One line: time, what happened, in which conversation, who did it, and what it is about."""
+class _States:
+    """States go to standard error: standard output carries events and nothing else.
+
+    While the server is away every attempt fails alike, and one line is enough. A line waits a moment, because a refusal
+    that ends the watch is told by whoever ends it.
+    """
+
+    def __init__(self) -> None:
+        self._last: WatchState | None = None
+        self._waiting: asyncio.TimerHandle | None = None
+
+    async def __aenter__(self) -> None:
+        pass
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def enter(self, state: WatchState, error: SwitchboardError | None) -> None:
+        """Prints a state that is not the one printed last."""
+        if state is self._last:
+            return
+        self._last = state
+        line = f"-- {state.value}{f': {error}' if error else ''}"
+        if error is None:
+            self._print(line)
+        else:
+            self._waiting = asyncio.get_running_loop().call_later(_REFUSED_WITHIN, self._print, line)
+
+    def _print(self, line: str) -> None:
+        click.secho(line, dim=True, err=True)
+
+
+def describe(event: InboxEvent, agents: Mapping[str, str]) -> str:
+    """One line: time, what happened, in which conversation, who did it, and what it is about.
+
+    agents: names by id.
+    """
     name, body = betterproto2.which_one_of(event, "body")
     time = f"{event.create_time.astimezone():%H:%M:%S}" if event.create_time else "--:--:--"
     kind = click.style(f"{name.replace('_', ' ') or 'unknown event':<27}", fg="cyan")
-    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {_who(event, body)}  {_preview(body)}".rstrip()
+    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {_who(event, body, agents)}  {_preview(body, agents)}".rstrip()
 
 
-def _who(event: InboxEvent, body: Any) -> str:
+def _who(event: InboxEvent, body: Any, agents: Mapping[str, str]) -> str:
     conversation = getattr(body, "conversation", None)
     actor = event.actor
     if actor is None:
@@ -68,10 +114,12 @@ def _who(event: InboxEvent, body: Any) -> str:
     if actor.kind is ActorKind.CONTACT and conversation and conversation.contact:
         return str(conversation.contact.name)
     kind = (actor.kind.name or "somebody").lower().replace("_", " ")
-    return f"{kind} {actor.id}" if actor.id and actor.kind is ActorKind.AGENT else kind
+    if not actor.id or actor.kind is not ActorKind.AGENT:
+        return kind
+    return agents.get(actor.id, f"{kind} {actor.id}")
 
 
-def _preview(body: Any) -> str:
+def _preview(body: Any, agents: Mapping[str, str]) -> str:
     """What people want to know of an event, from whichever of the usual fields its body has."""
     message, note = getattr(body, "message", None), getattr(body, "note", None)
     if message is not None:
@@ -87,7 +135,7 @@ def _preview(body: Any) -> str:
         getattr(body, "contact", None) or getattr(body, "channel", None),
     )
     if assignment is not None:
-        return f"to {assignment.agent_id or assignment.team_id}"
+        return f"to {agents.get(assignment.agent_id or '', assignment.agent_id or assignment.team_id)}"
     return str(named.name) if named else ", ".join(getattr(body, "changed_fields", []))
 
 
