@@ -146,12 +146,16 @@ def token(agent: str, tenant_name: str | None, minutes: int) -> None:
 
 
 @click.command()
-@click.option("--listen", required=True, help="Address for the Graph API and its control.")
+@click.option("--listen", required=True, help="host:port on loopback, for the Graph API and its control; port 0: any.")
 @click.option(
     "--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True, help="JSON file."
 )
 def simulator(listen: str, config: Path) -> None:
-    """Stand in for Meta: a Graph API that validates, answers, and sends signed webhooks."""
+    """Stand in for Meta: a Graph API that validates, answers, and sends signed webhooks.
+
+    Listens on loopback only, since its control API under /_control asks for no token: be a customer, send receipts, arm
+    faults, move its clock. The configuration names its numbers; docs/simulator.md has an example and every call.
+    """
     from server.simulator import app
 
     asyncio.run(app.run(listen=listen, config_path=config))

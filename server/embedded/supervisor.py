@@ -91,6 +91,8 @@ class Supervisor:
         try:
             self._launch(child)
         except (StartError, OSError) as error:
+            # It may run all the same, where what comes after the start went wrong.
+            child.kill()
             watched.deaths += 1
             self._plan(child, watched, f"{child.name} could not be started ({error})")
             return

@@ -51,6 +51,9 @@ class WebhookSender:
     def send(self, account: Account, body: Json) -> Answered:
         """Starts a delivery. The future is the HTTP status of the first try, None when no answer came, or none was asked."""
         first: Answered = asyncio.get_running_loop().create_future()
+        if not len(self._faults):
+            self._start(account, encode(body), first)
+            return first
         target = _target(account, body)
         if self._faults.all(DropReceipts, target):
             first.set_result(None)

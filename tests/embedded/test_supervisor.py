@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -13,8 +14,19 @@ import pytest
 
 from server.embedded import supervisor as supervisors
 from server.embedded.errors import StartError
-from server.embedded.processes import Child, Program
+from server.embedded.processes import Child, Program, state
 from server.embedded.supervisor import Supervisor
+
+
+def count_of(folder: Path) -> int:
+    """Processes that have to do with this folder, zombies left out."""
+    found = 0
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            mine = entry.name.isdigit() and str(folder).encode() in (entry / "cmdline").read_bytes()
+            found += mine and state(int(entry.name)) != "Z"
+    return found
+
 
 STAYS = "import time; open(ready, 'w'); time.sleep(60)"
 
@@ -27,6 +39,8 @@ class Nursery:
     said: list[str] = field(default_factory=list)
     starts: list[float] = field(default_factory=list)
     refusals: list[Exception] = field(default_factory=list)
+    late: bool = False
+    """Whether the refusal comes when the child runs already."""
 
     def begin(self, code: str) -> None:
         ready = self.folder / "ready"
@@ -39,6 +53,8 @@ class Nursery:
 
     def _launch(self, child: Child) -> None:
         self.starts.append(time.monotonic())
+        if self.refusals and self.late:
+            child.start()
         if self.refusals:
             raise self.refusals.pop(0)
         child.start()
@@ -109,15 +125,18 @@ def test_one_that_ran_well_for_a_while_starts_at_once_again(nursery: Nursery, mo
     assert not nursery.says("in a row")
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("refusal", [StartError("the folder is in use"), OSError("no memory")])
-def test_a_start_that_is_refused_is_tried_again(nursery: Nursery, refusal: Exception) -> None:
+def test_a_start_that_is_refused_is_tried_again(nursery: Nursery, refusal: Exception, *, late: bool) -> None:
     nursery.begin(STAYS)
+    nursery.late = late
     nursery.refusals.append(refusal)
 
     nursery.child.kill()
     nursery.look_until(lambda: nursery.says("is back"))
 
     assert nursery.says(f"one could not be started ({refusal}); starting it again")
+    assert count_of(nursery.folder) == 1
 
 
 def test_one_that_never_gets_ready_is_ended_and_started_again(
