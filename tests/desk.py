@@ -252,6 +252,7 @@ SELECT c.id FROM conversations c LEFT JOIN LATERAL (
         coalesce(max(arrival) FILTER (WHERE direction = 'inbound'), 0) AS in_arrival,
         coalesce(max(arrival) FILTER (WHERE direction = 'outbound'), 0) AS out_arrival,
         (array_agg(id ORDER BY sequence DESC))[1] AS newest, (array_agg(text ORDER BY sequence DESC))[1] AS newest_text,
+        (array_agg(type ORDER BY sequence DESC))[1] AS newest_type,
         (array_agg(author_id ORDER BY arrival DESC) FILTER (WHERE direction = 'outbound'))[1] AS author
     FROM messages m WHERE m.conversation_id = c.id
 ) m ON TRUE
@@ -259,7 +260,7 @@ WHERE (c.message_count, c.inbound_count, c.message_count, c.last_sequence, c.las
     IS DISTINCT FROM (m.messages, m.inbound, m.arrival, m.sequence, m.in_arrival, m.out_arrival)
     OR c.last_message_id IS DISTINCT FROM m.newest OR c.last_outbound_author_id IS DISTINCT FROM m.author
     OR c.team_read_count NOT BETWEEN 0 AND c.inbound_count
-    OR left(m.newest_text, 20) IS DISTINCT FROM left(nullif(c.last_message_preview, ''), 20)
+    OR left(coalesce(m.newest_text, '[' || m.newest_type || ']'), 20) IS DISTINCT FROM left(nullif(c.last_message_preview, ''), 20)
 """
 
 
