@@ -11,6 +11,7 @@ import click
 
 from server.commands.journal import journal
 from server.commands.running import importing, operator_settings, process_settings, run, say
+from server.commands.secrets import secrets
 from server.commands.timers import timers
 
 
@@ -180,7 +181,7 @@ def demo(**chosen: Any) -> None:
 
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, platform_key, token, journal, timers, simulator, doctor, demo]
+    return [up, serve, work, migrate, tenant, platform_key, token, journal, timers, secrets, simulator, doctor, demo]
 
 
 @click.command()

@@ -64,7 +64,6 @@ from server.rpc.server import internal_server, public_server
 from server.rpc.shared_rates import SharedRates
 from server.settings import Settings
 from server.tenancy.api_keys import ApiKeys
-from server.tenancy.control import load_mac_keys
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.seed import connect_first_tenant
 from server.tenancy.servicer import TenantServicer
@@ -138,8 +137,7 @@ async def assemble(
     settings: Settings, parts: Parts, commits: Commits, limits: RateLimits
 ) -> tuple[Tails, Streams, CredentialVerifier, aio.Server]:
     """Makes the public server with every service."""
-    mac = await load_mac_keys(parts.control)
-    tokens, cursors = PageTokens(mac), Cursors(mac)
+    tokens, cursors = PageTokens(parts.control.mac), Cursors(parts.control.mac)
     keys, agent_tokens = ApiKeys(parts.control.database), AgentTokens(parts.control)
     verifier = CredentialVerifier(keys=keys, tokens=agent_tokens, tenants=parts.tenants)
     metrics = InboxMetrics()

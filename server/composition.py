@@ -25,6 +25,7 @@ from server.providers.registry import ProviderSettings, create_providers
 from server.rpc.rates import Rates
 from server.settings import Settings
 from server.tenancy.control import Control, follow_clock, open_control
+from server.tenancy.keys import follow_keys
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Quarantine
 from server.tenancy.routes import Routes
@@ -133,7 +134,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
 
 def shared_loops(parts: Parts, settings: Settings) -> list[Coroutine[Any, Any, None]]:
     """What both processes run beside their own work."""
-    loops = [parts.directory.run(), parts.tenants.run(), watch_loop()]
+    loops = [parts.directory.run(), parts.tenants.run(), watch_loop(), follow_keys(parts.control)]
     if settings.env == "test":
         loops.append(follow_clock(parts.control.database, settings))
     return loops

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
     """Folder of the embedded run: its databases, logs and dev.json."""
 
     env: Literal["development", "production", "test"] = "development"
-    """In production the master key must come from the environment or a key service, never from a file. In a test time moves."""
+    """In a test time moves."""
 
     clock_offset: float = 0
     """Seconds by which this process's clock goes before that of the databases. Only in a test."""
@@ -48,7 +48,13 @@ class Settings(BaseSettings):
     """32 bytes in base64. Wraps the keys that encrypt secrets in the databases. Without it those secrets cannot be read."""
 
     master_key_file: Path | None = None
-    """A file (0600) that holds the master key, in place of SWITCHBOARD_MASTER_KEY. Refused in production."""
+    """A file (0600) that holds the master key, in place of SWITCHBOARD_MASTER_KEY."""
+
+    master_key_previous: SecretStr | None = None
+    """The master key before this one, while it is being changed: what it wraps can be opened too."""
+
+    master_key_previous_file: Path | None = None
+    """A file (0600) that holds it."""
 
     listen: str = "127.0.0.1:9090"
     """Address of `serve` for gRPC, behind Envoy."""
@@ -122,7 +128,7 @@ class Settings(BaseSettings):
             raise ValueError("must start with postgresql://")
         return value
 
-    @field_validator("master_key")
+    @field_validator("master_key", "master_key_previous")
     @classmethod
     def _is_key(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:

@@ -17,8 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from server.kit.clock import utc_now
+from server.kit.db import Connection
+from server.kit.secrets import SecretBox
 from server.rpc.auth import CredentialExpired, CredentialInvalid
 from server.tenancy.control import Control
+from server.tenancy.keys import KNOWN_AFTER
 
 ISSUER = AUDIENCE = "switchboard"
 TYPE = "at+jwt"
@@ -28,6 +31,13 @@ LIFETIME = timedelta(minutes=15)
 LEEWAY = timedelta(seconds=30)
 LONGEST = 2048
 KEYS_KEPT = timedelta(seconds=30)
+# The newest key that every process knows signs; one that is retired verifies until the last token of it has ended.
+KEYS = """
+SELECT id, public_key, private_key, create_time <= now() - $1::interval AS known FROM signing_keys
+WHERE retire_time IS NULL OR retire_time > now() ORDER BY create_time, id
+"""
+# Tokens live 15 minutes, and a new key signs nothing before every process knows it.
+KEPT = LIFETIME + KNOWN_AFTER + timedelta(minutes=4)
 REQUIRED = ["iss", "aud", "sub", "tid", "iat", "nbf", "exp"]
 
 
@@ -131,12 +141,11 @@ class AgentTokens:
             if not self._stale:
                 return
             async with self._control.database.connection() as connection:
-                rows = await connection.fetch(
-                    "SELECT id, public_key, private_key FROM signing_keys WHERE retire_time IS NULL ORDER BY create_time, id"
-                )
+                rows = await connection.fetch(KEYS, KNOWN_AFTER)
             before = set(self._public)
             self._public = {row["id"]: Ed25519PublicKey.from_public_bytes(row["public_key"]) for row in rows}
-            self._signing = (rows[-1]["id"], self._opened(rows[-1])) if rows else None
+            signing = ([row for row in rows if row["known"]] or rows[:1])[-1:]
+            self._signing = (signing[0]["id"], self._opened(signing[0])) if signing else None
             if before - set(self._public):
                 # What a retired key signed is not remembered either.
                 self._verified.clear()
@@ -148,18 +157,38 @@ class AgentTokens:
 
     async def _make(self) -> None:
         """Makes the first key; of several processes that try at once, one does."""
-        key = Ed25519PrivateKey.generate()
-        raw = key.private_bytes(
-            serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption()
-        )
         async with self._control.database.connection() as connection:
-            await connection.execute(
-                "INSERT INTO signing_keys (id, public_key, private_key, create_time) VALUES ('1', $1, $2, $3)"
-                " ON CONFLICT DO NOTHING",
-                key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw),
-                self._control.box.seal(raw, table="signing_keys", column="private_key", row="1"),
-                utc_now(),
-            )
+            await add_signing_key(connection, self._control.box, key_id="1")
+
+
+async def add_signing_key(connection: Connection, box: SecretBox, *, key_id: str) -> None:
+    """A new key, unless there is one of that id."""
+    key = Ed25519PrivateKey.generate()
+    raw = key.private_bytes(serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
+    await connection.execute(
+        "INSERT INTO signing_keys (id, public_key, private_key, create_time) VALUES ($1, $2, $3, $4)"
+        " ON CONFLICT DO NOTHING",
+        key_id,
+        key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw),
+        box.seal(raw, table="signing_keys", column="private_key", row=key_id),
+        utc_now(),
+    )
+
+
+async def rotate_signing_key(control: Control, *, at_once: bool) -> str:
+    """A new key; its id. The others sign until every process knows it, and verify until the last token of them has ended.
+
+    at_once: the others verify nothing any more, so that every agent has to sign in again.
+    """
+    async with control.database.connection() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE signing_keys IN SHARE ROW EXCLUSIVE MODE")
+        number: int = await connection.fetchval("SELECT coalesce(max(id::bigint), 0) + 1 FROM signing_keys")
+        await connection.execute(
+            "UPDATE signing_keys SET retire_time = least(retire_time, now() + $1::interval)",
+            timedelta(0) if at_once else KEPT,
+        )
+        await add_signing_key(connection, control.box, key_id=str(number))
+    return str(number)
 
 
 def _decoded(token: str, key: Ed25519PublicKey) -> dict[str, Any]:

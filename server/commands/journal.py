@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from server.commands.running import operator_settings, run
+from server.commands.tables import print_table, progress_bar, table, time_of
 
 if TYPE_CHECKING:
     from server.intake.operator import Office
@@ -133,18 +134,12 @@ def replay(
 
 
 async def _replay(office: Office, wanted: Range, *, apply_: bool) -> None:
-    from rich.console import Console
-
     from server.intake.replay import Report
 
     report = Report()
-    progress = _progress(Console(stderr=True))
-    bar = progress.add_task("payloads", total=await office.replay.count(wanted))
     try:
-        with progress:
-            await office.replay.run(
-                wanted, apply=apply_, report=report, advance=lambda done: progress.advance(bar, done)
-            )
+        with progress_bar("payloads", await office.replay.count(wanted)) as advance:
+            await office.replay.run(wanted, apply=apply_, report=report, advance=advance)
     except BaseException:
         _show_report(report, applied=apply_)
         if report.reached is not None:
@@ -167,43 +162,18 @@ def _with(tenant_name: str, work: Any) -> None:
     run(opened)
 
 
-def _progress(console: Any) -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-def _table(*names: str) -> Any:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold", no_wrap=name in ("id", "payload"))
-    return table
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    # A pipe has no width; lines must not be folded for it.
-    width = None if Console().is_terminal else 240
-    Console(highlight=False, markup=False, width=width).print(table)
-
-
 def _show_entries(entries: Sequence[Entry], items: Sequence[ItemRow]) -> None:
     if not entries:
         click.echo("no payloads")
         return
-    table = _table("id", "received", "state", "attempts", "error", "parser", "signed with", "part", "bytes", "items")
+    found = table("id", "received", "state", "attempts", "error", "parser", "signed with", "part", "bytes", "items")
     for entry in entries:
-        table.add_row(
-            *(str(entry.id), _time(entry.receive_time), entry.state, str(entry.attempts), entry.error or "-"),
+        found.add_row(
+            *(str(entry.id), time_of(entry.receive_time), entry.state, str(entry.attempts), entry.error or "-"),
             *("-" if entry.parser_version is None else str(entry.parser_version), entry.signed_with),
             *("split" if entry.split else "whole", str(entry.size), _counted(entry.id, items)),
         )
-    _print(table)
+    print_table(found)
 
 
 def _counted(payload_id: uuid.UUID, items: Sequence[ItemRow]) -> str:
@@ -214,12 +184,12 @@ def _counted(payload_id: uuid.UUID, items: Sequence[ItemRow]) -> str:
 def _show_items(items: Sequence[ItemRow]) -> None:
     if not items:
         return
-    table = _table("item", "payload", "kind", "state", "reason", "parser")
+    found = table("item", "payload", "kind", "state", "reason", "parser")
     for item in items:
         # The result of what was applied is the message's id; else it is why not.
         row = (str(item.id), str(item.journal_id), item.kind, item.state, item.result or "-", str(item.parser_version))
-        table.add_row(*row)
-    _print(table)
+        found.add_row(*row)
+    print_table(found)
 
 
 def _show_report(report: Report, *, applied: bool) -> None:
@@ -229,16 +199,12 @@ def _show_report(report: Report, *, applied: bool) -> None:
     if not report.differs:
         click.echo("nothing differs")
         return
-    table = _table("differs", "kind", "count", "found in, for example")
+    found = table("differs", "kind", "count", "found in, for example")
     for (verdict, kind), tally in sorted(report.differs.items()):
         meaning = MEANING[verdict] if applied else MEANING[verdict].partition(":")[0]
-        table.add_row(meaning, kind, str(tally.count), " ".join(map(str, tally.payloads)))
+        found.add_row(meaning, kind, str(tally.count), " ".join(map(str, tally.payloads)))
     for error, tally in sorted(report.errors.items()):
-        table.add_row("could not be applied", error, str(tally.count), " ".join(map(str, tally.payloads)))
-    _print(table)
+        found.add_row("could not be applied", error, str(tally.count), " ".join(map(str, tally.payloads)))
+    print_table(found)
     if not applied:
         click.echo("nothing was changed; --apply applies it")
-
-
-def _time(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"

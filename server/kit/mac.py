@@ -19,6 +19,10 @@ class MacKeys:
         self._keys = dict(keys)
         self._current = current
 
+    def learn(self, keys: Mapping[int, bytes], *, current: int) -> None:
+        """Other keys from now on."""
+        self._keys, self._current = dict(keys), current
+
     def seal(self, data: bytes) -> bytes:
         """Returns data followed by key id and MAC."""
         signed = data + bytes([self._current])

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import uuid
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -36,18 +37,28 @@ class SecretUnreadable(Refusal):
 class KeyProvider(Protocol):
     """Holds the master key: the environment, a file, or a key service."""
 
+    @property
+    def key_id(self) -> str:
+        """Names the key that wraps, without telling it."""
+
     def wrap(self, key: bytes, *, owner: str) -> bytes:
         """Encrypts a data key for its owner."""
 
     def unwrap(self, wrapped: bytes, *, owner: str) -> bytes:
-        """Decrypts it; SecretUnreadable when it is not this owner's or not wrapped with this master key."""
+        """Decrypts it; SecretUnreadable when it is not this owner's or not wrapped with a master key that is known here."""
 
 
 class LocalKeyProvider:
-    """A master key (32 bytes) in this process's memory."""
+    """A master key (32 bytes) in this process's memory. previous: the one before, while it is being changed: it opens, too."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *, previous: bytes | None = None) -> None:
         self._key = key
+        self._known = {key_id(known): known for known in (key, previous) if known is not None}
+
+    @property
+    def key_id(self) -> str:
+        """Names the key that wraps."""
+        return key_id(self._key).hex()
 
     def wrap(self, key: bytes, *, owner: str) -> bytes:
         """Encrypts a data key for its owner."""
@@ -55,7 +66,7 @@ class LocalKeyProvider:
 
     def unwrap(self, wrapped: bytes, *, owner: str) -> bytes:
         """Decrypts it."""
-        return _open(self._key, wrapped, owner)
+        return _open(self._known, wrapped, owner)
 
 
 def new_master_key() -> str:
@@ -75,16 +86,34 @@ def decode_master_key(text: str) -> bytes:
 
 
 class SecretBox:
-    """Seals and opens the secrets of one owner: a tenant by its id, or the installation itself."""
+    """Seals and opens the secrets of one owner: a tenant by its id, or the installation itself.
 
-    def __init__(self, key: bytes, *, owner: str) -> None:
+    others: keys that open beside the one that seals, while it is being changed. root: what `derive` goes by; the key itself
+    unless the key was changed.
+    """
+
+    def __init__(self, key: bytes, *, owner: str, others: Sequence[bytes] = (), root: bytes | None = None) -> None:
         self._key = key
         self._owner = owner
+        self._known = {key_id(known): known for known in (key, *others)}
+        self._root = key if root is None else root
 
     @classmethod
-    def unwrapped(cls, wrapped: bytes, provider: KeyProvider, *, owner: str) -> SecretBox:
+    def unwrapped(
+        cls, wrapped: bytes, provider: KeyProvider, *, owner: str, others: Iterable[bytes | None] = ()
+    ) -> SecretBox:
         """The box of a wrapped data key; SecretUnreadable when the master key is another."""
-        return cls(provider.unwrap(wrapped, owner=owner), owner=owner)
+        opened = [provider.unwrap(other, owner=owner) for other in others if other is not None]
+        return cls(provider.unwrap(wrapped, owner=owner), owner=owner, others=opened)
+
+    @property
+    def key_id(self) -> str:
+        """Names the key that seals."""
+        return key_id(self._key).hex()
+
+    def learn(self, other: SecretBox) -> None:
+        """Takes over another box's keys: whoever holds this one seals and opens with them from now on."""
+        self._key, self._known, self._root = other._key, other._known, other._root
 
     def seal(self, plaintext: bytes, *, table: str, column: str, row: uuid.UUID | str) -> bytes:
         """Encrypts a value for one place; it opens nowhere else."""
@@ -92,11 +121,21 @@ class SecretBox:
 
     def open(self, sealed: bytes, *, table: str, column: str, row: uuid.UUID | str) -> bytes:
         """Decrypts the value of that place; SecretUnreadable."""
-        return _open(self._key, sealed, self._place(table, column, row))
+        return _open(self._known, sealed, self._place(table, column, row))
 
     def derive(self, purpose: str) -> bytes:
         """32 bytes for one purpose, always the same ones; they tell nothing about the key."""
-        return hmac.digest(self._key, f"{self._owner}\0{purpose}".encode(), hashlib.sha256)
+        return hmac.digest(self._root, f"{self._owner}\0{purpose}".encode(), hashlib.sha256)
+
+    @property
+    def root(self) -> bytes:
+        """What `derive` goes by."""
+        return self._root
+
+    def rooted(self, root: bytes) -> SecretBox:
+        """The same box with another root."""
+        others = [key for key in self._known.values() if key != self._key]
+        return SecretBox(self._key, owner=self._owner, others=others, root=root)
 
     def _place(self, table: str, column: str, row: uuid.UUID | str) -> str:
         return "\0".join((self._owner, table, column, str(row)))
@@ -112,14 +151,20 @@ def key_id(key: bytes) -> bytes:
     return hashlib.sha256(b"switchboard key id\0" + key).digest()[:KEY_ID_BYTES]
 
 
+def sealed_with(sealed: bytes) -> str:
+    """The name of the key that a value is sealed with."""
+    return sealed[1 : 1 + KEY_ID_BYTES].hex()
+
+
 def _seal(key: bytes, plaintext: bytes, place: str) -> bytes:
     header = bytes([VERSION]) + key_id(key) + secrets.token_bytes(NONCE_BYTES)
     return header + AESGCM(key).encrypt(header[-NONCE_BYTES:], plaintext, header + place.encode())
 
 
-def _open(key: bytes, sealed: bytes, place: str) -> bytes:
+def _open(known: Mapping[bytes, bytes], sealed: bytes, place: str) -> bytes:
     header, body = sealed[:HEADER_BYTES], sealed[HEADER_BYTES:]
-    if header[:1] != bytes([VERSION]) or header[1 : 1 + KEY_ID_BYTES] != key_id(key):
+    key = known.get(header[1 : 1 + KEY_ID_BYTES])
+    if header[:1] != bytes([VERSION]) or key is None:
         raise SecretUnreadable(place.replace("\0", "/"))
     try:
         return AESGCM(key).decrypt(header[-NONCE_BYTES:], body, header + place.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
@@ -17,9 +16,9 @@ from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.mac import MacKeys
 from server.kit.secrets import KeyProvider, SecretBox, new_data_key
 from server.settings import Settings, SettingsInvalid
+from server.tenancy.keys import OWNER, load_box, load_mac_keys
 from server.tenancy.master_key import key_provider
 
-OWNER = "installation"
 FOLLOW_CLOCK_SECONDS = 0.1
 
 log = structlog.get_logger(__name__)
@@ -37,11 +36,15 @@ class InstallationMissing(Refusal):
 
 @dataclass(frozen=True)
 class Control:
-    """box seals the secrets of the control database; provider unwraps the data keys of tenants."""
+    """box seals the secrets of the control database; provider unwraps the data keys of tenants; mac: of cursors and page tokens.
+
+    box and mac change their keys in place where keys are followed.
+    """
 
     database: Database
     box: SecretBox
     provider: KeyProvider
+    mac: MacKeys
 
     async def close(self) -> None:
         """Closes the pool."""
@@ -57,11 +60,11 @@ async def open_control(settings: Settings) -> Control:
             exists = await connection.fetchval(
                 "SELECT to_regclass('installation') IS NOT NULL AND to_regproc('clock_now') IS NOT NULL"
             )
-            wrapped = await connection.fetchval("SELECT wrapped_key FROM installation") if exists else None
-        if wrapped is None:
+            box = await load_box(connection, provider) if exists else None
+        if box is None:
             raise InstallationMissing()
         await _set_clock(database, settings)
-        return Control(database, SecretBox.unwrapped(wrapped, provider, owner=OWNER), provider)
+        return Control(database, box, provider, await load_mac_keys(database, box))
     except DatabaseUnavailable as error:
         await database.close()
         raise DatabaseUnavailable("the control database does not answer at SWITCHBOARD_CONTROL_DSN") from error
@@ -97,24 +100,6 @@ async def make_installation_key(database: Database, provider: KeyProvider) -> No
             new_data_key(provider, owner=OWNER),
             utc_now(),
         )
-
-
-async def load_mac_keys(control: Control) -> MacKeys:
-    """The keys of cursors and page tokens; the highest id signs. Makes the first one."""
-    async with control.database.connection() as connection:
-        secret = control.box.seal(secrets.token_bytes(32), table="mac_keys", column="secret", row="1")
-        await connection.execute(
-            "INSERT INTO mac_keys (id, secret, create_time) SELECT 1, $1, $2 WHERE NOT EXISTS (SELECT FROM mac_keys)"
-            " ON CONFLICT DO NOTHING",
-            secret,
-            utc_now(),
-        )
-        rows = await connection.fetch("SELECT id, secret FROM mac_keys")
-    keys = {
-        row["id"]: control.box.open(row["secret"], table="mac_keys", column="secret", row=str(row["id"]))
-        for row in rows
-    }
-    return MacKeys(keys, current=max(keys))
 
 
 def address(*, host: str, port: int, user: str, password: str, database: str) -> str:

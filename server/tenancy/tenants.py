@@ -25,8 +25,9 @@ IDLE = timedelta(minutes=5)
 SWEEP_EVERY = timedelta(seconds=10)
 
 LOAD = """
-SELECT tenants.id, tenants.name, state, host, port, database_name, role_name, role_password, wrapped_key, schema_revision,
-       migration_error, servers.name AS server, tenants.create_time, calls_per_second, calls_per_second_of_caller
+SELECT tenants.id, tenants.name, state, host, port, database_name, role_name, role_password, wrapped_key, next_wrapped_key,
+       previous_wrapped_key, schema_revision, migration_error, servers.name AS server, tenants.create_time, calls_per_second,
+       calls_per_second_of_caller
 FROM tenants JOIN postgres_servers servers ON servers.id = tenants.server_id
 """
 LOAD_ONE = LOAD + " WHERE tenants.id = $1"
@@ -68,6 +69,8 @@ class TenantRow:
     role_name: str
     role_password: bytes
     wrapped_key: bytes
+    next_wrapped_key: bytes | None
+    previous_wrapped_key: bytes | None
     schema_revision: str | None
     migration_error: str | None
     create_time: datetime
@@ -194,6 +197,11 @@ class Tenants:
             host=row.host, port=row.port, user=row.role_name, password=password.decode(), database=row.database_name
         )
 
+    def box(self, row: TenantRow) -> SecretBox:
+        """The box of the tenant's secrets, which opens what its other keys sealed while they are being changed."""
+        others = (row.next_wrapped_key, row.previous_wrapped_key)
+        return SecretBox.unwrapped(row.wrapped_key, self._control.provider, owner=str(row.id), others=others)
+
     async def run(self) -> None:
         """Closes pools that nobody uses. Runs until cancelled."""
         while True:
@@ -243,9 +251,13 @@ class Tenants:
         held = self._open.get(row.id)
         dsn = self.dsn(row)
         database = held.tenant.database if held is not None and held.dsn == dsn else self._database(row.id, dsn)
-        box = SecretBox.unwrapped(row.wrapped_key, self._control.provider, owner=str(row.id))
         tenant = Tenant(
-            id=row.id, name=row.name, state=row.state, database=database, secrets=box, rates=self._rates_of(row)
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            database=database,
+            secrets=self.box(row),
+            rates=self._rates_of(row),
         )
         return _Open(row=row, tenant=tenant, dsn=dsn, last_use=time.monotonic())
 

@@ -23,7 +23,6 @@ from server.rpc.paging import PageTokens
 from server.rpc.permissions import ALL, named
 from server.rpc.rates import RateLimits
 from server.rpc.server import public_server
-from server.tenancy.control import load_mac_keys
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.servicer import TenantServicer
 from server.tenancy.tenants import Tenant
@@ -53,7 +52,7 @@ class Served:
 @pytest.fixture
 async def served(installed: Installed, process: Process) -> AsyncIterator[Served]:
     server = public_server(process.verifier, RateLimits())
-    pages = PageTokens(await load_mac_keys(installed.control))
+    pages = PageTokens(installed.control.mac)
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(keys=process.keys, tokens=process.tokens, pages=pages), server
     )

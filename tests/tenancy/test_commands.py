@@ -80,4 +80,6 @@ async def test_another_master_key_is_refused(installed: Installed, tmp_path: Pat
     environment = {**environment_of(installed), "SWITCHBOARD_MASTER_KEY": new_master_key()}
     code, _, error = await switchboard("tenant", "list", environment=environment, home=tmp_path)
     assert code == 1
-    assert "cannot be opened with this master key" in error
+    assert error.startswith("Error: SWITCHBOARD_MASTER_KEY is key ")
+    assert "give that one" in error
+    assert len(error.splitlines()) == 1

@@ -9,6 +9,7 @@ from server.kit.secrets import (
     decode_master_key,
     new_data_key,
     new_master_key,
+    sealed_with,
 )
 from server.settings import SettingsInvalid, load
 from server.tenancy.master_key import key_provider
@@ -89,10 +90,31 @@ def test_a_missing_or_damaged_key_file_is_refused(tmp_path: Path) -> None:
         key_provider(load({"master_key_file": file}))
 
 
-def test_production_refuses_the_key_file(tmp_path: Path) -> None:
+def test_a_private_key_file_is_read_in_production_too(tmp_path: Path) -> None:
+    key_provider(load({"master_key_file": key_file(tmp_path), "env": "production"}))
+
+
+@pytest.mark.parametrize(("key", "why"), [("c2hvcnQ=", "must be 32 bytes in base64, not 5"), ("%%", "must be base64")])
+@pytest.mark.parametrize("name", ["master_key", "master_key_previous"])
+def test_a_key_of_the_wrong_length_or_form_is_refused(name: str, key: str, why: str) -> None:
+    with pytest.raises(SettingsInvalid) as refused:
+        load({"master_key": new_master_key(), name: key})
+    assert str(refused.value) == f"SWITCHBOARD_{name.upper()} is wrong: {why}."
+
+
+def test_a_previous_key_opens_and_never_wraps() -> None:
+    old, new = (decode_master_key(new_master_key()) for _ in range(2))
+    wrapped = new_data_key(LocalKeyProvider(old), owner="acme")
+    both = LocalKeyProvider(new, previous=old)
+    assert both.unwrap(wrapped, owner="acme") == LocalKeyProvider(old).unwrap(wrapped, owner="acme")
+    assert sealed_with(new_data_key(both, owner="acme")) == LocalKeyProvider(new).key_id
+
+
+def test_a_file_with_the_previous_key_is_named_when_it_is_wrong(tmp_path: Path) -> None:
     file = key_file(tmp_path)
-    with pytest.raises(SettingsInvalid, match="refused in production"):
-        key_provider(load({"master_key_file": file, "env": "production"}))
+    file.chmod(0o640)
+    with pytest.raises(SettingsInvalid, match=r"SWITCHBOARD_MASTER_KEY_PREVIOUS_FILE is wrong: .* chmod 600 it\.$"):
+        key_provider(load({"master_key": new_master_key(), "master_key_previous_file": file}))
 
 
 def test_no_master_key_at_all_is_refused() -> None:

@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, str] = {
     "platform-key": "Print the operator's key, which tenants and Meta apps are managed with.",
     "token": "Issue a token for an agent.",
     "doctor": "Look at everything an installation stands on; say what is wrong and what to do.",
+    "secrets": "Look at the keys of what is sealed in the databases, and change them.",
     "journal": "Look at received payloads, and read them anew.",
     "timers": "See what waits for its time, and have what failed tried again.",
     "simulator": "Run the stand-in for Meta's Graph API.",

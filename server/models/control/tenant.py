@@ -13,8 +13,9 @@ from server.models.base import ControlBase, Id, Time, Word, words
 class Tenant(ControlBase):
     """A customer of the installation, and where its database is.
 
-    wrapped_key: the data key of the tenant's own secrets. schema_revision: null until its database is made. migration_error: of
-    the last migration, null when that went well. calls_per_second, calls_per_second_of_caller: null for those of the settings.
+    wrapped_key: the data key of the tenant's own secrets; next and previous: those that open beside it while it is being changed;
+    key_time: when it was, null if never. schema_revision: null until its database is made. migration_error: of the last
+    migration, null when that went well. calls_per_second, calls_per_second_of_caller: null for those of the settings.
     """
 
     __tablename__ = "tenants"
@@ -32,6 +33,9 @@ class Tenant(ControlBase):
     role_name: Mapped[Word]
     role_password: Mapped[bytes] = mapped_column(LargeBinary)
     wrapped_key: Mapped[bytes] = mapped_column(LargeBinary)
+    next_wrapped_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    previous_wrapped_key: Mapped[bytes | None] = mapped_column(LargeBinary)
+    key_time: Mapped[Time | None]
     schema_revision: Mapped[Word | None]
     migration_error: Mapped[Word | None]
     create_time: Mapped[Time]

@@ -19,3 +19,8 @@ CREATE TABLE workers (
 ALTER TABLE tenants ADD COLUMN calls_per_second INTEGER;
 
 ALTER TABLE tenants ADD COLUMN calls_per_second_of_caller INTEGER;
+
+-- Data keys can be changed: the next one is known everywhere before anything is sealed with it, the previous one opens what still is.
+ALTER TABLE tenants ADD COLUMN next_wrapped_key BYTEA, ADD COLUMN previous_wrapped_key BYTEA, ADD COLUMN key_time TIMESTAMP WITH TIME ZONE;
+
+ALTER TABLE installation ADD COLUMN next_wrapped_key BYTEA, ADD COLUMN previous_wrapped_key BYTEA, ADD COLUMN root BYTEA, ADD COLUMN key_time TIMESTAMP WITH TIME ZONE;
