@@ -104,32 +104,36 @@ class Chaos:
         if card.kind in ("cut", "lie"):
             self._cut(dice) if card.kind == "cut" else self._lie()
             return
-        name = self._choose(card.victim, dice)
-        if name is None:
+        # Only one of the workers has the tenant: whoever passes the point first is the victim.
+        names = self._choose(card.victim, dice, everybody=bool(card.point) and card.victim == "work")
+        if not names:
             self.missed[f"{card.kind} {card.victim}: busy"] += 1
             return
         try:
-            self._hit(card, name, dice)
+            self._at_point(card, names, dice) if card.point else self._hit(card, names[0], dice)
         finally:
-            self._free[name].release()
+            for name in names:
+                self._free[name].release()
 
-    def _choose(self, kind: str, dice: random.Random) -> str | None:
-        """A process of this kind that no other fault holds now."""
+    def _choose(self, kind: str, dice: random.Random, *, everybody: bool) -> list[str]:
+        """A process of this kind that no other fault holds now; everybody: as many as there are."""
         names = [name for name in self.stack.names() if name.partition("-")[0] == kind]
         dice.shuffle(names)
         until = time.monotonic() + 20
         while time.monotonic() < until:
-            for name in names:
-                rested = time.monotonic() - self._back.get(name, 0.0) > RESTED
-                if rested and self._free[name].acquire(blocking=False):
-                    return name
+            found = [name for name in names if self._rested(name) and self._free[name].acquire(blocking=False)]
+            for name in [] if everybody else found[1:]:
+                self._free[name].release()
+            if found:
+                return found if everybody else found[:1]
             time.sleep(0.05)
-        return None
+        return []
+
+    def _rested(self, name: str) -> bool:
+        return time.monotonic() - self._back.get(name, 0.0) > RESTED
 
     def _hit(self, card: Card, name: str, dice: random.Random) -> None:
-        if card.point:
-            self._at_point(card, name, dice)
-        elif card.kind == "kill":
+        if card.kind == "kill":
             self.kill(name)
         elif card.kind == "crash":
             self._crash(name, dice)
@@ -138,19 +142,22 @@ class Chaos:
         else:
             self._stop(name, dice)
 
-    def _at_point(self, card: Card, name: str, dice: random.Random) -> None:
-        pid = self.stack.pid(name)
-        self.points.arm(pid, card.point, card.kind)
-        if not self.points.wait(pid, within=RARE.get(card.point, 5.0)):
-            self.missed[f"{card.kind} {name.partition('-')[0]} at {card.point}"] += 1
-            return
-        at = self._tell(card.kind, name, point=card.point)
-        if card.kind == "kill":
-            self._watch_return(name, pid, at)
-        else:
-            time.sleep(dice.uniform(1.5, 3.5))
-            _signal(pid, signal.SIGCONT)
-            self._tell("continue", name, count=False)
+    def _at_point(self, card: Card, names: list[str], dice: random.Random) -> None:
+        pids = {name: self.stack.pid(name) for name in names}
+        for pid in pids.values():
+            self.points.arm(pid, card.point, card.kind)
+        self.points.wait(list(pids.values()), within=RARE.get(card.point, 5.0))
+        passed = [name for name in names if not self.points.disarm(pids[name])]
+        for name in passed:
+            at = self._tell(card.kind, name, point=card.point)
+            if card.kind == "kill":
+                self._watch_return(name, pids[name], at)
+            else:
+                time.sleep(dice.uniform(1.5, 3.5))
+                _signal(pids[name], signal.SIGCONT)
+                self._tell("continue", name, count=False)
+        if not passed:
+            self.missed[f"{card.kind} {card.victim} at {card.point}"] += 1
 
     def kill(self, name: str) -> None:
         """SIGKILL, and the time until the process answers again."""

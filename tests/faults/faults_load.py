@@ -31,21 +31,21 @@ EXPECTED_CODES = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED
 CALL_SECONDS = 10.0
 ENDS_WITHIN = 90.0
 # So many operations wait for their answers at most; while everything stands still, no more are begun.
-WAITING_MOST = 600
+WAITING_MOST = 1000
 RATES: Mapping[str, float] = {
-    "webhook": 16.0,
+    "webhook": 10.0,
     "send": 6.0,
-    "note": 12.0,
-    "subject": 12.0,
-    "read": 8.0,
-    "tag": 3.0,
-    "assign": 3.0,
-    "status": 3.0,
+    "note": 8.0,
+    "subject": 8.0,
+    "read": 6.0,
+    "tag": 2.0,
+    "assign": 2.0,
+    "status": 2.0,
     "snooze": 1.5,
     "outdated": 0.5,
-    "look": 2.0,
+    "look": 1.0,
 }
-"""Operations begun each second, by kind. A webhook has one to four messages, each of them an operation; a look is none."""
+"""Operations begun each second, by kind. A webhook has one to twelve messages, each of them an operation; a look is none."""
 Json = dict[str, Any]
 
 
@@ -126,7 +126,7 @@ class Load:
 
     async def _webhook(self, people: list[str] | None = None) -> None:
         """One webhook, as Meta sends it: again until it is answered 200, and now and then once more."""
-        people = people or [self.rng.choice(self.people) for _ in range(self.rng.randint(1, 4))]
+        people = people or [self.rng.choice(self.people) for _ in range(self.rng.randint(1, 12))]
         raw, wamids = written(self.dev["channels"][0], people)
         await self._operation("webhook", uuid.uuid4().hex, lambda: self.post_webhook(raw), many=wamids)
         if self.rng.random() < 0.05:

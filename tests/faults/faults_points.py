@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -26,7 +27,7 @@ class Points:
 
     def environment(self, *, bug: str = "") -> dict[str, str]:
         """Settings for the children: what they import first, and a bug that they have."""
-        path = os.pathsep.join([str(ENTRY), *_paths()])
+        path = os.pathsep.join([str(ENTRY), *filter(None, sys.path)])
         return {"PYTHONPATH": path, "SWITCHBOARD_TEST_POINTS": str(self._folder), "SWITCHBOARD_TEST_BUG": bug}
 
     def arm(self, pid: int, point: str, action: str) -> None:
@@ -44,21 +45,13 @@ class Points:
             return False
         return True
 
-    def wait(self, pid: int, *, within: float) -> bool:
-        """Waits until the armed point was passed, or takes it back; whether it was passed."""
+    def wait(self, pids: list[int], *, within: float) -> None:
+        """Waits until one of these processes has passed the point that is armed for it."""
         until = time.monotonic() + within
-        while (self._folder / "armed" / str(pid)).exists():
-            if time.monotonic() > until and self.disarm(pid):
-                return False
+        armed = [self._folder / "armed" / str(pid) for pid in pids]
+        while all(file.exists() for file in armed) and time.monotonic() < until:
             time.sleep(0.01)
-        return True
 
     def passed(self) -> Counter[str]:
         """How often each point ended or stopped a process."""
         return Counter(line.split()[2] for line in self._trace.read_text().splitlines())
-
-
-def _paths() -> list[str]:
-    import sys
-
-    return [path for path in sys.path if path]

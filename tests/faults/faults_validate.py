@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ Findings = Iterator[str]
 ALWAYS_SEEN = {"send": 21, "note": 50, "subject": 36}
 TERMINAL = {"sent", "delivered", "read", "failed", "unknown"}
 BACK_WITHIN = {"serve": 3.0, "envoy": 3.0, "postgres": 10.0, "work": 10.0, "valkey": 3.0}
-NEEDS = {"serve": ("postgres",), "work": ("postgres",), "envoy": ("postgres", "serve")}
 
 
 @dataclass(frozen=True)
@@ -258,15 +257,20 @@ def recoveries(history: History) -> list[tuple[str, float | None]]:
 
 
 def _less(begin: float, end: float, name: str, away: Mapping[str, list[tuple[float, float]]]) -> float:
-    """The last part of (begin, end) in which nothing that the process needs, nor it itself anew, was away."""
+    """The last part of (begin, end) in which what the process needs was there; Envoy needs one of the servers."""
     kind = name.partition("-")[0]
+    gone = list(away.get("postgres", ())) if kind in ("serve", "work", "envoy") else []
+    servers = [outages for other, outages in away.items() if other.startswith("serve-")]
+    if kind == "envoy" and len(servers) == 2:
+        gone += [
+            (max(one[0], other[0]), min(one[1], other[1]))
+            for one, other in product(*servers)
+            if max(one[0], other[0]) < min(one[1], other[1])
+        ]
     free = begin
-    for other, outages in away.items():
-        if other.partition("-")[0] not in NEEDS.get(kind, ()) and other != name:
-            continue
-        for gone, again in outages:
-            if (other != name and again > free and gone < end) or (other == name and begin < gone < end):
-                free = max(free, min(again if other != name else gone, end))
+    for since, until in sorted(gone):
+        if until > free and since < end:
+            free = max(free, min(until, end))
     return round(end - free, 3)
 
 

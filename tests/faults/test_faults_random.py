@@ -1,6 +1,6 @@
 """Everything at once, for minutes: load, watchers and faults at random. Afterwards every promise is counted out.
 
-SWITCHBOARD_FAULTS_RUNS is how many runs there are (2), SWITCHBOARD_FAULTS_SECONDS how long the faults of each last (560),
+SWITCHBOARD_FAULTS_RUNS is how many runs there are (2), SWITCHBOARD_FAULTS_SECONDS how long the faults of each last (520),
 SWITCHBOARD_FAULTS_SEED the first run's seed, which repeats its choices; the next run's is one more. With an odd seed the provider
 sends no receipts, so that what ended unknown stays so. With runs and seconds as they are, the totals that the proof asks for are
 asserted too: 300 faults, 20 of each kind of process, 100,000 acknowledged operations, every named point. docs/testing.md says
@@ -22,11 +22,11 @@ from faults_run import Plan, Result, run
 pytestmark = pytest.mark.faults
 
 RUNS = int(os.environ.get("SWITCHBOARD_FAULTS_RUNS", "2"))
-SECONDS = float(os.environ.get("SWITCHBOARD_FAULTS_SECONDS", "560"))
+SECONDS = float(os.environ.get("SWITCHBOARD_FAULTS_SECONDS", "520"))
 SEED = int(os.environ.get("SWITCHBOARD_FAULTS_SEED", str(random.SystemRandom().randrange(10**6))))
-FAULT_EVERY = 3.4
+FAULT_EVERY = 3.0
 KINDS = ("serve", "work", "valkey", "envoy", "postgres")
-WHOLE = RUNS * SECONDS >= 1120
+WHOLE = RUNS * SECONDS >= 1040
 
 
 @pytest.mark.timeout(RUNS * (SECONDS + 600))
