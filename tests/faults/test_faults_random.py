@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from faults_chaos import deck
+from faults_picture import draw
 from faults_points import SERVE_POINTS, WORK_POINTS
 from faults_report import report
 from faults_run import Plan, Result, run
@@ -38,7 +39,8 @@ async def test_nothing_is_lost_doubled_or_reordered_whatever_dies(tmp_path_facto
         cards = deck(random.Random(seed), faults=int(SECONDS / FAULT_EVERY))
         folder: Path = tmp_path_factory.mktemp(f"run{number}")
         results.append(await run(Plan(seed, SECONDS, cards, receipts=seed % 2 == 0), folder))
-        print(report(results[-1:]), f"\nfiles: {folder}", flush=True)
+        (folder / "picture.svg").write_text(draw(folder / "history"))
+        print(report(results[-1:]), f"\nfiles and picture.svg: {folder}", flush=True)
     print(report(results), flush=True)
     findings = [finding for result in results for found in result.findings.values() for finding in found]
     assert not findings, findings[:20]
