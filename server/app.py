@@ -28,6 +28,8 @@ from switchboard.v1 import (
     contact_service_pb2_grpc,
     conversation_service_pb2,
     conversation_service_pb2_grpc,
+    delivery_service_pb2,
+    delivery_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
     message_service_pb2,
@@ -58,6 +60,7 @@ from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
 from server.messages.servicer import MessageServicer
+from server.redelivery.servicer import DeliveryServicer
 from server.rpc.paging import PageTokens
 from server.rpc.rates import RateLimits
 from server.rpc.server import internal_server, public_server
@@ -81,6 +84,7 @@ SERVICES = (
     channel_service_pb2,
     contact_service_pb2,
     conversation_service_pb2,
+    delivery_service_pb2,
     inbox_service_pb2,
     message_service_pb2,
     tenant_service_pb2,
@@ -164,6 +168,9 @@ async def assemble(
     )
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(
         MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
+    )
+    delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
+        DeliveryServicer(tokens=tokens, cursors=cursors), server
     )
     assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
         AssignmentServicer(tokens=tokens, cursors=cursors), server

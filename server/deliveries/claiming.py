@@ -1,8 +1,9 @@
 """Takes what may be sent now: the heads of conversations, by channel, at the pace of their accounts and recipients.
 
-A bucket is the time its next send may be taken at. Taking one moves it on by the pace; time that passed unused counts up to
-what the pace lets be saved (GCRA, ITU-T I.371, told from the other end). Both kinds are rows of the tenant's database, taken
-in the statement that claims.
+A bucket is the time its next send may be taken at, and taking one moves it on by the pace. For an account, time that passed
+unused counts up to what the pace lets be saved (GCRA, ITU-T I.371, told from the other end). A recipient may get a burst
+within one span, borrowed from the time after it, in which nothing goes. Both kinds are rows of the tenant's database, taken in
+the statement that claims.
 
 A claim reads at most LOOK heads of each channel that may send, however long the queues are: what is behind another send of
 its conversation is not a head, what has to wait for its recipient is put off to when that may be, and a channel that is
@@ -48,26 +49,33 @@ WITH pace AS (
     ) d
     JOIN conversations c ON c.id = d.conversation_id
 ), recipient AS (
-    SELECT identity_id, next_send_time FROM recipient_buckets WHERE identity_id IN (SELECT identity_id FROM head) FOR UPDATE
+    SELECT identity_id, next_send_time, span_until FROM recipient_buckets
+    WHERE identity_id IN (SELECT identity_id FROM head) FOR UPDATE
 ), looked AS (
-    SELECT h.*, r.next_send_time, greatest(r.next_send_time, u.hold_until) AS wait_until,
-        turn = 1 AND coalesce(greatest(r.next_send_time, u.hold_until) <= clock_now(), true) AS free
+    SELECT h.*, r.next_send_time, r.span_until, greatest(
+        u.hold_until,
+        CASE WHEN clock_now() >= r.span_until OR r.next_send_time > clock_now() + h.recipient_ahead THEN r.next_send_time END
+    ) AS wait_until
     FROM head h
     LEFT JOIN recipient r ON r.identity_id = h.identity_id
     LEFT JOIN LATERAL (
         SELECT max(hold_until) AS hold_until FROM deliveries WHERE conversation_id = h.conversation_id AND state = 'unknown'
     ) u ON true
+), weighed AS (
+    SELECT l.*, turn = 1 AND coalesce(wait_until <= clock_now(), true) AS free FROM looked l
 ), placed AS (
-    SELECT l.*, row_number() OVER (PARTITION BY account_id, free ORDER BY due_time, id) AS place FROM looked l
+    SELECT w.*, row_number() OVER (PARTITION BY account_id, free ORDER BY due_time, id) AS place FROM weighed w
 ), verdict AS (
     SELECT p.*, free AND place <= tokens
         AND row_number() OVER (PARTITION BY free AND place <= tokens ORDER BY place, due_time, id) <= $3 AS goes
     FROM placed p
 ), recipient_taken AS (
-    INSERT INTO recipient_buckets AS b (identity_id, next_send_time)
-    SELECT identity_id, greatest(next_send_time, clock_now() - recipient_ahead) + recipient_every
+    INSERT INTO recipient_buckets AS b (identity_id, next_send_time, span_until)
+    SELECT identity_id, greatest(next_send_time, clock_now()) + recipient_every,
+        CASE WHEN next_send_time > clock_now() THEN span_until ELSE clock_now() + recipient_every END
     FROM verdict WHERE goes ORDER BY identity_id
-    ON CONFLICT (identity_id) DO UPDATE SET next_send_time = greatest(b.next_send_time, excluded.next_send_time)
+    ON CONFLICT (identity_id) DO UPDATE
+    SET next_send_time = greatest(b.next_send_time, excluded.next_send_time), span_until = excluded.span_until
 ), account_taken AS (
     UPDATE channels c SET next_send_time = a.next_send_time + a.every * v.number
     FROM account a JOIN (SELECT account_id, count(*) AS number FROM verdict WHERE goes GROUP BY account_id) v
@@ -96,9 +104,10 @@ HOLD_ACCOUNT = """
 UPDATE channels SET next_send_time = greatest(next_send_time, clock_now() + $2::interval) WHERE id = $1
 """
 HOLD_RECIPIENT = """
-INSERT INTO recipient_buckets AS b (identity_id, next_send_time)
-SELECT identity_id, clock_now() + $2::interval FROM conversations WHERE id = $1
-ON CONFLICT (identity_id) DO UPDATE SET next_send_time = greatest(b.next_send_time, excluded.next_send_time)
+INSERT INTO recipient_buckets AS b (identity_id, next_send_time, span_until)
+SELECT identity_id, clock_now() + $2::interval, clock_now() FROM conversations WHERE id = $1
+ON CONFLICT (identity_id) DO UPDATE
+SET next_send_time = greatest(b.next_send_time, excluded.next_send_time), span_until = excluded.span_until
 """
 FORGET = "DELETE FROM recipient_buckets WHERE next_send_time < clock_now() - interval '1 day'"
 

@@ -107,6 +107,11 @@ async def take_back(connection: Connection, *, worker: str, sending: list[uuid.U
     await connection.execute(TAKE_BACK, worker, sending)
 
 
+async def release(connection: Connection, part_ids: Sequence[uuid.UUID]) -> None:
+    """Before unknown deliveries stop being unknown: what they hold back need not wait."""
+    await connection.execute(RELEASE, part_ids)
+
+
 async def promote(connection: Connection, conversation_ids: Sequence[uuid.UUID]) -> None:
     """Gives locked conversations without a head their next one."""
     await connection.execute(PROMOTE, conversation_ids)
@@ -125,7 +130,7 @@ async def resolve(
 
     locked: the conversations that are locked. Raced when one of another's was to be sent still.
     """
-    await connection.execute(RELEASE, part_ids)
+    await release(connection, part_ids)
     ended = await connection.fetch(RESOLVE, part_ids, state, code, message)
     concerned = {record["conversation_id"] for record in ended}
     if concerned - locked:

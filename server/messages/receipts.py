@@ -119,7 +119,7 @@ class Update:
     """What is known of a part now: from a receipt, the answer to the send, or ourselves.
 
     part_id: when it is known (our own callback data). status: a word of message_status_updates. closes_reply_window: the
-    provider says that the window is closed.
+    provider says that the window is closed. asked: an operator asked for a second send, which moves the part whatever it had.
     """
 
     channel_id: uuid.UUID
@@ -132,6 +132,7 @@ class Update:
     error_code: str | None = None
     error_message: str | None = None
     closes_reply_window: bool = False
+    asked: bool = False
 
 
 @dataclass(slots=True)
@@ -151,7 +152,7 @@ class Part:
 
     def take(self, update: Update) -> bool:
         """Moves forward if the update outranks what is known; says whether it did."""
-        if not moves(self.status, update.status):
+        if not (update.asked or moves(self.status, update.status)):
             return False
         self.status = convert.SHOWN.get(update.status, update.status)
         failed = self.status == "failed"

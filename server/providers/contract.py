@@ -281,7 +281,11 @@ Outcome = Accepted | Refused | Ambiguous | NotSent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often something may be sent: once in `every`; what is not used is saved up, at most for `ahead`."""
+    """How often something may be sent: once in `every`, and at once as many as `ahead` has room for beside the first.
+
+    Of an account, `ahead` is time saved up before. Of a recipient it is borrowed: all of it goes within one `every`, and then
+    nothing until the time of what went has passed.
+    """
 
     every: timedelta
     ahead: timedelta

@@ -26,6 +26,7 @@ OURS = [
         "channels",
         "contacts",
         "conversations",
+        "deliveries",
         "inbox",
         "messages",
         "tenants",
@@ -42,7 +43,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 9
+    assert len(shipped().groups) == 10
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "restore update update-note update-status",
         ),
         ("messages", "get list list-status-updates send"),
+        ("deliveries", "get give-up-delivery list retry"),
         ("assignments", "assign-conversation list-conversation-assignments unassign-conversation"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),

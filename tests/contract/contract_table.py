@@ -29,8 +29,9 @@ from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
-from switchboard.v1 import conversation_pb2, event_pb2, options_pb2
+from switchboard.v1 import conversation_pb2, delivery_pb2, event_pb2, options_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import tenant_service_pb2 as tenants
@@ -208,6 +209,32 @@ MESSAGES: dict[str, Case] = {
         ask=lambda w: messages.ListMessageStatusUpdatesRequest(message_id=w.sent),
         refuse=lambda w: messages.ListMessageStatusUpdatesRequest(message_id="not an id"),
         reason="INVALID_FIELDS",
+    ),
+}
+DELIVERIES: dict[str, Case] = {
+    "GetDelivery": Case(
+        ask=lambda w: deliveries.GetDeliveryRequest(delivery_id=w.sample_delivery),
+        refuse=lambda w: deliveries.GetDeliveryRequest(delivery_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
+    ),
+    "ListDeliveries": Case(
+        ask=lambda w: deliveries.ListDeliveriesRequest(
+            conversation_id=w.sample.id, state=[delivery_pb2.DELIVERY_STATE_ACCEPTED], page_size=2
+        ),
+        refuse=lambda w: deliveries.ListDeliveriesRequest(state=[delivery_pb2.DELIVERY_STATE_UNSPECIFIED]),
+        reason="INVALID_FIELDS",
+    ),
+    "RetryDelivery": Case(
+        ask=lambda w: deliveries.RetryDeliveryRequest(delivery_id=w.dead_letter()),
+        refuse=lambda w: deliveries.RetryDeliveryRequest(delivery_id=w.sample_delivery),
+        reason="DELIVERY_NOT_POSSIBLE",
+        caller="supervisor",
+    ),
+    "GiveUpDelivery": Case(
+        ask=lambda w: deliveries.GiveUpDeliveryRequest(delivery_id=w.stuck_delivery(), reason="Too late"),
+        refuse=lambda w: deliveries.GiveUpDeliveryRequest(delivery_id=w.sample_delivery),
+        reason="DELIVERY_NOT_POSSIBLE",
     ),
 }
 ASSIGNMENTS: dict[str, Case] = {
@@ -426,6 +453,7 @@ CASES: Mapping[str, Case] = {
     for service, cases in {
         "ConversationService": CONVERSATIONS,
         "MessageService": MESSAGES,
+        "DeliveryService": DELIVERIES,
         "AssignmentService": ASSIGNMENTS,
         "InboxService": INBOX,
         "ContactService": CONTACTS,

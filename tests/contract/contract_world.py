@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from contract_outcome import method_of_request
 from contract_transports import Grpc
 from google.protobuf.message import Message
-from switchboard.v1 import agent_pb2, conversation_pb2, message_pb2, options_pb2
+from switchboard.v1 import agent_pb2, conversation_pb2, delivery_pb2, message_pb2, options_pb2
 from switchboard.v1.agent_service_pb2 import CreateAgentRequest, CreateTeamRequest
 from switchboard.v1.assignment_service_pb2 import AssignConversationRequest
 from switchboard.v1.auth_service_pb2 import CreateAgentTokenRequest, CreateApiKeyRequest
@@ -23,6 +23,7 @@ from switchboard.v1.conversation_service_pb2 import (
     UpdateConversationRequest,
     UpdateConversationStatusRequest,
 )
+from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
 
@@ -154,6 +155,9 @@ class World(Tenant):
         spare = CreateTenantRequest(name=f"spare-{nonce()}")
         self.spare: str = self.call(spare, token=self.platform_key).tenant.id
         (self.foreign_sample,) = self.foreign.customers_write(1)
+        self.foreign.call(SendMessageRequest(conversation_id=self.foreign_sample.id, text=SendText(body="Good day")))
+        foreign = ListDeliveriesRequest(conversation_id=self.foreign_sample.id)
+        self.foreign_delivery: str = self.foreign.call(foreign).deliveries[0].id
         self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
         self._make_sample()
         self._archive()
@@ -168,6 +172,7 @@ class World(Tenant):
         self.call(changed)
         self.call(AssignConversationRequest(conversation_id=self.sample.id, agent_id=self.agents["agent"]))
         self.sent: str = self.send(self.sample.id).id
+        self.sample_delivery: str = self._delivery(self.sample.id).id
         read = message_pb2.MESSAGE_STATUS_READ
         eventually(lambda: self.call(GetMessageRequest(message_id=self.sent)).message.status == read)
 
@@ -184,6 +189,32 @@ class World(Tenant):
         request = SendMessageRequest(conversation_id=conversation_id, text=SendText(body=text), request_id=nonce())
         message: message_pb2.Message = self.call(request).message
         return message
+
+    def _delivery(self, conversation_id: str) -> delivery_pb2.Delivery:
+        """The newest delivery of a conversation."""
+        listed = self.call(ListDeliveriesRequest(conversation_id=conversation_id)).deliveries
+        newest: delivery_pb2.Delivery = listed[0]
+        return newest
+
+    def _refused(self, code: int, settled: Callable[[delivery_pb2.Delivery], bool]) -> str:
+        """The delivery of an answer that the provider refuses once with this code, as soon as that is stored."""
+        conversation = self.conversation()
+        recipient = conversation.contact.name.removeprefix("Cara ")
+        fault = {"kind": "error", "code": code, "count": 1, "filter": {"recipient": recipient}}
+        post(self.dev["simulator"]["url"] + "/_control/faults", fault)
+        self.send(conversation.id)
+        eventually(lambda: settled(self._delivery(conversation.id)))
+        return self._delivery(conversation.id).id
+
+    def dead_letter(self) -> str:
+        """A delivery that failed."""
+        return self._refused(131026, lambda found: found.state == delivery_pb2.DELIVERY_STATE_FAILED)
+
+    def stuck_delivery(self) -> str:
+        """A delivery that is tried again tomorrow."""
+        return self._refused(
+            131049, lambda found: found.state == delivery_pb2.DELIVERY_STATE_QUEUED and found.HasField("error")
+        )
 
     @staticmethod
     def _note(tenant: Tenant, conversation_id: str) -> str:

@@ -49,6 +49,7 @@ def of_kind(tenant: Tenant, world: World, name: str) -> str:
         "conversation_id": sample.id,
         "message_id": sample.last_message_id,
         "last_seen_message_id": sample.last_message_id,
+        "delivery_id": world.foreign_delivery,
         "contact_id": sample.contact.id,
         "identity_id": sample.identity_id,
         "note_id": world.foreign_note,

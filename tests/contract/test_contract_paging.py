@@ -18,6 +18,7 @@ from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import tenant_service_pb2 as tenants
@@ -82,6 +83,7 @@ class Lists:
             "AssignmentService.ListConversationAssignments": assignments.ListConversationAssignmentsRequest(
                 conversation_id=self.conversation
             ),
+            "DeliveryService.ListDeliveries": deliveries.ListDeliveriesRequest(conversation_id=self.conversation),
             "ContactService.ListContacts": contacts.ListContactsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),
             "ChannelService.ListMetaApps": channels.ListMetaAppsRequest(),

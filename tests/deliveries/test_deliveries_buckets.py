@@ -58,25 +58,41 @@ async def test_an_account_sends_at_its_pace_and_saves_up_no_more_than_it_may(own
     assert len((await claim(own_desk)).claimed) == 9, "what WhatsApp allows: 80 a second"
 
 
-async def test_a_recipient_gets_a_burst_and_then_one_in_six_seconds(own_desk: Desk) -> None:
+async def test_a_recipient_gets_a_burst_and_then_nothing_until_its_time_has_passed(own_desk: Desk) -> None:
     channel = await own_desk.new_channel(sends_per_second=1_000)
     busy, other = (await own_desk.started(channel)).id, (await own_desk.started(channel)).id
     await put(own_desk, busy, *(f"a{number}" for number in range(47)))
-    for _ in range(45):
+    for number in range(45):
         (claimed,) = (await claim(own_desk)).claimed
         await settle(own_desk, claimed)
         await own_desk.execute("UPDATE channels SET next_send_time = now()")
+        if number == 0:
+            await own_desk.execute("UPDATE recipient_buckets SET span_until = now() + interval '1 minute'")
     await put(own_desk, other, "b0")
     found = await claim(own_desk)
     assert [claimed.conversation_id for claimed in found.claimed] == [other], "the 46th has to wait, others go on"
     assert found.put_off == 1
     await own_desk.execute("UPDATE channels SET next_send_time = now()")
-    assert timedelta(0) < await wait_of(own_desk) <= timedelta(seconds=6)
+    assert timedelta(seconds=200) < await wait_of(own_desk) <= 45 * timedelta(seconds=6)
     assert (await claim(own_desk)).put_off == 0, "it was put off and is not looked at again"
-    await own_desk.execute("UPDATE recipient_buckets SET next_send_time = next_send_time - interval '6 seconds'")
-    await own_desk.execute("UPDATE deliveries SET due_time = due_time - interval '6 seconds' WHERE state = 'queued'")
+    await own_desk.execute("UPDATE recipient_buckets SET next_send_time = now(), span_until = now()")
+    await own_desk.execute("UPDATE deliveries SET due_time = now() WHERE state = 'queued'")
     (claimed,) = (await claim(own_desk)).claimed
     assert claimed.conversation_id == busy
+
+
+async def test_after_the_span_of_a_burst_nothing_more_is_borrowed(own_desk: Desk) -> None:
+    channel = await own_desk.new_channel(sends_per_second=1_000)
+    busy = (await own_desk.started(channel)).id
+    await put(own_desk, busy, *(f"a{number}" for number in range(4)))
+    for _ in range(2):
+        await own_desk.execute("UPDATE recipient_buckets SET span_until = now() + interval '1 minute'")
+        (claimed,) = (await claim(own_desk)).claimed
+        await settle(own_desk, claimed)
+        await own_desk.execute("UPDATE channels SET next_send_time = now()")
+    await own_desk.execute("UPDATE recipient_buckets SET span_until = now()")
+    assert (await claim(own_desk)).claimed == []
+    assert timedelta(seconds=6) < await wait_of(own_desk) <= timedelta(seconds=12), "two went, two spans have to pass"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +123,7 @@ async def test_a_rate_limit_of_the_provider_holds_what_it_is_about_and_nothing_e
     assert sorted(row["text"] for row in names) == goes
     if holds is not Holds.MESSAGE:
         await own_desk.execute("UPDATE channels SET next_send_time = next_send_time - interval '73 seconds'")
-        await own_desk.execute("UPDATE recipient_buckets SET next_send_time = next_send_time - interval '73 seconds'")
+        await own_desk.execute("UPDATE recipient_buckets SET next_send_time = now()")
         await own_desk.execute("UPDATE deliveries SET due_time = now() WHERE state = 'queued'")
         assert {item.conversation_id for item in (await claim(own_desk)).claimed} >= {a}
 
@@ -195,7 +211,7 @@ BEFORE: dict[str, tuple[int, Callable[[uuid.UUID], str]]] = {
     "to recipients who have to wait": (
         MANY,
         lambda channel: (
-            "INSERT INTO recipient_buckets SELECT identity_id, now() + interval '1 hour' FROM conversations"
+            "INSERT INTO recipient_buckets SELECT identity_id, now() + interval '1 hour', now() FROM conversations"
             f" WHERE channel_id = '{channel}' ON CONFLICT (identity_id) DO NOTHING"
         ),
     ),

@@ -145,7 +145,7 @@ def command_names(service: str, rpcs: list[str]) -> Mapping[str, str]:
 
 def _without_noun(words: list[str], noun: list[str]) -> list[str]:
     found = words[1 : 1 + len(noun)]
-    plural = [*noun[:-1], f"{noun[-1]}s"]
+    plural = [*noun[:-1], f"{noun[-1][:-1]}ies" if noun[-1].endswith("y") else f"{noun[-1]}s"]
     return [words[0], *words[1 + len(noun) :]] if found in (noun, plural) else words
 
 

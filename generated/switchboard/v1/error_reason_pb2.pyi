@@ -110,6 +110,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the stream's filter names a field that streams cannot answer; metadata "field"."""
     ERROR_REASON_SCOPE_UNAVAILABLE: _ErrorReason.ValueType  # 42
     """UNAVAILABLE: the rights of the caller cannot be computed now. Resume later from the cursor."""
+    ERROR_REASON_DELIVERY_NOT_POSSIBLE: _ErrorReason.ValueType  # 43
+    """FAILED_PRECONDITION: the delivery's state does not allow it; metadata "state" and "allowed" (RETRY, GIVE_UP, or nothing)."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -202,4 +204,6 @@ ERROR_REASON_FILTER_NOT_STREAMABLE: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION: the stream's filter names a field that streams cannot answer; metadata "field"."""
 ERROR_REASON_SCOPE_UNAVAILABLE: ErrorReason.ValueType  # 42
 """UNAVAILABLE: the rights of the caller cannot be computed now. Resume later from the cursor."""
+ERROR_REASON_DELIVERY_NOT_POSSIBLE: ErrorReason.ValueType  # 43
+"""FAILED_PRECONDITION: the delivery's state does not allow it; metadata "state" and "allowed" (RETRY, GIVE_UP, or nothing)."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

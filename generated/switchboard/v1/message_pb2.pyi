@@ -139,7 +139,9 @@ class _MessageStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Message
     """The provider may or may not have it; it is not sent again by itself."""
 
 class MessageStatus(_MessageStatus, metaclass=_MessageStatusEnumTypeWrapper):
-    """How far a message came. It only moves forward: pending, unknown, sent, delivered, read; failed gives way to delivered and read."""
+    """How far a message came. It only moves forward: pending, unknown, sent, delivered, read; failed gives way to delivered and read.
+    When somebody asks for a second send of what failed or is unknown (RetryDelivery), it is pending again.
+    """
 
 MESSAGE_STATUS_UNSPECIFIED: MessageStatus.ValueType  # 0
 """Never sent."""

@@ -32,7 +32,7 @@ class _StatusUpdateSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_St
     STATUS_UPDATE_SOURCE_RECEIPT: _StatusUpdateSource.ValueType  # 2
     """A receipt of the provider."""
     STATUS_UPDATE_SOURCE_SYSTEM: _StatusUpdateSource.ValueType  # 3
-    """Switchboard: a send ended without an answer, or was given up."""
+    """Switchboard: a send ended without an answer, was given up, or is tried again because somebody asked for it."""
 
 class StatusUpdateSource(_StatusUpdateSource, metaclass=_StatusUpdateSourceEnumTypeWrapper):
     """Where a status update came from."""
@@ -44,7 +44,7 @@ STATUS_UPDATE_SOURCE_RESPONSE: StatusUpdateSource.ValueType  # 1
 STATUS_UPDATE_SOURCE_RECEIPT: StatusUpdateSource.ValueType  # 2
 """A receipt of the provider."""
 STATUS_UPDATE_SOURCE_SYSTEM: StatusUpdateSource.ValueType  # 3
-"""Switchboard: a send ended without an answer, or was given up."""
+"""Switchboard: a send ended without an answer, was given up, or is tried again because somebody asked for it."""
 Global___StatusUpdateSource: _TypeAlias = StatusUpdateSource  # noqa: Y015
 
 @_typing.final

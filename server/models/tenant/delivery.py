@@ -61,10 +61,14 @@ class Delivery(TenantBase):
 
 
 class RecipientBucket(TenantBase):
-    """When the next send to somebody may be taken; a row may be missing, and is forgotten some time after."""
+    """When the next send to somebody may be taken; until span_until more may, if the provider allows bursts.
+
+    A row may be missing, and is forgotten some time after.
+    """
 
     __tablename__ = "recipient_buckets"
     __table_args__ = (Index(None, "next_send_time"),)
 
     identity_id: Mapped[Id]
     next_send_time: Mapped[Time]
+    span_until: Mapped[Time]

@@ -401,6 +401,7 @@ export const MessageTypeSchema: GenEnum<MessageType> = /*@__PURE__*/
 
 /**
  * How far a message came. It only moves forward: pending, unknown, sent, delivered, read; failed gives way to delivered and read.
+ * When somebody asks for a second send of what failed or is unknown (RetryDelivery), it is pending again.
  *
  * @generated from enum switchboard.v1.MessageStatus
  */

@@ -121,7 +121,7 @@ export enum StatusUpdateSource {
   RECEIPT = 2,
 
   /**
-   * Switchboard: a send ended without an answer, or was given up.
+   * Switchboard: a send ended without an answer, was given up, or is tried again because somebody asked for it.
    *
    * @generated from enum value: STATUS_UPDATE_SOURCE_SYSTEM = 3;
    */

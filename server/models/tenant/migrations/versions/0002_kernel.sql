@@ -77,6 +77,7 @@ ALTER TABLE channels ADD COLUMN next_send_time TIMESTAMP WITH TIME ZONE DEFAULT 
 CREATE TABLE recipient_buckets (
     identity_id UUID NOT NULL,
     next_send_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    span_until TIMESTAMP WITH TIME ZONE NOT NULL,
     CONSTRAINT pk_recipient_buckets PRIMARY KEY (identity_id)
 );
 

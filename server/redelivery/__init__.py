@@ -1,0 +1,1 @@
+"""What an operator sees of deliveries, and decides about those that got stuck."""
