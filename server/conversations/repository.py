@@ -66,20 +66,45 @@ CHANGED: tuple[tuple[str, str], ...] = (
 
 # What a row was when it was read: another value means that somebody changed it since.
 MARK = "xmin::text::bigint"
-SAVE_KINDS = ("uuid", *(kind for _, kind in CHANGED))
-# UPDATE of many rows from parallel arrays: ids, then CHANGED in order.
-SAVE_FROM = f"""
-UPDATE conversations c SET {", ".join(f"{name} = u.{name}" for name, _ in CHANGED)}
-FROM unnest({{arrays}}) AS u (id, {", ".join(name for name, _ in CHANGED)}) WHERE c.id = u.id AND {{guard}}
-"""
-SAVE = SAVE_FROM.format(
-    arrays=", ".join(f"${index + 1}::{kind}[]" for index, kind in enumerate(SAVE_KINDS)), guard="TRUE"
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """An UPDATE of many rows from parallel arrays: their ids, then some of their columns. `{arrays}`, `{guard}`: see sql."""
+
+    names: tuple[str, ...]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The types of the arrays."""
+        return ("uuid", *(kind for name, kind in CHANGED if name in self.names))
+
+    @property
+    def sql(self) -> str:
+        """The statement; `{arrays}` stands for its parameters, `{guard}` for one more condition."""
+        return (
+            f"UPDATE conversations c SET {', '.join(f'{name} = u.{name}' for name in self.names)}"
+            f" FROM unnest({{arrays}}) AS u (id, {', '.join(self.names)}) WHERE c.id = u.id AND {{guard}}"
+        )
+
+    def columns(self, rows: Sequence[ConversationRow]) -> list[list[Any]]:
+        """The arrays."""
+        return [[row.id for row in rows], *([getattr(row, name) for row in rows] for name in self.names)]
+
+
+# What an answer may change; the rest of the row stays as it is.
+ANSWERS = frozenset(
+    {
+        *("status", "message_count", "team_read_count", "last_outbound_arrival", "last_outbound_author_id"),
+        *("last_sequence", "last_message_id", "last_message_preview", "last_message_time", "waiting_since", "version"),
+        *("update_time", "resolve_time"),
+    }
 )
-
-
-def save_columns(rows: Sequence[ConversationRow]) -> list[list[Any]]:
-    """The arrays of SAVE_FROM."""
-    return [[row.id for row in rows], *([getattr(row, name) for row in rows] for name, _ in CHANGED)]
+ANSWERED = Save(tuple(name for name, _ in CHANGED if name in ANSWERS))
+SAVED = Save(tuple(name for name, _ in CHANGED))
+SAVE = SAVED.sql.format(
+    arrays=", ".join(f"${index + 1}::{kind}[]" for index, kind in enumerate(SAVED.kinds)), guard="TRUE"
+)
 
 
 INSERT = """
@@ -235,7 +260,7 @@ async def save_many(connection: Connection, rows: Sequence[ConversationRow]) -> 
     if not rows:
         return
     try:
-        await connection.execute(SAVE, *save_columns(rows))
+        await connection.execute(SAVE, *SAVED.columns(rows))
     except asyncpg.UniqueViolationError as error:
         raise Raced from error
 

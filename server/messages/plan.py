@@ -28,16 +28,17 @@ class Plan:
     now: datetime
     messages: list[MessageRow] = field(default_factory=list)
     parts: list[tuple[Any, ...]] = field(default_factory=list)
-    deliveries: list[tuple[Any, ...]] = field(default_factory=list)
+    sends: list[tuple[Any, ...]] = field(default_factory=list)
     reads: dict[tuple[uuid.UUID, uuid.UUID], tuple[int, int]] = field(default_factory=dict)
     journal_items: list[ItemRow] = field(default_factory=list)
     conversations: dict[uuid.UUID, ConversationRow] = field(default_factory=dict)
+    answered: set[uuid.UUID] = field(default_factory=set)
     woken: list[uuid.UUID] = field(default_factory=list)
     windows: set[uuid.UUID] = field(default_factory=set)
     events: list[NewEvent] = field(default_factory=list)
 
     def add_message(self, message: MessageRow, part_id: uuid.UUID, row: ConversationRow) -> None:
-        """A message, its one part, and its conversation as changed by it."""
+        """A message of a customer, its one part, and its conversation as changed by it."""
         self.messages.append(message)
         part = (
             part_id,
@@ -49,11 +50,35 @@ class Plan:
         )
         self.parts.append(part)
         self.conversations[row.id] = row
+        self.answered.discard(row.id)
 
-    def add_delivery(self, send: Send, message: MessageRow) -> None:
-        """A send to hand to the provider."""
-        place = (send.part_id, message.conversation_id, message.channel_id, message.sequence, self.now)
-        self.deliveries.append((send.delivery_id, *place))
+    def add_send(self, send: Send, message: MessageRow, row: ConversationRow) -> None:
+        """An answer, to hand to the provider, and its conversation as changed by it."""
+        self.sends.append(
+            (
+                *(
+                    message.id,
+                    send.part_id,
+                    send.delivery_id,
+                    row.id,
+                    row.channel_id,
+                    message.sequence,
+                    message.arrival,
+                ),
+                *(message.text, message.author_kind, message.author_id, message.request_id, message.request_hash),
+                message.create_time,
+            )
+        )
+        if row.id not in self.conversations:
+            self.conversations[row.id] = row
+            self.answered.add(row.id)
+
+    def newest_of(self, conversation_id: uuid.UUID) -> uuid.UUID | None:
+        """The message of this run that arrived last in a conversation."""
+        row = self.conversations.get(conversation_id)
+        found = [message.id for message in self.messages if message.conversation_id == conversation_id]
+        sent = [send[0] for send in self.sends if send[3] == conversation_id]
+        return None if row is None else sent[-1] if row.last_outbound_arrival > row.last_inbound_arrival else found[-1]
 
     def add_journal_item(self, receive: Receive, state: str, result: str | None) -> None:
         """What became of an item of the journal."""
@@ -91,14 +116,19 @@ class Plan:
         reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
         ids = sorted(self.conversations)
         parts = {
+            "sends": transposed(self.sends, 13),
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),
-            "deliveries": transposed(self.deliveries, 6),
             "timers": transposed(self._timers(), 3),
             "reads": transposed(reads, 5),
             "items": journal_items.columns(self.journal_items),
-            "conversations": conversations.save_columns([self.conversations[key] for key in ids]),
+            "answered": conversations.ANSWERED.columns(
+                [self.conversations[key] for key in ids if key in self.answered]
+            ),
+            "conversations": conversations.SAVED.columns(
+                [self.conversations[key] for key in ids if key not in self.answered]
+            ),
         }
         held: list[list[Any]] | None = None if marks is None else [list(ids), [marks[key] for key in ids]]
         return compose(parts, event_columns(self.events), held=held)

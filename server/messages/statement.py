@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -16,15 +16,56 @@ Columns = Sequence[Sequence[Any]]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the WITH. `{arrays}` in its sql are its parameters, one array for each of kinds; `{guard}` a condition."""
+    """A part of the WITH. `{arrays}` in its sql are its parameters, one array for each of kinds; `{guard}` a condition.
+
+    more: further writes, by name, that read the rows of the first, when that is no write itself but gathers the parameters.
+    """
 
     kinds: tuple[str, ...]
     sql: str
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 # In the order in which they are written. The head waits, by data, for every part: Postgres runs the parts of a WITH in any
 # order, and the head row is locked last.
 PARTS: Mapping[str, Part] = {
+    # A send is three rows of one set of parameters.
+    "sends": Part(
+        (
+            *("uuid", "uuid", "uuid", "uuid", "uuid", "bigint", "integer", "text", "smallint", "uuid", "text", "bytea"),
+            "timestamptz",
+        ),
+        """
+        SELECT * FROM unnest({arrays}) AS u (
+            message_id, part_id, delivery_id, conversation_id, channel_id, sequence, arrival, text, author_kind, author_id,
+            request_id, request_hash, create_time
+        ) WHERE {guard}
+        """,
+        more={
+            "sent_messages": """
+                INSERT INTO messages (
+                    id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, author_kind, author_id,
+                    request_id, request_hash, create_time
+                )
+                SELECT message_id, conversation_id, channel_id, 'outbound', 'text', 'pending', sequence, arrival, text,
+                    author_kind, author_id, request_id, request_hash, create_time FROM sends_in
+            """,
+            "sent_parts": """
+                INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, status)
+                SELECT part_id, message_id, conversation_id, channel_id, 0, 'pending' FROM sends_in
+            """,
+            # Behind another one of its conversation a send waits. What is ahead is asked under the conversation's lock, by a
+            # function that sees what was committed meanwhile; the statement itself sees only what was there when it began.
+            "sent_deliveries": """
+                INSERT INTO deliveries (
+                    id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time
+                )
+                SELECT delivery_id, 'send', part_id, conversation_id, channel_id, sequence,
+                    CASE WHEN row_number() OVER (PARTITION BY conversation_id ORDER BY sequence) > 1
+                        OR has_head(conversation_id) THEN 'waiting' ELSE 'queued' END, clock_now(), create_time FROM sends_in
+            """,
+        },
+    ),
     "messages": Part(
         (
             *("uuid", "uuid", "uuid", "text", "text", "text", "bigint", "integer", "text", "jsonb", "smallint", "uuid"),
@@ -55,18 +96,6 @@ PARTS: Mapping[str, Part] = {
         SELECT * FROM unnest({arrays}) WHERE {guard}
         """,
     ),
-    # Behind another one of its conversation a send waits. What is ahead is asked under the conversation's lock, by a function
-    # that sees what was committed meanwhile; the statement itself sees only what was there when it began.
-    "deliveries": Part(
-        ("uuid", "uuid", "uuid", "uuid", "bigint", "timestamptz"),
-        """
-        INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
-        SELECT id, 'send', part_id, conversation_id, channel_id, position,
-            CASE WHEN row_number() OVER (PARTITION BY conversation_id ORDER BY position) > 1 OR has_head(conversation_id)
-                THEN 'waiting' ELSE 'queued' END, clock_now(), create_time
-        FROM unnest({arrays}) AS u (id, part_id, conversation_id, channel_id, position, create_time) WHERE {guard}
-        """,
-    ),
     "timers": Part(
         ("text", "uuid", "timestamptz"),
         """
@@ -86,7 +115,8 @@ PARTS: Mapping[str, Part] = {
         """,
     ),
     "items": Part(journal_items.KINDS, journal_items.INSERT_FROM),
-    "conversations": Part(conversations.SAVE_KINDS, conversations.SAVE_FROM),
+    "answered": Part(conversations.ANSWERED.kinds, conversations.ANSWERED.sql),
+    "conversations": Part(conversations.SAVED.kinds, conversations.SAVED.sql),
 }
 # The conversations as they were read, locked in the order of their ids; whoever changed one meanwhile has the guard fail.
 HELD = f"""
@@ -115,12 +145,19 @@ def _sql(names: tuple[str, ...], *, guarded: bool) -> str:
     """One text for each combination of parts, so that every connection prepares the few that occur once."""
     first = 3 if guarded else 1
     guard = "(SELECT all_as_read FROM held)" if guarded else "TRUE"
-    written = []
+    sources: list[str] = []
+    writes: dict[str, str] = {}
     for name in names:
         part = PARTS[name]
         arrays = ", ".join(f"${first + index}::{kind}[]" for index, kind in enumerate(part.kinds))
-        written.append(f"{name}_in AS ({part.sql.format(arrays=arrays, guard=guard)} RETURNING 1),")
+        sql = part.sql.format(arrays=arrays, guard=guard)
+        if part.more:
+            sources.append(f"{name}_in AS MATERIALIZED ({sql}),")
+            writes |= part.more
+        else:
+            writes[name] = sql
         first += len(part.kinds)
-    after = " + ".join(f"(SELECT count(*) FROM {name}_in)" for name in names) or "0"
+    written = " ".join(f"{name}_in AS ({sql} RETURNING 1)," for name, sql in writes.items())
+    after = " + ".join(f"(SELECT count(*) FROM {name}_in)" for name in writes) or "0"
     append = append_sql(first=first, after=f"0 * ({after})", only_if=guard)
-    return f"WITH {HELD if guarded else ''}{' '.join(written)}{append}"
+    return f"WITH {HELD if guarded else ''}{' '.join(sources)}{written}{append}"

@@ -17,7 +17,7 @@ from server.conversations import repository as conversations
 from server.conversations import rules
 from server.conversations.convert import conversation as convert_conversation
 from server.conversations.events import conversation_event
-from server.conversations.row import ConversationRow, from_record
+from server.conversations.row import WIDTH, ConversationRow, from_columns
 from server.conversations.rules import Place, ReplyOutdated
 from server.conversations.service import ConversationSuperseded
 from server.journal import items as journal_items
@@ -130,7 +130,7 @@ class Unit:
                 locked.arrivals[item.last_seen_message_id] = (record["seen_conversation_id"], record["seen_arrival"])
             if record["id"] is None or record["id"] in locked.rows:
                 continue
-            row = locked.rows[record["id"]] = from_record(record)
+            row = locked.rows[record["id"]] = from_columns(record[:WIDTH])
             marks[row.id] = record["mark"]
             if record["channel_state"] != "active":
                 locked.idle_channels[row.channel_id] = record["channel_state"]
@@ -155,8 +155,8 @@ class Unit:
 
     async def _newest(self, conversation_id: uuid.UUID) -> uuid.UUID | None:
         """The message that arrived last, which need not be the one shown last: whoever has seen it passes the fence."""
-        planned = [message for message in self._plan.messages if message.conversation_id == conversation_id]
-        return planned[-1].id if planned else await repository.newest(self._connection, conversation_id)
+        planned = self._plan.newest_of(conversation_id)
+        return planned or await repository.newest(self._connection, conversation_id)
 
     async def _lock(self) -> Locked:
         receives = await self._new_receives()
@@ -394,8 +394,7 @@ class Unit:
         self._mark_read(item, row)
         rules.touch(row, now)
         message = self._outbound_message(item, row, place)
-        self._plan.add_message(message, item.part_id, row)
-        self._plan.add_delivery(item, message)
+        self._plan.add_send(item, message, row)
         locked.repeated[(author_id, item.request_id)] = message
         shown = convert.message(message)
         body = event_pb2.MessageCreated(message=shown, conversation=convert_conversation(row))

@@ -39,7 +39,8 @@ class Message(TenantBase):
 
     id: Mapped[Id]
     conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id"))
-    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    # The conversation's; its row is locked when this one is written, so it is not looked up once more for each message.
+    channel_id: Mapped[uuid.UUID]
     direction: Mapped[Word]
     type: Mapped[Word]
     status: Mapped[Word]
@@ -67,8 +68,9 @@ class MessagePart(TenantBase):
 
     id: Mapped[Id]
     message_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("messages.id"))
-    conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id"))
-    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))
+    # Both are the message's.
+    conversation_id: Mapped[uuid.UUID]
+    channel_id: Mapped[uuid.UUID]
     position: Mapped[int] = mapped_column(SmallInteger)
     provider_message_id: Mapped[Word | None]
     status: Mapped[Word]
