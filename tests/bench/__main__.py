@@ -14,16 +14,16 @@ from pathlib import Path
 
 import uvloop
 from grpc import aio
-from rich.console import Console
-from rich.table import Table
 
 from server.embedded.stack import Options, Stack
-from tests.bench import intake, reference, sends
-from tests.bench.measuring import Row
+from tests.bench import fanout, intake, live, reference, sends
+from tests.bench.measuring import Row, show
 from tests.bench.stand import Stand, connect
 
 GROUPS: Mapping[str, Callable[[Stand], Awaitable[list[Row]]]] = {
     "sends": sends.rows,
+    "live": live.rows,
+    "fanout": lambda stand: fanout.measured(stand.stack),
     "intake": intake.rows,
 }
 
@@ -43,16 +43,6 @@ async def run(stack: Stack, bare: reference.Reference, *, groups: Sequence[str],
         found = [row for name in groups for row in await GROUPS[name](stand)]
     await database.close()
     return found
-
-
-def show(rows: Sequence[Row]) -> None:
-    """Prints the table."""
-    table = Table("what", "measured", "reference in the same run", "ratio", "target", "CPU each")
-    for row in rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-        met = "" if row.met is None else (" met" if row.met else " MISSED")
-        table.add_row(row.name, row.measured, row.reference, ratio, row.target + met, row.cost)
-    Console(width=200).print(table)
 
 
 def main() -> None:

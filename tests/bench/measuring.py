@@ -10,6 +10,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 Call = Callable[[], Awaitable[Any]]
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -124,3 +127,13 @@ class Costs:
     def each(self, operations: float) -> str:
         """Microseconds for each of so many operations."""
         return ", ".join(f"{name} {spent / operations * 1e6:,.0f}" for name, spent in self.spent.items()) + " µs"
+
+
+def show(rows: Sequence[Row]) -> None:
+    """Prints the table."""
+    table = Table("what", "measured", "reference in the same run", "ratio", "target", "CPU each")
+    for row in rows:
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+        met = "" if row.met is None else (" met" if row.met else " MISSED")
+        table.add_row(row.name, row.measured, row.reference, ratio, row.target + met, row.cost)
+    Console(width=200).print(table)
