@@ -210,7 +210,8 @@ async def meet(desk: Desk, errors: Errors, *, seconds: float, seed: int) -> None
     # All that may come of it is what a rule says; waiting too long, losing races for ever and deadlocks are not.
     assert {item.reason for item in meeting.refused} <= {
         *("ILLEGAL_STATUS_MOVE", "CONVERSATION_ARCHIVED", "CONVERSATION_SUPERSEDED", "REPLY_WINDOW_CLOSED"),
-        *("RESOURCE_NOT_FOUND", "CHANNEL_NOT_SENDING"),
+        # A snooze of some milliseconds may be over before its turn comes.
+        *("RESOURCE_NOT_FOUND", "CHANNEL_NOT_SENDING", "INVALID_FIELDS"),
     }, {item.reason for item in meeting.refused}
     assert meeting.done > 100
     await desk.check()
