@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import uuid
-from datetime import timedelta
 
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import inbox_service_pb2_grpc as inbox_grpc
@@ -21,8 +20,6 @@ from server.inbox.tail import TenantTail
 from server.inbox.tails import Tails
 from server.log.cursor import Cursors, Position
 from server.rpc.call import Call
-
-BOOKMARK_INTERVAL = timedelta(seconds=10)
 
 
 class InboxServicer(inbox_grpc.InboxServiceServicer):
@@ -89,9 +86,7 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
             request.filter, request.event_types, agent_id=call.scope.agent_id, providers=tail.providers
         )
         matcher = Matcher(selection, verified.scope)
-        interval = (
-            request.bookmark_interval.ToTimedelta() if request.HasField("bookmark_interval") else BOOKMARK_INTERVAL
-        )
+        asked = request.bookmark_interval.ToTimedelta() if request.HasField("bookmark_interval") else None
         return InboxStream(
             call=call,
             verified=verified,
@@ -102,7 +97,7 @@ class InboxServicer(inbox_grpc.InboxServiceServicer):
             rights=self._tails.rights,
             metrics=self._tails.metrics,
             limits=self._limits,
-            bookmark_interval=interval,
+            bookmark_interval=asked or self._limits.bookmark_interval,
             freshness=self._tails.pace().freshness,
         )
 

@@ -41,8 +41,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StreamLimits:
-    """Times and sizes of a stream. Tests shorten them."""
+    """Times and sizes of a stream. Tests shorten them. bookmark_interval: for callers who ask for none."""
 
+    bookmark_interval: timedelta = timedelta(seconds=10)
     max_lifetime: timedelta = timedelta(minutes=60)
     retention: timedelta = timedelta(days=7)
     reauth_notice: timedelta = timedelta(seconds=60)
