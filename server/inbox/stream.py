@@ -375,6 +375,9 @@ class InboxStream:
             self._watch = asyncio.get_running_loop().call_later(stalled_after, self._look_at_write)
         try:
             await self._call.context.write(item)
+        except aio.InternalError as error:
+            # The edge reset the call while the write was held up: nobody is there, as after any other cancellation.
+            raise asyncio.CancelledError from error
         finally:
             self._writing_since = NEVER
             if self._stalled:

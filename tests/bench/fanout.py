@@ -157,7 +157,7 @@ async def latency(writer: Server, client: Client) -> tuple[float, float]:
 
 async def single(server: Server) -> float:
     """Deliveries per second of the server's CPU time, one event in each write."""
-    answer = await server.ask(f"lockstep {LOCKSTEPS} {MATCHING}")
+    answer = await server.ask(f"lockstep {LOCKSTEPS} {MATCHING} 1")
     return LOCKSTEPS * MATCHING / float(answer["cpu"])
 
 

@@ -1,8 +1,9 @@
 """What serves the streams of tests.bench.fanout: our server as `serve` makes it, or a bare one that only writes.
 
 Run as a process of its own. It prints its address; each line of standard input is a command, answered by one line of JSON:
-`paced RATE SECONDS` makes events at a steady pace and answers {seq: monotonic seconds of its commit}; `lockstep COUNT STREAMS`
-makes each event once all streams were written the one before, and answers the seconds it took.
+`paced RATE SECONDS` makes events at a steady pace and answers {seq: monotonic seconds of its commit}; `lockstep COUNT STREAMS
+BATCH` makes so many events once all streams were written those before, and answers the seconds it took; `window MILLISECONDS`
+has the bare server wake its streams so long after an event.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ class Bare:
     def __init__(self) -> None:
         self.made: dict[int, float] = {}
         self.written = 0.0
+        self.window = 0.0
+        self._waking = False
         self._waiting: list[tuple[list[bytes], asyncio.Event]] = []
         event = body()
         event.id, event.cause.id = str(new_id()), "bench"
@@ -107,23 +110,35 @@ class Bare:
     async def watch(self, request: bytes, context: Any) -> None:
         """One stream; it is sent something only if its request says so."""
         await context.write(inbox.WatchInboxResponse(hello=inbox.Hello()).SerializeToString())
-        queue, wake = [], asyncio.Event()
+        waiting: tuple[list[bytes], asyncio.Event] = ([], asyncio.Event())
+        queue, wake = waiting
         if request == b"1":
-            self._waiting.append((queue, wake))
-        while True:
-            await wake.wait()
-            wake.clear()
-            batch = queue.copy()
-            queue.clear()
-            await context.write(b"".join(batch))
-            self.written += len(batch)
+            self._waiting.append(waiting)
+        try:
+            while True:
+                await wake.wait()
+                wake.clear()
+                batch = queue.copy()
+                queue.clear()
+                await context.write(b"".join(batch))
+                self.written += len(batch)
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
 
     async def make(self) -> None:
         seq = self._event.seq = len(self.made) + 1
         item = inbox.WatchInboxResponse(events=[self._event]).SerializeToString()
         self.made[seq] = time.monotonic()
-        for queue, wake in self._waiting:
+        for queue, _ in self._waiting:
             queue.append(item)
+        if not self._waking:
+            self._waking = True
+            asyncio.get_running_loop().call_later(self.window, self._wake)
+
+    def _wake(self) -> None:
+        self._waking = False
+        for _, wake in self._waiting:
             wake.set()
 
 
@@ -139,11 +154,12 @@ async def paced(source: Source, rate: float, seconds: float) -> dict[int, float]
     return dict(source.made)
 
 
-async def lockstep(source: Source, count: int, streams: int) -> float:
-    """Seconds for so many events, each made once the one before was written to all streams."""
+async def lockstep(source: Source, count: int, streams: int, batch: int) -> float:
+    """Seconds for so many events, of which each batch is made once the one before was written to all streams."""
     began, written = time.monotonic(), source.written
-    for index in range(1, count + 1):
-        await source.make()
+    for index in range(batch, count + 1, batch):
+        for _ in range(batch):
+            await source.make()
         while source.written < written + index * streams:
             await asyncio.sleep(0)
     return time.monotonic() - began
@@ -158,8 +174,10 @@ async def obey(source: Source) -> None:
         cpu = time.process_time()
         if line[0] == "paced":
             answer: dict[str, Any] = {"made": await paced(source, float(line[1]), float(line[2]))}
+        elif line[0] == "window" and isinstance(source, Bare):
+            source.window, answer = float(line[1]) / 1000, {}
         else:
-            answer = {"seconds": await lockstep(source, int(line[1]), int(line[2]))}
+            answer = {"seconds": await lockstep(source, *map(int, line[1:4]))}
         print(json.dumps({**answer, "cpu": time.process_time() - cpu}), flush=True)
 
 
