@@ -74,11 +74,15 @@ class AgentServicer(AgentServiceServicer):
     ) -> rpc.SetAgentMembershipsResponse:
         """Sets all memberships of an agent."""
 
+        agent_id = uuid.UUID(request.agent_id)
+
         async def unit(write: Write) -> Member:
+            if await requests.claim(write, call, request, resource_id=agent_id) is not None:
+                return await service.get(write.session, agent_id)
             member, events = await service.set_memberships(
                 write,
-                uuid.UUID(request.agent_id),
-                origin=origin_of(call),
+                agent_id,
+                origin=origin_of(call, request.request_id),
                 team_ids=[uuid.UUID(item) for item in request.team_ids],
                 channel_ids=[uuid.UUID(item) for item in request.channel_ids],
             )

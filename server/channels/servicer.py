@@ -18,6 +18,7 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
+from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 from server.tenancy.meta_apps import MetaApp, MetaApps
@@ -62,10 +63,14 @@ class ChannelServicer(ChannelServiceServicer):
             display_phone_number=request.display_phone_number if request.HasField("display_phone_number") else None,
             graph_version=request.graph_version or self._graph_version,
         )
-        await self._routes.claim(WHATSAPP, wanted.phone_number_id, tenant_id=call.tenant_id, channel_id=wanted.id)
 
         async def unit(write: Write) -> Channel:
-            row, events = await service.connect(write, tenant.secrets, wanted, origin=origin_of(call))
+            earlier = await requests.claim(write, call, request, resource_id=wanted.id)
+            if earlier is not None:
+                return await service.show(write.session, call.scope, earlier)
+            await self._routes.claim(WHATSAPP, wanted.phone_number_id, tenant_id=call.tenant_id, channel_id=wanted.id)
+            origin = origin_of(call, request.request_id)
+            row, events = await service.connect(write, tenant.secrets, wanted, origin=origin)
             await append(write, events)
             return row
 
@@ -100,14 +105,17 @@ class ChannelServicer(ChannelServiceServicer):
     async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
         """Sends again on a channel."""
         tenant = await self._tenants.get(call.tenant_id)
+        channel_id = uuid.UUID(request.channel_id)
 
         async def unit(write: Write) -> Channel:
+            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
+                return await service.show(write.session, call.scope, channel_id)
             row, events = await service.resume(
                 write,
                 call.scope,
                 tenant.secrets,
-                uuid.UUID(request.channel_id),
-                origin=origin_of(call),
+                channel_id,
+                origin=origin_of(call, request.request_id),
                 access_token=request.access_token if request.HasField("access_token") else None,
             )
             await append(write, events)

@@ -212,8 +212,11 @@ class SetAgentMembershipsRequest(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     TEAM_IDS_FIELD_NUMBER: _builtins.int
     CHANNEL_IDS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The agent."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id sets nothing a second time."""
     @_builtins.property
     def team_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Every team it shall belong to."""
@@ -228,10 +231,11 @@ class SetAgentMembershipsRequest(_message.Message):
         agent_id: _builtins.str = ...,
         team_ids: _abc.Iterable[_builtins.str] | None = ...,
         channel_ids: _abc.Iterable[_builtins.str] | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "channel_ids", b"channel_ids", "team_ids", b"team_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "channel_ids", b"channel_ids", "request_id", b"request_id", "team_ids", b"team_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -31,6 +31,7 @@ class ConnectWhatsappChannelRequest(_message.Message):
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     DISPLAY_PHONE_NUMBER_FIELD_NUMBER: _builtins.int
     GRAPH_VERSION_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name shown to agents."""
     phone_number_id: _builtins.str
@@ -43,6 +44,8 @@ class ConnectWhatsappChannelRequest(_message.Message):
     """The number as Meta shows it."""
     graph_version: _builtins.str
     """Version of the Graph API; empty: the installation's."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id answers the same channel."""
     def __init__(
         self,
         *,
@@ -52,10 +55,11 @@ class ConnectWhatsappChannelRequest(_message.Message):
         access_token: _builtins.str = ...,
         display_phone_number: _builtins.str | None = ...,
         graph_version: _builtins.str = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_display_phone_number", b"_display_phone_number", "display_phone_number", b"display_phone_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_phone_number", b"_display_phone_number", "access_token", b"access_token", "display_phone_number", b"display_phone_number", "graph_version", b"graph_version", "name", b"name", "phone_number_id", b"phone_number_id", "waba_id", b"waba_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_display_phone_number", b"_display_phone_number", "access_token", b"access_token", "display_phone_number", b"display_phone_number", "graph_version", b"graph_version", "name", b"name", "phone_number_id", b"phone_number_id", "request_id", b"request_id", "waba_id", b"waba_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__display_phone_number: _TypeAlias = _typing.Literal["display_phone_number"]  # noqa: Y015
     _WhichOneofArgType__display_phone_number: _TypeAlias = _typing.Literal["_display_phone_number", b"_display_phone_number"]  # noqa: Y015
@@ -203,19 +207,23 @@ class ResumeChannelRequest(_message.Message):
 
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """The channel."""
     access_token: _builtins.str
     """Token of the system user; absent: the one that is stored."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id resumes nothing a second time."""
     def __init__(
         self,
         *,
         channel_id: _builtins.str = ...,
         access_token: _builtins.str | None = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_access_token", b"_access_token", "access_token", b"access_token"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_token", b"_access_token", "access_token", b"access_token", "channel_id", b"channel_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_access_token", b"_access_token", "access_token", b"access_token", "channel_id", b"channel_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__access_token: _TypeAlias = _typing.Literal["access_token"]  # noqa: Y015
     _WhichOneofArgType__access_token: _TypeAlias = _typing.Literal["_access_token", b"_access_token"]  # noqa: Y015

@@ -2770,6 +2770,11 @@ class ConnectWhatsappChannelRequest(betterproto2.Message):
     Version of the Graph API; empty: the installation's.
     """
 
+    request_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id answers the same channel.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ConnectWhatsappChannelRequest", ConnectWhatsappChannelRequest)
 
@@ -6007,6 +6012,11 @@ class ResumeChannelRequest(betterproto2.Message):
     Token of the system user; absent: the one that is stored.
     """
 
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id resumes nothing a second time.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ResumeChannelRequest", ResumeChannelRequest)
 
@@ -6208,6 +6218,11 @@ class SetAgentMembershipsRequest(betterproto2.Message):
     channel_ids: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
     """
     Every channel it shall see whatever the team.
+    """
+
+    request_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id sets nothing a second time.
     """
 
 
