@@ -12,7 +12,7 @@ from server.embedded.errors import StartError
 from server.embedded.processes import Child, is_stopped
 
 READY_WITHIN = timedelta(seconds=60)
-HEALTHY_AFTER = timedelta(seconds=10)
+HEALTHY_AFTER = timedelta(seconds=2)
 """A child that was ready for so long has shown that it can run: its next death is the first one again."""
 AT_ONCE = 3
 """Deaths in a row that are answered at once."""
