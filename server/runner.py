@@ -131,7 +131,7 @@ class Runner:
         self._worker = lease.worker
         self._backlog = backlog
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stopping = self._retired = False
         self._dispatcher = Dispatcher(
             lease.tenant_id,
             worker=lease.worker,
@@ -179,38 +179,41 @@ class Runner:
     async def _run(self) -> None:
         failures = 0
         try:
-            while self._lease is not None and not self._stopping:
+            while self._lease is not None and not self._stopping and not self._retired:
                 try:
-                    if await self._round():
-                        return
+                    await self._round()
                     failures = 0
-                except Refusal as error:
-                    # The tenant is disabled, outdated or away: nothing of it can be done.
+                except Exception as error:
+                    # The tenant is disabled, outdated or away, or the directory is: nothing of it can be done.
                     failures += 1
-                    log.warning("work.waits", tenant=str(self.tenant_id), error=type(error).__name__)
+                    FAILED.labels("tenant", type(error).__name__).inc()
+                    log.exception("work.waits", tenant=str(self.tenant_id))
                     await self._sleep(rest(failures))
         finally:
             self._backlog.done(self.tenant_id)
             await self._dispatcher.stop()
             if self._stopping:
                 await self._release()
+            elif self._retired:
+                # An idle tenant costs no connection.
+                await self._parts.tenants.let_go(self.tenant_id)
 
     async def _release(self) -> None:
         # Without the control database the lease ends by itself.
         with contextlib.suppress(Refusal):
             await self._parts.directory.release(self._worker, [self.tenant_id])
 
-    async def _round(self) -> bool:
-        """One look at what is ready; true when the tenant is retired."""
+    async def _round(self) -> None:
+        """One look at what is ready; ends by retiring the tenant where all of it is idle."""
         ROUNDS.inc()
         woken, lease = self._wake.is_set(), self._lease
         self._wake.clear()
         tenant = await self._parts.tenants.get(self.tenant_id)
         looks = [await lane.look(tenant) for lane in self._ready(woken=woken, active=lease is None or lease.active)]
         if lease is not None and not lease.active and await self._retire(lease, looks):
-            return True
-        await self._sleep(min(lane.next for lane in self._lanes) - time.monotonic())
-        return False
+            self._retired = True
+        else:
+            await self._sleep(min(lane.next for lane in self._lanes) - time.monotonic())
 
     def _ready(self, *, woken: bool, active: bool) -> Sequence[Lane]:
         """The lanes to look at now. Only a look at all of them at once can show that a tenant is idle."""

@@ -218,6 +218,13 @@ class Tenants:
                 self._open.pop(held.tenant.id, None)
                 await held.tenant.database.close()
 
+    async def let_go(self, tenant_id: uuid.UUID) -> None:
+        """Closes the pool of a tenant that is idle, unless it is in use; the next use opens it again."""
+        held = self._open.get(tenant_id)
+        if held is not None and not held.tenant.database.busy:
+            del self._open[tenant_id]
+            await held.tenant.database.close()
+
     @property
     def open_connections(self) -> int:
         """Connections to tenant databases that this process holds."""
