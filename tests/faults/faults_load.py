@@ -33,7 +33,7 @@ ENDS_WITHIN = 90.0
 # So many operations wait for their answers at most; while everything stands still, no more are begun.
 WAITING_MOST = 1000
 RATES: Mapping[str, float] = {
-    "webhook": 10.0,
+    "webhook": 11.0,
     "send": 6.0,
     "note": 8.0,
     "subject": 8.0,

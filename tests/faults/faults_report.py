@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from statistics import median
 
 from faults_run import Result
 
@@ -41,16 +42,17 @@ def _operations(results: Sequence[Result]) -> Iterable[str]:
 
 
 def _back(results: Sequence[Result]) -> Iterable[str]:
-    yield "back after, in seconds (needs away deducted)      p50   slowest"
+    yield "back after seconds, those deducted in which Postgres was away"
+    yield f"  {'':<16}{'alone':>8}{'p50':>8}{'slowest':>9}{'beside others':>16}{'slowest':>9}"
     for kind in KINDS:
-        found = sorted(
-            seconds if seconds is not None else 60.0
-            for result in results
-            for name, seconds in result.back
-            if name.partition("-")[0] == kind
-        )
-        if found:
-            yield f"  {kind:<16}{len(found):>4} times {found[len(found) // 2]:>24.2f}{found[-1]:>10.2f}"
+        alone: list[float] = []
+        beside: list[float] = []
+        for back in (back for result in results for back in result.back if back.name.partition("-")[0] == kind):
+            (beside if back.beside else alone).append(60.0 if back.seconds is None else back.seconds)
+        if alone or beside:
+            middle = f"{median(alone):.2f}" if alone else ""
+            slowest = [f"{max(found):.2f}" if found else "" for found in (alone, beside)]
+            yield f"  {kind:<16}{len(alone):>8}{middle:>8}{slowest[0]:>9}{len(beside):>16}{slowest[1]:>9}"
 
 
 def _findings(results: Sequence[Result]) -> Iterable[str]:

@@ -22,7 +22,7 @@ from faults_points import Points
 from faults_recorder import Recorder
 from faults_supervised import supervised, unlimited
 from faults_tables import SESSIONS, accepted_requests, read_tables, undone
-from faults_validate import History, load_history, recoveries, totals, validate
+from faults_validate import Back, History, load_history, recoveries, totals, validate
 from faults_watch import Watcher, watch_rest, watch_sdk
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceStub
@@ -51,7 +51,7 @@ class Result:
     acknowledged: Counter[str]
     hits: Counter[tuple[str, str]]
     points: Counter[str]
-    back: list[tuple[str, float | None]]
+    back: list[Back]
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from faults_recorder import Running, position
 from faults_tables import Tables
-from faults_validate import VALIDATORS, History, recoveries, totals, validate
+from faults_validate import VALIDATORS, Back, History, recoveries, totals, validate
 
 EVENTS = [
     {"seq": seq, "tx_last": last, "id": f"e{seq}", "kind": kind, "cause": cause, "conversation": "c1", "version": seq}
@@ -197,7 +197,10 @@ def test_every_validator_has_a_bad_history() -> None:
 
 
 def test_the_time_without_what_a_process_needs_is_not_counted() -> None:
-    assert recoveries(good()[0]) == [("serve-1", 1.5)]
+    history, _ = good()
+    assert recoveries(history) == [Back("serve-1", 1.5, beside=0)]
+    history.chaos.append({"k": "back", "name": "work-1", "t": 102.0, "after": 9.0})  # type: ignore[attr-defined]
+    assert recoveries(history) == [Back("serve-1", 1.5, beside=1), Back("work-1", 7.5, beside=1)]
 
 
 def test_a_cursor_tells_its_position() -> None:
