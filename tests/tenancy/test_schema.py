@@ -5,6 +5,7 @@ import uuid
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -42,3 +43,9 @@ async def test_the_revisions_make_what_the_models_say(server_dsn: str, kind: str
     assert [item for item in found if "alembic_version" not in str(item)] == []
     assert server.models.control.__all__
     assert server.models.tenant.__all__
+
+
+@pytest.mark.parametrize("kind", ["control", "tenant"])
+def test_files_of_revisions_are_named_in_their_order(kind: str) -> None:
+    scripts = ScriptDirectory.from_config(migration.config(kind))
+    assert migration.revisions(kind) == tuple(script.revision for script in scripts.walk_revisions())[::-1]
