@@ -8,7 +8,7 @@ from typing import Any
 from journal_inlet import Inlet
 from switchboard.v1 import actor_pb2, message_pb2
 
-from server.deliveries import service
+from server.deliveries import claiming
 from server.intake.replay import Report
 from server.kit.clock import utc_now
 from server.messages.delivering import Sender
@@ -181,7 +181,8 @@ async def accept(inlet: Inlet, part_id: Any, wamid: str) -> None:
     """The provider took the send."""
     desk = inlet.desk
     async with desk.database.connection() as connection:
-        (claimed,) = await service.claim(connection, worker="w", limit=10)
+        taken = await claiming.claim(connection, worker="w", limit=10, providers=desk.providers)
+    (claimed,) = taken.claimed
     assert claimed.part_id == part_id
     await Sender(desk.database, desk.tenant.secrets, desk.providers).settle(claimed, Accepted(provider_id=wamid))
 
