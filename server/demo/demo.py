@@ -83,6 +83,7 @@ class Demo:
         self._notices = notices
         self._plain = plain
         self._asked = asyncio.Event()
+        self._hurried = False
         self._world = World({agent.id: agent.name for agent in stage.agents()})
         self._facts = Facts(stage.url, options.seconds, faults=options.faults)
 
@@ -90,7 +91,7 @@ class Demo:
         """Everything, to the last line."""
         loop = asyncio.get_running_loop()
         for number in STOPPING:
-            loop.add_signal_handler(number, self._asked.set)
+            loop.add_signal_handler(number, self._ask)
         async with aiohttp.ClientSession() as session, connect(self._stage.url, token=self._stage.key) as client:
             phones = Phones(session, self._stage.simulator, self._stage.phone_number_id, self._world.ledger)
             with self._screen() as live:
@@ -100,6 +101,11 @@ class Demo:
             self._facts.fired = await mischief.fired(phones)
         self._tell_the_end(proof)
         return 0 if proof.holds else 1
+
+    def _ask(self) -> None:
+        """The first Ctrl-C ends the play, a second one the waiting for the rest."""
+        self._hurried = self._asked.is_set()
+        self._asked.set()
 
     async def _acts(self, client: Client, phones: Phones, live: Live | None) -> None:
         """The play: all work side by side, customers fall silent, the rest is answered."""
@@ -145,7 +151,7 @@ class Demo:
         await phones.finish()
         began, calm = time.monotonic(), 0
         within = SETTLES_WITHIN_FAULTS if self._options.faults else SETTLES_WITHIN
-        while calm < 4 and (waited := time.monotonic() - began) < within:
+        while calm < 4 and not self._hurried and (waited := time.monotonic() - began) < within:
             await asyncio.sleep(REFRESH_EVERY)
             # A receipt settles a send whose outcome is unknown, or nothing does.
             settled = SETTLED if waited < RECEIPTS_WITHIN else (*SETTLED, MessageStatus.UNKNOWN)

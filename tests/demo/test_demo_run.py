@@ -36,7 +36,7 @@ def totals(done: subprocess.CompletedProcess[str]) -> list[int]:
 def test_a_short_play_proves_that_nothing_is_lost(tmp_path: Path) -> None:
     picture = tmp_path / "demo.svg"
 
-    done = play("--seconds", "5", "--speed", "2", "--customers", "8", "--picture", str(picture), within=90)
+    done = play("--seconds", "4", "--speed", "3", "--customers", "8", "--picture", str(picture), within=90)
 
     written, received, streamed, sent, accepted = totals(done)
     assert written == received == streamed >= 8
