@@ -105,7 +105,7 @@ async def test_an_idle_tenant_costs_no_connection_and_no_statement(still_stack: 
     names = await timer_stack.idle_tenants(1000)
     async with timer_stack.database("control") as control:
         names.append(await control.fetchval("SELECT database_name FROM tenants WHERE name = $1", second["name"]))
-    watching = asyncio.create_task(connections_seen(timer_stack, names, seconds=12))
+    watching = asyncio.create_task(used(timer_stack, names, seconds=12))
     among_many = await control_transactions(timer_stack, seconds=10)
     seen = await watching
     print(f"\ncontrol database, transactions in 10 s: {alone} alone, {among_many} beside 1,000 idle tenants")
@@ -126,17 +126,18 @@ async def control_transactions(timer_stack: TimerStack, *, seconds: float) -> in
     return int(counts[1] - counts[0])
 
 
-async def connections_seen(timer_stack: TimerStack, names: list[str], *, seconds: float) -> set[str]:
-    """Those of the databases that a client was connected to."""
+async def used(timer_stack: TimerStack, names: list[str], *, seconds: float) -> set[str]:
+    """Those of the databases that a client connected to, or sent a statement to; connections of earlier calls may lie idle."""
     seen: set[str] = set()
-    end = time.monotonic() + seconds + 16
-    async with timer_stack.database("control") as connection:
+    async with timer_stack.database() as connection:
         # What was announced at the start has to run out.
         await asyncio.sleep(16)
+        began, end = await connection.fetchval("SELECT clock_timestamp()"), time.monotonic() + seconds
         while time.monotonic() < end:
             rows = await connection.fetch(
-                "SELECT DISTINCT datname FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname = ANY($1)",
-                names,
+                "SELECT DISTINCT datname FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                " AND datname = ANY($1) AND greatest(backend_start, state_change) > $2",
+                *(names, began),
             )
             seen |= {row["datname"] for row in rows}
             await asyncio.sleep(0.05)
