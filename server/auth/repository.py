@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
+from typing import Any
 
 from server.kit.db import Database
 
 RIGHTS = """
-SELECT role, state, array(SELECT channel_id FROM channel_members WHERE agent_id = agents.id) AS channel_ids,
-       array(SELECT team_id FROM team_members WHERE agent_id = agents.id) AS team_ids
-FROM agents WHERE id = $1
+SELECT a.id, a.role, a.state, coalesce(c.ids, '{}') AS channel_ids, coalesce(t.ids, '{}') AS team_ids
+FROM agents a
+LEFT JOIN (SELECT agent_id, array_agg(channel_id) AS ids FROM channel_members GROUP BY agent_id) c ON c.agent_id = a.id
+LEFT JOIN (SELECT agent_id, array_agg(team_id) AS ids FROM team_members GROUP BY agent_id) t ON t.agent_id = a.id
 """
 
 
@@ -27,9 +29,18 @@ class Rights:
 async def load_rights(database: Database, agent_id: uuid.UUID) -> Rights | None:
     """The rights of an agent now; None when the tenant has no such agent."""
     async with database.connection() as connection:
-        row = await connection.fetchrow(RIGHTS, agent_id)
-    if row is None:
-        return None
+        row = await connection.fetchrow(f"{RIGHTS} WHERE a.id = $1", agent_id)
+    return None if row is None else _rights(row)
+
+
+async def load_all_rights(database: Database) -> dict[uuid.UUID, Rights]:
+    """The rights of all agents of a tenant, in one statement however many of them have streams."""
+    async with database.connection() as connection:
+        rows = await connection.fetch(RIGHTS)
+    return {row["id"]: _rights(row) for row in rows}
+
+
+def _rights(row: Any) -> Rights:
     return Rights(
         role=row["role"],
         state=row["state"],

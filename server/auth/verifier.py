@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
-from server.auth.repository import Rights, load_rights
+from server.auth.repository import Rights, load_all_rights, load_rights
 from server.auth.roles import PERMISSIONS, SEES_ALL
 from server.auth.tokens import AgentTokens
 from server.kit.cache import Cache
@@ -25,12 +24,6 @@ FLUSH_EVERY = timedelta(seconds=60)
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _AgentKey:
-    tenant_id: uuid.UUID
-    agent_id: uuid.UUID
-
-
 class CredentialVerifier:
     """The Verifier of rpc.auth. What it says is at most 30 s old; `invalidate` makes it new at once."""
 
@@ -38,7 +31,7 @@ class CredentialVerifier:
         self._keys = keys
         self._tokens = tokens
         self._tenants = tenants
-        self._rights: Cache[_AgentKey, Rights] = Cache(self._load_rights, name="rights")
+        self._rights: Cache[uuid.UUID, dict[uuid.UUID, Rights]] = Cache(self._load_rights, name="rights")
 
     async def verify(self, credential: str) -> Verified:
         """CREDENTIAL_INVALID, CREDENTIAL_EXPIRED, CREDENTIAL_REVOKED, TENANT_DISABLED, SCHEMA_OUTDATED, DATABASE_UNAVAILABLE."""
@@ -61,7 +54,7 @@ class CredentialVerifier:
 
     def invalidate(self, tenant_id: uuid.UUID) -> None:
         """Forgets what is known of a tenant's agents and keys: an event of its log said that rights changed."""
-        self._rights.forget_where(lambda key, _: key.tenant_id == tenant_id)
+        self._rights.forget(tenant_id)
         self._keys.forget(tenant_id)
 
     async def run(self) -> None:
@@ -100,15 +93,17 @@ class CredentialVerifier:
             tenant = await self._tenants.get(tenant_id)
         except NotFound:
             raise CredentialInvalid() from None
-        rights = await self._rights.get(_AgentKey(tenant_id, agent_id))
+        rights = (await self._rights.get(tenant_id) or {}).get(agent_id)
+        if rights is None:
+            # Made since the others were read.
+            rights = await load_rights(tenant.database, agent_id)
         if rights is None or rights.state != "active":
             raise CredentialRevoked()
         caller = Caller(kind=CallerKind.AGENT, id=agent_id, permissions=PERMISSIONS[rights.role], expire_time=until)
         return _verified(caller, scope_of(agent_id, rights), tenant)
 
-    async def _load_rights(self, key: _AgentKey) -> Rights | None:
-        tenant = await self._tenants.get(key.tenant_id)
-        return await load_rights(tenant.database, key.agent_id)
+    async def _load_rights(self, tenant_id: uuid.UUID) -> dict[uuid.UUID, Rights]:
+        return await load_all_rights((await self._tenants.get(tenant_id)).database)
 
 
 def _verified(caller: Caller, scope: Scope, tenant: Tenant) -> Verified:

@@ -47,7 +47,7 @@ class StreamLimits:
     max_lifetime: timedelta = timedelta(minutes=60)
     retention: timedelta = timedelta(days=7)
     reauth_notice: timedelta = timedelta(seconds=60)
-    recheck: timedelta = timedelta(seconds=30)
+    recheck: timedelta = timedelta(seconds=25)
     unavailable_after: timedelta = timedelta(seconds=30)
     stalled_after: timedelta = timedelta(seconds=20)
     slow_events: int = 50_000
@@ -306,7 +306,7 @@ class InboxStream:
         """What the log cannot tell in time, because the job that writes it there is late, is asked for."""
         now = time.monotonic()
         try:
-            self._rights.invalidate(self._call.tenant_id)
+            self._tail.recheck_rights(shared=self._limits.recheck / 5)
             verified = await self._renewed()
         except ScopeUnavailable:
             if now - self._rechecked_at > 2 * self._limits.recheck.total_seconds():

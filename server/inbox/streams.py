@@ -18,6 +18,7 @@ from server.rpc.call import Call
 from server.rpc.errors import Draining
 
 PER_CALLER = 16
+PER_TENANT = 1000
 PER_PROCESS = 2000
 OPENS_PER_SECOND = 200.0
 
@@ -41,14 +42,16 @@ class Streams:
         metrics: InboxMetrics,
         *,
         per_caller: int = PER_CALLER,
+        per_tenant: int = PER_TENANT,
         per_process: int = PER_PROCESS,
         opens_per_second: float = OPENS_PER_SECOND,
     ) -> None:
         self._metrics = metrics
-        self._per_caller, self._per_process = per_caller, per_process
+        self._per_caller, self._per_tenant, self._per_process = per_caller, per_tenant, per_process
         self._rate = self._tokens = opens_per_second
         self._refilled_at = time.monotonic()
         self._open: Counter[tuple[uuid.UUID, uuid.UUID | None]] = Counter()
+        self._of_tenant: Counter[uuid.UUID] = Counter()
         self._running: set[InboxStream] = set()
         self._draining = False
         self._empty = asyncio.Event()
@@ -59,14 +62,18 @@ class Streams:
         key = (call.tenant_id, call.caller.id)
         self._admit(key)
         self._open[key] += 1
+        self._of_tenant[call.tenant_id] += 1
         self._metrics.open.inc()
         try:
             yield
         finally:
             self._metrics.open.dec()
             self._open[key] -= 1
+            self._of_tenant[call.tenant_id] -= 1
             if self._open[key] == 0:
                 del self._open[key]
+            if self._of_tenant[call.tenant_id] == 0:
+                del self._of_tenant[call.tenant_id]
             if not self._open:
                 self._empty.set()
 
@@ -103,7 +110,9 @@ class Streams:
         limit = ""
         if self._open[key] >= self._per_caller:
             limit = f"{self._per_caller} of one caller"
-        elif self._open.total() >= self._per_process:
+        elif self._of_tenant[key[0]] >= self._per_tenant:
+            limit = f"{self._per_tenant} of one tenant in one process"
+        elif self._of_tenant.total() >= self._per_process:
             limit = f"{self._per_process} of one process"
         elif self._tokens < 1:
             limit = f"{self._rate:.0f} opened in a second"

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import asyncpg
 import structlog
@@ -109,6 +110,7 @@ class TenantTail:
         self._hinted = 0
         self._unhinted: tuple[int, float] | None = None
         self._degraded_until = 0.0
+        self._rechecked_at = -float("inf")
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -174,6 +176,13 @@ class TenantTail:
     def after(self, position: int, limit: int = 256) -> list[Outgoing] | None:
         """Events after a position from memory; None when they are no longer there."""
         return self.ring.after(position, self.ready, limit)
+
+    def recheck_rights(self, *, shared: timedelta) -> None:
+        """Rights are read anew: once for all streams that ask within this time, however many they are."""
+        now = time.monotonic()
+        if now - self._rechecked_at >= shared.total_seconds():
+            self._rechecked_at = now
+            self._around.rights.invalidate(self.tenant_id)
 
     async def page(self, after: int) -> list[Outgoing]:
         """Events after a position from the database, none beyond ready: what changes rights up to there is known.

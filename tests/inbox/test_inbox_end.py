@@ -1,6 +1,7 @@
 """How streams end: always with an end item, for a reason, with a place to resume from."""
 
 import asyncio
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -266,6 +267,22 @@ async def test_limits_refuse_before_anything_is_read(start: StartProcess, tenant
     for each in watching:
         await each.__aexit__(None, None, None)
     await gone(process, 0)
+
+
+async def test_a_tenant_has_its_own_limit_and_leaves_room_for_others(
+    start: StartProcess, tenant: Tenant, other_tenant: Tenant
+) -> None:
+    process = await start(tenant, other_tenant, per_caller=2, per_tenant=3, per_process=5)
+    keys = [process.credentials.key(tenant) for _ in range(2)]
+    async with AsyncExitStack() as stack:
+        for key in (keys[0], keys[0], keys[1]):
+            await (await stack.enter_async_context(process.watch(key))).control("hello")
+        assert await refused(process.watch(keys[1])) == (StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+        other = await stack.enter_async_context(process.watch(process.credentials.key(other_tenant)))
+        await other.control("hello")
+    await gone(process, 0)
+    async with process.watch(keys[1]) as watcher:
+        await watcher.control("hello")
 
 
 async def test_opens_are_limited_in_rate(start: StartProcess, tenant: Tenant) -> None:
