@@ -28,6 +28,7 @@ from server.kit.db import Database, Write
 from server.kit.ids import new_id
 from server.log.append import Appended, append
 from server.log.event import SYSTEM, Cause, NewEvent, Routing
+from server.rpc.rates import RateLimits
 from server.rpc.server import OPTIONS
 from server.settings import load
 
@@ -184,7 +185,7 @@ async def obey(source: Source) -> None:
 async def serve_log(tenant_id: uuid.UUID, channel_id: uuid.UUID) -> None:
     """The public server of `serve`, with settings from the environment."""
     async with compose(load(), follow_all=False) as (parts, commits):
-        tails, streams, _, server = await assemble(load(), parts, commits)
+        tails, streams, _, server = await assemble(load(), parts, commits, RateLimits())
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         log = Log((await parts.tenants.get(tenant_id)).database, channel_id, tails.metrics)
