@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -56,13 +56,15 @@ INSERT INTO identity_conflicts (id, channel_id, identity_id, other_identity_id, 
 VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id
 """
 IDENTITIES = """
-SELECT i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value
+SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
 JOIN identity_aliases a ON a.identity_id = i.id
-WHERE i.contact_id = $1 AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid')
+WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid')
 ORDER BY i.id, a.create_time, a.id
 """
+
+CONTACTS = "SELECT id, name, create_time FROM contacts WHERE id = ANY($1::uuid[])"
 
 Key = tuple[uuid.UUID, str, str]
 
@@ -283,22 +285,27 @@ async def _conflict_events(
 
 async def _contact_events(connection: Connection, people: Sequence[Resolved], *, origin: Origin) -> list[NewEvent]:
     events: list[NewEvent] = []
-    for item in {id(item): item for item in people}.values():
-        if not (item.new_identity or item.renamed):
-            continue
-        shown = await shown_contact(connection, item.contact_id)
+    changed = [item for item in {id(item): item for item in people}.values() if item.new_identity or item.renamed]
+    shown = await shown_contacts(connection, {item.contact_id for item in changed})
+    for item in changed:
+        contact = shown[item.contact_id]
         if item.new_contact:
-            body = event_pb2.InboxEvent(contact_created=event_pb2.ContactCreated(contact=shown))
+            body = event_pb2.InboxEvent(contact_created=event_pb2.ContactCreated(contact=contact))
         else:
-            body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=shown))
+            body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
         events.append(_event(origin, body, item.channel_id))
     return events
 
 
-async def shown_contact(connection: Connection, contact_id: uuid.UUID) -> contact_pb2.Contact:
-    """A contact with its identities, as the contract shows it."""
-    record: Any = await connection.fetchrow("SELECT id, name, create_time FROM contacts WHERE id = $1", contact_id)
-    return convert.contact(record, await connection.fetch(IDENTITIES, contact_id))
+async def shown_contacts(connection: Connection, ids: Set[uuid.UUID]) -> dict[uuid.UUID, contact_pb2.Contact]:
+    """Contacts with their identities, as the contract shows them, in two statements however many there are."""
+    if not ids:
+        return {}
+    identities: dict[uuid.UUID, list[Any]] = {}
+    for row in await connection.fetch(IDENTITIES, list(ids)):
+        identities.setdefault(row["contact_id"], []).append(row)
+    records = await connection.fetch(CONTACTS, list(ids))
+    return {record["id"]: convert.contact(record, identities.get(record["id"], ())) for record in records}
 
 
 def _event(origin: Origin, body: event_pb2.InboxEvent, channel_id: uuid.UUID) -> NewEvent:

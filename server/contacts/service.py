@@ -11,7 +11,7 @@ from typing import Any
 import phonenumbers
 from switchboard.v1 import contact_pb2
 
-from server.contacts.resolve import IDENTITIES, Person, resolve, shown_contact
+from server.contacts.resolve import IDENTITIES, Person, resolve, shown_contacts
 from server.kit.clock import utc_now
 from server.kit.db import Connection
 from server.kit.errors import FieldViolation, InvalidFields, NotFound
@@ -54,7 +54,7 @@ async def get_visible(connection: Connection, scope: Scope, contact_id: uuid.UUI
     record = await connection.fetchrow(GET, *_scope_values(scope), contact_id)
     if record is None:
         raise NotFound("contact")
-    identities: list[Any] = await connection.fetch(IDENTITIES, contact_id)
+    identities: list[Any] = await connection.fetch(IDENTITIES, [contact_id])
     return record, identities
 
 
@@ -67,7 +67,7 @@ async def page(connection: Connection, scope: Scope, *, after: Sequence[Any] | N
 
 async def shown(connection: Connection, contact_id: uuid.UUID) -> contact_pb2.Contact:
     """A contact with identities, for the detail of a conversation that the caller has been shown to see."""
-    return await shown_contact(connection, contact_id)
+    return (await shown_contacts(connection, {contact_id}))[contact_id]
 
 
 async def by_identity(connection: Connection, channel_id: uuid.UUID, identity_id: uuid.UUID) -> Recipient:
