@@ -20,7 +20,6 @@ from server.tenancy.api_keys import ApiKeys
 from server.tenancy.control import Control
 from server.tenancy.installation import set_up_on
 from server.tenancy.meta_apps import MetaApps
-from server.tenancy.migrate import bring_up_to_date
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.routes import WHATSAPP, Routes
 from server.tenancy.tenants import Tenant, Tenants
@@ -97,6 +96,9 @@ async def seed(settings: Settings, *, server_dsn: str, whatsapp: Mapping[str, Wh
     server_dsn: a user who may make databases and roles. settings.control_dsn names the control database there. whatsapp: the
     account of each tenant by name; those of AGENTS get their agents too.
     """
+    # A server imports this module for its first tenant alone, and migrates nothing.
+    from server.tenancy.migrate import bring_up_to_date
+
     control = await set_up_on(settings, server_dsn=server_dsn)
     tenants = Tenants(control, WorkDirectory(control.database), pool_size=2)
     try:

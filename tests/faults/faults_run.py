@@ -37,7 +37,7 @@ OTHER_EVERY = 40.0
 """Somebody of the second tenant writes: so rarely that a worker retires the tenant in between."""
 RECEIPTS = {"sent_ms": 20, "delivered_ms": 60, "read_ms": 200}
 # A send whose worker died becomes unknown after its lease of 60 s, and holds its conversation for 60 s more.
-QUIET_WITHIN = 200.0
+QUIET_WITHIN = 400.0
 UNHINTED_WITHIN = 6.0
 CALM_CALLS, CALM_MEDIAN = 8, 0.2
 
