@@ -104,6 +104,9 @@ class Chaos:
         if card.kind in ("cut", "lie"):
             self._cut(dice) if card.kind == "cut" else self._lie()
             return
+        if card.point in RARE:
+            self._at_point(card, self._names(card.victim), dice)
+            return
         # Only one of the workers has the tenant: whoever passes the point first is the victim.
         names = self._choose(card.victim, dice, everybody=bool(card.point) and card.victim == "work")
         if not names:
@@ -117,7 +120,7 @@ class Chaos:
 
     def _choose(self, kind: str, dice: random.Random, *, everybody: bool) -> list[str]:
         """A process of this kind that no other fault holds now; everybody: as many as there are."""
-        names = [name for name in self.stack.names() if name.partition("-")[0] == kind]
+        names = self._names(kind)
         dice.shuffle(names)
         until = time.monotonic() + 20
         while time.monotonic() < until:
@@ -128,6 +131,9 @@ class Chaos:
                 return found if everybody else found[:1]
             time.sleep(0.05)
         return []
+
+    def _names(self, kind: str) -> list[str]:
+        return [name for name in self.stack.names() if name.partition("-")[0] == kind]
 
     def _rested(self, name: str) -> bool:
         return time.monotonic() - self._back.get(name, 0.0) > RESTED
@@ -143,11 +149,14 @@ class Chaos:
             self._stop(name, dice)
 
     def _at_point(self, card: Card, names: list[str], dice: random.Random) -> None:
-        pids = {name: self.stack.pid(name) for name in names}
-        for pid in pids.values():
-            self.points.arm(pid, card.point, card.kind)
-        self.points.wait(list(pids.values()), within=RARE.get(card.point, 5.0))
-        passed = [name for name in names if not self.points.disarm(pids[name])]
+        pids: dict[str, int] = {}
+        passed: list[str] = []
+        until = time.monotonic() + RARE.get(card.point, 5.0)
+        while not passed and time.monotonic() < until:
+            self._arm(card, names, pids)
+            time.sleep(0.01)
+            passed = [name for name, pid in pids.items() if not self.points.armed(pid, card.point)]
+        passed = [name for name, pid in pids.items() if not self.points.disarm(pid, card.point)]
         for name in passed:
             at = self._tell(card.kind, name, point=card.point)
             if card.kind == "kill":
@@ -158,6 +167,16 @@ class Chaos:
                 self._tell("continue", name, count=False)
         if not passed:
             self.missed[f"{card.kind} {card.victim} at {card.point}"] += 1
+
+    def _arm(self, card: Card, names: list[str], pids: dict[str, int]) -> None:
+        """Arms the point for each of these processes, and anew for one that another fault has ended meanwhile."""
+        for name in names:
+            pid = self.stack.pid(name)
+            if pids.get(name) != pid and self._rested(name):
+                if name in pids and not self.points.disarm(pids[name], card.point):
+                    continue
+                pids[name] = pid
+                self.points.arm(pid, card.point, card.kind)
 
     def kill(self, name: str) -> None:
         """SIGKILL, and the time until the process answers again."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -32,25 +31,25 @@ class Points:
 
     def arm(self, pid: int, point: str, action: str) -> None:
         """Makes a process kill or stop itself when it next passes the point. action: kill, stop."""
-        file = self._folder / "armed" / str(pid)
-        made = file.with_suffix(".new")
-        made.write_text(f"{point} {action}")
+        file = self._file(pid, point)
+        made = file.with_name(f"{file.name}.new")
+        made.write_text(action)
         made.replace(file)
 
-    def disarm(self, pid: int) -> bool:
+    def disarm(self, pid: int, point: str) -> bool:
         """Takes an armed point back; false when the process has passed it."""
         try:
-            (self._folder / "armed" / str(pid)).unlink()
+            self._file(pid, point).unlink()
         except FileNotFoundError:
             return False
         return True
 
-    def wait(self, pids: list[int], *, within: float) -> None:
-        """Waits until one of these processes has passed the point that is armed for it."""
-        until = time.monotonic() + within
-        armed = [self._folder / "armed" / str(pid) for pid in pids]
-        while all(file.exists() for file in armed) and time.monotonic() < until:
-            time.sleep(0.01)
+    def armed(self, pid: int, point: str) -> bool:
+        """Whether the process has still to pass the point."""
+        return self._file(pid, point).exists()
+
+    def _file(self, pid: int, point: str) -> Path:
+        return self._folder / "armed" / f"{pid}.{point}"
 
     def passed(self) -> Counter[str]:
         """How often each point ended or stopped a process."""

@@ -230,6 +230,7 @@ class _Run:
                 if slowest >= UNHINTED_WITHIN:
                     self._find("V12 calm", f"gap: {op} was committed unheard, and not given for {UNHINTED_WITHIN} s")
             else:
+                self._points.disarm(pid, "committed")
                 self._find("V12 calm", "wrong: a server that was to die between COMMIT and hint did not")
 
     @asynccontextmanager

@@ -1,6 +1,6 @@
 """In a child: kills or stops the process when it passes a named point that a test has armed for it.
 
-A test arms `<folder>/armed/<pid>` with "point action"; the process that passes the point says so in `<folder>/trace` and sends
+A test arms `<folder>/armed/<pid>.<point>` with an action; the process that passes the point says so in `<folder>/trace` and sends
 itself the signal. Statements are recognised by their text, on the driver's connection, so that it does not matter which function
 of ours sent them.
 """
@@ -21,7 +21,7 @@ class Points:
     """The points of this process."""
 
     def __init__(self, folder: str) -> None:
-        self._armed = os.path.join(folder, "armed", str(os.getpid()))
+        self._armed = os.path.join(folder, "armed", f"{os.getpid()}.")
         self._trace = os.path.join(folder, "trace")
 
     def armed(self, point: str) -> bool:
@@ -33,7 +33,7 @@ class Points:
         action = self._action(point)
         if action is None:
             return
-        os.unlink(self._armed)
+        os.unlink(self._armed + point)
         line = f"{time.monotonic():.3f} {os.getpid()} {point} {action}\n"
         handle = os.open(self._trace, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(handle, line.encode())
@@ -42,11 +42,10 @@ class Points:
 
     def _action(self, point: str) -> str | None:
         try:
-            with open(self._armed) as file:
-                wanted, action = file.read().split()
+            with open(self._armed + point) as file:
+                return file.read()
         except FileNotFoundError:
             return None
-        return action if wanted == point else None
 
 
 def install(folder: str, *, role: str) -> None:
