@@ -21,8 +21,8 @@ Line = Mapping[str, Any]
 
 def picture(writer: Sequence[Line], chaos: Sequence[Line]) -> str:
     """The SVG."""
-    times = [line["t"] for line in chaos]
-    begin, end = min(times), max(times)
+    begin = min(line["t"] for line in chaos)
+    end = max(line["t"] + (line.get("after") or 0) for line in chaos)
     scale = (WIDTH - LEFT - 10) / max(end - begin, 1)
     top = HEIGHT * (len(ROWS) + 1) + CHART + 30
     body = [*_rows(chaos, begin, scale), *_chart(writer, begin, end, scale), *_legend(top)]

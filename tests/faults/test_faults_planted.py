@@ -49,14 +49,16 @@ BUGS = {
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("bug", BUGS)
-async def test_a_planted_bug_is_found(bug: str, tmp_path: Path) -> None:
+async def test_a_planted_bug_is_found(bug: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rates, cards, seconds, end, finders = BUGS[bug]
     # A receipt would settle what the dead worker left before its lease ends.
     receipts = bug != "lease_requeued"
     plan = Plan(random.randrange(10**6), seconds, cards, rates, bug, quiet_within=20, end=end, receipts=receipts)
     result = await run(plan, tmp_path)
-    print(f"\n{bug}\n{report([result])}")
+    print(report([result]))
     found = {name for name, findings in result.findings.items() if findings}
+    with capsys.disabled():
+        print(f"\n{bug}, seed {plan.seed}: found by {', '.join(sorted(found))}", flush=True)
     assert found & finders, f"{bug} was not found by {finders}, only by {found}"
 
 
