@@ -38,13 +38,10 @@ SELECT head, floor, pg_relation_size('stream_head') AS bytes,
 FROM stream_head
 """
 CONSUMERS = """
-SELECT c.name, h.head - c.seq AS behind,
+SELECT c.name, c.broken_time IS NOT NULL AS broken, h.head - c.seq AS behind,
     extract(epoch FROM clock_now() - (SELECT min(e.create_time) FROM stream_event e WHERE e.seq = c.seq + 1))::float8 AS seconds
 FROM consumers c CROSS JOIN stream_head h WHERE c.seq < h.head
 """
-NEVER_CONSUMED = (
-    "SELECT head FROM stream_head WHERE head > 0 AND NOT EXISTS (SELECT FROM consumers WHERE name = 'statistics')"
-)
 TIMERS = """
 SELECT kind, dead_time IS NOT NULL AS dead, count(*) AS timers,
     extract(epoch FROM clock_now() - min(coalesce(retry_time, due_time)))::float8 AS seconds
@@ -62,6 +59,13 @@ FROM deliveries WHERE state = 'in_flight' AND lease_until < clock_now() - $1::in
 UNKNOWN = """
 SELECT count(*) AS deliveries, extract(epoch FROM clock_now() - min(create_time))::float8 AS seconds
 FROM deliveries WHERE state = 'unknown' AND (hold_until IS NULL OR hold_until < clock_now())
+"""
+DEAD_LETTERS = """
+SELECT count(*) AS deliveries, coalesce(mode() WITHIN GROUP (ORDER BY error_code), '') AS code FROM (
+    SELECT error_code FROM deliveries WHERE state = 'failed' AND create_time > clock_now() - interval '1 day' LIMIT 10000) d
+"""
+GIVEN_UP = """
+SELECT count(*) AS payloads, coalesce(max(error), '') AS error, min(receive_time) AS first FROM journal WHERE state = 'failed'
 """
 RECEIVED = """
 SELECT count(*) AS payloads, extract(epoch FROM clock_now() - min(receive_time))::float8 AS seconds
@@ -180,6 +184,12 @@ async def _log(where: str, connection: Connection, limits: Limits) -> list[Findi
 async def _consumers(where: str, connection: Connection, limits: Limits) -> list[Finding]:
     found = []
     for row in await connection.fetch(CONSUMERS):
+        if row["broken"]:
+            what = f"the consumer {row['name']} was given up, {row['behind']} events behind the log"
+            why = "The log did not wait for it any longer; it does not go on over what it missed."
+            do = f"Mend what held it up, then begin anew: DELETE FROM consumers WHERE name = '{row['name']}';"
+            found.append(problem("consumer-broken", where, what, why=why, do=do))
+            continue
         if row["seconds"] is None or row["seconds"] > limits.consumer.total_seconds():
             since = "" if row["seconds"] is None else f", {age(row['seconds'])}"
             what = f"the consumer {row['name']} is {row['behind']} events{since} behind the log"
@@ -219,8 +229,13 @@ async def _deliveries(where: str, connection: Connection, limits: Limits) -> lis
     if unknown["deliveries"]:
         what = f"{unknown['deliveries']} sends are unknown, the oldest {age(unknown['seconds'])} old"
         why = "The provider may or may not have them; they are never sent again by themselves."
-        do = "switchboard deliveries --help: list them, then send again or give up each."
+        do = "switchboard deliveries list; then, for each, switchboard deliveries retry or give-up."
         found.append(note("deliveries-unknown", where, what, why=why, do=do))
+    dead: Any = await connection.fetchrow(DEAD_LETTERS)
+    if dead["deliveries"]:
+        what = f"{dead['deliveries']} sends of the last day failed for good, most with {dead['code'] or 'no code'}"
+        do = "switchboard deliveries list; what may work now: switchboard deliveries retry."
+        found.append(note("deliveries-failed", where, what, why="These messages did not reach anybody.", do=do))
     return found
 
 
@@ -230,10 +245,15 @@ async def _journal(where: str, connection: Connection, limits: Limits) -> list[F
     if received["payloads"]:
         what = f"{received['payloads']} payloads are stored and not applied, the oldest for {age(received['seconds'])}"
         found.append(problem("payloads-waiting", where, what, why="What customers wrote is not seen.", do=RESTART_WORK))
+    given_up: Any = await connection.fetchrow(GIVEN_UP)
+    if given_up["payloads"]:
+        what = f"{given_up['payloads']} payloads were given up after many attempts: {given_up['error']}"
+        do = f"switchboard journal replay, from {given_up['first']:%Y-%m-%d} on, with a release that mends it."
+        found.append(problem("payloads-given-up", where, what, why="What customers wrote is not seen.", do=do))
     failed: Any = await connection.fetchrow(FAILED)
     if failed["items"]:
         what = f"{failed['items']} items of payloads failed within 7 days (parser version {failed['parser']})"
-        do = "switchboard journal --help: replay them with a release that understands them."
+        do = "switchboard journal list and replay: read them anew with a release that understands them."
         found.append(note("payloads-failed", where, what, why="They are kept, and not seen by anybody.", do=do))
     return found
 

@@ -106,6 +106,10 @@ INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position
 SELECT gen_random_uuid(), 'send', gen_random_uuid(), gen_random_uuid(), id, 987654, 'queued', now() - interval '1 h', now()
 FROM channels LIMIT 1
 """
+DEAD_TIMER = """
+INSERT INTO timers (kind, key, due_time, generation, attempt, dead_time, error)
+VALUES ('snooze', gen_random_uuid(), now() - interval '1 h', 0, 8, now(), 'ValueError')
+"""
 PAYLOAD = """
 INSERT INTO journal (id, receive_time, provider, meta_app_id, body, sha256, split, secret_index, state)
 SELECT '00000000-0000-7000-8000-000000000000', now(), 'whatsapp', 'doctor', '{{}}', '', false, 0, 'received'
@@ -237,6 +241,33 @@ PLANTED: dict[str, Planted] = {
     ),
     "sends wait for a worker": Planted(delivery_overdue, "deliveries-overdue", "acme"),
     "a payload is not applied": Planted(payload_waiting, "payloads-waiting", "acme"),
+    "a timer was given up": Planted(
+        by_sql("other", DEAD_TIMER, "DELETE FROM timers WHERE dead_time IS NOT NULL"), "timers-dead", "globex"
+    ),
+    "a payload was given up": Planted(
+        by_sql(
+            "other",
+            "SELECT ensure_journal_day(now()::date); " + PAYLOAD.replace("'received'", "'failed'"),
+            "DELETE FROM journal WHERE meta_app_id = 'doctor'",
+        ),
+        "payloads-given-up",
+        "globex",
+    ),
+    "sends failed for good": Planted(
+        by_sql("other", DELIVERY.replace("'queued'", "'failed'"), "DELETE FROM deliveries WHERE position = 987654"),
+        "deliveries-failed",
+        "globex",
+        0,
+    ),
+    "a consumer was given up": Planted(
+        by_sql(
+            "other",
+            "INSERT INTO consumers (name, seq, update_time, broken_time) VALUES ('doctor', -1, now(), now())",
+            "DELETE FROM consumers WHERE name = 'doctor'",
+        ),
+        "consumer-broken",
+        "globex",
+    ),
     "a channel is paused": Planted(
         by_sql(
             "tenant",
