@@ -15,6 +15,7 @@ from server.journal import service as journal
 from server.kit.clock import utc_now
 from server.kit.errors import Refusal
 from server.log import retention
+from server.requests import service as requests
 from server.runner import next_due
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Kept
@@ -23,7 +24,7 @@ from server.traces import service as traces
 log = structlog.get_logger(__name__)
 LOOK_SECONDS = 60.0
 TENANTS_AT_ONCE = 10
-KEEP_REQUESTS = timedelta(days=7)
+KEEP_RECEIPTS = timedelta(days=7)
 MISSED = Counter(
     "switchboard_work_missed_total", "Tenants with due work that the directory did not know of. Must be 0."
 )
@@ -56,9 +57,8 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
         await journal.drop_old(connection, today=today)
         await claiming.forget(connection)
         await traces.drop_old(connection)
-        week_ago = utc_now() - KEEP_REQUESTS
-        await connection.execute("DELETE FROM idempotent_requests WHERE create_time < $1", week_ago)
-        await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", week_ago)
+        await requests.drop_old(connection)
+        await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", utc_now() - KEEP_RECEIPTS)
         due = await next_due(connection)
     await retention.keep(tenant.database, retention=parts.retention)
     if await parts.directory.correct(kept, due):

@@ -72,8 +72,9 @@ SELECT count(*) AS payloads, extract(epoch FROM clock_now() - min(receive_time))
 FROM journal WHERE state = 'received' AND receive_time < clock_now() - $1::interval
 """
 FAILED = """
-SELECT count(*) AS items, max(parser_version) AS parser FROM journal_items
-WHERE state = 'failed' AND create_time > clock_now() - interval '7 days'
+SELECT count(*) AS items, max(parser_version) AS parser,
+    (SELECT count(*) FROM journal WHERE state = 'failed' AND receive_time > clock_now() - interval '7 days') AS payloads
+FROM journal_items WHERE state = 'failed' AND create_time > clock_now() - interval '7 days'
 """
 CHANNELS = """
 SELECT c.name, c.id, coalesce(c.state_reason, 'no reason is kept') AS reason,
@@ -255,6 +256,10 @@ async def _journal(where: str, connection: Connection, limits: Limits) -> list[F
         what = f"{failed['items']} items of payloads failed within 7 days (parser version {failed['parser']})"
         do = "switchboard journal list and replay: read them anew with a release that understands them."
         found.append(note("payloads-failed", where, what, why="They are kept, and not seen by anybody.", do=do))
+    if failed["payloads"]:
+        what = f"{failed['payloads']} payloads could not be applied at all within 7 days"
+        do = "switchboard journal list --state failed says why; replay them once that is put right."
+        found.append(note("payloads-set-apart", where, what, why="They are kept, and not seen by anybody.", do=do))
     return found
 
 

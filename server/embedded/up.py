@@ -18,7 +18,7 @@ from server.embedded.stack import PAGE, Options, Stack
 from server.settings import Settings
 
 LOOK_EVERY = 0.2
-GIVEN = ("SWITCHBOARD_META_", "SWITCHBOARD_WHATSAPP_")
+GIVEN = ("SWITCHBOARD_META_", "SWITCHBOARD_WHATSAPP_", "SWITCHBOARD_MASTER_KEY_PREVIOUS")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -26,7 +26,7 @@ def run(settings: Settings) -> NoReturn:
     """Run the stack as the settings say, until Ctrl-C, and exit.
 
     What the environment says of Meta and of a WhatsApp number is for the children: with a real number, token and Graph address the
-    first tenant gets a real channel beside the simulated ones.
+    first tenant gets a real channel beside the simulated ones. So is the previous master key, while it is being changed.
     """
     ports = {"http_port": settings.http_port, "tls_port": settings.tls_port}
     given = {name: value for name, value in os.environ.items() if name.startswith(GIVEN)}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from datetime import timedelta
 
 from google.protobuf.message import Message
 
 from server.kit.clock import utc_now
-from server.kit.db import Write
+from server.kit.db import Connection, Write
 from server.kit.errors import Refusal
 from server.rpc.call import Call
 
+KEEP = timedelta(days=7)
 # The update changes nothing; it makes a repeat wait for the first call's transaction and see what it stored.
 CLAIM = """
 INSERT INTO idempotent_requests (principal_id, method, request_id, request_hash, resource_id, create_time)
@@ -65,3 +67,8 @@ async def settle(write: Write, call: Call, request: Message, *, resource_id: uui
         request.request_id,  # type: ignore[attr-defined]
         resource_id,
     )
+
+
+async def drop_old(connection: Connection) -> None:
+    """Forgets requests of more than a week ago: their ids may be used again. Sends are remembered by their messages, for ever."""
+    await connection.execute("DELETE FROM idempotent_requests WHERE create_time < $1", utc_now() - KEEP)
