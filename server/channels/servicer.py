@@ -12,6 +12,7 @@ from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
 from server.channels import convert, service
 from server.kit import pb
 from server.kit.db import Write
+from server.kit.errors import AlreadyExists, DatabaseUnavailable
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.cursor import Cursors
@@ -68,7 +69,7 @@ class ChannelServicer(ChannelServiceServicer):
             earlier = await requests.claim(write, call, request, resource_id=wanted.id)
             if earlier is not None:
                 return await service.show(write.session, call.scope, earlier)
-            await self._routes.claim(WHATSAPP, wanted.phone_number_id, tenant_id=call.tenant_id, channel_id=wanted.id)
+            await self._claim_number(write, call.tenant_id, wanted)
             origin = origin_of(call, request.request_id)
             row, events = await service.connect(write, tenant.secrets, wanted, origin=origin)
             await append(write, events)
@@ -83,6 +84,19 @@ class ChannelServicer(ChannelServiceServicer):
         # What arrived for the number before it was connected is applied now.
         await self._quarantine.wake(WHATSAPP, wanted.phone_number_id)
         return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
+
+    async def _claim_number(self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect) -> None:
+        """Routes the number to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""
+        number = wanted.phone_number_id
+        try:
+            await self._routes.claim(WHATSAPP, number, tenant_id=tenant_id, channel_id=wanted.id)
+        except AlreadyExists:
+            left = await self._routes.owned(WHATSAPP, number, tenant_id=tenant_id)
+            if left is None or await service.by_ids(write.connection, [left.channel_id]):
+                raise
+            # Of a call whose process died, or whose commit was lost, before the channel was stored.
+            if not await self._routes.take_over(WHATSAPP, number, left=left, channel_id=wanted.id):
+                raise DatabaseUnavailable("the number is being connected just now; repeat") from None
 
     async def GetChannel(self, request: rpc.GetChannelRequest, call: Call) -> rpc.GetChannelResponse:
         """A channel."""

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from server.kit.cache import Cache
 from server.kit.clock import utc_now
@@ -13,6 +14,8 @@ from server.kit.db import Database
 from server.kit.errors import AlreadyExists
 
 WHATSAPP = "whatsapp"
+# A unit of work has ended by then, one way or the other.
+CONNECTING = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,27 @@ class Routes:
         if route != Route(tenant_id, channel_id):
             # Whose it is, is nobody's business.
             raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
+
+    async def owned(self, provider: str, external_id: str, *, tenant_id: uuid.UUID) -> Route | None:
+        """The route as it is now, if it is this tenant's."""
+        route = await self._load((provider, external_id))
+        return route if route is not None and route.tenant_id == tenant_id else None
+
+    async def take_over(self, provider: str, external_id: str, *, left: Route, channel_id: uuid.UUID) -> bool:
+        """Gives an object to a channel in the place of one that was never stored; false while that may still be."""
+        async with self._control.connection() as connection:
+            taken = await connection.fetchval(
+                "UPDATE routes SET channel_id = $4, create_time = $5"
+                " WHERE provider = $1 AND external_id = $2 AND channel_id = $3 AND create_time < $6 RETURNING true",
+                provider,
+                external_id,
+                left.channel_id,
+                channel_id,
+                utc_now(),
+                utc_now() - CONNECTING,
+            )
+        self._cache.forget((provider, external_id))
+        return bool(taken)
 
     async def release(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
         """Takes an object from a channel."""

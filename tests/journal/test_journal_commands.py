@@ -1,6 +1,7 @@
 """`switchboard journal` as an operator types it."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,10 @@ from typing import Any
 import pytest
 from journal_inlet import Inlet
 
+from server.intake import replay
+from server.intake.replay import Replay
 from server.kit.clock import utc_now
+from server.kit.errors import DatabaseUnavailable
 from tests.typed import environment_of, switchboard
 
 EARLIER = timedelta(minutes=5)
@@ -92,6 +96,28 @@ async def test_what_cannot_be_applied_ends_with_one(inlet: Inlet, typed: Typed) 
     assert "could not be applied" in out
     assert "4915100000001" not in error, "tracebacks would quote the row"
     assert "wamid" not in error
+
+
+async def test_a_replay_that_is_stopped_says_where_to_go_on(
+    inlet: Inlet, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for age in (4, 3, 2):
+        await inlet.taken(inlet.texts("fine"), at=utc_now() - timedelta(minutes=age))
+    monkeypatch.setattr(replay, "PAGE", 1)
+    whole, pages = Replay._page, iter(range(2))
+
+    async def page(of: Replay, *arguments: Any) -> Any:
+        if next(pages, None) is None:
+            raise DatabaseUnavailable
+        return await whole(of, *arguments)
+
+    monkeypatch.setattr(Replay, "_page", page)
+    code, out, error = await typed("replay")
+    assert (code, "2 payloads with 2 items" in out) == (1, True)
+    (since,) = re.findall(r"stopped; go on with --since (\S+)", error)
+    monkeypatch.setattr(Replay, "_page", whole)
+    code, out, _ = await typed("replay", "--since", since)
+    assert (code, "2 payloads with 2 items" in out) == (0, True), "the last one done, and the one that was left"
 
 
 async def test_a_wrong_tenant_or_time_is_said_in_one_sentence(inlet: Inlet, typed: Typed, tmp_path: Path) -> None:
