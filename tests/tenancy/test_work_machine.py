@@ -50,7 +50,7 @@ def test_whatever_is_committed_is_found_and_done(world: World) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_whatever_is_committed_is_found_and_done_for_long(world: World) -> None:
-    run(world, examples=150, steps=40)
+    run(world, examples=60, steps=40)
 
 
 @pytest.mark.faults

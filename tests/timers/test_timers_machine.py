@@ -51,7 +51,7 @@ def test_timers_agree_with_the_model(world: World) -> None:
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_timers_agree_with_the_model_for_long(world: World) -> None:
-    run(world, examples=200, steps=40)
+    run(world, examples=60, steps=40)
 
 
 @pytest.mark.faults

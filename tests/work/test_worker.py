@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
+from server import housekeeping
 from server.composition import Parts, background, compose
 from server.kit.clock import utc_now
 from server.runner import Backlog, rest
@@ -51,6 +52,26 @@ async def test_a_sort_of_work_that_fails_leaves_the_others_alone(alone: Installe
         await in_database(owner, "ALTER TABLE elsewhere RENAME TO counted_conversations")
         while await own_desk.value("SELECT head > coalesce((SELECT seq FROM consumers), 0) FROM stream_head"):
             await asyncio.sleep(0.05)
+
+
+async def test_what_the_directory_missed_is_found_by_the_daily_look_and_counted(
+    alone: Installed, own_desk: Desk
+) -> None:
+    row = await own_desk.started(await own_desk.new_channel())
+    await own_desk.move(row.id, "snoozed", snooze_until=utc_now() + timedelta(milliseconds=500))
+    # As if it had been written without being announced, a day ago.
+    await alone.execute("UPDATE tenant_work SET active_until = NULL, next_due_time = NULL")
+    missed = housekeeping.MISSED._value.get()
+    async with working(alone) as (_, parts):
+        await asyncio.sleep(1.5)
+        assert (await own_desk.conversation(row.id)).status == "snoozed"
+        await alone.execute(
+            "UPDATE tenant_work SET house_time = now() - interval '25 h' WHERE tenant_id = $1", own_desk.tenant.id
+        )
+        async with background(housekeeping.run(parts)):
+            while (await own_desk.conversation(row.id)).status != "open":
+                await asyncio.sleep(0.02)
+    assert housekeeping.MISSED._value.get() == missed + 1
 
 
 async def in_database(dsn: str, statement: str) -> None:
