@@ -95,8 +95,8 @@ def gone(pid: int) -> bool:
         return True
 
 
-def wait_until(true) -> None:
-    deadline = time.monotonic() + 10
+def wait_until(true, *, within: float = 10) -> None:
+    deadline = time.monotonic() + within
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
