@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import asyncpg
 import structlog
-from prometheus_client import Counter
+from prometheus_client import Counter, Histogram
 from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
@@ -42,6 +42,11 @@ CHUNK = 100
 CONNECTING, CONNECTING_AGAIN = timedelta(seconds=30), timedelta(seconds=1)
 LEFT_AT_ONCE = 20
 PAYLOADS = Counter("switchboard_journal_payloads_total", "Attempts to apply a payload, by how they ended.", ["outcome"])
+LAG = Histogram(
+    "switchboard_journal_lag_seconds",
+    "From a webhook's arrival to the end of applying its payload; replays count from that arrival too.",
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600, 3600),
+)
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT phone_number_id, id FROM channels WHERE phone_number_id = ANY($1::text[])"
@@ -121,6 +126,7 @@ class Applier:
             else:
                 await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
                 PAYLOADS.labels("applied").inc()
+                LAG.observe((utc_now() - payload.receive_time).total_seconds())
 
     def run_of(self, tenant: Tenant, payload: Payload, owners: Mapping[str, ChannelRow]) -> Run:
         """What applies items of a payload. owners: the channels of its accounts."""

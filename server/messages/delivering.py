@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from prometheus_client import Counter
 from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
@@ -40,6 +41,11 @@ from server.providers.contract import (
 from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
+SETTLED = Counter(
+    "switchboard_deliveries_settled_total",
+    "Attempts to send by what came of them: accepted, refused, ambiguous, notsent.",
+    ["outcome"],
+)
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
 # About a day; what cannot even be asked of the provider for so long is a dead letter.
 NOT_SENT_MOST = 300
@@ -124,6 +130,7 @@ class Sender:
 
         with tracing.span("delivery.settle", delivery=str(claimed.id), outcome=type(outcome).__name__):
             await self._database.write(unit)
+        SETTLED.labels(type(outcome).__name__.lower()).inc()
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
     async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing]:

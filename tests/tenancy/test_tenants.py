@@ -8,6 +8,8 @@ from server.kit.db import Write
 from server.kit.errors import DatabaseUnavailable, NotFound
 from server.kit.ids import new_id
 from server.models import migration
+from server.rpc.rates import Rates
+from server.tenancy import operator
 from server.tenancy import tenants as tenants_module
 from server.tenancy.tenants import SchemaOutdated, TenantDisabled, Tenants
 from tests.installation import Installed
@@ -128,3 +130,18 @@ async def test_all_active_tenants_are_listed(installed: Installed, tenant_id: uu
     assert tenant_id in await installed.tenants.all_ids()
     await installed.tenants.set_state(tenant_id, "disabled")
     assert tenant_id not in await installed.tenants.all_ids()
+
+
+async def test_a_tenant_may_have_limits_of_its_own(installed: Installed, tenant_id: uuid.UUID) -> None:
+    registry = Tenants(installed.control, installed.directory, rates=Rates(caller=20, tenant=100))
+    assert (await registry.get(tenant_id)).rates == Rates(caller=20, tenant=100)
+    name = (await registry.row(tenant_id)).name
+    for calls, caller_calls, expected in (
+        (50, 0, Rates(caller=0, tenant=50)),
+        (None, None, Rates(caller=20, tenant=100)),
+    ):
+        await operator.limit_tenant(installed.settings, name, calls=calls, caller_calls=caller_calls)
+        follower = Tenants(installed.control, installed.directory, rates=Rates(caller=20, tenant=100))
+        assert (await follower.get(tenant_id)).rates == expected
+    with pytest.raises(NotFound):
+        await operator.limit_tenant(installed.settings, "nobody-at-all", calls=1, caller_calls=None)
