@@ -329,6 +329,10 @@ PLANTED: dict[str, Planted] = {
     "this machine's clock is wrong": Planted(asked(clock=lambda: time.time() - 3600), "clock-apart", "Postgres"),
     "a tenant's clock is moved": Planted(tenant_clock_moved, "clock-moved", "globex"),
     "the disk is nearly full": Planted(asked(limits=Limits(disk_free_bytes=1 << 60)), "disk-full", "home"),
+    "the certificate ends soon": Planted(
+        asked(limits=Limits(certificate=timedelta(days=400))), "certificate-ends", "certificate"
+    ),
+    "the head row is bloated": Planted(asked(limits=Limits(head_bytes=0)), "head-bloated", "acme"),
     "Envoy is dead": Planted(envoy_killed, "envoy-away", "Envoy", also=("process-dead",)),
     "Envoy carries another contract": Planted(older_descriptors, "envoy-drift", "Envoy"),
     "a server is frozen": Planted(server_frozen, "process-away", "serve-1"),
