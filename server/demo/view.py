@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console, Group, RenderableType
 from rich.layout import Layout
 from rich.table import Table
@@ -123,8 +122,8 @@ def picture(world: World, facts: Facts, *, width: int = 132, height: int = 38) -
             record=True, width=width, height=height, file=nowhere, force_terminal=True, color_system="truecolor"
         )
         console.print(screen(world, facts, width=width, height=height), height=height)
-        plain = re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-        return console.export_svg(title="make demo", code_format=plain)
+        exported = console.export_svg(title="make demo")
+    return re.sub(r"@font-face \{.*?\}\s*", "", exported, flags=re.DOTALL)
 
 
 def _header(world: World, facts: Facts) -> RenderableType:
