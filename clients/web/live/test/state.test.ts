@@ -8,9 +8,10 @@ import {
   type InboxEvent,
   MessageCreatedSchema,
   MessageStatusUpdatedSchema,
+  MessageUpdatedSchema,
   Transition,
 } from "@contract/switchboard/v1/event_pb";
-import { MessageStatus } from "@contract/switchboard/v1/message_pb";
+import { MessageStatus, TextContentSchema } from "@contract/switchboard/v1/message_pb";
 import { applyEvent, applyHistory, applyPage, applyRow, applySnapshot, emptyInbox, inOrder, openThread, ordered } from "../src/state";
 import { event, message, row } from "./build";
 
@@ -50,6 +51,19 @@ test("an event older than the row that is held changes nothing", () => {
   assert.equal(inbox.rows.get("a")?.subject, "new");
   applyEvent(inbox, updated(6, "newest"));
   assert.equal(inbox.rows.get("a")?.subject, "newest");
+});
+
+test("a message that was read anew says what it says now, where it stood", () => {
+  const inbox = emptyInbox();
+  const thread = openThread(inbox, "a");
+  applyEvent(inbox, created("m1", 1));
+  applyEvent(inbox, created("m2", 2));
+  const anew = message("m1", 1);
+  anew.text = create(TextContentSchema, { body: "read anew" });
+  const value = create(MessageUpdatedSchema, { message: anew, conversation: row("a", 3), changedFields: ["text"] });
+  applyEvent(inbox, event({ case: "messageUpdated", value }, { conversationVersion: 3n }));
+  assert.deepEqual(inOrder(thread).map((each) => each.id), ["m1", "m2"]);
+  assert.equal(inOrder(thread)[0]?.text?.body, "read anew");
 });
 
 test("a page of the list that is older than the stream changes nothing", () => {
