@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 TIMERS: timers.Handlers = {**conversation_timers.HANDLERS}
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
+# While people write, every commit is a hint; each look costs a few statements, and these are soon enough.
+TIMERS_APART_SECONDS, STATISTICS_APART_SECONDS = 0.1, 0.5
 LONGEST_REST_SECONDS = 30.0
 ROUNDS = Counter("switchboard_work_rounds_total", "Looks at a tenant's work.")
 FAILED = Counter("switchboard_work_failed_total", "Looks that ended in an error.", ["lane", "error"])
@@ -85,7 +87,7 @@ class Lane:
             return None
         self._failures = 0
         ended = time.monotonic()
-        self.not_before = max(began + self._apart, ended + look.pause)
+        self.not_before = ended + look.pause if look.pause else began + self._apart
         self.next = max(ended + look.wait, self.not_before)
         return look
 
@@ -141,9 +143,9 @@ class Runner:
             slots=slots,
         )
         self._lanes = (
-            Lane("timers", self._fire, apart=0.02, hinted=True),
+            Lane("timers", self._fire, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
-            Lane("statistics", self._count, apart=0.25, hinted=True),
+            Lane("statistics", self._count, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
         )
         self._task: asyncio.Task[None] | None = None
