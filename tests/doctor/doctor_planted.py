@@ -182,15 +182,20 @@ async def envoy_killed(ill: Ill) -> AsyncIterator[Asked]:
         ill.stack.restart("envoy")
 
 
-@asynccontextmanager
-async def server_frozen(ill: Ill) -> AsyncIterator[Asked]:
-    pid = ill.stack.pid("serve-1")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        yield Asked()
-    finally:
-        os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(3)
+def frozen(name: str) -> Plant:
+    """A process that is there and does nothing: whoever asks it waits."""
+
+    @asynccontextmanager
+    async def plant(ill: Ill) -> AsyncIterator[Asked]:
+        pid = ill.stack.pid(name)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield Asked()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+            await asyncio.sleep(3)
+
+    return plant
 
 
 @asynccontextmanager
@@ -335,7 +340,10 @@ PLANTED: dict[str, Planted] = {
     "the head row is bloated": Planted(asked(limits=Limits(head_bytes=0)), "head-bloated", "acme"),
     "Envoy is dead": Planted(envoy_killed, "envoy-away", "Envoy", also=("process-dead",)),
     "Envoy carries another contract": Planted(older_descriptors, "envoy-drift", "Envoy"),
-    "a server is frozen": Planted(server_frozen, "process-away", "serve-1"),
+    "a server is frozen": Planted(frozen("serve-1"), "process-away", "serve-1"),
+    "Valkey is frozen": Planted(frozen("valkey"), "valkey-unreachable", "Valkey"),
+    "Postgres is frozen": Planted(frozen("postgres"), "control-unreachable", "control", 2),
+    "Envoy is frozen": Planted(frozen("envoy"), "envoy-away", "Envoy"),
     "a key ends soon": Planted(
         by_sql("control", KEY.format(when="now() + interval '3 days'"), KEY.format(when="NULL")),
         "key-ends",

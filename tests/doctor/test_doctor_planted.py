@@ -54,7 +54,10 @@ async def test_a_planted_fault_is_found_and_named(ill: Ill, fault: str) -> None:
     before = await until_well()
     assert not named(before), before.findings
     async with planted.plant(ill) as asked:
+        began = time.monotonic()
         report = await visit.examine(asked)
+    # Whatever hangs, the doctor does not.
+    assert time.monotonic() - began < 30
     found = [finding for finding in report.findings if finding.name == planted.name and planted.where in finding.where]
     assert found, [(finding.name, finding.where, finding.what) for finding in report.findings]
     assert all(finding.what and finding.why and finding.do for finding in found)

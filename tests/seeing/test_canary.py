@@ -115,7 +115,7 @@ class Flight:
             if fault is not None:
                 self.control("faults", **fault, count=1)
             self.rest("POST", f"/v1/conversations/{conversation}/messages", {"text": {"body": self.canaries["text"]}})
-            time.sleep(0.5)
+            time.sleep(0.2)
         self.rest("POST", f"/v1/conversations/{conversation}/notes", {"text": self.canaries["note"]})
         page = self.rest("GET", "/v1/conversations?pageSize=1")
         self.canaries["page_token"] = page["nextPageToken"]
