@@ -21,7 +21,7 @@ from faults_load import RATES, Load, written
 from faults_points import Points
 from faults_recorder import Recorder
 from faults_supervised import supervised, unlimited
-from faults_tables import SESSIONS, accepted_requests, read_tables, undone
+from faults_tables import SESSIONS, accepted_requests, list_pages, read_tables, undone
 from faults_validate import Back, History, load_history, recoveries, totals, validate
 from faults_watch import Watcher, watch_rest, watch_sdk
 from switchboard.v1 import conversation_service_pb2 as conversations
@@ -293,7 +293,8 @@ class _Run:
         await self._resources()
         accepted = await asyncio.to_thread(accepted_requests, self._dev)
         first, second = self._dev["tenants"]
-        tables = await read_tables(first["postgres"], accepted=accepted, receipts=self._plan.receipts)
+        pages = await list_pages(f"{LOOPBACK}:{self._stack.port('serve-1')}", first["key"])
+        tables = await read_tables(first["postgres"], accepted=accepted, pages=pages, receipts=self._plan.receipts)
         history = load_history(self._folder, NAMES)
         for name, found in validate(history, tables).items():
             self._findings.setdefault(name, []).extend(found)

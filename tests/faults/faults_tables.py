@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
+import grpc
 from switchboard.v1 import conversation_pb2, event_pb2
+from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1.inbox_service_pb2_grpc import InboxServiceStub
 
 HIDDEN = (90, 91)
 """Kinds of events that no stream shows."""
@@ -96,12 +99,14 @@ class Tables:
     people: tuple[int, ...] = (0, 0, 0)
     accepted: Sequence[str] = ()
     """Part ids of the requests that the provider accepted, in its order."""
+    pages: Sequence[tuple[int, str]] | None = None
+    """(seq, event id) of the log as ListInboxEvents shows it from the earliest on; None: not asked."""
     receipts: bool = True
     """Whether the provider sends receipts; then whatever it accepted ends as read, and nothing that it accepted is unknown."""
 
 
-async def read_tables(dsn: str, *, accepted: Sequence[str] = (), receipts: bool = True) -> Tables:
-    """Reads a tenant's database."""
+async def read_tables(dsn: str, **outside: Any) -> Tables:
+    """Reads a tenant's database. outside: what Tables holds besides: accepted, pages, receipts."""
     connection = await asyncpg.connect(dsn)
     try:
         fetch = connection.fetch
@@ -118,8 +123,7 @@ async def read_tables(dsn: str, *, accepted: Sequence[str] = (), receipts: bool 
             counts_differ={tuple(row) for row in await fetch(COUNTED)}
             != {tuple(row) for row in await fetch(RECOUNTED)},
             people=tuple((await fetch(PEOPLE))[0]),
-            accepted=accepted,
-            receipts=receipts,
+            **outside,
         )
     finally:
         await connection.close()
@@ -149,6 +153,20 @@ async def undone(tenant_dsn: str, control_dsn: str, *, receipts: bool) -> dict[s
         finally:
             await connection.close()
     return {name: count for name, count in found.items() if count}
+
+
+async def list_pages(address: str, key: str) -> list[tuple[int, str]]:
+    """The whole log as ListInboxEvents shows it: (seq, event id)."""
+    found: list[tuple[int, str]] = []
+    request = inbox.ListInboxEventsRequest(start=inbox.WATCH_START_EARLIEST, page_size=200)
+    async with grpc.aio.insecure_channel(address) as channel:
+        while True:
+            metadata = (("authorization", f"Bearer {key}"),)
+            answer = await InboxServiceStub(channel).ListInboxEvents(request, metadata=metadata, timeout=30)
+            found += [(event.seq, event.id) for event in answer.events]
+            if not answer.events:
+                return found
+            request = inbox.ListInboxEventsRequest(cursor=answer.next_cursor, page_size=200)
 
 
 def accepted_requests(dev: dict[str, Any]) -> list[str]:

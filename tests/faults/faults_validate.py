@@ -135,6 +135,15 @@ def delivered(history: History, tables: Tables) -> Findings:
                     break
 
 
+def listed(_history: History, tables: Tables) -> Findings:
+    """V3: the pages of the log show the same events as the streams."""
+    if tables.pages is None:
+        return
+    shown = [(event["seq"], event["id"]) for event in _shown(tables)]
+    if list(tables.pages) != shown:
+        yield f"gap: the pages show {len(tables.pages)} events, the log holds {len(shown)}, or others"
+
+
 def ordered(history: History, _tables: Tables) -> Findings:
     """V4: strictly increasing; no event twice, over all streams of a watcher that resumes from its cursor."""
     for watcher, lines in history.watchers.items():
@@ -317,6 +326,7 @@ VALIDATORS: dict[str, Callable[[History, Tables], Findings]] = {
     "V2 answered truly": answered_truly,
     "V2 journal clean": journal_clean,
     "V3 V10 delivered": delivered,
+    "V3 listed": listed,
     "V4 ordered": ordered,
     "V5 whole transactions": whole_transactions,
     "V6 honest bookmarks": honest_bookmarks,

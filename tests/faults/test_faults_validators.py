@@ -63,6 +63,7 @@ def good() -> tuple[History, Tables]:
         conversations={"c1": STORED},
         people=(1, 1, 1),
         accepted=["p2"],
+        pages=[(seq, f"e{seq}") for seq in range(1, 6)],
     )
     return History(writer, {"w": watcher}, chaos), tables
 
@@ -143,6 +144,7 @@ BAD: list[tuple[str, str, Bad]] = [
     ("V3 V10 delivered", "gap", watched(3, h="0" * 16)),
     ("V3 V10 delivered", "gap", event(4, id="e7")),
     ("V3 V10 delivered", "wrong", watched(3, f=7, l=8)),
+    ("V3 listed", "gap", forgotten("pages", 2)),
     ("V4 ordered", "reordered", watched(3, f=3)),
     ("V5 whole transactions", "wrong", watched(2, p=1)),
     ("V5 whole transactions", "wrong", event(0, tx_last=4)),
