@@ -188,7 +188,7 @@ class Load:
 
     async def _snooze(self) -> None:
         """Somebody who does not write, so that it is the timer that wakes the conversation."""
-        until = datetime.now(UTC) + timedelta(seconds=self.rng.uniform(1, 3))
+        until = datetime.now(UTC) + timedelta(seconds=self.rng.uniform(2, 6))
         body = {"status": "CONVERSATION_STATUS_SNOOZED", "snoozeUntilTime": until.isoformat()}
         await self._changes("snooze", "PATCH", "status", body, of=self.sleepers)
 
