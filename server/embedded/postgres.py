@@ -32,6 +32,8 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "random_page_cost": "1.1",
+    # After a crash: one call for the whole file system, where some thousand files would be flushed one by one.
+    "recovery_init_sync_method": "syncfs",
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
