@@ -1,8 +1,10 @@
 """The commands as an operator types them."""
 
+import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,40 @@ async def test_another_master_key_is_refused(installed: Installed, tmp_path: Pat
     assert error.startswith("Error: SWITCHBOARD_MASTER_KEY is key ")
     assert "give that one" in error
     assert len(error.splitlines()) == 1
+
+
+def opened_key_file(folder: Path) -> Path:
+    file = folder / "open.key"
+    file.write_text(new_master_key())
+    file.chmod(0o644)
+    return file
+
+
+async def started(command: str, environment: Mapping[str, str]) -> tuple[int | None, str]:
+    """A process that should not start: its exit code, and what it says."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("SWITCHBOARD_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "server", command),
+        env={**kept, **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode()
+
+
+async def test_no_process_starts_without_the_right_master_key(installed: Installed, tmp_path: Path) -> None:
+    dsn = {"SWITCHBOARD_CONTROL_DSN": installed.settings.needed_control_dsn()}
+    needed = installed.control.provider.key_id
+    cases = {
+        "SWITCHBOARD_MASTER_KEY is not set: give 32 random bytes in base64": {},
+        f"but the secrets of this installation need {needed}: give that one": {
+            "SWITCHBOARD_MASTER_KEY": new_master_key()
+        },
+        "SWITCHBOARD_MASTER_KEY is wrong: must be 32 bytes in base64, not 5": {"SWITCHBOARD_MASTER_KEY": "c2hvcnQ="},
+        "is open to others; chmod 600 it": {"SWITCHBOARD_MASTER_KEY_FILE": str(opened_key_file(tmp_path))},
+    }
+    ended = await asyncio.gather(*(started("work" if not key else "serve", {**dsn, **key}) for key in cases.values()))
+    for (code, said), why in zip(ended, cases, strict=True):
+        assert (code, why in said) == (1, True), said
+        assert len(said.splitlines()) == 1, "one sentence"
