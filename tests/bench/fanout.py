@@ -30,7 +30,9 @@ from server.embedded.stack import Options, Stack
 from tests.bench.fanout_server import METHOD
 from tests.bench.measuring import Row, show
 
-STREAMS, MATCHING, RATE, SECONDS, LOCKSTEPS = 200, 50, 200, 10.0, 400
+STREAMS, MATCHING, RATE, SECONDS = 200, 50, 200, 10.0
+# Events, by how many of them a transaction has.
+LOCKSTEPS = {1: 400, 64: 6400}
 # Milliseconds, and times the reference's p99.
 MEDIAN_MOST, LATE_MOST, TIMES_MOST = 5.0, 25.0, 3.0
 WATCH = "/switchboard.v1.InboxService/WatchInbox"
@@ -155,18 +157,21 @@ async def latency(writer: Server, client: Client) -> tuple[float, float]:
     return quantiles(client.milliseconds(made))
 
 
-async def single(server: Server) -> float:
-    """Deliveries per second of the server's CPU time, one event in each write."""
-    answer = await server.ask(f"lockstep {LOCKSTEPS} {MATCHING} 1")
-    return LOCKSTEPS * MATCHING / float(answer["cpu"])
+async def deliveries(server: Server) -> dict[int, float]:
+    """Deliveries per second of the server's CPU time, by how many events a transaction has."""
+    found = {}
+    for batch, count in LOCKSTEPS.items():
+        answer = await server.ask(f"lockstep {count} {MATCHING} {batch}")
+        found[batch] = count * MATCHING / float(answer["cpu"])
+    return found
 
 
-async def bare_rows() -> tuple[tuple[float, float], float]:
+async def bare_rows() -> tuple[tuple[float, float], dict[int, float]]:
     """Latency, and deliveries per second of CPU time, of the reference."""
     async with running({}) as server:
         requests = [b"1"] * MATCHING + [b"0"] * (STREAMS - MATCHING)
         async with streams(server.address, f"/{METHOD}/Watch", requests) as client:
-            return await latency(server, client), await single(server)
+            return await latency(server, client), await deliveries(server)
 
 
 async def measure(environment: dict[str, str], keys: Sequence[str], channel_id: str) -> list[Row]:
@@ -177,14 +182,20 @@ async def measure(environment: dict[str, str], keys: Sequence[str], channel_id: 
     requests = [wanted] * MATCHING + [other.SerializeToString() for other in others]
     async with running(environment) as first, running(environment) as second:
         async with streams(first.address, WATCH, requests, keys) as client:
-            local, rate = await latency(first, client), await single(first)
+            local, rates = await latency(first, client), await deliveries(first)
         async with streams(second.address, WATCH, requests, keys) as client:
             hinted = await latency(first, client)
     return [
         in_time("same process", local, reference),
         in_time("another process", hinted, reference),
-        Row(
-            "single-event deliveries per second of CPU", f"{rate:,.0f}", f"{bare:,.0f}  bare writes", ratio=rate / bare
+        *(
+            Row(
+                f"deliveries per second of CPU, {batch} in a transaction",
+                f"{rate:,.0f}",
+                f"{bare[batch]:,.0f}  bare writes",
+                ratio=rate / bare[batch],
+            )
+            for batch, rate in rates.items()
         ),
     ]
 

@@ -48,8 +48,8 @@ def body() -> event_pb2.InboxEvent:
 class Source(Protocol):
     """Makes one event and tells when it was made."""
 
-    async def make(self) -> None:
-        """One event."""
+    async def make(self, count: int = 1) -> None:
+        """So many events, in one transaction."""
 
     @property
     def made(self) -> dict[int, float]:
@@ -69,8 +69,16 @@ class Log:
         self._metrics = metrics
         self.made: dict[int, float] = {}
 
-    async def make(self) -> None:
-        event = NewEvent(
+    async def make(self, count: int = 1) -> None:
+        events = [self._event() for _ in range(count)]
+
+        async def work(write: Write) -> None:
+            await append(write, events)
+
+        await self._database.write(work)
+
+    def _event(self) -> NewEvent:
+        return NewEvent(
             body=body(),
             actor=SYSTEM,
             cause=Cause(kind=1, id="bench"),
@@ -79,11 +87,6 @@ class Log:
             before=self._routing,
             after=self._routing,
         )
-
-        async def work(write: Write) -> None:
-            await append(write, [event])
-
-        await self._database.write(work)
 
     def committed(self, appended: Appended) -> None:
         """The moment that latency is counted from."""
@@ -127,7 +130,11 @@ class Bare:
             if waiting in self._waiting:
                 self._waiting.remove(waiting)
 
-    async def make(self) -> None:
+    async def make(self, count: int = 1) -> None:
+        for _ in range(count):
+            self._make()
+
+    def _make(self) -> None:
         seq = self._event.seq = len(self.made) + 1
         item = inbox.WatchInboxResponse(events=[self._event]).SerializeToString()
         self.made[seq] = time.monotonic()
@@ -159,8 +166,7 @@ async def lockstep(source: Source, count: int, streams: int, batch: int) -> floa
     """Seconds for so many events, of which each batch is made once the one before was written to all streams."""
     began, written = time.monotonic(), source.written
     for index in range(batch, count + 1, batch):
-        for _ in range(batch):
-            await source.make()
+        await source.make(batch)
         while source.written < written + index * streams:
             await asyncio.sleep(0)
     return time.monotonic() - began

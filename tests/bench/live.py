@@ -66,7 +66,7 @@ async def answered(stand: Stand) -> Row:
 
 
 async def caught_up(stand: Stand) -> Row:
-    """Streams that read the whole log: batched deliveries a second, beside a bare server that writes responses of that size."""
+    """Streams that read the whole log: deliveries a second, beside a bare server that writes responses of that size."""
     request = inbox.WatchInboxRequest(start=inbox.WATCH_START_EARLIEST).SerializeToString()
     events = await stand.database.fetchval(
         "SELECT count(*) FROM stream_event WHERE seq <= (SELECT head FROM stream_head)"
@@ -82,7 +82,7 @@ async def caught_up(stand: Stand) -> Row:
     bare = events * READERS / (time.perf_counter() - began)
     ours = events * READERS / took
     return Row(
-        f"batched deliveries: {READERS} streams from the log's beginning",
+        f"catching up: {READERS} streams from the log's beginning, deliveries",
         f"{ours:,.0f} /s",
         f"{bare:,.0f} /s  bare writes, {mean:,} bytes each",
         ratio=ours / bare,
