@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import Counter, Histogram
 
-from server.kit.db import Database, Held, Write
+from server.kit.db import RETRIED, Database, Held, Write
 from server.kit.errors import Contended, DatabaseUnavailable, Refusal
 from server.messages.items import Duplicate, Item, Send, Stored
 from server.messages.queue import FairQueue
@@ -151,12 +151,13 @@ class BatchWriter:
         now = asyncio.get_running_loop().time()
         if now < self._locks_until:
             return None
-        with contextlib.suppress(DatabaseUnavailable):
+        results: list[Result] | None = None
+        # What a transaction is retried for, and what is run again after a lost connection, is left to the way with locks.
+        with contextlib.suppress(DatabaseUnavailable, *RETRIED):
             results = await held.write_at_once(work)
-            if results is None:
-                self._locks_until = now + LOCKS_SECONDS
-            return results
-        return None
+        if results is None:
+            self._locks_until = now + LOCKS_SECONDS
+        return results
 
 
 class BatchWriters:

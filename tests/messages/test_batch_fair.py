@@ -1,6 +1,7 @@
 """The batch writer between callers: nobody waits behind another's queue, and a batch's troubles stay with who brought them."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -140,3 +141,15 @@ async def test_what_was_read_before_somebody_changed_it_is_not_written(desk: Des
     assert await desk.value("SELECT count(*) FROM messages WHERE id = $1", send.message_id) == 0
     assert (await desk.conversation(row.id)).contact_name == "Renamed"
     assert isinstance(await desk.writer().submit(send), Stored)
+
+
+async def test_a_send_that_waits_for_a_lock_in_vain_is_run_again(
+    desk: Desk, postgres_errors: Callable[[], list[str]]
+) -> None:
+    row = await desk.started(await desk.new_channel())
+    async with desk.beside.connection() as connection, connection.transaction():
+        await connection.execute("SELECT FROM conversations WHERE id = $1 FOR UPDATE", row.id)
+        waiting = asyncio.ensure_future(desk.writer().submit(desk.send(row.id)))
+        while not any("lock timeout" in line for line in postgres_errors()):
+            await asyncio.sleep(0.1)
+    assert isinstance(await asyncio.wait_for(waiting, 10), Stored)
