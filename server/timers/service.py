@@ -67,11 +67,11 @@ FIRST = """
 SELECT kind, coalesce(retry_time, due_time) AS time, clock_now() AS now FROM timers
 WHERE dead_time IS NULL AND ($1::text[] IS NULL OR kind = ANY($1)) ORDER BY coalesce(retry_time, due_time), kind, key LIMIT 1
 """
-# Only the very timer that failed: it may have been set anew since.
+# Only the very timer that failed, and each try once: it may have been set anew, and two workers may have tried together.
 FAIL = """
 UPDATE timers SET attempt = attempt + 1, error = $5, retry_time = clock_now() + $6::interval,
     dead_time = CASE WHEN $6::interval IS NULL THEN clock_now() END
-WHERE kind = $1 AND key = $2 AND due_time = $3 AND generation = $4
+WHERE kind = $1 AND key = $2 AND due_time = $3 AND generation = $4 AND attempt = $7
 """
 LIST = """
 SELECT kind, key, due_time, attempt, retry_time, dead_time, error FROM timers
@@ -255,7 +255,7 @@ async def _fail(database: Database, failed: _Due, error: Exception) -> None:
 
     async def unit(write: Write) -> None:
         arguments = (failed.kind, failed.key, failed.due_time, failed.generation)
-        await write.connection.execute(FAIL, *arguments, said, again)
+        await write.connection.execute(FAIL, *arguments, said, again, failed.attempt)
 
     await database.write(unit)
     FAILED.labels(failed.kind, type(error).__name__).inc()

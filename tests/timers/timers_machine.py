@@ -71,15 +71,22 @@ HANDLERS: Handlers = {**conversation_timers.HANDLERS, PROBE: open_probes}
 
 
 class Crashing:
-    """The connection dies after the effects and before the commit."""
+    """The connection dies after the effects and before the commit; and before what would fail, which so is not a failure."""
 
     def __init__(self, write: Write, firing: Firing) -> None:
         self._write = write
-        self.fire = firing.fire
-        self._save = firing.save
+        self._firing = firing
+
+    async def fire(self, fired: Fired) -> Sequence[NewEvent]:
+        if fired.payload.get("fails"):
+            await self._die()
+        return await self._firing.fire(fired)
 
     async def save(self) -> None:
-        await self._save()
+        await self._firing.save()
+        await self._die()
+
+    async def _die(self) -> None:
         await self._write.connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
 
 
@@ -376,5 +383,6 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         "FAIL", "attempt = attempt + 1", "attempt = attempt + 1, due_time = clock_now()"
     ),
     "setting anew leaves the old time": _sql("SET", "SET due_time = excluded.due_time,", "SET"),
+    "two workers count one failure twice": _sql("FAIL", " AND attempt = $7", " AND $7::integer IS NOT NULL"),
     "what failed is tried again for ever": _sql("FAIL", "CASE WHEN $6::interval IS NULL THEN clock_now() END", "NULL"),
 }
