@@ -109,6 +109,16 @@ SELECT identity_id, clock_now() + $2::interval, clock_now() FROM conversations W
 ON CONFLICT (identity_id) DO UPDATE
 SET next_send_time = greatest(b.next_send_time, excluded.next_send_time), span_until = excluded.span_until
 """
+# How many there are, counted up to a limit: a page for operators needs no more, and no queue makes it slow.
+DEPTH = """
+SELECT (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'waiting' LIMIT $1) w)
+        + (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'queued' LIMIT $1) q) AS queued,
+    (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'unknown' LIMIT $1) u) AS unknown,
+    coalesce((SELECT greatest(extract(epoch FROM clock_now() - min(d.due_time)), 0) FROM channels c CROSS JOIN LATERAL (
+        SELECT due_time FROM deliveries WHERE channel_id = c.id AND state = 'queued' ORDER BY due_time, id LIMIT 1
+    ) d), 0)::float8 AS oldest_seconds
+"""
+DEPTH_MOST = 10_000
 FORGET = "DELETE FROM recipient_buckets WHERE next_send_time < clock_now() - interval '1 day'"
 
 
@@ -177,6 +187,22 @@ async def upcoming(connection: Connection) -> Next:
     record = await connection.fetchrow(NEXT)
     assert record is not None
     return Next(**record)
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """Deliveries that wait to be sent and those that are unknown, each counted up to DEPTH_MOST; how long the oldest is due."""
+
+    queued: int
+    unknown: int
+    oldest_seconds: float
+
+
+async def depth(connection: Connection) -> Depth:
+    """How much there is to do."""
+    record = await connection.fetchrow(DEPTH, DEPTH_MOST)
+    assert record is not None
+    return Depth(**record)
 
 
 async def next_due(connection: Connection) -> datetime | None:

@@ -43,7 +43,7 @@ from server.traces import service as traces
 log = structlog.get_logger(__name__)
 SETTLED = Counter(
     "switchboard_deliveries_settled_total",
-    "Attempts to send by what came of them: accepted, refused, ambiguous, notsent.",
+    "Attempts by their outcome: accepted, not_sent, ambiguous, or the class of the provider's error.",
     ["outcome"],
 )
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
@@ -130,7 +130,7 @@ class Sender:
 
         with tracing.span("delivery.settle", delivery=str(claimed.id), outcome=type(outcome).__name__):
             await self._database.write(unit)
-        SETTLED.labels(type(outcome).__name__.lower()).inc()
+        SETTLED.labels(_word(outcome)).inc()
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
     async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing]:
@@ -261,6 +261,12 @@ async def _failed(write: Write, claimed: Claimed, outcome: Refused) -> list[NewE
 async def _lock(write: Write, claimed: Claimed) -> None:
     await deliveries.lock(write.connection, [claimed.conversation_id])
     await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
+
+
+def _word(outcome: Outcome) -> str:
+    if isinstance(outcome, Refused):
+        return outcome.error_class.value
+    return {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous"}[type(outcome)]
 
 
 def _update(claimed: Claimed, status: str, origin: Origin, *, source: str, **more: Any) -> Update:

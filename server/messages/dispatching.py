@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 
 import structlog
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
-from server.deliveries.claiming import Claimed, Next
+from server.deliveries.claiming import Claimed, Depth, Next
 from server.kit import tracing
 from server.kit.errors import Refusal
 from server.messages.delivering import Sender
@@ -28,10 +29,14 @@ PROCESS_MOST, TENANT_MOST = 256, 32
 IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
 LOOK_SECONDS = 0.02
+DEPTH_SECONDS = 10.0
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
 PUT_OFF = Counter(
     "switchboard_deliveries_put_off_total", "Times a send was put off for its recipient's bucket or an unknown one."
 )
+QUEUED = Gauge("switchboard_deliveries_queued", "Sends that wait, of the tenants of this worker; up to 10,000 of each.")
+UNKNOWN = Gauge("switchboard_deliveries_unknown", "Sends of which nobody knows whether the provider has them.")
+OLDEST = Gauge("switchboard_deliveries_oldest_seconds", "How long the oldest send that is due has been due.")
 LATE = Histogram(
     "switchboard_delivery_late_seconds",
     "From when a send might have gone, were it alone, to when it was taken.",
@@ -43,10 +48,15 @@ class Slots:
     """Sends under way in a process, shared by its tenants.
 
     A tenant may always have one, so that others cannot keep it out; beyond that its share of PROCESS_MOST, at most TENANT_MOST.
+    depths: how much each tenant was last seen to have to send, for the metrics.
     """
 
     def __init__(self) -> None:
         self._used: dict[uuid.UUID, int] = {}
+        self.depths: dict[uuid.UUID, Depth] = {}
+        QUEUED.set_function(lambda: sum(depth.queued for depth in self.depths.values()))
+        UNKNOWN.set_function(lambda: sum(depth.unknown for depth in self.depths.values()))
+        OLDEST.set_function(lambda: max((depth.oldest_seconds for depth in self.depths.values()), default=0.0))
 
     def free(self, tenant_id: uuid.UUID) -> int:
         """How many more sends the tenant may begin now."""
@@ -95,6 +105,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._sends: dict[asyncio.Task[None], uuid.UUID] = {}
         self._unsure = False
+        self._measured = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -118,6 +129,7 @@ class Dispatcher:
             await task
         if self._sends:
             await asyncio.wait(self._sends)
+        self._slots.depths.pop(self._tenant_id, None)
 
     async def _run(self) -> None:
         while self._task is not None:
@@ -148,6 +160,9 @@ class Dispatcher:
             self._unsure = False
         async with tenant.database.connection() as connection:
             coming = await claiming.upcoming(connection)
+            if time.monotonic() - self._measured >= DEPTH_SECONDS:
+                self._measured = time.monotonic()
+                self._slots.depths[tenant.id] = await claiming.depth(connection)
         if coming.lease is not None and coming.lease <= coming.now:
             await self._expire(tenant, sender)
         free = self._slots.free(tenant.id)

@@ -1,0 +1,507 @@
+"""Deliveries against a model, in any order, on real Postgres: sends, claims of two workers, every outcome, crashes, leases that
+end, receipts, what operators decide, pauses, and time that moves.
+
+Time moves in steps of a thousand seconds, and whatever waits does so for less than a step or for clearly more, so that the
+seconds that the test takes do not matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, ClassVar
+from unittest import mock
+
+import asyncpg
+from hypothesis import stateful
+from hypothesis import strategies as st
+
+from server.deliveries import claiming
+from server.deliveries import service as deliveries
+from server.deliveries.claiming import Claimed
+from server.kit.clock import CLOCK
+from server.kit.db import Database, Write
+from server.log.append import append
+from server.messages import delivering, receipts
+from server.messages.delivering import Sender
+from server.messages.receipts import Update
+from server.providers.contract import Accepted, Ambiguous, ErrorClass, Holds, NotSent, Outcome, Pace, Refused
+from server.redelivery import service as redelivery
+from server.redelivery.service import DeliveryNotPossible
+from tests.desk import ALL, Desk, nobody
+from tests.moved_time import BACK, MOVED
+
+STEP, BACKOFF, EVERY = 1000.0, 660.0, 450.0
+LATER = timedelta(seconds=600)
+LIVE = ("waiting", "queued", "in_flight", "unknown")
+OUTCOMES: dict[str, Callable[[Claimed], Outcome]] = {
+    "accepted": lambda claimed: Accepted(provider_id=f"wamid.{claimed.id}.{claimed.attempt}"),
+    "not sent": lambda _: NotSent("refused"),
+    "ambiguous": lambda _: Ambiguous("cut"),
+    "retry": lambda _: Refused(error_class=ErrorClass.RETRY, code="2", message="later", retry_after=LATER),
+    "pair": lambda _: Refused(
+        error_class=ErrorClass.RETRY, code="131056", message="slow", retry_after=LATER, holds=Holds.RECIPIENT
+    ),
+    "account": lambda _: Refused(
+        error_class=ErrorClass.WAIT, code="80007", message="slow", retry_after=LATER, holds=Holds.ACCOUNT
+    ),
+    "stop": lambda _: Refused(error_class=ErrorClass.STOP_CHANNEL, code="190", message="token"),
+    "permanent": lambda _: Refused(error_class=ErrorClass.PERMANENT, code="131026", message="no"),
+    "bug": lambda _: Refused(error_class=ErrorClass.BUG, code="100", message="malformed"),
+}
+
+WORKERS = st.sampled_from("ab")
+OUTCOME = st.sampled_from([*["accepted"] * 3, *OUTCOMES])
+
+
+@dataclass
+class World:
+    """A tenant with two channels and four conversations, on a loop of its own."""
+
+    desk: Desk
+    owner_dsn: str
+    channels: list[Any]
+    conversations: list[Any]
+    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def __enter__(self) -> World:
+        self.owner = self.wait(asyncpg.connect(self.owner_dsn))
+        self.desk = dataclasses.replace(
+            self.desk, database=Database(self.desk.dsn, pool_size=4), beside=Database(self.desk.dsn, pool_size=4)
+        )
+        can = self.desk.providers["whatsapp"].capabilities
+        # Two to each recipient in a step.
+        slow = Pace(every=timedelta(seconds=EVERY), ahead=timedelta(seconds=EVERY))
+        fast = Pace(every=timedelta(milliseconds=1), ahead=timedelta(seconds=1))
+        can = dataclasses.replace(can, account_pace=fast, recipient_pace=slow)
+        self.paced: Any = {"whatsapp": SimpleNamespace(capabilities=can)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.move(0)
+        self.wait(self.owner.close())
+        self.wait(self.desk.database.close())
+        self.wait(self.desk.beside.close())
+        self.runner.close()
+
+    def wait(self, work: Any) -> Any:
+        async def whole() -> Any:
+            return await asyncio.wait_for(work, 60)
+
+        return self.runner.run(whole())
+
+    def move(self, seconds: float) -> None:
+        CLOCK.move(timedelta(seconds=seconds))
+        self.wait(self.owner.execute(MOVED.format(seconds=seconds) if seconds else BACK))
+
+    def database(self, worker: str) -> Database:
+        return self.desk.database if worker == "a" else self.desk.beside
+
+    def sender(self, worker: str) -> Sender:
+        return Sender(self.database(worker), self.desk.tenant.secrets, self.desk.providers)
+
+
+@dataclass
+class Sent:
+    """A delivery of the model. Times are seconds that were moved."""
+
+    part_id: Any
+    conversation: int
+    position: int
+    state: str
+    due: float
+    attempt: int = 0
+    uncounted: int = 0
+    status: str = "pending"
+    worker: str = ""
+    lease: float = 0.0
+    hold: float = 0.0
+
+
+class DeliveryMachine(stateful.RuleBasedStateMachine):
+    """The model beside the tables."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.sent: dict[Any, Sent] = {}
+        self.claims: list[tuple[str, Claimed]] = []
+        self.paused: set[int] = set()
+        self.account = [0.0, 0.0]
+        self.recipient: dict[int, tuple[float, float]] = {}
+        # Things of one instant of the model follow each other all the same.
+        self.ticks = itertools.count(1)
+        self.world.move(0)
+        for statement in (
+            "DELETE FROM deliveries",
+            "DELETE FROM recipient_buckets",
+            "UPDATE channels SET state = 'active', next_send_time = now() - interval '1 hour'",
+        ):
+            self.wait(self.world.desk.execute(statement))
+
+    def wait(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.world.wait(work)
+
+    def tick(self) -> float:
+        return self.now + next(self.ticks) * 1e-6
+
+    def channel_of(self, sent: Sent) -> int:
+        return sent.conversation % 2
+
+    # What happens
+
+    @stateful.rule(conversation=st.integers(0, 3))
+    def send(self, conversation: int) -> None:
+        self._send(conversation)
+
+    def _send(self, conversation: int) -> None:
+        if conversation % 2 in self.paused:
+            return
+        desk = self.world.desk
+        position = next(self.ticks)
+        item = desk.send(self.world.conversations[conversation], str(position))
+        self.wait(desk.writer().submit(item))
+        head = any(s.conversation == conversation and s.state in ("queued", "in_flight") for s in self.sent.values())
+        self.sent[item.delivery_id] = Sent(
+            item.part_id, conversation, position, "waiting" if head else "queued", self.now
+        )
+
+    @stateful.initialize()
+    def much_to_send(self) -> None:
+        for conversation in (0, 0, 0, 1, 1, 2, 3):
+            self._send(conversation)
+
+    @stateful.rule(worker=WORKERS, limit=st.sampled_from([1, 9, 9]))
+    def claim(self, worker: str, limit: int) -> None:
+        self._claim(worker, limit, lost=False)
+
+    @stateful.rule(worker=WORKERS)
+    def claim_without_an_answer(self, worker: str) -> None:
+        self._claim(worker, 9, lost=True)
+
+    @stateful.rule(worker=WORKERS, outcomes=st.lists(OUTCOME, min_size=4, max_size=4), kept=st.booleans())
+    def work(self, worker: str, outcomes: list[str], kept: bool) -> None:
+        """Claims, and ends what it has."""
+        taken = self._claim(worker, 9, lost=False)
+        for claimed, outcome in zip(taken, outcomes, strict=False):
+            if not kept:
+                self.claims.remove((worker, claimed))
+            self._settle(worker, claimed, outcome)
+
+    def _claim(self, worker: str, limit: int, *, lost: bool) -> list[Claimed]:
+        async def work() -> list[Claimed]:
+            async with self.world.database(worker).connection() as connection:
+                found = await claiming.claim(connection, worker=worker, limit=limit, providers=self.world.paced)
+                if lost:
+                    held = [i for i, s in self.sent.items() if s.state == "in_flight" and s.worker == worker]
+                    await deliveries.take_back(connection, worker=worker, sending=held)
+                return found.claimed
+
+        free = self._look()
+        taken: list[Claimed] = self.wait(work())
+        assert {claimed.id for claimed in taken} <= free
+        assert len(taken) == min(limit, len(free))
+        for claimed in taken:
+            self._take(self.sent[claimed.id], worker, lost=lost)
+            if not lost:
+                self.claims.append((worker, claimed))
+        return taken
+
+    def _look(self) -> set[Any]:
+        """What may go now; the others that are due are put off."""
+        free = set()
+        for delivery_id, sent in self.sent.items():
+            channel = self.channel_of(sent)
+            if (
+                sent.state != "queued"
+                or sent.due > self.now
+                or channel in self.paused
+                or self.account[channel] > self.now
+            ):
+                continue
+            holds = [s.hold for s in self._of(sent.conversation) if s.state == "unknown"]
+            following, span = self.recipient.get(sent.conversation, (0.0, 0.0))
+            if self.now >= span or following > self.now + EVERY:
+                holds.append(following)
+            if max(holds, default=0.0) > self.now:
+                sent.due = max(holds)
+            else:
+                free.add(delivery_id)
+        return free
+
+    def _take(self, sent: Sent, worker: str, *, lost: bool) -> None:
+        following, span = self.recipient.get(sent.conversation, (0.0, 0.0))
+        until = span if following > self.now else self.now + EVERY
+        self.recipient[sent.conversation] = (max(following, self.now) + EVERY, until)
+        sent.attempt += 1
+        sent.state, sent.worker, sent.lease = "in_flight", worker, self.now + 60
+        if lost:
+            sent.state, sent.due = "queued", self.now
+            sent.uncounted += 1
+
+    @stateful.precondition(lambda self: self.claims)
+    @stateful.rule(which=st.integers(0, 99), outcome=OUTCOME, again=st.booleans(), current=st.booleans())
+    def settle(self, which: int, outcome: str, again: bool, current: bool) -> None:
+        """The end of a claim, which may be an old one by now, and may be told twice."""
+        flying = [item for item in self.claims if self._flies(item[1])]
+        chosen = flying if current and flying else self.claims
+        worker, claimed = chosen[which % len(chosen)]
+        if not again:
+            self.claims.remove((worker, claimed))
+        self._settle(worker, claimed, outcome)
+
+    def _flies(self, claimed: Claimed) -> bool:
+        sent = self.sent[claimed.id]
+        return sent.attempt == claimed.attempt and sent.state == "in_flight"
+
+    def _settle(self, worker: str, claimed: Claimed, outcome: str) -> None:
+        self.wait(self.world.sender(worker).settle(claimed, OUTCOMES[outcome](claimed)))
+        sent = self.sent[claimed.id]
+        mine = sent.attempt == claimed.attempt
+        getattr(self, "_" + outcome.replace(" ", "_"))(sent, mine and sent.state == "in_flight", mine)
+
+    def _accepted(self, sent: Sent, _flying: bool, _mine: bool) -> None:
+        self._move(sent, "sent")
+
+    def _not_sent(self, sent: Sent, flying: bool, _mine: bool) -> None:
+        if flying:
+            sent.state, sent.due = "queued", self.now + BACKOFF
+
+    _retry = _not_sent
+
+    def _pair(self, sent: Sent, flying: bool, mine: bool) -> None:
+        self._not_sent(sent, flying, mine)
+        if flying:
+            following, _ = self.recipient[sent.conversation]
+            self.recipient[sent.conversation] = (max(following, self.now + BACKOFF), self.now)
+
+    def _account(self, sent: Sent, flying: bool, mine: bool) -> None:
+        self._not_sent(sent, flying, mine)
+        if flying:
+            self.account[self.channel_of(sent)] = self.now + BACKOFF
+
+    def _stop(self, sent: Sent, flying: bool, _mine: bool) -> None:
+        self.paused.add(self.channel_of(sent))
+        if flying:
+            sent.state, sent.due = "queued", self.now
+            sent.uncounted += 1
+
+    def _permanent(self, sent: Sent, flying: bool, mine: bool) -> None:
+        if flying or (mine and sent.state == "unknown"):
+            self._end(sent, "failed")
+            sent.status = "failed"
+
+    _bug = _permanent
+
+    def _ambiguous(self, sent: Sent, flying: bool, _mine: bool) -> None:
+        if flying:
+            sent.hold = self.tick() + 60
+            self._end(sent, "unknown")
+            sent.status = "unknown"
+
+    @stateful.precondition(lambda self: self.claims)
+    @stateful.rule(worker=WORKERS)
+    def crash(self, worker: str) -> None:
+        """It never says what became of what it had."""
+        self.claims = [(name, claimed) for name, claimed in self.claims if name != worker]
+
+    @stateful.precondition(lambda self: any(s.state == "in_flight" and s.lease <= self.now for s in self.sent.values()))
+    @stateful.rule()
+    def expire(self) -> None:
+        async def work() -> None:
+            async with self.world.desk.database.connection() as connection:
+                left = await deliveries.expired(connection)
+            for claimed in left:
+                await self.world.sender("a").expire(claimed)
+
+        self.wait(work())
+        for sent in sorted(self.sent.values(), key=lambda sent: sent.lease):
+            if sent.state == "in_flight" and sent.lease <= self.now:
+                self._ambiguous(sent, True, True)
+
+    @stateful.precondition(lambda self: any(sent.attempt for sent in self.sent.values()))
+    @stateful.rule(which=st.integers(0, 99), status=st.sampled_from(["sent", "delivered", "read", "failed"]))
+    def receipt(self, which: int, status: str) -> None:
+        tried = [sent for sent in self.sent.values() if sent.attempt]
+        sent = tried[which % len(tried)]
+        update = Update(
+            channel_id=self.world.channels[self.channel_of(sent)],
+            provider_message_id=None,
+            part_id=sent.part_id,
+            status=status,
+            source="receipt",
+            origin=nobody(),
+        )
+
+        async def unit(write: Write) -> None:
+            await append(write, (await receipts.apply(write, [update])).events)
+
+        self.wait(self.world.desk.database.write(unit))
+        self._move(sent, status)
+
+    @stateful.precondition(lambda self: self.sent)
+    @stateful.rule(which=st.integers(0, 99), decision=st.sampled_from(["retry", "give up"]))
+    def decide(self, which: int, decision: str) -> None:
+        """An operator."""
+        delivery_id, sent = list(self.sent.items())[which % len(self.sent)]
+
+        async def unit(write: Write) -> None:
+            if decision == "retry":
+                events = await redelivery.retry(write, ALL, delivery_id, origin=nobody())
+            else:
+                events = await redelivery.give_up(write, ALL, delivery_id, origin=nobody(), reason=None)
+            await append(write, events)
+
+        possible = ("failed", "unknown") if decision == "retry" else ("waiting", "queued", "unknown")
+        try:
+            self.wait(self.world.desk.database.write(unit))
+        except DeliveryNotPossible:
+            assert sent.state not in possible
+            return
+        assert sent.state in possible
+        self._release(sent)
+        if decision == "retry":
+            sent.state, sent.status, sent.due, sent.uncounted = "waiting", "pending", self.now, sent.attempt
+            self._promote(sent.conversation)
+        else:
+            self._end(sent, "failed")
+            sent.status = "failed"
+
+    @stateful.precondition(lambda self: not self.paused)
+    @stateful.rule(channel=st.integers(0, 1))
+    def pause(self, channel: int) -> None:
+        self._switch(channel, "paused")
+        self.paused.add(channel)
+
+    @stateful.precondition(lambda self: self.paused)
+    @stateful.rule()
+    def resume(self) -> None:
+        for channel in self.paused:
+            self._switch(channel, "active")
+        self.paused.clear()
+
+    def _switch(self, channel: int, state: str) -> None:
+        statement = "UPDATE channels SET state = $2 WHERE id = $1"
+        self.wait(self.world.desk.execute(statement, self.world.channels[channel], state))
+
+    @stateful.rule()
+    def time_passes(self) -> None:
+        self.now += STEP
+        self.world.move(self.now)
+
+    # What the model makes of it
+
+    def _of(self, conversation: int) -> list[Sent]:
+        return [sent for sent in self.sent.values() if sent.conversation == conversation]
+
+    def _move(self, sent: Sent, status: str) -> None:
+        if receipts.moves(sent.status, status):
+            sent.status = status
+            if status == "failed":
+                self._release(sent)
+                self._end(sent, "failed")
+        if sent.status in ("sent", "delivered", "read") and sent.state != "accepted":
+            self._release(sent)
+            self._end(sent, "accepted")
+
+    def _release(self, sent: Sent) -> None:
+        for other in self._of(sent.conversation) if sent.state == "unknown" else ():
+            if other.state == "queued" and other.due == sent.hold:
+                other.due = self.now
+
+    def _end(self, sent: Sent, state: str) -> None:
+        sent.state = state
+        self._promote(sent.conversation)
+
+    def _promote(self, conversation: int) -> None:
+        queue = self._of(conversation)
+        waiting = sorted((sent for sent in queue if sent.state == "waiting"), key=lambda sent: sent.position)
+        if waiting and not any(sent.state in ("queued", "in_flight") for sent in queue):
+            waiting[0].state, waiting[0].due = "queued", max(waiting[0].due, self.now)
+
+    @stateful.invariant()
+    def the_tables_are_the_model(self) -> None:
+        query = (
+            "SELECT d.*, d.due_time <= clock_now() AS due, m.status FROM deliveries d"
+            " JOIN message_parts p ON p.id = d.part_id JOIN messages m ON m.id = p.message_id"
+        )
+        rows = {row["id"]: row for row in self.wait(self.world.desk.rows(query))}
+        assert rows.keys() == self.sent.keys()
+        for delivery_id, sent in self.sent.items():
+            row = rows[delivery_id]
+            names = ("state", "attempt", "uncounted", "status")
+            found = tuple(row[name] for name in names)
+            assert found == tuple(getattr(sent, name) for name in names), found
+            if sent.state == "queued":
+                assert row["due"] == (sent.due <= self.now), (row["due_time"], sent)
+        for conversation in range(4):
+            flying = [sent for sent in self._of(conversation) if sent.state == "in_flight"]
+            assert len(flying) <= 1
+
+
+@contextlib.contextmanager
+def without_index() -> Iterator[None]:
+    """One head for each conversation is not enforced by the schema."""
+    world = DeliveryMachine.world
+    world.wait(world.owner.execute("DROP INDEX uq_deliveries_head"))
+    yield
+
+
+def changed(module: Any, name: str, before: str, after: str) -> Callable[[], AbstractContextManager[Any]]:
+    """A statement in which something is another way."""
+    statement: str = getattr(module, name)
+    assert before in statement
+    return lambda: mock.patch.object(module, name, statement.replace(before, after))
+
+
+@contextlib.contextmanager
+def two_heads() -> Iterator[None]:
+    head = "WHERE NOT EXISTS (SELECT FROM deliveries h WHERE h.conversation_id = c.id AND h.state IN ('queued', 'in_flight'))"
+    with without_index(), changed(deliveries, "PROMOTE", head, "")():
+        yield
+
+
+@contextlib.contextmanager
+def no_guard() -> Iterator[None]:
+    guard, none = "attempt = $2", "$2::integer IS NOT NULL"
+    with changed(deliveries, "FINISH", guard, none)(), changed(deliveries, "AGAIN", guard, none)():
+        yield
+
+
+async def _requeued(self: Sender, claimed: Claimed) -> None:
+    await self.settle(claimed, NotSent("the worker stopped"))
+
+
+HELD = "WHERE conversation_id = h.conversation_id AND state = 'unknown'"
+PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
+    "a lease that ends queues the send again": lambda: mock.patch.object(Sender, "expire", _requeued),
+    "what is in flight does not stop the conversation's next": two_heads,
+    "an old claim ends a new one": no_guard,
+    "a receipt is ignored while the send is in flight": changed(
+        deliveries, "RESOLVE", "AND state <> $2", "AND state NOT IN ('in_flight', $2)"
+    ),
+    "a paused channel burns attempts": changed(
+        deliveries, "AGAIN", "uncounted + $4::integer", "uncounted + 0 * $4::integer"
+    ),
+    "the recipient's bucket is ignored": changed(
+        claiming, "CLAIM", "WHERE identity_id IN (SELECT identity_id FROM head) FOR UPDATE", "WHERE false"
+    ),
+    "the next one is chosen by its due time": changed(
+        deliveries, "PROMOTE", "ORDER BY position, id LIMIT 1", "ORDER BY due_time, id LIMIT 1"
+    ),
+    "an unknown send holds nothing": changed(claiming, "CLAIM", HELD, "WHERE false"),
+    "a paused channel sends": changed(claiming, "CLAIM", "c.state = 'active' AND", ""),
+    "what an unknown send held back waits on": changed(
+        deliveries, "RELEASE", "due_time = clock_now()", "due_time = h.due_time"
+    ),
+}
+QUICK = mock.patch.object(delivering, "NOT_SENT_DELAYS", (LATER.total_seconds(),))
