@@ -24,6 +24,7 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.app import assemble
 from server.composition import compose
+from server.kit import collector
 from server.kit.db import Database, Write
 from server.kit.ids import new_id
 from server.log.append import Appended, append
@@ -203,6 +204,8 @@ async def serve_log(tenant_id: uuid.UUID, channel_id: uuid.UUID) -> None:
 
         commits.local = committed
         announcing = asyncio.ensure_future(parts.directory.run())
+        # As `serve` does.
+        collector.settle()
         print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
         await obey(log)
         announcing.cancel()
@@ -219,6 +222,7 @@ async def serve_bare() -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(METHOD, {"Watch": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
+    collector.settle()
     print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True)
     await obey(source)
     await server.stop(0)
