@@ -128,9 +128,9 @@ class Load:
         """One webhook, as Meta sends it: again until it is answered 200, and now and then once more."""
         people = people or [self.rng.choice(self.people) for _ in range(self.rng.randint(1, 12))]
         raw, wamids = written(self.dev["channels"][0], people)
-        await self._operation("webhook", uuid.uuid4().hex, lambda: self.post_webhook(raw), many=wamids)
+        await self.operation("webhook", uuid.uuid4().hex, lambda: self.post_webhook(raw), many=wamids)
         if self.rng.random() < 0.05:
-            await self._insist("webhook", lambda: self.post_webhook(raw), Counter())
+            await self.insist("webhook", lambda: self.post_webhook(raw), Counter())
 
     async def post_webhook(self, raw: bytes) -> Json:
         """Posts a signed payload."""
@@ -141,14 +141,14 @@ class Load:
     async def _send(self) -> None:
         conversation, request_id = self._somebody(), uuid.uuid4().hex
         by = self._send_rest if self.rng.random() < 0.5 else self._send_grpc
-        answer = await self._operation("send", request_id, lambda: by(conversation, request_id), v=conversation)
+        answer = await self.operation("send", request_id, lambda: by(conversation, request_id), v=conversation)
         if answer:
             self._first.setdefault(conversation, answer["id"])
             self._newest.append((conversation, answer["id"]))
 
     async def _send_rest(self, conversation: str, request_id: str) -> Json:
         body = {"text": {"body": request_id}, "requestId": request_id}
-        return (await self._change("POST", conversation, "messages", body))["message"]
+        return (await self.change("POST", conversation, "messages", body))["message"]
 
     async def _send_grpc(self, conversation: str, request_id: str) -> Json:
         request = messages.SendMessageRequest(conversation_id=conversation, request_id=request_id)
@@ -163,8 +163,8 @@ class Load:
             conversation = self.rng.choice(list(self._first))
             request_id = uuid.uuid4().hex
             body = {"text": {"body": "late"}, "requestId": request_id, "lastSeenMessageId": self._first[conversation]}
-            await self._operation(
-                "outdated", request_id, lambda: self._change("POST", conversation, "messages", body), v=conversation
+            await self.operation(
+                "outdated", request_id, lambda: self.change("POST", conversation, "messages", body), v=conversation
             )
 
     async def _note(self) -> None:
@@ -198,14 +198,14 @@ class Load:
             conversation, message_id = self._newest[-1]
             t0 = time.monotonic()
             path = f"/v1/conversations/{conversation}/messages?pageSize=100"
-            answer = await self._insist("look", lambda: self._call("GET", path, headers=self._key), Counter())
+            answer = await self.insist("look", lambda: self._call("GET", path, headers=self._key), Counter())
             found = any(message["id"] == message_id for message in answer["messages"])
             self.out.write(k="look", id=message_id, t0=t0, found=found)
 
     async def _changes(self, kind: str, method: str, edge: str, body: Json, *, of: list[str] | None = None) -> None:
         conversation, request_id = self._somebody(of), uuid.uuid4().hex
         body = {**body, "requestId": request_id}
-        await self._operation(kind, request_id, lambda: self._change(method, conversation, edge, body), v=conversation)
+        await self.operation(kind, request_id, lambda: self.change(method, conversation, edge, body), v=conversation)
 
     def _somebody(self, of: list[str] | None = None) -> str:
         return self.conversations[self.rng.choice(of or self.people)]
@@ -214,18 +214,19 @@ class Load:
     def _key(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.dev['tenant_key']}"}
 
-    async def _change(self, method: str, conversation: str, edge: str, body: Json) -> Json:
+    async def change(self, method: str, conversation: str, edge: str, body: Json) -> Json:
+        """Changes a conversation by REST. edge: the path below the conversation's."""
         path = f"/v1/conversations/{conversation}" + (f"/{edge}" if edge else "")
         return await self._call(method, path, headers=self._key, json=body)
 
-    async def _operation(
+    async def operation(
         self, kind: str, op: str, call: Callable[[], Coroutine[Any, Any, Json]], **more: Any
     ) -> Json | None:
         """Repeats a call until its outcome is known, and writes it down; None when it was refused."""
         t0, tries, result = time.monotonic(), Counter[str](), "unknown"
         answer = None
         try:
-            answer = await self._insist(kind, call, tries)
+            answer = await self.insist(kind, call, tries)
             result = "ok"
         except Refused as refused:
             result = "failed"
@@ -240,7 +241,8 @@ class Load:
             self.out.write(k=kind, op=op, r=result, n=1 + tries.total(), **times, **more)
         return answer
 
-    async def _insist(self, kind: str, call: Callable[[], Coroutine[Any, Any, Json]], tries: Counter[str]) -> Json:
+    async def insist(self, kind: str, call: Callable[[], Coroutine[Any, Any, Json]], tries: Counter[str]) -> Json:
+        """Repeats a call until it is answered. Refused."""
         while True:
             try:
                 return await call()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import socket
 import time
 from collections.abc import Callable
 
+import asyncpg
 import grpc
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceStub
@@ -81,10 +83,6 @@ def _pong(stack: Stack) -> bool:
 
 
 def _selects(stack: Stack) -> bool:
-    import asyncio
-
-    import asyncpg
-
     async def ask() -> None:
         connection = await asyncpg.connect(stack.dev()["postgres"]["tenant"], timeout=2)
         try:

@@ -19,6 +19,7 @@ import grpc
 from faults_chaos import Card, Chaos
 from faults_load import RATES, Load, written
 from faults_points import Points
+from faults_probe import until_back
 from faults_recorder import Recorder
 from faults_supervised import supervised, unlimited
 from faults_tables import SESSIONS, accepted_requests, list_pages, read_tables, undone
@@ -160,13 +161,11 @@ class _Run:
         channel = self._dev["channels"][1]
         for number in range(1000):
             raw, _ = written(channel, [f"49160{self._plan.seed % 10**6:06d}{number % 5:03d}"])
-            await self._load._insist("other", lambda raw=raw: self._load.post_webhook(raw), Counter())
+            await self._load.insist("other", lambda raw=raw: self._load.post_webhook(raw), Counter())
             await asyncio.sleep(OTHER_EVERY)
 
     async def _wait_for_processes(self) -> None:
         """Everything runs and answers."""
-        from faults_probe import until_back
-
         for name in self._stack.names():
             if name != "simulator":
                 back = await asyncio.to_thread(until_back, self._stack, name)
@@ -192,7 +191,7 @@ class _Run:
     async def _note(self, conversation: str) -> str:
         op = f"calm{random.getrandbits(64):016x}"
         body = {"text": op, "requestId": op}
-        await self._load._operation("note", op, lambda: self._load._change("POST", conversation, "notes", body))
+        await self._load.operation("note", op, lambda: self._load.change("POST", conversation, "notes", body))
         return op
 
     async def _heard(self, op: str, *, since: float, within: float = UNHINTED_WITHIN) -> list[float]:

@@ -6,6 +6,7 @@ finding begins with the word under which it is counted: lost, doubled, reordered
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -374,6 +375,4 @@ def _streams(lines: Sequence[Line]) -> Iterator[tuple[int, list[Line]]]:
 
 def _between(seqs: Sequence[int], after: int, upto: int) -> int:
     """How many of the seqs lie in (after, upto]."""
-    from bisect import bisect_right
-
     return max(0, bisect_right(seqs, upto) - bisect_right(seqs, after))
