@@ -62,21 +62,32 @@ class Source(Protocol):
 
 
 class Log:
-    """Commits events of one channel into the tenant's log, as a slice does."""
+    """Commits events of one channel into the tenant's log as the batch writer does: what waits goes together, nothing waits for it."""
 
     def __init__(self, database: Database, channel_id: uuid.UUID, metrics: Any) -> None:
         self._database = database
         self._routing = Routing(channel_id=channel_id)
         self._metrics = metrics
         self.made: dict[int, float] = {}
+        self._queued: list[NewEvent] = []
+        self._writing: asyncio.Task[None] | None = None
 
     async def make(self, count: int = 1) -> None:
-        events = [self._event() for _ in range(count)]
+        self._queued += [self._event() for _ in range(count)]
+        while self._queued:
+            if self._writing is None or self._writing.done():
+                self._writing = asyncio.create_task(self._write())
+            await asyncio.shield(self._writing)
 
-        async def work(write: Write) -> None:
-            await append(write, events)
+    async def _write(self) -> None:
+        async with self._database.held() as held:
+            while self._queued:
+                events, self._queued = self._queued[:128], self._queued[128:]
 
-        await self._database.write(work)
+                async def work(write: Write, events: list[NewEvent] = events) -> None:
+                    await append(write, events)
+
+                await held.write_at_once(work)
 
     def _event(self) -> NewEvent:
         return NewEvent(
@@ -91,7 +102,8 @@ class Log:
 
     def committed(self, appended: Appended) -> None:
         """The moment that latency is counted from."""
-        self.made[appended.new_head] = time.monotonic()
+        now = time.monotonic()
+        self.made.update(dict.fromkeys(range(appended.prev_head + 1, appended.new_head + 1), now))
 
     @property
     def written(self) -> float:
