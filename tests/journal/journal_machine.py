@@ -295,10 +295,35 @@ class JournalMachine(RuleBasedStateMachine):
     def a_receipt_reaches_a_dying_process(self, word: str, after: bool) -> None:
         """What seldom comes about by chance: nothing but one receipt, and the end before or after its transaction."""
         self.we_send([word])
-        number = self.world.inlet.desk.numbers[self.channel.id]
-        body = payloads.webhook_body(number, statuses=[self.raws[-1].value])
-        self._post(payloads.encode(body), [self.raws[-1]])
+        self._carried(self.raws[-1:])
         self._die_with(self.stored[-1], lives=0, after=after)
+
+    @rule()
+    def receipts_come_backwards(self) -> None:
+        self.we_send(["read", "delivered"])
+        for raw in self.raws[-2:]:
+            self._carried([raw])
+            self.world.wait(self._together(self.stored[-1], [self.world.inlet.desk.tenant]))
+
+    @rule(sender=st.sampled_from(SENDERS))
+    def a_message_comes_again_in_other_company(self, sender: str) -> None:
+        self.a_customer_writes(sender, "text", 0)
+        self.a_customer_writes(sender, "text", 1)
+        for carried in (self.raws[-1:], self.raws[-2:]):
+            self._carried(carried)
+            self.world.wait(self._together(self.stored[-1], [self.world.inlet.desk.tenant]))
+
+    @rule(sender=st.sampled_from(SENDERS))
+    def a_receipt_comes_behind_a_poisonous_message(self, sender: str) -> None:
+        self.we_send(["read"])
+        self.a_customer_writes(sender, "poison", 0)
+        self._carried(self.raws[-2:])
+
+    def _carried(self, raws: list[Raw]) -> None:
+        """One payload with just these."""
+        number = self.world.inlet.desk.numbers[self.channel.id]
+        items = {name: [raw.value for raw in raws if raw.array == name] for name in ("messages", "statuses")}
+        self._post(payloads.encode(payloads.webhook_body(number, **items)), raws)
 
     def _die_with(self, stored: Stored, *, lives: int, after: bool) -> None:
         mortal = dataclasses.replace(self.world.inlet.desk.tenant, database=self.world.mortal)

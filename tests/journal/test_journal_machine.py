@@ -24,7 +24,7 @@ from server.providers.contract import Address, InboundMessage
 
 ALWAYS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None, "print_blob": True}
 QUICK = settings(max_examples=4, stateful_step_count=10, **ALWAYS)
-THOROUGH = settings(max_examples=60, stateful_step_count=30, **ALWAYS)
+THOROUGH = settings(max_examples=40, stateful_step_count=25, **ALWAYS)
 # A bug is looked for until it is found; making its example small would only cost time.
 HUNT = settings(max_examples=300, stateful_step_count=30, phases=[Phase.generate], **ALWAYS)
 
