@@ -180,13 +180,21 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         for conversation in (0, 0, 0, 1, 1, 2, 3):
             self._send(conversation)
 
-    @stateful.rule(worker=WORKERS, limit=st.sampled_from([1, 9, 9]))
-    def claim(self, worker: str, limit: int) -> None:
-        self._claim(worker, limit, lost=False)
+    @stateful.rule(worker=WORKERS, limit=st.sampled_from([1, 9, 9]), lost=st.sampled_from([False] * 5 + [True]))
+    def claim(self, worker: str, limit: int, lost: bool) -> None:
+        """lost: the answer of the claim does not come."""
+        self._claim(worker, limit, lost=lost)
 
-    @stateful.rule(worker=WORKERS)
-    def claim_without_an_answer(self, worker: str) -> None:
-        self._claim(worker, 9, lost=True)
+    @stateful.rule(outcome=OUTCOME)
+    def work_slowly(self, outcome: str) -> None:
+        """What one worker had is another's by the time it says once more what became of it."""
+        taken = self._claim("a", 9, lost=False)
+        for claimed in taken:
+            self._settle("a", claimed, "not sent")
+        self.time_passes()
+        self._claim("b", 9, lost=False)
+        for claimed in taken:
+            self._settle("a", claimed, outcome)
 
     @stateful.rule(worker=WORKERS, outcomes=st.lists(OUTCOME, min_size=4, max_size=4), kept=st.booleans())
     def work(self, worker: str, outcomes: list[str], kept: bool) -> None:
@@ -485,6 +493,13 @@ def two_heads() -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def no_guard() -> Iterator[None]:
+    guard, none = "attempt = $2", "$2::integer IS NOT NULL"
+    with changed(deliveries, "FINISH", guard, none)(), changed(deliveries, "AGAIN", guard, none)():
+        yield
+
+
 async def _requeued(self: Sender, claimed: Claimed) -> None:
     await self.settle(claimed, NotSent("the worker stopped"))
 
@@ -493,6 +508,7 @@ HELD = "WHERE conversation_id = h.conversation_id AND state = 'unknown'"
 PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "a lease that ends queues the send again": lambda: mock.patch.object(Sender, "expire", _requeued),
     "what is in flight does not stop the conversation's next": two_heads,
+    "an old claim ends a new one": no_guard,
     "a receipt is ignored while the send is in flight": changed(
         deliveries, "RESOLVE", "AND state <> $2", "AND state NOT IN ('in_flight', $2)"
     ),
