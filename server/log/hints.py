@@ -28,6 +28,7 @@ CANARY = "switchboard:canary:"
 BEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 BACKOFF_SECONDS = (0.1, 2.0)
+CANCEL_AGAIN_SECONDS = 0.2
 OUTBOX = 1000
 log = structlog.get_logger(__name__)
 
@@ -111,8 +112,10 @@ class Hints:
     async def close(self) -> None:
         """Ends the session."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            while not self._task.done():
+                # Again until it ends: a session that fails in the moment it is cancelled forgets that it was (until Python 3.13).
+                self._task.cancel()
+                await asyncio.wait([self._task], timeout=CANCEL_AGAIN_SECONDS)
             self._task = None
 
     def _send(self, channel: str, text: str) -> None:

@@ -12,6 +12,7 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 
 from server.inbox.stream import StreamLimits
 from server.kit.errors import DatabaseUnavailable, Refusal
+from server.log.append import Appended
 from server.log.event import NewEvent
 from tests.inbox.conftest import StartProcess
 from tests.inbox.inbox_bench import CAUSE, SYSTEM, Process, Tenant, Watcher
@@ -217,10 +218,17 @@ async def test_a_server_that_stops_without_a_drain_still_gives_a_status(start: S
     assert caught.value.code() is StatusCode.UNAVAILABLE
 
 
-async def fill(process: Process, tenant: Tenant) -> None:
-    """Writes until a stream waits for its reader."""
+async def fill(process: Process, tenant: Tenant, quick: Watcher) -> None:
+    """Writes until a stream waits for its reader. The quick one is given time to read what it is to be ahead with."""
     while process.value(process.metrics.stalled) == 0:
-        await tenant.say("x" * 60_000, count=4)
+        await read_by(quick, await tenant.say("x" * 60_000, count=4))
+
+
+async def read_by(watcher: Watcher, appended: Appended) -> None:
+    """Returns once a watcher that is being read has everything of a commit."""
+    async with asyncio.timeout(30):
+        while not watcher.seqs or watcher.seqs[-1] < appended.new_head:
+            await asyncio.sleep(0.001)
 
 
 async def test_a_reader_that_stops_is_left_behind_and_then_ended(start: StartProcess, tenant: Tenant) -> None:
@@ -233,9 +241,9 @@ async def test_a_reader_that_stops_is_left_behind_and_then_ended(start: StartPro
         await slow.control("caught_up")
         await quick.control("caught_up")
         reading = asyncio.ensure_future(quick.until(lambda watcher: "z" in last_words(watcher), within=30))
-        await fill(process, tenant)
+        await fill(process, tenant, quick)
         for _ in range(200):
-            await tenant.say()
+            await read_by(quick, await tenant.say())
         await tenant.say("z")
         await reading
         end = await slow.end()
