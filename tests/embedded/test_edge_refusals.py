@@ -64,9 +64,9 @@ def assert_refusal(told: dict, code: int, reason: str) -> None:
 async def test_an_unknown_enum_number_passes_for_the_server_to_refuse(clean: Front) -> None:
     async with clean.client.patch(clean.url + STATUS, data='{"status": 99}', headers=JSON) as answer:
         assert answer.status == 200
-    assert [method for method, _ in clean.upstream.seen] == [
-        "/switchboard.v1.ConversationService/UpdateConversationStatus"
-    ]
+    # Of the webhook that was too large a moment ago, Envoy may have opened the call without giving the server a request.
+    called = [method for method, _ in clean.upstream.seen if "Webhook" not in method]
+    assert called == ["/switchboard.v1.ConversationService/UpdateConversationStatus"]
 
 
 async def test_a_refusal_of_the_server_keeps_its_details(clean: Front, refused) -> None:

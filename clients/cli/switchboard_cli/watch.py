@@ -65,13 +65,14 @@ async def _agents(client: Client) -> Mapping[str, str]:
 class _States:
     """States go to standard error: standard output carries events and nothing else.
 
-    While the server is away every attempt fails alike, and one line is enough. A line waits a moment, because a refusal
-    that ends the watch is told by whoever ends it.
+    While the server is away every attempt fails alike, and one line is enough. A line that says why waits for the next state
+    or a moment, because a refusal that ends the watch is told by whoever ends it.
     """
 
     def __init__(self) -> None:
         self._last: WatchState | None = None
         self._waiting: asyncio.TimerHandle | None = None
+        self._held = ""
 
     async def __aenter__(self) -> None:
         pass
@@ -85,14 +86,20 @@ class _States:
         if state is self._last:
             return
         self._last = state
-        line = f"-- {state.value}{f': {error}' if error else ''}"
+        self._release()
+        self._held = f"-- {state.value}{f': {error}' if error else ''}"
         if error is None:
-            self._print(line)
+            self._release()
         else:
-            self._waiting = asyncio.get_running_loop().call_later(_REFUSED_WITHIN, self._print, line)
+            self._waiting = asyncio.get_running_loop().call_later(_REFUSED_WITHIN, self._release)
 
-    def _print(self, line: str) -> None:
-        click.secho(line, dim=True, err=True)
+    def _release(self) -> None:
+        """Prints the line that waits."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+        if self._held:
+            click.secho(self._held, dim=True, err=True)
+            self._held = ""
 
 
 def describe(event: InboxEvent, agents: Mapping[str, str]) -> str:
