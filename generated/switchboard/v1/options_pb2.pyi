@@ -55,6 +55,18 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Read statistics."""
     PERMISSION_EVENTS_READ: _Permission.ValueType  # 14
     """Watch and list the events of the inbox."""
+    PERMISSION_CONTACTS_MANAGE: _Permission.ValueType  # 15
+    """Create, change, block and merge contacts."""
+    PERMISSION_TAGS_MANAGE: _Permission.ValueType  # 16
+    """Create, change and delete the tags of the vocabulary."""
+    PERMISSION_ASSIGNMENT_MANAGE: _Permission.ValueType  # 17
+    """Set how conversations are assigned: policies, capacities, queues."""
+    PERMISSION_AUDIT_READ: _Permission.ValueType  # 18
+    """Read who changed what."""
+    PERMISSION_SETTINGS_MANAGE: _Permission.ValueType  # 19
+    """Change the settings of the tenant: attribute definitions, retention, what is audited."""
+    PERMISSION_ROLES_MANAGE: _Permission.ValueType  # 20
+    """Create, change and delete roles."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a credential may do. Roles of agents and API keys are sets of these."""
@@ -89,6 +101,18 @@ PERMISSION_STATISTICS_READ: Permission.ValueType  # 13
 """Read statistics."""
 PERMISSION_EVENTS_READ: Permission.ValueType  # 14
 """Watch and list the events of the inbox."""
+PERMISSION_CONTACTS_MANAGE: Permission.ValueType  # 15
+"""Create, change, block and merge contacts."""
+PERMISSION_TAGS_MANAGE: Permission.ValueType  # 16
+"""Create, change and delete the tags of the vocabulary."""
+PERMISSION_ASSIGNMENT_MANAGE: Permission.ValueType  # 17
+"""Set how conversations are assigned: policies, capacities, queues."""
+PERMISSION_AUDIT_READ: Permission.ValueType  # 18
+"""Read who changed what."""
+PERMISSION_SETTINGS_MANAGE: Permission.ValueType  # 19
+"""Change the settings of the tenant: attribute definitions, retention, what is audited."""
+PERMISSION_ROLES_MANAGE: Permission.ValueType  # 20
+"""Create, change and delete roles."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 @_typing.final

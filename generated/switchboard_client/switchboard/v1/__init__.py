@@ -1804,6 +1804,36 @@ class Permission(betterproto2.Enum):
     Watch and list the events of the inbox.
     """
 
+    CONTACTS_MANAGE = 15
+    """
+    Create, change, block and merge contacts.
+    """
+
+    TAGS_MANAGE = 16
+    """
+    Create, change and delete the tags of the vocabulary.
+    """
+
+    ASSIGNMENT_MANAGE = 17
+    """
+    Set how conversations are assigned: policies, capacities, queues.
+    """
+
+    AUDIT_READ = 18
+    """
+    Read who changed what.
+    """
+
+    SETTINGS_MANAGE = 19
+    """
+    Change the settings of the tenant: attribute definitions, retention, what is audited.
+    """
+
+    ROLES_MANAGE = 20
+    """
+    Create, change and delete roles.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -1822,6 +1852,12 @@ class Permission(betterproto2.Enum):
             12: "PERMISSION_TOKENS_ISSUE",
             13: "PERMISSION_STATISTICS_READ",
             14: "PERMISSION_EVENTS_READ",
+            15: "PERMISSION_CONTACTS_MANAGE",
+            16: "PERMISSION_TAGS_MANAGE",
+            17: "PERMISSION_ASSIGNMENT_MANAGE",
+            18: "PERMISSION_AUDIT_READ",
+            19: "PERMISSION_SETTINGS_MANAGE",
+            20: "PERMISSION_ROLES_MANAGE",
         }
 
     @classmethod
@@ -1842,6 +1878,12 @@ class Permission(betterproto2.Enum):
             "PERMISSION_TOKENS_ISSUE": 12,
             "PERMISSION_STATISTICS_READ": 13,
             "PERMISSION_EVENTS_READ": 14,
+            "PERMISSION_CONTACTS_MANAGE": 15,
+            "PERMISSION_TAGS_MANAGE": 16,
+            "PERMISSION_ASSIGNMENT_MANAGE": 17,
+            "PERMISSION_AUDIT_READ": 18,
+            "PERMISSION_SETTINGS_MANAGE": 19,
+            "PERMISSION_ROLES_MANAGE": 20,
         }
 
 
