@@ -220,6 +220,7 @@ class Desk:
         """The counters of every conversation equal a recount of its messages."""
         assert await self.rows(RECOUNT) == []
         assert await self.rows("SELECT conversation_id, sequence FROM messages GROUP BY 1, 2 HAVING count(*) > 1") == []
+        assert await self.rows(RECOUNT_LOADS) == []
 
     async def check_snapshots(self) -> None:
         """A list kept by events alone equals the table: the newest snapshot of each conversation is its row."""
@@ -261,6 +262,16 @@ WHERE (c.message_count, c.inbound_count, c.message_count, c.last_sequence, c.las
     OR c.last_message_id IS DISTINCT FROM m.newest OR c.last_outbound_author_id IS DISTINCT FROM m.author
     OR c.team_read_count NOT BETWEEN 0 AND c.inbound_count
     OR left(coalesce(m.newest_text, '[' || m.newest_type || ']'), 20) IS DISTINCT FROM left(nullif(c.last_message_preview, ''), 20)
+"""
+
+# What each agent holds, counted anew: its live conversations, and what they weigh for it.
+RECOUNT_LOADS = """
+SELECT l.agent_id, l.load, l.conversations, held.load AS held_load, held.conversations AS held FROM agent_loads l LEFT JOIN (
+    SELECT assignee_id, count(*) AS conversations,
+        sum(CASE WHEN status IN ('new', 'open') THEN weight ELSE waiting_weight END) AS load
+    FROM conversations WHERE status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL GROUP BY assignee_id
+) held ON held.assignee_id = l.agent_id
+WHERE (l.load, l.conversations) <> (coalesce(held.load, 0), coalesce(held.conversations, 0))
 """
 
 

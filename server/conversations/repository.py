@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ import asyncpg
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as service_pb2
 
+from server.agents import loads
 from server.conversations.filter import Where
 from server.conversations.row import COLUMNS, ConversationRow, from_record
 from server.kit.db import Connection, Raced
@@ -263,6 +264,19 @@ async def save_many(connection: Connection, rows: Sequence[ConversationRow]) -> 
         await connection.execute(SAVE, *SAVED.columns(rows))
     except asyncpg.UniqueViolationError as error:
         raise Raced from error
+    await count_held(connection, rows)
+
+
+def moved_loads(rows: Iterable[ConversationRow]) -> dict[uuid.UUID, tuple[int, int]]:
+    """What changed rows, not written yet, add to the counters of agents."""
+    return loads.differences((row.counted, row.holding) for row in rows)
+
+
+async def count_held(connection: Connection, rows: Sequence[ConversationRow]) -> None:
+    """Brings the counters of agents up to what locked rows say now."""
+    await loads.move(connection, moved_loads(rows))
+    for row in rows:
+        row.counted = row.holding
 
 
 async def insert(connection: Connection, rows: Sequence[ConversationRow]) -> list[ConversationRow]:

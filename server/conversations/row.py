@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from server.agents.loads import Holding
 from server.log.event import Routing
 
 
@@ -51,7 +52,14 @@ class ConversationRow:
     version: int = 1
     resolve_time: datetime | None = None
     delete_time: datetime | None = None
+    weight: int = 100
+    waiting_weight: int = 50
     my_read_count: int | None = None
+    # Who is known to hold it, and what it weighs there; `save` tells the counters of agents what became of that.
+    counted: Holding = dataclasses.field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        self.counted = self.holding
 
     @property
     def unread_count(self) -> int:
@@ -70,6 +78,13 @@ class ConversationRow:
         return self.status in ("new", "open", "pending", "snoozed") and self.delete_time is None
 
     @property
+    def holding(self) -> Holding:
+        """Its agent while it is live, and what it weighs for that one: less while it waits for the customer."""
+        if self.assignee_id is None or not self.live:
+            return None, 0
+        return self.assignee_id, self.weight if self.status in ("new", "open") else self.waiting_weight
+
+    @property
     def routing(self) -> Routing:
         """Who can see it."""
         return Routing(channel_id=self.channel_id, team_id=self.team_id, assignee_id=self.assignee_id)
@@ -80,7 +95,9 @@ class ConversationRow:
         return None if self.attributes is None else json.loads(self.attributes)
 
 
-COLUMNS = tuple(field.name for field in dataclasses.fields(ConversationRow) if field.name != "my_read_count")
+COLUMNS = tuple(
+    field.name for field in dataclasses.fields(ConversationRow) if field.name not in ("my_read_count", "counted")
+)
 
 
 WIDTH = len(COLUMNS)

@@ -82,6 +82,15 @@ SELECT c.name, c.id, coalesce(c.state_reason, 'no reason is kept') AS reason,
 FROM channels c WHERE c.state = 'paused' ORDER BY c.name
 """
 
+LOADS = """
+SELECT count(*) FROM agent_loads l LEFT JOIN (
+    SELECT assignee_id, count(*) AS conversations, sum(CASE WHEN status IN ('new', 'open') THEN weight ELSE waiting_weight END) AS load
+    FROM conversations
+    WHERE assignee_id IS NOT NULL AND status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL GROUP BY assignee_id
+) held ON held.assignee_id = l.agent_id
+WHERE (l.load, l.conversations) <> (coalesce(held.load, 0), coalesce(held.conversations, 0))
+"""
+
 
 async def look(row: TenantRow, dsn: Callable[[TenantRow], str], limits: Limits) -> list[Finding]:
     """Everything about one tenant. One that this release refuses is looked at only as far as that."""
@@ -277,4 +286,25 @@ async def _channels(where: str, connection: Connection, _limits: Limits) -> list
     ]
 
 
-LOOKS: tuple[Look, ...] = (_settings, _rights, _clock, _log, _consumers, _timers, _deliveries, _journal, _channels)
+async def _loads(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    """The counters of agents against their conversations."""
+    wrong = await connection.fetchval(LOADS)
+    if not wrong:
+        return []
+    what = f"{wrong} agents are counted to hold something else than they do"
+    why = "Policies give them too many conversations, or too few."
+    return [problem("loads-drifted", where, what, why=why, do="In its database: SELECT recount_agent_loads();")]
+
+
+LOOKS: tuple[Look, ...] = (
+    _settings,
+    _rights,
+    _clock,
+    _log,
+    _consumers,
+    _timers,
+    _deliveries,
+    _journal,
+    _channels,
+    _loads,
+)

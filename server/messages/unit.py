@@ -94,7 +94,8 @@ class Unit:
         """Sends alone, outside a transaction: reads without a lock, decides, and writes if all is still as it was read.
 
         Two round trips, and the head is locked for the statement alone, not until a COMMIT arrives. None when this is no case
-        for it (somebody changed a conversation meanwhile, a request id was used before): nothing is written, `run` has to.
+        for it (somebody changed a conversation meanwhile, a request id was used before, an agent holds more or less than
+        before): nothing is written, `run` has to.
         """
         read = await self._read_at_once([item for item in self._items if isinstance(item, Send)])
         if read is None:
@@ -105,6 +106,8 @@ class Unit:
             return None
         if not self._plan.events:
             return results
+        if conversations.moved_loads(self._plan.conversations.values()):
+            return None
         sql, arguments = self._plan.statement(marks=marks)
         try:
             appended = await self._connection.fetchrow(sql, *arguments)
@@ -459,6 +462,7 @@ class Unit:
         """Writes and appends in one statement. A run without events leaves the head alone."""
         if self._plan.woken:
             await timers.cancel(self._connection, kind="snooze", keys=sorted(self._plan.woken))
+        await conversations.count_held(self._connection, list(self._plan.conversations.values()))
         if self._plan.events:
             sql, arguments = self._plan.statement()
             await finish(self._write, await self._connection.fetchrow(sql, *arguments), self._plan.events)

@@ -282,6 +282,17 @@ PLANTED: dict[str, Planted] = {
         "channel-paused",
         "acme",
     ),
+    "an agent's counters drifted": Planted(
+        by_sql(
+            "other",
+            "INSERT INTO agents (id, name, kind, role, state, create_time)"
+            " VALUES (gen_random_uuid(), 'doctor', 'bot', 'agent', 'active', now());"
+            " UPDATE agent_loads SET load = 100 WHERE agent_id = (SELECT id FROM agents WHERE name = 'doctor')",
+            "DELETE FROM agents WHERE name = 'doctor'",
+        ),
+        "loads-drifted",
+        "globex",
+    ),
     "statistics are behind": Planted(consumer_behind, "consumer-behind", "acme"),
     "a transaction stays open": Planted(long_transaction, "long-transaction", "Postgres"),
     "a tenant's commits are not durable": Planted(

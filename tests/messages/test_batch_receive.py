@@ -258,6 +258,7 @@ async def test_a_message_within_the_reopen_window_reopens(desk: Desk) -> None:
     await desk.execute(
         "UPDATE conversations SET assignee_id = $2, tags = '{vip}', priority = 4 WHERE id = $1", row.id, agent_id
     )
+    await desk.execute("SELECT recount_agent_loads()")
     await desk.move(row.id, "resolved")
     before = (await desk.head())[1]
     await desk.writer().submit(desk.receive(channel, sender))

@@ -1,7 +1,13 @@
 """Tables of a tenant's database. Importing this module registers all of them."""
 
 from server.models.tenant.agent import Agent, ChannelMember, Team, TeamMember
-from server.models.tenant.assignment import ConversationAssignment
+from server.models.tenant.assignment import (
+    AgentLoad,
+    AssignmentPolicy,
+    AssignmentQueue,
+    AssignmentTurn,
+    ConversationAssignment,
+)
 from server.models.tenant.channel import Channel
 from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
 from server.models.tenant.conversation import Conversation, ReadPosition
@@ -19,6 +25,10 @@ from server.models.tenant.trace import Trace
 
 __all__ = [
     "Agent",
+    "AgentLoad",
+    "AssignmentPolicy",
+    "AssignmentQueue",
+    "AssignmentTurn",
     "Channel",
     "ChannelMember",
     "Consumer",

@@ -20,7 +20,8 @@ class Conversation(TenantBase):
     """One thread. At most one per channel and identity is live: a partial unique index, not a check.
 
     unread = inbound_count - team_read_count. message_count is the arrival number of the newest message; the last_* columns
-    follow the message with the highest sequence, last_*_arrival the newest arrival of each direction.
+    follow the message with the highest sequence, last_*_arrival the newest arrival of each direction. weight, waiting_weight: what
+    it weighs for its agent, in percent of a unit, as it is and while it waits for the customer.
     """
 
     __tablename__ = "conversations"
@@ -29,6 +30,7 @@ class Conversation(TenantBase):
         CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),
         CheckConstraint("team_read_count BETWEEN 0 AND inbound_count", name="team_read_count"),
         CheckConstraint("(status = 'snoozed') OR (snooze_until IS NULL)", name="snooze_until"),
+        CheckConstraint("weight >= 0 AND waiting_weight >= 0", name="weight"),
         Index("uq_conversations_live", "channel_id", "identity_id", unique=True, postgresql_where=text(LIVE)),
         Index("ix_conversations_by_message", text("last_message_time DESC"), text("id DESC"), postgresql_where=LISTED),
         Index("ix_conversations_by_creation", text("create_time DESC"), text("id DESC"), postgresql_where=LISTED),
@@ -70,6 +72,11 @@ class Conversation(TenantBase):
             text("last_message_time DESC"),
             text("id DESC"),
             postgresql_where=LISTED,
+        ),
+        Index(
+            "ix_conversations_queue",
+            *(text("coalesce(waiting_since, create_time)"), "id"),
+            postgresql_where=text("assignee_id IS NULL AND status IN ('new', 'open') AND delete_time IS NULL"),
         ),
         Index("ix_conversations_contact", "contact_id"),
         Index("ix_conversations_identity", "identity_id"),
@@ -115,6 +122,8 @@ class Conversation(TenantBase):
     update_time: Mapped[Time]
     resolve_time: Mapped[Time | None]
     delete_time: Mapped[Time | None]
+    weight: Mapped[int] = mapped_column(server_default=text("100"))
+    waiting_weight: Mapped[int] = mapped_column(server_default=text("50"))
 
 
 class ReadPosition(TenantBase):

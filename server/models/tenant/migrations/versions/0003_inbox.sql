@@ -8,6 +8,131 @@
 
 -- == Assignment.
 
+CREATE TABLE assignment_policies (
+    id uuid NOT NULL,
+    channel_id uuid,
+    team_id uuid,
+    strategy text NOT NULL,
+    required_skills text[] DEFAULT '{}' NOT NULL,
+    fairness_most integer,
+    fairness_window interval,
+    sticky boolean DEFAULT false NOT NULL,
+    reclaim_after interval,
+    queue_order text DEFAULT 'longest_waiting' NOT NULL,
+    weight integer,
+    waiting_weight integer,
+    create_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
+    CONSTRAINT pk_assignment_policies PRIMARY KEY (id),
+    CONSTRAINT uq_assignment_policies_channel_id UNIQUE (channel_id),
+    CONSTRAINT uq_assignment_policies_team_id UNIQUE (team_id),
+    CONSTRAINT fk_assignment_policies_channel_id FOREIGN KEY (channel_id) REFERENCES channels (id) ON DELETE CASCADE,
+    CONSTRAINT fk_assignment_policies_team_id FOREIGN KEY (team_id) REFERENCES teams (id) ON DELETE CASCADE,
+    CONSTRAINT ck_assignment_policies_target CHECK ((channel_id IS NULL) <> (team_id IS NULL)),
+    CONSTRAINT ck_assignment_policies_strategy CHECK (strategy IN ('manual', 'round_robin', 'load_based', 'availability')),
+    CONSTRAINT ck_assignment_policies_queue_order CHECK (queue_order IN ('longest_waiting', 'priority')),
+    CONSTRAINT ck_assignment_policies_fairness CHECK ((fairness_most IS NULL) = (fairness_window IS NULL) AND fairness_most > 0),
+    CONSTRAINT ck_assignment_policies_weights
+        CHECK ((weight IS NULL) = (channel_id IS NULL) AND (waiting_weight IS NULL) = (channel_id IS NULL) AND weight >= 0 AND waiting_weight >= 0)
+)
+
+-- What an agent takes and holds. load is in percent of a unit, capacity in units. conversations and load are kept by whatever
+-- changes who has a conversation, its status or its weight, in the same transaction.
+CREATE TABLE agent_loads (
+    agent_id uuid NOT NULL,
+    capacity integer DEFAULT 10 NOT NULL,
+    skills text[] DEFAULT '{}' NOT NULL,
+    load integer DEFAULT 0 NOT NULL,
+    conversations integer DEFAULT 0 NOT NULL,
+    availability text DEFAULT 'offline' NOT NULL,
+    availability_time timestamptz DEFAULT now() NOT NULL,
+    heartbeat_time timestamptz DEFAULT now() NOT NULL,
+    lost_time timestamptz,
+    idle_since timestamptz DEFAULT now() NOT NULL,
+    CONSTRAINT pk_agent_loads PRIMARY KEY (agent_id),
+    CONSTRAINT fk_agent_loads_agent_id FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE CASCADE,
+    CONSTRAINT ck_agent_loads_capacity CHECK (capacity >= 0),
+    CONSTRAINT ck_agent_loads_load CHECK (load >= 0 AND conversations >= 0),
+    CONSTRAINT ck_agent_loads_availability CHECK (availability IN ('online', 'busy', 'away', 'offline')),
+    CONSTRAINT ck_agent_loads_lost_time CHECK (lost_time IS NULL OR availability IN ('online', 'busy', 'away'))
+)
+
+INSERT INTO agent_loads (agent_id) SELECT id FROM agents
+
+CREATE FUNCTION make_agent_load() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO agent_loads (agent_id) VALUES (NEW.id);
+    RETURN NULL;
+END
+$$
+
+CREATE TRIGGER make_agent_load AFTER INSERT ON agents FOR EACH ROW EXECUTE FUNCTION make_agent_load()
+
+-- The turns of round robin: when an agent last got a conversation of a policy.
+CREATE TABLE assignment_turns (
+    policy_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    last_time timestamptz NOT NULL,
+    CONSTRAINT pk_assignment_turns PRIMARY KEY (policy_id, agent_id),
+    CONSTRAINT fk_assignment_turns_policy_id FOREIGN KEY (policy_id) REFERENCES assignment_policies (id) ON DELETE CASCADE,
+    CONSTRAINT fk_assignment_turns_agent_id FOREIGN KEY (agent_id) REFERENCES agents (id) ON DELETE CASCADE
+)
+
+-- One row. Everything up to the event `generation` has been looked at; look_time: when to look even if nothing happens.
+CREATE TABLE assignment_queue (
+    id integer NOT NULL,
+    generation bigint NOT NULL,
+    look_time timestamptz,
+    CONSTRAINT pk_assignment_queue PRIMARY KEY (id),
+    CONSTRAINT ck_assignment_queue_single CHECK (id = 1)
+)
+
+INSERT INTO assignment_queue (id, generation) VALUES (1, 0)
+
+-- What the conversation weighs for its agent, in percent of a unit: as it is, and while it waits for the customer.
+ALTER TABLE conversations ADD COLUMN weight integer DEFAULT 100 NOT NULL, ADD COLUMN waiting_weight integer DEFAULT 50 NOT NULL,
+    ADD CONSTRAINT ck_conversations_weight CHECK (weight >= 0 AND waiting_weight >= 0)
+
+CREATE INDEX ix_conversations_queue ON conversations (coalesce(waiting_since, create_time), id)
+    WHERE assignee_id IS NULL AND status IN ('new', 'open') AND delete_time IS NULL
+
+CREATE FUNCTION weigh_conversation() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT p.weight, p.waiting_weight INTO NEW.weight, NEW.waiting_weight FROM assignment_policies p WHERE p.channel_id = NEW.channel_id;
+    IF NOT FOUND THEN
+        NEW.weight := 100;
+        NEW.waiting_weight := 50;
+    END IF;
+    RETURN NEW;
+END
+$$
+
+CREATE TRIGGER weigh_conversation BEFORE INSERT ON conversations FOR EACH ROW EXECUTE FUNCTION weigh_conversation()
+
+-- Counts anew what each agent holds; nobody changes a conversation meanwhile.
+CREATE FUNCTION recount_agent_loads() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    LOCK TABLE conversations IN SHARE ROW EXCLUSIVE MODE;
+    UPDATE agent_loads l SET load = counted.load, conversations = counted.conversations FROM (
+        SELECT a.agent_id, count(c.id)::integer AS conversations,
+            coalesce(sum(CASE WHEN c.status IN ('new', 'open') THEN c.weight ELSE c.waiting_weight END), 0)::integer AS load
+        FROM agent_loads a LEFT JOIN conversations c
+            ON c.assignee_id = a.agent_id AND c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL
+        GROUP BY a.agent_id
+    ) counted WHERE counted.agent_id = l.agent_id;
+END
+$$
+
+SELECT recount_agent_loads()
+
+ALTER TABLE conversation_assignments
+    ADD COLUMN from_agent_id uuid, ADD COLUMN from_team_id uuid, ADD COLUMN end_reason text, ADD COLUMN policy_id uuid,
+    ADD COLUMN waiting_since timestamptz, ADD COLUMN decision jsonb,
+    ADD CONSTRAINT ck_conversation_assignments_end_reason CHECK (end_reason IN ('reassigned', 'unassigned', 'reclaimed'))
+
+-- What fairness counts, and whom reclaim asks.
+CREATE INDEX ix_conversation_assignments_agent ON conversation_assignments (agent_id, start_time DESC)
+
 -- == Statistics.
 
 -- == Audit.
