@@ -52,7 +52,7 @@ class Hints:
         self._follow_all = follow_all
         self._name = f"{CANARY}{uuid.uuid4().hex}"
         self._followed: set[uuid.UUID] = set()
-        self._unconfirmed: set[str] = set()
+        self._unconfirmed: dict[str, float] = {}
         self._commands: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self._outbox: deque[tuple[str, str]] = deque(maxlen=OUTBOX)
         self._outgoing = asyncio.Event()
@@ -67,8 +67,7 @@ class Hints:
     @property
     def healthy(self) -> bool:
         """Whether hints of everything that is followed arrive, as far as the last 3 s can tell."""
-        oldest = min(self._last_pong, self._last_canary)
-        return not self._unconfirmed and time.monotonic() - oldest < DEAD_SECONDS
+        return not self._unconfirmed and self._answers(time.monotonic())
 
     def on_hint(self, callback: OnHint) -> None:
         """Calls callback(tenant_id, prev_head, new_head) for each hint. It must not wait."""
@@ -94,14 +93,14 @@ class Hints:
         """Receives a tenant's hints from now on."""
         if tenant_id not in self._followed and not self._follow_all:
             self._followed.add(tenant_id)
-            self._unconfirmed.add(f"{PREFIX}{tenant_id}")
+            self._unconfirmed[f"{PREFIX}{tenant_id}"] = time.monotonic()
             self._commands.put_nowait(("SUBSCRIBE", f"{PREFIX}{tenant_id}"))
 
     def unfollow(self, tenant_id: uuid.UUID) -> None:
         """Stops receiving a tenant's hints."""
         if tenant_id in self._followed:
             self._followed.discard(tenant_id)
-            self._unconfirmed.discard(f"{PREFIX}{tenant_id}")
+            self._unconfirmed.pop(f"{PREFIX}{tenant_id}", None)
             self._commands.put_nowait(("UNSUBSCRIBE", f"{PREFIX}{tenant_id}"))
 
     def start(self) -> None:
@@ -137,9 +136,10 @@ class Hints:
             await asyncio.sleep(random.uniform(*BACKOFF_SECONDS))
 
     async def _session(self, subscribed: Any, publishing: Any) -> None:
-        await subscribed.connect()
-        await publishing.connect()
-        await self._subscribe(subscribed)
+        async with asyncio.timeout(DEAD_SECONDS):
+            await subscribed.connect()
+            await publishing.connect()
+            await self._subscribe(subscribed)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._receive(subscribed))
             tasks.create_task(self._command(subscribed))
@@ -150,10 +150,10 @@ class Hints:
         while not self._commands.empty():
             self._commands.get_nowait()
         channels = [self._name, RIGHTS, *(f"{PREFIX}{tenant_id}" for tenant_id in self._followed)]
-        self._unconfirmed = set(channels)
+        self._unconfirmed = dict.fromkeys(channels, time.monotonic())
         await subscribed.send_command("SUBSCRIBE", *channels)
         if self._follow_all:
-            self._unconfirmed.add(f"{PREFIX}*")
+            self._unconfirmed[f"{PREFIX}*"] = time.monotonic()
             await subscribed.send_command("PSUBSCRIBE", f"{PREFIX}*")
 
     async def _receive(self, subscribed: Any) -> None:
@@ -162,7 +162,7 @@ class Hints:
             if kind == "pong":
                 self._last_pong = time.monotonic()
             elif kind in ("subscribe", "psubscribe"):
-                self._unconfirmed.discard(rest[0])
+                self._unconfirmed.pop(rest[0], None)
             elif kind in ("message", "pmessage"):
                 self._take(*rest[-2:])
             self._note_health()
@@ -190,8 +190,15 @@ class Hints:
             self._send(self._name, "canary")
             await asyncio.sleep(BEAT_SECONDS)
             self._note_health()
-            if not self.healthy and time.monotonic() - started > DEAD_SECONDS:
-                raise HintsLost("no pong or canary in time")
+            if time.monotonic() - started > DEAD_SECONDS and self._dead(time.monotonic()):
+                raise HintsLost("no pong, canary or confirmation in time")
+
+    def _answers(self, now: float) -> bool:
+        return now - min(self._last_pong, self._last_canary) < DEAD_SECONDS
+
+    def _dead(self, now: float) -> bool:
+        """A subscription that was asked for a moment ago makes a session unhealthy, not dead."""
+        return not self._answers(now) or any(now - asked > DEAD_SECONDS for asked in self._unconfirmed.values())
 
     def _note_health(self) -> None:
         if self.healthy != self._was_healthy:
@@ -235,12 +242,16 @@ def _parsed(channel: str, text: str) -> tuple[uuid.UUID, int, int] | None:
 
 
 def _pool(url: str) -> redis.asyncio.ConnectionPool:
-    """Makes connections that fail at once: reconnecting is ours."""
+    """Makes connections that fail at once: reconnecting is ours.
+
+    They have no timeout for each command: it would be asyncio.wait_for, which until Python 3.12 forgets a cancellation that comes in
+    the moment the command is done (python/cpython#86296), and a session that ends would wait for ever for that task.
+    """
     return redis.asyncio.ConnectionPool.from_url(
         url,
         protocol=2,
         decode_responses=True,
-        socket_timeout=DEAD_SECONDS,
+        socket_timeout=None,
         socket_connect_timeout=DEAD_SECONDS,
         socket_keepalive=True,
         health_check_interval=0,

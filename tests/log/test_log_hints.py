@@ -10,7 +10,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+import redis.asyncio
+import structlog
 
+from server.log import hints
 from server.log.hints import PREFIX, Hints
 from tests.inbox.inbox_bench import Valkey
 
@@ -26,12 +29,12 @@ async def soon(reached: Callable[[], bool], within: float = 8.0) -> float:
 
 
 class Ear:
-    def __init__(self, hints: Hints) -> None:
-        self.hints = hints
+    def __init__(self, heard_by: Hints) -> None:
+        self.hints = heard_by
         self.heard: list[tuple[uuid.UUID, int, int]] = []
         self.health: list[bool] = []
-        hints.on_hint(lambda *hint: self.heard.append(hint))
-        hints.on_change(self.health.append)
+        heard_by.on_hint(lambda *hint: self.heard.append(hint))
+        heard_by.on_change(self.health.append)
 
 
 @asynccontextmanager
@@ -116,3 +119,41 @@ async def test_what_is_not_a_hint_is_ignored(valkey: Valkey) -> None:
             await soon(lambda: bool(reader.heard))
         assert reader.heard == [(TENANT, 4, 5)]
         assert reader.hints.healthy
+
+
+async def storm(followed: Hints, seconds: float) -> None:
+    """Follows and unfollows without a pause, so that a subscription is on its way at any moment one looks."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        followed.follow(TENANT)
+        await asyncio.sleep(0)
+        followed.unfollow(TENANT)
+
+
+async def test_subscriptions_on_their_way_do_not_end_a_session(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "DEAD_SECONDS", 0.5)
+    monkeypatch.setattr(hints, "BEAT_SECONDS", 0.01)
+    async with ear(valkey.url) as reader:
+        await soon(lambda: reader.hints.healthy)
+        with structlog.testing.capture_logs() as logs:
+            await storm(reader.hints, 1.5)
+        assert [entry["event"] for entry in logs] == []
+        await soon(lambda: reader.hints.healthy, within=0.3)
+
+
+async def test_a_session_that_ends_amid_commands_is_followed_by_another(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hints, "BACKOFF_SECONDS", (0.01, 0.02))
+    async with ear(valkey.url) as reader, redis.asyncio.Redis.from_url(valkey.url) as operator:
+        for _ in range(10):
+            await soon(lambda: reader.hints.healthy)
+            ending = asyncio.ensure_future(storm(reader.hints, 0.02))
+            await asyncio.sleep(0.01)
+            await operator.client_kill_filter(_type="pubsub")
+            await ending
+            await soon(lambda: not reader.hints.healthy)
+        reader.hints.follow(TENANT)
+        await soon(lambda: reader.hints.healthy)
+        reader.hints.publish(TENANT, 1, 2)
+        await soon(lambda: reader.heard == [(TENANT, 1, 2)])
