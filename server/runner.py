@@ -19,6 +19,7 @@ from server.conversations import timers as conversation_timers
 from server.deliveries import claiming
 from server.journal import service as journal
 from server.kit.db import Connection
+from server.kit.edge import attempt
 from server.kit.errors import Refusal
 from server.messages.dispatching import Dispatcher, Slots
 from server.tenancy.tenants import Tenant
@@ -73,17 +74,15 @@ class Lane:
     async def look(self, tenant: Tenant) -> Look | None:
         """Runs; None when it failed."""
         began = time.monotonic()
-        try:
-            look = await self._run(tenant)
-        except Refusal as error:
+        look = await attempt(self._run(tenant))
+        if isinstance(look, Refusal):
             # A database that is away: what it needs is another look as soon as it is back.
-            log.warning("work.waits", tenant=str(tenant.id), lane=self.name, error=type(error).__name__)
-            self._failed(error, failures=0)
+            log.warning("work.waits", tenant=str(tenant.id), lane=self.name, error=type(look).__name__)
+            self._failed(look, failures=0)
             return None
-        except Exception as error:
-            # The worker's loop is one of the three edges: a tenant's trouble is logged and tried again.
-            log.exception("work.failed", tenant=str(tenant.id), lane=self.name)
-            self._failed(error, failures=self._failures + 1)
+        if isinstance(look, Exception):
+            log.error("work.failed", tenant=str(tenant.id), lane=self.name, exc_info=look)
+            self._failed(look, failures=self._failures + 1)
             return None
         self._failures = 0
         ended = time.monotonic()
@@ -99,7 +98,8 @@ class Lane:
 
 def rest(failures: int) -> float:
     """Seconds to wait after so many failures in a row."""
-    return float(min(IDLE_SECONDS * 2 ** max(failures - 1, 0), LONGEST_REST_SECONDS))
+    # Past the sixteenth step every rest is the longest one, and much later ones would overflow a float.
+    return float(min(IDLE_SECONDS * 2 ** min(max(failures - 1, 0), 16), LONGEST_REST_SECONDS))
 
 
 class Backlog:
@@ -182,14 +182,12 @@ class Runner:
         failures = 0
         try:
             while self._lease is not None and not self._stopping and not self._retired:
-                try:
-                    await self._round()
-                    failures = 0
-                except Exception as error:
+                error = await attempt(self._round())
+                failures = 0 if error is None else failures + 1
+                if error is not None:
                     # The tenant is disabled, outdated or away, or the directory is: nothing of it can be done.
-                    failures += 1
                     FAILED.labels("tenant", type(error).__name__).inc()
-                    log.exception("work.waits", tenant=str(self.tenant_id))
+                    log.error("work.waits", tenant=str(self.tenant_id), exc_info=error)
                     await self._sleep(rest(failures))
         finally:
             self._backlog.done(self.tenant_id)

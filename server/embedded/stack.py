@@ -205,11 +205,10 @@ class Stack:
 
     @contextmanager
     def _all_or_nothing(self) -> Iterator[None]:
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.stop)
             yield
-        except BaseException:
-            self.stop()
-            raise
+            undo.pop_all()
 
     def _start_databases(self) -> None:
         binaries.check_machine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import quote
@@ -55,22 +56,26 @@ async def open_control(settings: Settings) -> Control:
     """Opens the control database. SettingsInvalid, DatabaseUnavailable, or InstallationMissing before the first migration."""
     provider = key_provider(settings)
     database = Database(settings.needed_control_dsn(), pool_size=settings.pool_size)
-    try:
-        async with database.connection() as connection:
-            exists = await connection.fetchval(
-                "SELECT to_regclass('installation') IS NOT NULL AND to_regproc('clock_now') IS NOT NULL"
-            )
-            box = await load_box(connection, provider) if exists else None
-        if box is None:
-            raise InstallationMissing()
-        await _set_clock(database, settings)
-        return Control(database, box, provider, await load_mac_keys(database, box))
-    except DatabaseUnavailable as error:
-        await database.close()
-        raise DatabaseUnavailable("the control database does not answer at SWITCHBOARD_CONTROL_DSN") from error
-    except BaseException:
-        await database.close()
-        raise
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(database.close)
+        try:
+            control = await _opened(database, provider, settings)
+        except DatabaseUnavailable as error:
+            raise DatabaseUnavailable("the control database does not answer at SWITCHBOARD_CONTROL_DSN") from error
+        undo.pop_all()
+    return control
+
+
+async def _opened(database: Database, provider: KeyProvider, settings: Settings) -> Control:
+    async with database.connection() as connection:
+        exists = await connection.fetchval(
+            "SELECT to_regclass('installation') IS NOT NULL AND to_regproc('clock_now') IS NOT NULL"
+        )
+        box = await load_box(connection, provider) if exists else None
+    if box is None:
+        raise InstallationMissing()
+    await _set_clock(database, settings)
+    return Control(database, box, provider, await load_mac_keys(database, box))
 
 
 async def follow_clock(database: Database, settings: Settings) -> None:

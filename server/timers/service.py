@@ -16,6 +16,7 @@ from prometheus_client import Counter, Histogram
 from switchboard.v1 import actor_pb2
 
 from server.kit.db import Connection, Database, Write
+from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
@@ -203,16 +204,16 @@ def _by_opener(due: Sequence[_Due], handlers: Handlers) -> Iterator[tuple[Opener
 
 
 async def _run(database: Database, opener: Opener, batch: Sequence[_Due]) -> Ran:
-    try:
-        return Ran(await _fire(database, opener, batch), 0, more=False)
-    except DatabaseUnavailable:
-        raise
-    except Exception as error:
-        # Part of the worker's edge: whatever one timer does, it must not keep the others from firing.
-        if len(batch) == 1:
-            log.exception("timer.failed", kind=batch[0].kind, key=str(batch[0].key), attempt=batch[0].attempt + 1)
-            await _fail(database, batch[0], error)
-            return Ran(0, 1, more=False)
+    fired = await attempt(_fire(database, opener, batch))
+    if isinstance(fired, DatabaseUnavailable):
+        raise fired
+    if not isinstance(fired, Exception):
+        return Ran(fired, 0, more=False)
+    if len(batch) == 1:
+        (failed,) = batch
+        log.error("timer.failed", kind=failed.kind, key=str(failed.key), attempt=failed.attempt + 1, exc_info=fired)
+        await _fail(database, failed, fired)
+        return Ran(0, 1, more=False)
     half = len(batch) // 2
     first, second = await _run(database, opener, batch[:half]), await _run(database, opener, batch[half:])
     return Ran(first.fired + second.fired, first.failed + second.failed, more=False)

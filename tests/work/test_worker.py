@@ -115,6 +115,7 @@ async def test_a_worker_that_comes_later_gets_its_part_and_one_that_ends_leaves_
 
 def test_what_fails_rests_longer_each_time_up_to_half_a_minute() -> None:
     assert [rest(failures) for failures in range(8)] == [1, 1, 2, 4, 8, 16, 30, 30]
+    assert rest(100_000) == 30, "after days"
 
 
 def test_all_tenants_that_are_behind_share_the_time_that_is_worked() -> None:
