@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import asyncpg
 import structlog
 from prometheus_client import Counter
 from switchboard.v1 import actor_pb2
@@ -19,7 +22,7 @@ from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed
 from server.kit import tracing
 from server.kit.db import Connection, Database, Write
-from server.kit.errors import DatabaseUnavailable
+from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.ids import new_id
 from server.kit.secrets import SecretBox
 from server.log.append import append
@@ -84,23 +87,34 @@ class Sender:
         self._secrets = secrets
         self._providers = providers
 
-    async def deliver(self, claimed: Claimed) -> None:
-        """Sends once and stores the outcome. The claim was committed before, so a crash from here on leaves it unknown."""
+    async def deliver(self, claimed: Claimed, *, begin_by: float = math.inf) -> None:
+        """Sends once and stores the outcome. The claim was committed before, so a crash from here on leaves it unknown.
+
+        begin_by: the monotonic time after which no request begins. Goes on in the trace of the call that sent it.
+        """
+        parent = (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
+        with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
+            await self._insist(claimed, await self._sent(claimed, begin_by))
+
+    async def _sent(self, claimed: Claimed, begin_by: float) -> Outcome:
+        """What came of it. Whatever goes wrong before the request is no reason to wonder whether the provider has it."""
         try:
             async with self._database.connection() as connection:
-                provider, outgoing = await self._load(connection, claimed)
+                loaded = await self._load(connection, claimed)
         except DatabaseUnavailable:
-            outcome: Outcome = NotSent("the database went away before the request")
-        else:
-            # The trace ends here: Meta is told nothing of it.
-            with tracing.span("provider.send", kind="client", provider=provider) as span:
-                outcome = await self._providers[provider].send(outgoing)
-                span.set(outcome=type(outcome).__name__)
-        await self._insist(claimed, outcome)
-
-    async def trace_of(self, claimed: Claimed) -> str | None:
-        """The trace of the call that sent it, where traces are on and it is known."""
-        return (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
+            return NotSent("the database went away before the request")
+        except (Refusal, asyncpg.PostgresError) as error:
+            return NotSent(f"it could not be loaded: {type(error).__name__}")
+        if isinstance(loaded, Refused):
+            return loaded
+        if time.monotonic() >= begin_by:
+            return NotSent("the worker came to it too late")
+        provider, outgoing = loaded
+        # The trace ends here: Meta is told nothing of it.
+        with tracing.span("provider.send", kind="client", provider=provider) as span:
+            outcome = await self._providers[provider].send(outgoing)
+            span.set(outcome=type(outcome).__name__)
+        return outcome
 
     async def _insist(self, claimed: Claimed, outcome: Outcome) -> None:
         """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
@@ -133,11 +147,15 @@ class Sender:
         SETTLED.labels(_word(outcome)).inc()
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
-    async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing]:
-        row: Any = await connection.fetchrow(LOAD, claimed.part_id)
+    async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing] | Refused:
+        row = await connection.fetchrow(LOAD, claimed.part_id)
+        if row is None:
+            return _bad("no_message", "What was to be sent is not there.")
         kinds = self._providers[row["provider"]].capabilities.address_kinds
         addresses = await connection.fetch(ADDRESSES, row["identity_id"])
-        to = next(address for address in addresses if address["kind"] in kinds)
+        to = next((address for address in addresses if address["kind"] in kinds), None)
+        if to is None:
+            return _bad("no_address", "The customer has no address that the channel's provider sends to.")
         details = json.loads(row["details"]) if row["details"] else {}
         return row["provider"], Outgoing(
             account_id=row["phone_number_id"],
@@ -149,6 +167,10 @@ class Sender:
             attempt=claimed.tries,
             reply_to_id=details.get("reply_to_id"),
         )
+
+
+def _bad(code: str, message: str) -> Refused:
+    return Refused(error_class=ErrorClass.BUG, code=code, message=message)
 
 
 async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome) -> bool:

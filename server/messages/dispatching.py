@@ -15,8 +15,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Depth, Next
-from server.kit import tracing
-from server.kit.errors import Refusal
+from server.kit.edge import attempt
+from server.kit.errors import DatabaseUnavailable, Refusal
 from server.messages.delivering import Sender
 from server.providers.contract import Provider
 from server.tenancy.tenants import Tenant, Tenants
@@ -30,6 +30,8 @@ IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
 LOOK_SECONDS = 0.02
 DEPTH_SECONDS = 10.0
+# A request that begins later than this after its claim would end after the lease, when others decide about the send.
+BEGIN_SECONDS = 25.0
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
 PUT_OFF = Counter(
     "switchboard_deliveries_put_off_total", "Times a send was put off for its recipient's bucket or an unknown one."
@@ -110,8 +112,8 @@ class Dispatcher:
 
     @property
     def busy(self) -> bool:
-        """Whether sends are under way."""
-        return bool(self._sends)
+        """Whether sends are under way, or may be: a claim whose answer was lost is this worker's to take back."""
+        return bool(self._sends) or self._unsure
 
     def start(self) -> None:
         """Begins the loop."""
@@ -134,21 +136,21 @@ class Dispatcher:
     async def _run(self) -> None:
         while self._task is not None:
             self._woken.clear()
-            try:
-                wait = await self.look(await self._tenants.get(self._tenant_id))
-            except Exception as error:
-                # Part of the worker loop's edge: a tenant's trouble is logged and tried again.
-                FAILED.labels(type(error).__name__).inc()
-                log.warning(
-                    "deliveries.look_failed", tenant=str(self._tenant_id), exc_info=not isinstance(error, Refusal)
-                )
+            wait = await attempt(self._look())
+            if isinstance(wait, Exception):
+                FAILED.labels(type(wait).__name__).inc()
+                unexpected = None if isinstance(wait, Refusal) else wait
+                log.warning("deliveries.look_failed", tenant=str(self._tenant_id), exc_info=unexpected)
                 wait = IDLE_SECONDS
             await asyncio.sleep(LOOK_SECONDS)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), wait)
 
+    async def _look(self) -> float:
+        return await self.look(await self._tenants.get(self._tenant_id))
+
     async def look(self, tenant: Tenant) -> float:
-        """Ends what other workers left in flight and begins what may be sent; it waits for none of it.
+        """Begins what may be sent, without waiting for it, and ends what other workers left in flight.
 
         Returns after how many seconds to look again.
         """
@@ -163,45 +165,50 @@ class Dispatcher:
             if time.monotonic() - self._measured >= DEPTH_SECONDS:
                 self._measured = time.monotonic()
                 self._slots.depths[tenant.id] = await claiming.depth(connection)
-        if coming.lease is not None and coming.lease <= coming.now:
-            await self._expire(tenant, sender)
         free = self._slots.free(tenant.id)
-        if free > 0 and coming.send is not None and coming.send <= coming.now:
+        begins = free > 0 and coming.send is not None and coming.send <= coming.now
+        if begins:
             # A claim is work committed for the tenant: should this worker die, another one must find it.
             await self._directory.announce(tenant.id)
             await self._begin(tenant, sender, limit=free)
-            return 0.0
-        return _pause(coming, waits_for_slot=free <= 0)
+        if coming.lease is not None and coming.lease <= coming.now:
+            await self._expire(tenant, sender)
+        return 0.0 if begins else _pause(coming, waits_for_slot=free <= 0)
 
     async def _expire(self, tenant: Tenant, sender: Sender) -> None:
         async with tenant.database.connection() as connection:
             left = await deliveries.expired(connection)
+        failed: Exception | None = None
         for claimed in left:
-            await sender.expire(claimed)
+            # One that cannot be ended keeps neither the others from ending nor the tenant from sending.
+            error = await attempt(sender.expire(claimed))
+            if isinstance(error, DatabaseUnavailable):
+                raise error
+            failed = error or failed
+        if failed is not None:
+            raise failed
 
     async def _begin(self, tenant: Tenant, sender: Sender, *, limit: int) -> None:
+        begin_by = time.monotonic() + BEGIN_SECONDS
         async with tenant.database.connection() as connection:
             self._unsure = True
             claim = await claiming.claim(connection, worker=self._worker, limit=limit, providers=self._providers)
             self._unsure = False
         for claimed in claim.claimed:
             self._slots.take(tenant.id)
-            task = asyncio.create_task(self._send(sender, claimed))
+            task = asyncio.create_task(self._send(sender, claimed, begin_by))
             self._sends[task] = claimed.id
             task.add_done_callback(self._sent)
         PUT_OFF.inc(claim.put_off)
         for late in claim.late:
             LATE.observe(late.total_seconds())
 
-    async def _send(self, sender: Sender, claimed: Claimed) -> None:
-        try:
-            parent = await sender.trace_of(claimed)
-            with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
-                await sender.deliver(claimed)
-        except Exception as error:
-            # Part of the worker loop's edge: whatever failed, the delivery stays in flight and ends as unknown with its lease.
+    async def _send(self, sender: Sender, claimed: Claimed, begin_by: float) -> None:
+        error = await attempt(sender.deliver(claimed, begin_by=begin_by))
+        if error is not None:
+            # Whatever failed, the delivery stays in flight and ends as unknown with its lease.
             FAILED.labels(type(error).__name__).inc()
-            log.exception("delivery.failed", delivery=str(claimed.id))
+            log.error("delivery.failed", delivery=str(claimed.id), exc_info=error)
 
     def _sent(self, task: asyncio.Task[None]) -> None:
         self._sends.pop(task, None)

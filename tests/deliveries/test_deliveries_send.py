@@ -1,6 +1,8 @@
 """A send all the way to a provider: the real Graph client, the simulator, and servers that cut the line."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from server.providers.registry import ProviderSettings, create_providers
 from server.simulator.app import create_app
 from server.simulator.config import SimulatorConfig
 from tests.desk import Desk, phone
+from tests.installation import Installed, connection_to
 from tests.providers.provider_bench import SHORT, Wire, answer, error_body, saying, wire
 
 Connect = Callable[[str], dict[str, Provider]]
@@ -49,11 +52,11 @@ class Sends:
         await self.deliver(providers)
         return str(await self.desk.value("SELECT status FROM messages WHERE id = $1", stored.message.id))
 
-    async def deliver(self, providers: dict[str, Provider]) -> None:
+    async def deliver(self, providers: dict[str, Provider], *, begin_by: float = math.inf) -> None:
         async with self.desk.database.connection() as connection:
             claims = (await claiming.claim(connection, worker="w", limit=10, providers=self.desk.providers)).claimed
         worker = Sender(self.desk.database, self.desk.tenant.secrets, providers)
-        await asyncio.gather(*(worker.deliver(claimed) for claimed in claims))
+        await asyncio.gather(*(worker.deliver(claimed, begin_by=begin_by) for claimed in claims))
 
     async def delivery(self) -> Any:
         return (await self.desk.rows("SELECT * FROM deliveries ORDER BY position DESC LIMIT 1"))[0]
@@ -176,3 +179,51 @@ async def test_a_complete_refusal_that_passes_is_tried_again(sends: Sends, conne
         assert await sends.send("hello", connect(server.url)) == "pending"
     held = await sends.delivery()
     assert (held["state"], held["attempt"], held["error_code"]) == ("queued", 1, "130429")
+
+
+GONE = {
+    "no_message": "UPDATE message_parts SET message_id = gen_random_uuid() WHERE id = $1",
+    "no_address": "UPDATE identity_aliases SET kind = 'visitor' WHERE identity_id ="
+    " (SELECT identity_id FROM conversations WHERE id = (SELECT conversation_id FROM message_parts WHERE id = $1))",
+}
+
+
+@pytest.mark.parametrize("code", GONE)
+async def test_what_cannot_be_sent_at_all_is_a_dead_letter_and_no_riddle(
+    sends: Sends, desks: Installed, connect: Connect, code: str
+) -> None:
+    stored = await sends.desk.writer().submit(sends.desk.send(sends.conversation_id, "hello"))
+    assert isinstance(stored, Stored)
+    async with connection_to(f"{desks.server_dsn.rpartition('/')[0]}/{sends.desk.dsn.rpartition('/')[2]}") as owner:
+        await owner.execute("SET session_replication_role = replica")
+        await owner.execute(GONE[code], (await sends.delivery())["part_id"])
+    async with simulated(sends) as url:
+        await sends.deliver(connect(url))
+        assert await requests(url) == []
+    held = await sends.delivery()
+    assert (held["state"], held["error_code"]) == ("failed", code)
+
+
+async def test_a_token_that_cannot_be_opened_yet_is_no_reason_to_wonder_what_was_sent(
+    sends: Sends, connect: Connect
+) -> None:
+    """Another process may have sealed it with a key that this one has not read."""
+    token = await sends.desk.value("SELECT access_token FROM channels WHERE id = $1", sends.channel.id)
+    await sends.desk.execute("UPDATE channels SET access_token = 'sealed' WHERE id = $1", sends.channel.id)
+    async with simulated(sends) as url:
+        assert await sends.send("hello", connect(url)) == "pending"
+        assert (await sends.delivery())["state"] == "queued"
+        await sends.desk.execute("UPDATE channels SET access_token = $2 WHERE id = $1", sends.channel.id, token)
+        await sends.desk.execute("UPDATE deliveries SET due_time = now()")
+        await sends.deliver(connect(url))
+    assert (await sends.delivery())["state"] == "accepted"
+
+
+async def test_a_worker_that_comes_to_it_too_late_sends_nothing(sends: Sends, connect: Connect) -> None:
+    """It stood still, and somebody else may have decided about the send meanwhile."""
+    stored = await sends.desk.writer().submit(sends.desk.send(sends.conversation_id, "hello"))
+    assert isinstance(stored, Stored)
+    async with simulated(sends) as url:
+        await sends.deliver(connect(url), begin_by=time.monotonic())
+        assert await requests(url) == []
+        assert (await sends.delivery())["state"] == "queued"
