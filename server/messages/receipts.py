@@ -38,11 +38,12 @@ SELECT p.*, d.conversation_id, d.state FROM (
     JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
 ) p LEFT JOIN deliveries d ON d.part_id = p.id
 """
+# With their messages: whose parts two transactions move at once has a status that both of them see.
 LOCK = """
 SELECT p.id, p.message_id, p.conversation_id, p.channel_id, p.position, p.provider_message_id, p.status, m.direction,
     p.error_code, p.error_message
 FROM message_parts p JOIN messages m ON m.id = p.message_id
-WHERE p.id = ANY($1::uuid[]) ORDER BY p.id FOR UPDATE OF p
+WHERE p.id = ANY($1::uuid[]) ORDER BY p.id FOR UPDATE OF p FOR NO KEY UPDATE OF m
 """
 CONTEXT = """
 SELECT c.id, c.channel_id, c.team_id, c.assignee_id, c.version FROM conversations c WHERE c.id = ANY($1::uuid[])

@@ -282,3 +282,31 @@ async def test_callback_data_of_another_channel_is_nobodys(desk: Desk) -> None:
     applied = await message.apply(foreign)
     assert applied.unmatched == [foreign]
     assert await message.status() == "pending"
+
+
+async def test_receipts_of_two_parts_at_the_same_instant_both_count_in_their_messages_status(desk: Desk) -> None:
+    message = await sent(desk)
+    await message.accepted()
+    other = Sent(desk, message.channel_id, message.message_id, uuid.uuid4())
+    await desk.execute(
+        "INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, status, provider_message_id)"
+        " SELECT $2, message_id, conversation_id, channel_id, 1, 'sent', $3 FROM message_parts WHERE id = $1",
+        *(message.part_id, other.part_id, other.wamid),
+    )
+    first_applied, both_began = asyncio.Event(), asyncio.Event()
+
+    async def first(write: Write) -> None:
+        await receipts.apply(write, [message.update("delivered")])
+        first_applied.set()
+        await both_began.wait()
+
+    async def second(write: Write) -> None:
+        asyncio.get_running_loop().call_later(0.1, both_began.set)
+        await receipts.apply(write, [other.update("delivered")])
+
+    async def after_the_first() -> None:
+        await first_applied.wait()
+        await desk.beside.write(second)
+
+    await asyncio.gather(desk.database.write(first), after_the_first())
+    assert await message.status() == "delivered"
