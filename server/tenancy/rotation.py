@@ -154,25 +154,24 @@ async def _attempt(report: Rotated, row: TenantRow, work: Awaitable[None]) -> No
 async def _publish(control: Control, tenant_id: uuid.UUID) -> None:
     async with control.database.connection() as connection:
         await connection.execute(
-            "UPDATE tenants SET next_wrapped_key = $2 WHERE id = $1 AND next_wrapped_key IS NULL",
+            # As the row is now: beside another run of the command, a key would come before the last one is forgotten.
+            "UPDATE tenants SET next_wrapped_key = $2"
+            " WHERE id = $1 AND next_wrapped_key IS NULL AND previous_wrapped_key IS NULL",
             tenant_id,
             new_data_key(control.provider, owner=str(tenant_id)),
         )
 
 
 def _next_box(control: Control, row: TenantRow) -> SecretBox:
-    """The box that seals with the tenant's next key, or with the present one where there is no next."""
-    return SecretBox.unwrapped(
-        row.next_wrapped_key or row.wrapped_key,
-        control.provider,
-        owner=str(row.id),
-        others=(row.wrapped_key, row.previous_wrapped_key),
-    )
+    """The box that seals with the tenant's next key."""
+    assert row.next_wrapped_key is not None
+    others = (row.wrapped_key, row.previous_wrapped_key)
+    return SecretBox.unwrapped(row.next_wrapped_key, control.provider, owner=str(row.id), others=others)
 
 
-async def _reseal_tenant(control: Control, tenants: Tenants, row: TenantRow) -> None:
+async def _reseal_tenant(tenants: Tenants, row: TenantRow, box: SecretBox) -> None:
     async with connected(tenants.dsn(row)) as connection, connection.transaction():
-        await reseal(connection, _next_box(control, row), OF_TENANT)
+        await reseal(connection, box, OF_TENANT)
 
 
 async def _switch(control: Control, tenants: Tenants, tenant_id: uuid.UUID) -> None:
@@ -180,7 +179,7 @@ async def _switch(control: Control, tenants: Tenants, tenant_id: uuid.UUID) -> N
     row = await tenants.row(tenant_id)
     if row.next_wrapped_key is None:
         return
-    await _reseal_tenant(control, tenants, row)
+    await _reseal_tenant(tenants, row, _next_box(control, row))
     async with control.database.connection() as connection:
         await connection.execute(
             "UPDATE tenants SET wrapped_key = next_wrapped_key, previous_wrapped_key = wrapped_key, next_wrapped_key = NULL,"
@@ -193,7 +192,7 @@ async def _switch(control: Control, tenants: Tenants, tenant_id: uuid.UUID) -> N
 
 async def _forget(control: Control, tenants: Tenants, tenant_id: uuid.UUID) -> None:
     row = await tenants.row(tenant_id)
-    await _reseal_tenant(control, tenants, row)
+    await _reseal_tenant(tenants, row, tenants.box(row))
     async with control.database.connection() as connection:
         await connection.execute(
             "UPDATE tenants SET previous_wrapped_key = NULL WHERE id = $1 AND previous_wrapped_key = $2",
@@ -212,10 +211,14 @@ async def rotate_installation(control: Control, *, settle: Settle) -> None:
     await settle()
     async with control.database.connection() as connection, connection.transaction():
         await _switch_installation(connection, control)
+        replaced = await connection.fetchval("SELECT previous_wrapped_key FROM installation")
     await settle()
     async with control.database.connection() as connection, connection.transaction():
         await reseal(connection, await _installation_box(connection, control), OF_CONTROL)
-        await connection.execute("UPDATE installation SET previous_wrapped_key = NULL")
+        # That of another run of the command, which may have begun since, is in use still.
+        await connection.execute(
+            "UPDATE installation SET previous_wrapped_key = NULL WHERE previous_wrapped_key = $1", replaced
+        )
     await learn_keys(control)
 
 

@@ -170,6 +170,39 @@ async def test_a_change_that_was_stopped_is_finished_by_the_next_run(own: Instal
     assert await rotation.fresh(own.control) == {row.id for row in after}
 
 
+async def test_two_changes_of_a_tenants_key_at_once_are_one(own: Installed) -> None:
+    rows, published = await rows_of(own), []
+
+    async def begin_another() -> None:
+        """By somebody who has read the rows before the first one began."""
+        with pytest.raises(Stopped):
+            await rotation.rotate_tenants(own.control, own.tenants, rows, settle=stopping_after(0))
+        published.append([row.next_wrapped_key is not None for row in await rows_of(own)])
+
+    await rotation.rotate_tenants(own.control, own.tenants, rows, settle=begin_another)
+    assert published == [[True], [False]], "nothing new begins before the old key is forgotten"
+    for row in await rows_of(own):
+        assert await names_of_keys(own.tenants.dsn(row)) == {own.tenants.box(row).key_id}
+
+
+async def test_a_change_of_the_installations_key_leaves_the_old_key_of_another_one(own: Installed) -> None:
+    """Which began while the first one waited."""
+    rounds = []
+
+    async def another() -> None:
+        rounds.append(len(rounds))
+        if len(rounds) == 2:
+            await rotation.rotate_installation(own.control, settle=no_waiting)
+            with pytest.raises(Stopped):
+                await rotation.rotate_installation(own.control, settle=stopping_after(1))
+
+    await rotation.rotate_installation(own.control, settle=another)
+    async with own.control.database.connection() as connection:
+        assert await connection.fetchval("SELECT previous_wrapped_key IS NOT NULL FROM installation")
+    await rotation.rotate_installation(own.control, settle=no_waiting)
+    assert await names_of_keys(own.settings.needed_control_dsn()) == {own.control.box.key_id}
+
+
 async def test_a_tenant_whose_database_is_away_fails_alone(own: Installed) -> None:
     await with_channel(own)
     lost, fine = await rows_of(own)
