@@ -18,10 +18,14 @@ from grpc_reflection.v1alpha import reflection
 from switchboard.v1 import (
     agent_service_pb2,
     agent_service_pb2_grpc,
+    assignment_policy_service_pb2,
+    assignment_policy_service_pb2_grpc,
     assignment_service_pb2,
     assignment_service_pb2_grpc,
     auth_service_pb2,
     auth_service_pb2_grpc,
+    availability_service_pb2,
+    availability_service_pb2_grpc,
     channel_service_pb2,
     channel_service_pb2_grpc,
     contact_service_pb2,
@@ -41,6 +45,8 @@ from switchboard.v1 import (
 )
 
 from server.agents.servicer import AgentServicer
+from server.assignments.availability_servicer import AvailabilityServicer
+from server.assignments.policy_servicer import AssignmentPolicyServicer
 from server.assignments.servicer import AssignmentServicer
 from server.auth.servicer import AuthServicer
 from server.auth.tokens import AgentTokens
@@ -79,8 +85,10 @@ DRAIN_SECONDS = {"production": 5.0, "development": 0.0, "test": 0.0}
 GRACE_SECONDS = 10.0
 SERVICES = (
     agent_service_pb2,
+    assignment_policy_service_pb2,
     assignment_service_pb2,
     auth_service_pb2,
+    availability_service_pb2,
     channel_service_pb2,
     contact_service_pb2,
     conversation_service_pb2,
@@ -173,7 +181,13 @@ async def assemble(
         DeliveryServicer(tokens=tokens, cursors=cursors), server
     )
     assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
-        AssignmentServicer(tokens=tokens, cursors=cursors), server
+        AssignmentServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
+    )
+    assignment_policy_service_pb2_grpc.add_AssignmentPolicyServiceServicer_to_server(
+        AssignmentPolicyServicer(tokens=tokens, cursors=cursors), server
+    )
+    availability_service_pb2_grpc.add_AvailabilityServiceServicer_to_server(
+        AvailabilityServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
     )
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(
         InboxServicer(tails, cursors, streams, limits=StreamLimits(retention=parts.retention)), server

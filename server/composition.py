@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from server.agents.presence import Presence
 from server.intake.apply import Applier
 from server.intake.service import Intake
 from server.kit.db import Write
@@ -51,6 +52,7 @@ class Parts:
     writers: BatchWriters
     intake: Intake
     applier: Applier
+    presence: Presence
     retention: timedelta
 
 
@@ -114,6 +116,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         writers=writers,
         intake=Intake(tenants=tenants, routes=routes, meta_apps=meta_apps, quarantine=quarantine, objects=objects),
         applier=Applier(tenants=tenants, writers=writers, providers=providers),
+        presence=Presence(settings.valkey_url.get_secret_value() or None),
         retention=timedelta(days=settings.event_retention_days),
     )
     build_info("work" if follow_all else "serve")
@@ -126,6 +129,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
     finally:
         await parts.applier.drain()
         await hints.close()
+        await parts.presence.close()
         for provider in providers.values():
             await provider.close()
         await tenants.close()

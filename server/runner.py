@@ -13,6 +13,8 @@ from datetime import datetime
 import structlog
 from prometheus_client import Counter
 
+from server.assignments import availability
+from server.assignments import queue as assignment_queue
 from server.composition import Parts
 from server.conversations import statistics
 from server.conversations import timers as conversation_timers
@@ -27,11 +29,11 @@ from server.tenancy.work import Lease
 from server.timers import service as timers
 
 log = structlog.get_logger(__name__)
-TIMERS: timers.Handlers = {**conversation_timers.HANDLERS}
+TIMERS: timers.Handlers = {**conversation_timers.HANDLERS, **availability.HANDLERS}
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
 # While people write, every commit is a hint; each look costs a few statements, and these are soon enough.
-TIMERS_APART_SECONDS, STATISTICS_APART_SECONDS = 0.1, 0.5
+TIMERS_APART_SECONDS, STATISTICS_APART_SECONDS, ASSIGNMENTS_APART_SECONDS = 0.1, 0.5, 0.2
 LONGEST_REST_SECONDS = 30.0
 ROUNDS = Counter("switchboard_work_rounds_total", "Looks at a tenant's work.")
 FAILED = Counter("switchboard_work_failed_total", "Looks that ended in an error.", ["lane", "error"])
@@ -145,6 +147,7 @@ class Runner:
         self._lanes = (
             Lane("timers", self._fire, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
+            Lane("assignments", self._assign, apart=ASSIGNMENTS_APART_SECONDS, hinted=True),
             Lane("statistics", self._count, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
         )
@@ -261,6 +264,16 @@ class Runner:
         counted = await tenant.database.write(statistics.follow) if behind else 0
         return Look(busy=counted > 0, wait=0 if counted else IDLE_SECONDS)
 
+    async def _assign(self, tenant: Tenant) -> Look:
+        """Conversations that wait for an agent. The generation is read before, so what happens meanwhile is looked at again."""
+        async with tenant.database.connection() as connection:
+            state = await assignment_queue.state(connection)
+        if not state.wanted:
+            return Look(busy=False, due=state.look_time)
+        present = await self._parts.presence.present(self.tenant_id)
+        await assignment_queue.drain(tenant.database, state.head, present=present)
+        return Look(busy=True, wait=0)
+
     async def _apply_left(self, tenant: Tenant) -> Look:
         """Payloads whose receiver stopped between the 200 and applying them."""
         await self._parts.applier.apply_left(tenant)
@@ -271,5 +284,10 @@ class Runner:
 async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
     timer = await timers.next_due(connection, kinds=KINDS)
-    found = [timer.time if timer else None, await claiming.next_due(connection), await journal.next_due(connection)]
+    found = [
+        timer.time if timer else None,
+        await claiming.next_due(connection),
+        await journal.next_due(connection),
+        await assignment_queue.next_due(connection),
+    ]
     return min((time for time in found if time is not None), default=None)

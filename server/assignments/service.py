@@ -1,35 +1,46 @@
-"""Gives conversations to agents and teams, and takes them back. Works inside the caller's unit of work."""
+"""Gives conversations to agents and teams, and takes them back, as somebody asks. Works inside the caller's unit of work."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
-
-from switchboard.v1 import event_pb2
 
 from server.agents import service as agents
-from server.conversations import convert, repository, rules
-from server.conversations.events import conversation_event
+from server.assignments import facts, ledger, policies
+from server.assignments.decision import Decision, Policy
+from server.assignments.ledger import Given
+from server.conversations import repository, rules
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.ids import new_id
-from server.log.event import Origin, Routing
+from server.kit.errors import Refusal
+from server.log.cursor import HeadRow
+from server.log.event import Origin
 from server.rpc.call import Scope
 
-CLOSE = "UPDATE conversation_assignments SET end_time = $2 WHERE conversation_id = $1 AND end_time IS NULL"
-OPEN = """
-INSERT INTO conversation_assignments (
-    id, conversation_id, agent_id, team_id, type, reason, assigned_by_kind, assigned_by_id, start_time
-) VALUES ($1, $2, $3, $4, 'manual', $5, $6, $7, $8)
-RETURNING *
-"""
-PAGE = """
-SELECT * FROM conversation_assignments WHERE conversation_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3
-"""
+
+class NoAssignmentPolicy(Refusal):
+    """Nobody chooses for the conversation."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NO_ASSIGNMENT_POLICY"
+
+    def __init__(self) -> None:
+        super().__init__("neither the conversation's team nor its channel has a policy that chooses an agent")
+
+
+class NobodyEligible(Refusal):
+    """The policy finds nobody."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "NOBODY_ELIGIBLE"
+
+    def __init__(self, decision: Decision) -> None:
+        removed = {name: str(count) for name, count in sorted(decision.removed().items())}
+        super().__init__(
+            "nobody can take the conversation now; the preview says why",
+            metadata={"candidates": str(len(decision.verdicts)), **removed},
+        )
 
 
 async def assign(
@@ -43,27 +54,59 @@ async def assign(
     reason: str | None,
     expected_version: int | None,
 ) -> Changed:
-    """Gives a conversation to an agent, a team, or both; None leaves one alone. NotAssignable, ConversationArchived, NotFound."""
+    """Gives a conversation to an agent, a team, or both; None leaves one alone. NotAssignable, ConversationArchived, NotFound.
+
+    Whom somebody chose is given it whatever it holds: capacities bind policies only.
+    """
     row = await _locked(write, scope, conversation_id, expected_version)
     await agents.check_assignable(write.connection, agent_id=agent_id, team_id=team_id)
-    before = row.routing
-    row.assignee_id, row.team_id = agent_id or row.assignee_id, team_id or row.team_id
-    if row.routing == before:
+    given = Given(
+        row=row,
+        agent_id=agent_id or row.assignee_id,
+        team_id=team_id or row.team_id,
+        time=utc_now(),
+        reason=reason,
+    )
+    return await _give(write, given, origin=origin)
+
+
+async def assign_by_policy(
+    write: Write,
+    scope: Scope,
+    conversation_id: uuid.UUID,
+    *,
+    origin: Origin,
+    team_id: uuid.UUID | None,
+    reason: str | None,
+    expected_version: int | None,
+    present: frozenset[uuid.UUID] | None,
+) -> Changed:
+    """Has the policy of the team, or else of the channel, choose among those who can take it now, also in place of who has it.
+
+    NoAssignmentPolicy, NobodyEligible, and what `assign` refuses.
+    """
+    row = await _locked(write, scope, conversation_id, expected_version)
+    await agents.check_assignable(write.connection, agent_id=None, team_id=team_id)
+    policy, found = await _facts(write.connection, row, team_id=team_id, present=present, lock=True)
+    decision = found.decide(policy, row, pool=facts.pool_of(row, team_id=team_id))
+    if decision.agent_id is None:
+        raise NobodyEligible(decision)
+    if (decision.agent_id, team_id or row.team_id) == (row.assignee_id, row.team_id):
         return Changed(row)
-    now = await _close(write.connection, row)
-    by = origin.actor
-    ledger = await write.connection.fetchrow(
-        OPEN, new_id(), row.id, row.assignee_id, row.team_id, reason, by.kind, by.id, now
+    given = Given(
+        row=row,
+        agent_id=decision.agent_id,
+        team_id=team_id or row.team_id,
+        time=found.took(decision, row),
+        type=policy.strategy,
+        reason=reason,
+        policy_id=policy.id,
+        decision=decision.record(),
     )
-    await repository.save(write.connection, row)
-    body = event_pb2.ConversationAssigned(
-        conversation=convert.conversation(row),
-        assignment=convert.assignment(ledger),
-        previous_agent_id=_text(before.assignee_id),
-        previous_team_id=_text(before.team_id),
-    )
-    event = conversation_event(origin, row, event_pb2.InboxEvent(conversation_assigned=body), before=before)
-    return Changed(row, [event])
+    changed = await _give(write, given, origin=origin)
+    turn = policy.id, decision.agent_id
+    await facts.store_turns(write.connection, {turn: found.turns[turn]})
+    return changed
 
 
 async def unassign(
@@ -77,23 +120,45 @@ async def unassign(
 ) -> Changed:
     """Takes a conversation from its agent and team; nothing happens when nobody has it."""
     row = await _locked(write, scope, conversation_id, expected_version)
-    before = row.routing
     if row.assignee_id is None and row.team_id is None:
         return Changed(row)
-    row.assignee_id = row.team_id = None
-    await _close(write.connection, row)
-    await repository.save(write.connection, row)
-    return Changed(row, [_unassigned(origin, row, before, reason)])
+    now = utc_now()
+    return Changed(row, await ledger.take(write, [row], origin=origin, now=now, why="unassigned", reason=reason))
 
 
-def _unassigned(origin: Origin, row: ConversationRow, before: Routing, reason: str | None) -> Any:
-    body = event_pb2.ConversationUnassigned(
-        conversation=convert.conversation(row),
-        previous_agent_id=_text(before.assignee_id),
-        previous_team_id=_text(before.team_id),
-        reason=reason,
-    )
-    return conversation_event(origin, row, event_pb2.InboxEvent(conversation_unassigned=body), before=before)
+async def preview(
+    connection: Connection,
+    scope: Scope,
+    conversation_id: uuid.UUID,
+    *,
+    present: frozenset[uuid.UUID] | None,
+) -> tuple[Decision, HeadRow]:
+    """Who would get a conversation now, and why. NoAssignmentPolicy, NotFound."""
+    row, head = await repository.get_visible(connection, scope, conversation_id)
+    policy, found = await _facts(connection, row, team_id=None, present=present, lock=False)
+    return found.decide(policy, row, pool=facts.pool_of(row)), head
+
+
+async def _facts(
+    connection: Connection,
+    row: ConversationRow,
+    *,
+    team_id: uuid.UUID | None,
+    present: frozenset[uuid.UUID] | None,
+    lock: bool,
+) -> tuple[Policy, facts.Facts]:
+    policy = await policies.of_conversation(connection, team_id=team_id or row.team_id, channel_id=row.channel_id)
+    if policy is None:
+        raise NoAssignmentPolicy()
+    pools = [facts.pool_of(row, team_id=team_id)]
+    return policy, await facts.read(connection, [row], [policy], pools=pools, present=present, lock=lock)
+
+
+async def _give(write: Write, given: Given, *, origin: Origin) -> Changed:
+    row = given.row
+    if (given.agent_id, given.team_id) == (row.assignee_id, row.team_id):
+        return Changed(row)
+    return Changed(row, await ledger.give(write, [given], origin=origin))
 
 
 async def _locked(
@@ -103,23 +168,3 @@ async def _locked(
     rules.check_version(row, expected_version)
     rules.check_writable(row)
     return row
-
-
-async def _close(connection: Connection, row: ConversationRow) -> datetime:
-    """Ends the open assignment and counts the change."""
-    now = utc_now()
-    await connection.execute(CLOSE, row.id, now)
-    rules.touch(row, now)
-    return now
-
-
-async def page(
-    connection: Connection, conversation_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
-) -> list[Any]:
-    """The ledger of a conversation that the caller has been shown to see, newest first."""
-    records: list[Any] = await connection.fetch(PAGE, conversation_id, uuid.UUID(after[0]) if after else None, limit)
-    return records
-
-
-def _text(value: uuid.UUID | None) -> str | None:
-    return None if value is None else str(value)

@@ -20,6 +20,7 @@ from server.kit.clock import utc_now
 STATUS = pb.Words(conversation_pb2.ConversationStatus, "CONVERSATION_STATUS_")
 PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
 ASSIGNMENT_TYPE = pb.Words(assignment_pb2.AssignmentType, "ASSIGNMENT_TYPE_")
+END_REASON = pb.Words(assignment_pb2.AssignmentEndReason, "ASSIGNMENT_END_REASON_")
 CLOSING = timedelta(hours=2)
 
 
@@ -89,8 +90,8 @@ def note(record: Any) -> note_pb2.Note:
 
 
 def assignment(record: Any) -> assignment_pb2.Assignment:
-    """A row of the ledger."""
-    by_agent = record["assigned_by_kind"] == 1
+    """A row of the ledger, without the decision that made it."""
+    by_agent, start, end = record["assigned_by_kind"] == 1, record["start_time"], record["end_time"]
     return assignment_pb2.Assignment(
         id=str(record["id"]),
         conversation_id=str(record["conversation_id"]),
@@ -99,8 +100,14 @@ def assignment(record: Any) -> assignment_pb2.Assignment:
         type=ASSIGNMENT_TYPE.number(record["type"]),
         reason=record["reason"],
         assigned_by_id=_text(record["assigned_by_id"]) if by_agent else None,
-        start_time=pb.timestamp(record["start_time"]),
-        end_time=pb.timestamp(record["end_time"]),
+        start_time=pb.timestamp(start),
+        end_time=pb.timestamp(end),
+        from_agent_id=_text(record["from_agent_id"]),
+        from_team_id=_text(record["from_team_id"]),
+        end_reason=None if record["end_reason"] is None else END_REASON.number(record["end_reason"]),
+        duration=None if end is None else pb.duration(end - start),
+        policy_id=_text(record["policy_id"]),
+        waiting_since=pb.timestamp(record["waiting_since"]),
     )
 
 

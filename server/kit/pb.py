@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from google.protobuf import json_format, struct_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
 from server.kit.errors import FieldViolation, InvalidFields
 
@@ -35,6 +35,15 @@ def timestamp(value: datetime | None) -> timestamp_pb2.Timestamp | None:
     # FromDatetime takes three times as long, and a send has eight of them.
     since = value - EPOCH
     return timestamp_pb2.Timestamp(seconds=since.days * 86_400 + since.seconds, nanos=since.microseconds * 1_000)
+
+
+def duration(value: timedelta | None) -> duration_pb2.Duration | None:
+    """A Duration; None stays None."""
+    if value is None:
+        return None
+    made = duration_pb2.Duration()
+    made.FromTimedelta(value)
+    return made
 
 
 def utc(value: timestamp_pb2.Timestamp, *, field: str) -> datetime:

@@ -22,6 +22,8 @@ OURS = [
     for group in (
         "agents",
         "assignments",
+        "assignment-policies",
+        "availability",
         "auth",
         "channels",
         "contacts",
@@ -43,7 +45,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 10
+    assert len(shipped().groups) == 12
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,9 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ),
         ("messages", "get list list-status-updates send"),
         ("deliveries", "get give-up-delivery list retry"),
-        ("assignments", "assign-conversation list-conversation-assignments unassign-conversation"),
+        ("assignments", "assign-conversation list-conversation-assignments preview unassign-conversation"),
+        ("assignment-policies", "create delete get list update"),
+        ("availability", "get-agent-availability heartbeat list-agent-availabilities set set-agent-capacity"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
         ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume"),

@@ -10,8 +10,10 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from switchboard.v1 import (
     agent_service_pb2,
+    assignment_policy_service_pb2,
     assignment_service_pb2,
     auth_service_pb2,
+    availability_service_pb2,
     channel_service_pb2,
     contact_service_pb2,
     conversation_service_pb2,
@@ -26,6 +28,8 @@ FILES = (
     conversation_service_pb2,
     message_service_pb2,
     assignment_service_pb2,
+    assignment_policy_service_pb2,
+    availability_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
     contact_service_pb2,

@@ -5,16 +5,20 @@ import hmac
 import json
 import time
 
-from contract_world import World
+from contract_world import World, nonce
 from google.api import httpbody_pb2
-from google.protobuf import timestamp_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
+from switchboard.v1 import agent_service_pb2 as agents
+from switchboard.v1 import assignment_pb2, assignment_policy_pb2, conversation_pb2
+from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import conversation_filter_pb2 as filters
-from switchboard.v1 import conversation_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import webhook_service_pb2 as webhooks
+from switchboard.v1.availability_pb2 import AVAILABILITY_ONLINE
 
 
 def nested(depth: int) -> filters.ConversationFilter:
@@ -95,6 +99,43 @@ def tagged(world: World) -> str:
 def note_of(world: World) -> dict[str, str]:
     conversation_id, note_id = world.note()
     return {"conversation_id": conversation_id, "note_id": note_id}
+
+
+def settings(strategy: str = "ROUND_ROBIN") -> assignment_policy_pb2.AssignmentSettings:
+    return assignment_policy_pb2.AssignmentSettings(
+        strategy=assignment_pb2.AssignmentType.Value(f"ASSIGNMENT_TYPE_{strategy}"),
+        required_skills=["spanish", "Ü"],
+        fairness=assignment_policy_pb2.FairnessWindow(most=3, window=duration_pb2.Duration(seconds=600)),
+        sticky=True,
+        reclaim_after=duration_pb2.Duration(seconds=900),
+        queue_order=assignment_policy_pb2.QUEUE_ORDER_PRIORITY,
+    )
+
+
+def policy(world: World) -> assignment_policy_pb2.AssignmentPolicy:
+    """The policy of a team of its own."""
+    team = world.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team
+    made = policies.CreateAssignmentPolicyRequest(team_id=team.id, settings=settings())
+    found: assignment_policy_pb2.AssignmentPolicy = world.call(made).policy
+    return found
+
+
+def some_agent(world: World) -> str:
+    """An agent that nobody knows yet."""
+    return str(world.call(agents.CreateAgentRequest(name="Fresh")).agent.id)
+
+
+def of_a_team_with_policy(world: World, *, agent: bool = True) -> str:
+    """A conversation given to a team that has a policy, and somebody at work."""
+    team = world.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team
+    manual = assignment_policy_pb2.AssignmentSettings(strategy=assignment_pb2.ASSIGNMENT_TYPE_LOAD_BASED)
+    conversation_id = world.conversation().id
+    world.call(assignments.AssignConversationRequest(conversation_id=conversation_id, team_id=team.id))
+    if agent:
+        member = world.call(agents.CreateAgentRequest(name="At work", team_ids=[team.id])).agent
+        world.call(availability.SetAvailabilityRequest(agent_id=member.id, availability=AVAILABILITY_ONLINE))
+    world.call(policies.CreateAssignmentPolicyRequest(team_id=team.id, settings=manual))
+    return str(conversation_id)
 
 
 def assigned(world: World) -> str:

@@ -14,22 +14,28 @@ from contract_requests import (
     nested,
     note_of,
     notification,
+    of_a_team_with_policy,
     of_sample,
+    policy,
     sample_update,
+    settings,
     signature,
     snooze,
+    some_agent,
     tagged,
 )
 from contract_world import World, digits, nonce, unknown
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
+from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
 from switchboard.v1 import auth_service_pb2 as auth
+from switchboard.v1 import availability_pb2, conversation_pb2, delivery_pb2, event_pb2, options_pb2
+from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
-from switchboard.v1 import conversation_pb2, delivery_pb2, event_pb2, options_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
@@ -258,6 +264,82 @@ ASSIGNMENTS: dict[str, Case] = {
         refuse=lambda w: assignments.ListConversationAssignmentsRequest(conversation_id=unknown()),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "PreviewAssignment": Case(
+        ask=lambda w: assignments.PreviewAssignmentRequest(conversation_id=of_a_team_with_policy(w)),
+        refuse=lambda w: assignments.PreviewAssignmentRequest(conversation_id=w.sample.id),
+        reason="NO_ASSIGNMENT_POLICY",
+    ),
+}
+POLICIES: dict[str, Case] = {
+    "CreateAssignmentPolicy": Case(
+        ask=lambda w: policies.CreateAssignmentPolicyRequest(
+            team_id=w.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team.id, settings=settings()
+        ),
+        refuse=lambda w: policies.CreateAssignmentPolicyRequest(team_id=unknown(), settings=settings()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
+    ),
+    "GetAssignmentPolicy": Case(
+        ask=lambda w: policies.GetAssignmentPolicyRequest(policy_id=policy(w).id),
+        refuse=lambda w: policies.GetAssignmentPolicyRequest(policy_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
+    ),
+    "ListAssignmentPolicies": Case(
+        ask=lambda w: policies.ListAssignmentPoliciesRequest(page_size=1),
+        refuse=lambda w: policies.ListAssignmentPoliciesRequest(page_size=-1),
+        reason="INVALID_FIELDS",
+    ),
+    "UpdateAssignmentPolicy": Case(
+        ask=lambda w: policies.UpdateAssignmentPolicyRequest(policy_id=policy(w).id, settings=settings("AVAILABILITY")),
+        refuse=lambda w: policies.UpdateAssignmentPolicyRequest(policy_id=policy(w).id, settings=settings()),
+        reason="PERMISSION_MISSING",
+        refused="agent",
+    ),
+    "DeleteAssignmentPolicy": Case(
+        ask=lambda w: policies.DeleteAssignmentPolicyRequest(policy_id=policy(w).id),
+        refuse=lambda w: policies.DeleteAssignmentPolicyRequest(policy_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="owner",
+    ),
+}
+AVAILABILITY: dict[str, Case] = {
+    "GetAgentAvailability": Case(
+        ask=lambda w: availability.GetAgentAvailabilityRequest(agent_id=w.agents["owner"]),
+        refuse=lambda w: availability.GetAgentAvailabilityRequest(agent_id=w.foreign.agents["owner"]),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListAgentAvailabilities": Case(
+        ask=lambda w: availability.ListAgentAvailabilitiesRequest(page_size=2),
+        refuse=lambda w: availability.ListAgentAvailabilitiesRequest(page_token="AAAA"),
+        reason="PAGE_TOKEN_INVALID",
+        caller="read_only",
+    ),
+    "SetAvailability": Case(
+        ask=lambda w: availability.SetAvailabilityRequest(
+            agent_id=some_agent(w), availability=availability_pb2.AVAILABILITY_BUSY
+        ),
+        # Of others only who manages assignment says it; anybody else is told of them what is told of ids that nobody has.
+        refuse=lambda w: availability.SetAvailabilityRequest(
+            agent_id=w.agents["owner"], availability=availability_pb2.AVAILABILITY_BUSY
+        ),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
+        refused="agent",
+    ),
+    "Heartbeat": Case(
+        ask=lambda w: availability.HeartbeatRequest(agent_id=w.agents["agent"]),
+        refuse=lambda w: availability.HeartbeatRequest(agent_id=w.foreign.agents["agent"]),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "SetAgentCapacity": Case(
+        ask=lambda w: availability.SetAgentCapacityRequest(
+            agent_id=some_agent(w), capacity=7, skills=["spanish", "billing"]
+        ),
+        refuse=lambda w: availability.SetAgentCapacityRequest(agent_id=w.agents["admin"], capacity=-1),
+        reason="INVALID_FIELDS",
+        caller="admin",
+    ),
 }
 INBOX: dict[str, Case] = {
     "WatchInbox": Case(
@@ -455,6 +537,8 @@ CASES: Mapping[str, Case] = {
         "MessageService": MESSAGES,
         "DeliveryService": DELIVERIES,
         "AssignmentService": ASSIGNMENTS,
+        "AssignmentPolicyService": POLICIES,
+        "AvailabilityService": AVAILABILITY,
         "InboxService": INBOX,
         "ContactService": CONTACTS,
         "ChannelService": CHANNELS,

@@ -13,6 +13,9 @@ from contract_transports import Grpc
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2, conversation_pb2, delivery_pb2, message_pb2, options_pb2
 from switchboard.v1.agent_service_pb2 import CreateAgentRequest, CreateTeamRequest
+from switchboard.v1.assignment_pb2 import ASSIGNMENT_TYPE_MANUAL
+from switchboard.v1.assignment_policy_pb2 import AssignmentSettings
+from switchboard.v1.assignment_policy_service_pb2 import CreateAssignmentPolicyRequest
 from switchboard.v1.assignment_service_pb2 import AssignConversationRequest
 from switchboard.v1.auth_service_pb2 import CreateAgentTokenRequest, CreateApiKeyRequest
 from switchboard.v1.channel_service_pb2 import ConnectWhatsappChannelRequest
@@ -159,6 +162,7 @@ class World(Tenant):
         foreign = ListDeliveriesRequest(conversation_id=self.foreign_sample.id)
         self.foreign_delivery: str = self.foreign.call(foreign).deliveries[0].id
         self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
+        self.foreign_policy: str = self._policy(self.foreign)
         self._make_sample()
         self._archive()
 
@@ -220,6 +224,13 @@ class World(Tenant):
     def _note(tenant: Tenant, conversation_id: str) -> str:
         added = tenant.call(AddConversationNoteRequest(conversation_id=conversation_id, text="A note"))
         return str(added.note.id)
+
+    @staticmethod
+    def _policy(tenant: Tenant) -> str:
+        """Of the tenant's team; it gives nobody anything."""
+        manual = AssignmentSettings(strategy=ASSIGNMENT_TYPE_MANUAL)
+        created = tenant.call(CreateAssignmentPolicyRequest(team_id=tenant.team_id, settings=manual))
+        return str(created.policy.id)
 
     def note(self) -> tuple[str, str]:
         """A fresh conversation with a note: both ids."""

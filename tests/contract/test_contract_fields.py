@@ -60,6 +60,7 @@ def of_kind(tenant: Tenant, world: World, name: str) -> str:
         "channel_id": tenant.channel_id,
         "channel_ids": tenant.channel_id,
         "api_key_id": tenant.key_row.id,
+        "policy_id": world.foreign_policy,
     }
     return known[name]
 

@@ -31,6 +31,7 @@ POST /v1/conversations/{conversation_id}/restore
 POST /v1/conversations:search
 POST /v1/conversations:count
 GET /v1/conversations/{conversation_id}/assignments
+GET /v1/conversations/{conversation_id}/assignment-preview
 GET /v1/messages/{message_id}/status-updates
 GET /v1/inbox/watch
 GET /v1/inbox/events

@@ -22,18 +22,28 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from switchboard.v1 import availability_pb2 as switchboard_dot_v1_dot_availability__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswitchboard/v1/assignment.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd3\x02\n\nAssignment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07team_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12,\n\x04type\x18\x05 \x01(\x0e\x32\x1e.switchboard.v1.AssignmentType\x12\x13\n\x06reason\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x1b\n\x0e\x61ssigned_by_id\x18\x07 \x01(\tH\x03\x88\x01\x01\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0b\n\t_agent_idB\n\n\x08_team_idB\t\n\x07_reasonB\x11\n\x0f_assigned_by_id*\xb0\x01\n\x0e\x41ssignmentType\x12\x1f\n\x1b\x41SSIGNMENT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41SSIGNMENT_TYPE_MANUAL\x10\x01\x12\x1f\n\x1b\x41SSIGNMENT_TYPE_ROUND_ROBIN\x10\x02\x12\x1e\n\x1a\x41SSIGNMENT_TYPE_LOAD_BASED\x10\x03\x12 \n\x1c\x41SSIGNMENT_TYPE_AVAILABILITY\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fswitchboard/v1/assignment.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!switchboard/v1/availability.proto\"\xe9\x01\n\x13\x41ssignmentCandidate\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x39\n\nremoved_by\x18\x02 \x01(\x0e\x32 .switchboard.v1.AssignmentFilterH\x00\x88\x01\x01\x12\x32\n\x0c\x61vailability\x18\x03 \x01(\x0e\x32\x1c.switchboard.v1.Availability\x12\x12\n\nheld_units\x18\x04 \x01(\x01\x12\x10\n\x08\x63\x61pacity\x18\x05 \x01(\x05\x12\x12\n\x05score\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\r\n\x0b_removed_byB\x08\n\x06_score\"\xdf\x01\n\x12\x41ssignmentDecision\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x30\n\x08strategy\x18\x02 \x01(\x0e\x32\x1e.switchboard.v1.AssignmentType\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06sticky\x18\x04 \x01(\x08\x12\x37\n\ncandidates\x18\x05 \x03(\x0b\x32#.switchboard.v1.AssignmentCandidate\x12\x17\n\x0fmore_candidates\x18\x06 \x01(\x05\x42\x0b\n\t_agent_id\"\xc8\x05\n\nAssignment\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x15\n\x08\x61gent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07team_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12,\n\x04type\x18\x05 \x01(\x0e\x32\x1e.switchboard.v1.AssignmentType\x12\x13\n\x06reason\x18\x06 \x01(\tH\x02\x88\x01\x01\x12\x1b\n\x0e\x61ssigned_by_id\x18\x07 \x01(\tH\x03\x88\x01\x01\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rfrom_agent_id\x18\n \x01(\tH\x04\x88\x01\x01\x12\x19\n\x0c\x66rom_team_id\x18\x0b \x01(\tH\x05\x88\x01\x01\x12<\n\nend_reason\x18\x0c \x01(\x0e\x32#.switchboard.v1.AssignmentEndReasonH\x06\x88\x01\x01\x12+\n\x08\x64uration\x18\r \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x16\n\tpolicy_id\x18\x0e \x01(\tH\x07\x88\x01\x01\x12\x31\n\rwaiting_since\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x39\n\x08\x64\x65\x63ision\x18\x10 \x01(\x0b\x32\".switchboard.v1.AssignmentDecisionH\x08\x88\x01\x01\x42\x0b\n\t_agent_idB\n\n\x08_team_idB\t\n\x07_reasonB\x11\n\x0f_assigned_by_idB\x10\n\x0e_from_agent_idB\x0f\n\r_from_team_idB\r\n\x0b_end_reasonB\x0c\n\n_policy_idB\x0b\n\t_decision*\xb0\x01\n\x0e\x41ssignmentType\x12\x1f\n\x1b\x41SSIGNMENT_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x41SSIGNMENT_TYPE_MANUAL\x10\x01\x12\x1f\n\x1b\x41SSIGNMENT_TYPE_ROUND_ROBIN\x10\x02\x12\x1e\n\x1a\x41SSIGNMENT_TYPE_LOAD_BASED\x10\x03\x12 \n\x1c\x41SSIGNMENT_TYPE_AVAILABILITY\x10\x04*\xad\x01\n\x13\x41ssignmentEndReason\x12%\n!ASSIGNMENT_END_REASON_UNSPECIFIED\x10\x00\x12$\n ASSIGNMENT_END_REASON_REASSIGNED\x10\x01\x12$\n ASSIGNMENT_END_REASON_UNASSIGNED\x10\x02\x12#\n\x1f\x41SSIGNMENT_END_REASON_RECLAIMED\x10\x03*\x8a\x02\n\x10\x41ssignmentFilter\x12!\n\x1d\x41SSIGNMENT_FILTER_UNSPECIFIED\x10\x00\x12#\n\x1f\x41SSIGNMENT_FILTER_MAY_NOT_REPLY\x10\x01\x12#\n\x1f\x41SSIGNMENT_FILTER_NOT_AVAILABLE\x10\x02\x12!\n\x1d\x41SSIGNMENT_FILTER_NOT_PRESENT\x10\x03\x12#\n\x1f\x41SSIGNMENT_FILTER_SKILL_MISSING\x10\x04\x12!\n\x1d\x41SSIGNMENT_FILTER_NO_CAPACITY\x10\x05\x12\x1e\n\x1a\x41SSIGNMENT_FILTER_FAIRNESS\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.assignment_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ASSIGNMENTTYPE']._serialized_start=427
-  _globals['_ASSIGNMENTTYPE']._serialized_end=603
-  _globals['_ASSIGNMENT']._serialized_start=85
-  _globals['_ASSIGNMENT']._serialized_end=424
+  _globals['_ASSIGNMENTTYPE']._serialized_start=1329
+  _globals['_ASSIGNMENTTYPE']._serialized_end=1505
+  _globals['_ASSIGNMENTENDREASON']._serialized_start=1508
+  _globals['_ASSIGNMENTENDREASON']._serialized_end=1681
+  _globals['_ASSIGNMENTFILTER']._serialized_start=1684
+  _globals['_ASSIGNMENTFILTER']._serialized_end=1950
+  _globals['_ASSIGNMENTCANDIDATE']._serialized_start=152
+  _globals['_ASSIGNMENTCANDIDATE']._serialized_end=385
+  _globals['_ASSIGNMENTDECISION']._serialized_start=388
+  _globals['_ASSIGNMENTDECISION']._serialized_end=611
+  _globals['_ASSIGNMENT']._serialized_start=614
+  _globals['_ASSIGNMENT']._serialized_end=1326
 # @@protoc_insertion_point(module_scope)

@@ -3,10 +3,14 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from switchboard.v1 import availability_pb2 as _availability_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -50,6 +54,171 @@ ASSIGNMENT_TYPE_AVAILABILITY: AssignmentType.ValueType  # 4
 """The agent online who has been idle longest."""
 Global___AssignmentType: _TypeAlias = AssignmentType  # noqa: Y015
 
+class _AssignmentEndReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssignmentEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssignmentEndReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSIGNMENT_END_REASON_UNSPECIFIED: _AssignmentEndReason.ValueType  # 0
+    """Never sent."""
+    ASSIGNMENT_END_REASON_REASSIGNED: _AssignmentEndReason.ValueType  # 1
+    """Somebody else has it."""
+    ASSIGNMENT_END_REASON_UNASSIGNED: _AssignmentEndReason.ValueType  # 2
+    """It was taken from everybody."""
+    ASSIGNMENT_END_REASON_RECLAIMED: _AssignmentEndReason.ValueType  # 3
+    """Its agent was away for longer than the policy waits."""
+
+class AssignmentEndReason(_AssignmentEndReason, metaclass=_AssignmentEndReasonEnumTypeWrapper):
+    """Why an assignment ended."""
+
+ASSIGNMENT_END_REASON_UNSPECIFIED: AssignmentEndReason.ValueType  # 0
+"""Never sent."""
+ASSIGNMENT_END_REASON_REASSIGNED: AssignmentEndReason.ValueType  # 1
+"""Somebody else has it."""
+ASSIGNMENT_END_REASON_UNASSIGNED: AssignmentEndReason.ValueType  # 2
+"""It was taken from everybody."""
+ASSIGNMENT_END_REASON_RECLAIMED: AssignmentEndReason.ValueType  # 3
+"""Its agent was away for longer than the policy waits."""
+Global___AssignmentEndReason: _TypeAlias = AssignmentEndReason  # noqa: Y015
+
+class _AssignmentFilter:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AssignmentFilterEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AssignmentFilter.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ASSIGNMENT_FILTER_UNSPECIFIED: _AssignmentFilter.ValueType  # 0
+    """Nothing did."""
+    ASSIGNMENT_FILTER_MAY_NOT_REPLY: _AssignmentFilter.ValueType  # 1
+    """It may not reply: disabled, or read-only."""
+    ASSIGNMENT_FILTER_NOT_AVAILABLE: _AssignmentFilter.ValueType  # 2
+    """It is not online."""
+    ASSIGNMENT_FILTER_NOT_PRESENT: _AssignmentFilter.ValueType  # 3
+    """It says online, and its heartbeats stopped."""
+    ASSIGNMENT_FILTER_SKILL_MISSING: _AssignmentFilter.ValueType  # 4
+    """It lacks a skill that the policy requires."""
+    ASSIGNMENT_FILTER_NO_CAPACITY: _AssignmentFilter.ValueType  # 5
+    """With the conversation it would hold more than its capacity."""
+    ASSIGNMENT_FILTER_FAIRNESS: _AssignmentFilter.ValueType  # 6
+    """It got as many as the fairness window allows."""
+
+class AssignmentFilter(_AssignmentFilter, metaclass=_AssignmentFilterEnumTypeWrapper):
+    """What removed an agent from the candidates. They are asked in this order; the first one counts."""
+
+ASSIGNMENT_FILTER_UNSPECIFIED: AssignmentFilter.ValueType  # 0
+"""Nothing did."""
+ASSIGNMENT_FILTER_MAY_NOT_REPLY: AssignmentFilter.ValueType  # 1
+"""It may not reply: disabled, or read-only."""
+ASSIGNMENT_FILTER_NOT_AVAILABLE: AssignmentFilter.ValueType  # 2
+"""It is not online."""
+ASSIGNMENT_FILTER_NOT_PRESENT: AssignmentFilter.ValueType  # 3
+"""It says online, and its heartbeats stopped."""
+ASSIGNMENT_FILTER_SKILL_MISSING: AssignmentFilter.ValueType  # 4
+"""It lacks a skill that the policy requires."""
+ASSIGNMENT_FILTER_NO_CAPACITY: AssignmentFilter.ValueType  # 5
+"""With the conversation it would hold more than its capacity."""
+ASSIGNMENT_FILTER_FAIRNESS: AssignmentFilter.ValueType  # 6
+"""It got as many as the fairness window allows."""
+Global___AssignmentFilter: _TypeAlias = AssignmentFilter  # noqa: Y015
+
+@_typing.final
+class AssignmentCandidate(_message.Message):
+    """An agent of the pool, as it was when the decision was made."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    REMOVED_BY_FIELD_NUMBER: _builtins.int
+    AVAILABILITY_FIELD_NUMBER: _builtins.int
+    HELD_UNITS_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent."""
+    removed_by: Global___AssignmentFilter.ValueType
+    """What removed it; absent when it could have got the conversation."""
+    availability: _availability_pb2.Availability.ValueType
+    """What it said of itself."""
+    held_units: _builtins.float
+    """The units it held, without this conversation."""
+    capacity: _builtins.int
+    """The units it takes."""
+    score: _builtins.float
+    """The smallest one wins. Round robin: when it last got a conversation of this policy, in Unix seconds, 0 for never. Load based:
+    the share of its capacity that it held. Availability: since when it has been idle, in Unix seconds. Absent for those that were removed.
+    """
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        removed_by: Global___AssignmentFilter.ValueType | None = ...,
+        availability: _availability_pb2.Availability.ValueType = ...,
+        held_units: _builtins.float = ...,
+        capacity: _builtins.int = ...,
+        score: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_removed_by", b"_removed_by", "_score", b"_score", "removed_by", b"removed_by", "score", b"score"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_removed_by", b"_removed_by", "_score", b"_score", "agent_id", b"agent_id", "availability", b"availability", "capacity", b"capacity", "held_units", b"held_units", "removed_by", b"removed_by", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__removed_by: _TypeAlias = _typing.Literal["removed_by"]  # noqa: Y015
+    _WhichOneofArgType__removed_by: _TypeAlias = _typing.Literal["_removed_by", b"_removed_by"]  # noqa: Y015
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__removed_by) -> _WhichOneofReturnType__removed_by | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
+
+Global___AssignmentCandidate: _TypeAlias = AssignmentCandidate  # noqa: Y015
+
+@_typing.final
+class AssignmentDecision(_message.Message):
+    """Why somebody got a conversation, or nobody did."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    STICKY_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    MORE_CANDIDATES_FIELD_NUMBER: _builtins.int
+    policy_id: _builtins.str
+    """The policy."""
+    strategy: Global___AssignmentType.ValueType
+    """Its strategy."""
+    agent_id: _builtins.str
+    """Who gets it; absent when nobody can."""
+    sticky: _builtins.bool
+    """Whether the agent was chosen for having had the contact before, past the strategy."""
+    more_candidates: _builtins.int
+    """How many more there were."""
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___AssignmentCandidate]:
+        """The pool: those who could get it first, by score. At most 100."""
+
+    def __init__(
+        self,
+        *,
+        policy_id: _builtins.str = ...,
+        strategy: Global___AssignmentType.ValueType = ...,
+        agent_id: _builtins.str | None = ...,
+        sticky: _builtins.bool = ...,
+        candidates: _abc.Iterable[Global___AssignmentCandidate] | None = ...,
+        more_candidates: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "agent_id", b"agent_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "agent_id", b"agent_id", "candidates", b"candidates", "more_candidates", b"more_candidates", "policy_id", b"policy_id", "sticky", b"sticky", "strategy", b"strategy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
+
+Global___AssignmentDecision: _TypeAlias = AssignmentDecision  # noqa: Y015
+
 @_typing.final
 class Assignment(_message.Message):
     """That an agent, a team, or both had a conversation for a time. A row of the ledger."""
@@ -65,6 +234,13 @@ class Assignment(_message.Message):
     ASSIGNED_BY_ID_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    FROM_AGENT_ID_FIELD_NUMBER: _builtins.int
+    FROM_TEAM_ID_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    POLICY_ID_FIELD_NUMBER: _builtins.int
+    WAITING_SINCE_FIELD_NUMBER: _builtins.int
+    DECISION_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -79,6 +255,14 @@ class Assignment(_message.Message):
     """Why, in the words of who assigned; absent when not told."""
     assigned_by_id: _builtins.str
     """Who assigned: an agent, or absent when a service did."""
+    from_agent_id: _builtins.str
+    """Who had it before; absent when nobody did."""
+    from_team_id: _builtins.str
+    """The team that had it before; absent when none did."""
+    end_reason: Global___AssignmentEndReason.ValueType
+    """Why it ended; absent while it lasts."""
+    policy_id: _builtins.str
+    """The policy that chose; absent when somebody did."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -86,6 +270,18 @@ class Assignment(_message.Message):
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended; absent while it lasts."""
+
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """From start to end; absent while it lasts."""
+
+    @_builtins.property
+    def waiting_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the customer had waited when it started; absent when he did not."""
+
+    @_builtins.property
+    def decision(self) -> Global___AssignmentDecision:
+        """Why it was this agent. In the list of a conversation's assignments, for those that a policy made."""
 
     def __init__(
         self,
@@ -99,15 +295,32 @@ class Assignment(_message.Message):
         assigned_by_id: _builtins.str | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        from_agent_id: _builtins.str | None = ...,
+        from_team_id: _builtins.str | None = ...,
+        end_reason: Global___AssignmentEndReason.ValueType | None = ...,
+        duration: _duration_pb2.Duration | None = ...,
+        policy_id: _builtins.str | None = ...,
+        waiting_since: _timestamp_pb2.Timestamp | None = ...,
+        decision: Global___AssignmentDecision | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "end_time", b"end_time", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_time", b"end_time", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "conversation_id", b"conversation_id", "end_time", b"end_time", "id", b"id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "conversation_id", b"conversation_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_time", b"end_time", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "id", b"id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "type", b"type", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
     _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
     _WhichOneofReturnType__assigned_by_id: _TypeAlias = _typing.Literal["assigned_by_id"]  # noqa: Y015
     _WhichOneofArgType__assigned_by_id: _TypeAlias = _typing.Literal["_assigned_by_id", b"_assigned_by_id"]  # noqa: Y015
+    _WhichOneofReturnType__decision: _TypeAlias = _typing.Literal["decision"]  # noqa: Y015
+    _WhichOneofArgType__decision: _TypeAlias = _typing.Literal["_decision", b"_decision"]  # noqa: Y015
+    _WhichOneofReturnType__end_reason: _TypeAlias = _typing.Literal["end_reason"]  # noqa: Y015
+    _WhichOneofArgType__end_reason: _TypeAlias = _typing.Literal["_end_reason", b"_end_reason"]  # noqa: Y015
+    _WhichOneofReturnType__from_agent_id: _TypeAlias = _typing.Literal["from_agent_id"]  # noqa: Y015
+    _WhichOneofArgType__from_agent_id: _TypeAlias = _typing.Literal["_from_agent_id", b"_from_agent_id"]  # noqa: Y015
+    _WhichOneofReturnType__from_team_id: _TypeAlias = _typing.Literal["from_team_id"]  # noqa: Y015
+    _WhichOneofArgType__from_team_id: _TypeAlias = _typing.Literal["_from_team_id", b"_from_team_id"]  # noqa: Y015
+    _WhichOneofReturnType__policy_id: _TypeAlias = _typing.Literal["policy_id"]  # noqa: Y015
+    _WhichOneofArgType__policy_id: _TypeAlias = _typing.Literal["_policy_id", b"_policy_id"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__team_id: _TypeAlias = _typing.Literal["team_id"]  # noqa: Y015
@@ -116,6 +329,16 @@ class Assignment(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__assigned_by_id) -> _WhichOneofReturnType__assigned_by_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decision) -> _WhichOneofReturnType__decision | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_reason) -> _WhichOneofReturnType__end_reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_agent_id) -> _WhichOneofReturnType__from_agent_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_team_id) -> _WhichOneofReturnType__from_team_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__policy_id) -> _WhichOneofReturnType__policy_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

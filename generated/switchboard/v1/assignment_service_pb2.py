@@ -29,7 +29,7 @@ from switchboard.v1 import conversation_pb2 as switchboard_dot_v1_dot_conversati
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'switchboard/v1/assignment_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fswitchboard/v1/assignment.proto\x1a!switchboard/v1/conversation.proto\x1a\x1cswitchboard/v1/options.proto\"\x86\x03\n\x19\x41ssignConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x08\x61gent_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x07team_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12!\n\x06reason\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00H\x02\x88\x01\x01\x12&\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x03\x88\x01\x01\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00:_\xbaH\\\x1aZ\n\rassign.target\x12 state agent_id, team_id, or both\x1a\'has(this.agent_id) || has(this.team_id)B\x0b\n\t_agent_idB\n\n\x08_team_idB\t\n\x07_reasonB\x13\n\x11_expected_version\"P\n\x1a\x41ssignConversationResponse\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\xcd\x01\n\x1bUnassignConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12!\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00H\x00\x88\x01\x01\x12&\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\t\n\x07_reasonB\x13\n\x11_expected_version\"R\n\x1cUnassignConversationResponse\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\x81\x01\n\"ListConversationAssignmentsRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"~\n#ListConversationAssignmentsResponse\x12/\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1a.switchboard.v1.Assignment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xcd\x04\n\x11\x41ssignmentService\x12\xa8\x01\n\x12\x41ssignConversation\x12).switchboard.v1.AssignConversationRequest\x1a*.switchboard.v1.AssignConversationResponse\";\xa2\xbb\x18\x02\x08\x04\x82\xd3\xe4\x93\x02/\"*/v1/conversations/{conversation_id}/assign:\x01*\x12\xb0\x01\n\x14UnassignConversation\x12+.switchboard.v1.UnassignConversationRequest\x1a,.switchboard.v1.UnassignConversationResponse\"=\xa2\xbb\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/unassign:\x01*\x12\xc8\x01\n\x1bListConversationAssignments\x12\x32.switchboard.v1.ListConversationAssignmentsRequest\x1a\x33.switchboard.v1.ListConversationAssignmentsResponse\"@\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/conversations/{conversation_id}/assignments\x1a\x0f\xaa\xbb\x18\x0b\x61ssignmentsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'switchboard/v1/assignment_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fswitchboard/v1/assignment.proto\x1a!switchboard/v1/conversation.proto\x1a\x1cswitchboard/v1/options.proto\"\x93\x04\n\x19\x41ssignConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1f\n\x08\x61gent_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12\x1e\n\x07team_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12!\n\x06reason\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00H\x02\x88\x01\x01\x12&\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x03\x88\x01\x01\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x11\n\tby_policy\x18\x07 \x01(\x08:\xd8\x01\xbaH\xd4\x01\x1az\n\rassign.target\x12.state agent_id, team_id, or both, or by_policy\x1a\x39has(this.agent_id) || has(this.team_id) || this.by_policy\x1aV\n\x0e\x61ssign.chooser\x12\x1bstate agent_id or by_policy\x1a\'!(has(this.agent_id) && this.by_policy)B\x0b\n\t_agent_idB\n\n\x08_team_idB\t\n\x07_reasonB\x13\n\x11_expected_version\"P\n\x1a\x41ssignConversationResponse\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\xcd\x01\n\x1bUnassignConversationRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12!\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00H\x00\x88\x01\x01\x12&\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00H\x01\x88\x01\x01\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\t\n\x07_reasonB\x13\n\x11_expected_version\"R\n\x1cUnassignConversationResponse\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\x81\x01\n\"ListConversationAssignmentsRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"~\n#ListConversationAssignmentsResponse\x12/\n\x0b\x61ssignments\x18\x01 \x03(\x0b\x32\x1a.switchboard.v1.Assignment\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"=\n\x18PreviewAssignmentRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"`\n\x19PreviewAssignmentResponse\x12\x34\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\".switchboard.v1.AssignmentDecision\x12\r\n\x05\x61s_of\x18\x02 \x01(\t2\x81\x06\n\x11\x41ssignmentService\x12\xa8\x01\n\x12\x41ssignConversation\x12).switchboard.v1.AssignConversationRequest\x1a*.switchboard.v1.AssignConversationResponse\";\xa2\xbb\x18\x02\x08\x04\x82\xd3\xe4\x93\x02/\"*/v1/conversations/{conversation_id}/assign:\x01*\x12\xb0\x01\n\x14UnassignConversation\x12+.switchboard.v1.UnassignConversationRequest\x1a,.switchboard.v1.UnassignConversationResponse\"=\xa2\xbb\x18\x02\x08\x04\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/unassign:\x01*\x12\xc8\x01\n\x1bListConversationAssignments\x12\x32.switchboard.v1.ListConversationAssignmentsRequest\x1a\x33.switchboard.v1.ListConversationAssignmentsResponse\"@\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x31\x12//v1/conversations/{conversation_id}/assignments\x12\xb1\x01\n\x11PreviewAssignment\x12(.switchboard.v1.PreviewAssignmentRequest\x1a).switchboard.v1.PreviewAssignmentResponse\"G\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x38\x12\x36/v1/conversations/{conversation_id}/assignment-preview\x1a\x0f\xaa\xbb\x18\x0b\x61ssignmentsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,7 +49,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNCONVERSATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ASSIGNCONVERSATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
   _globals['_ASSIGNCONVERSATIONREQUEST']._loaded_options = None
-  _globals['_ASSIGNCONVERSATIONREQUEST']._serialized_options = b'\272H\\\032Z\n\rassign.target\022 state agent_id, team_id, or both\032\'has(this.agent_id) || has(this.team_id)'
+  _globals['_ASSIGNCONVERSATIONREQUEST']._serialized_options = b'\272H\324\001\032z\n\rassign.target\022.state agent_id, team_id, or both, or by_policy\0329has(this.agent_id) || has(this.team_id) || this.by_policy\032V\n\016assign.chooser\022\033state agent_id or by_policy\032\'!(has(this.agent_id) && this.by_policy)'
   _globals['_UNASSIGNCONVERSATIONREQUEST'].fields_by_name['conversation_id']._loaded_options = None
   _globals['_UNASSIGNCONVERSATIONREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_UNASSIGNCONVERSATIONREQUEST'].fields_by_name['reason']._loaded_options = None
@@ -64,6 +64,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_PREVIEWASSIGNMENTREQUEST'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_PREVIEWASSIGNMENTREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_ASSIGNMENTSERVICE']._loaded_options = None
   _globals['_ASSIGNMENTSERVICE']._serialized_options = b'\252\273\030\013assignments'
   _globals['_ASSIGNMENTSERVICE'].methods_by_name['AssignConversation']._loaded_options = None
@@ -72,18 +74,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ASSIGNMENTSERVICE'].methods_by_name['UnassignConversation']._serialized_options = b'\242\273\030\002\010\004\202\323\344\223\0021\",/v1/conversations/{conversation_id}/unassign:\001*'
   _globals['_ASSIGNMENTSERVICE'].methods_by_name['ListConversationAssignments']._loaded_options = None
   _globals['_ASSIGNMENTSERVICE'].methods_by_name['ListConversationAssignments']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\0021\022//v1/conversations/{conversation_id}/assignments'
+  _globals['_ASSIGNMENTSERVICE'].methods_by_name['PreviewAssignment']._loaded_options = None
+  _globals['_ASSIGNMENTSERVICE'].methods_by_name['PreviewAssignment']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\0028\0226/v1/conversations/{conversation_id}/assignment-preview'
   _globals['_ASSIGNCONVERSATIONREQUEST']._serialized_start=217
-  _globals['_ASSIGNCONVERSATIONREQUEST']._serialized_end=607
-  _globals['_ASSIGNCONVERSATIONRESPONSE']._serialized_start=609
-  _globals['_ASSIGNCONVERSATIONRESPONSE']._serialized_end=689
-  _globals['_UNASSIGNCONVERSATIONREQUEST']._serialized_start=692
-  _globals['_UNASSIGNCONVERSATIONREQUEST']._serialized_end=897
-  _globals['_UNASSIGNCONVERSATIONRESPONSE']._serialized_start=899
-  _globals['_UNASSIGNCONVERSATIONRESPONSE']._serialized_end=981
-  _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST']._serialized_start=984
-  _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST']._serialized_end=1113
-  _globals['_LISTCONVERSATIONASSIGNMENTSRESPONSE']._serialized_start=1115
-  _globals['_LISTCONVERSATIONASSIGNMENTSRESPONSE']._serialized_end=1241
-  _globals['_ASSIGNMENTSERVICE']._serialized_start=1244
-  _globals['_ASSIGNMENTSERVICE']._serialized_end=1833
+  _globals['_ASSIGNCONVERSATIONREQUEST']._serialized_end=748
+  _globals['_ASSIGNCONVERSATIONRESPONSE']._serialized_start=750
+  _globals['_ASSIGNCONVERSATIONRESPONSE']._serialized_end=830
+  _globals['_UNASSIGNCONVERSATIONREQUEST']._serialized_start=833
+  _globals['_UNASSIGNCONVERSATIONREQUEST']._serialized_end=1038
+  _globals['_UNASSIGNCONVERSATIONRESPONSE']._serialized_start=1040
+  _globals['_UNASSIGNCONVERSATIONRESPONSE']._serialized_end=1122
+  _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST']._serialized_start=1125
+  _globals['_LISTCONVERSATIONASSIGNMENTSREQUEST']._serialized_end=1254
+  _globals['_LISTCONVERSATIONASSIGNMENTSRESPONSE']._serialized_start=1256
+  _globals['_LISTCONVERSATIONASSIGNMENTSRESPONSE']._serialized_end=1382
+  _globals['_PREVIEWASSIGNMENTREQUEST']._serialized_start=1384
+  _globals['_PREVIEWASSIGNMENTREQUEST']._serialized_end=1445
+  _globals['_PREVIEWASSIGNMENTRESPONSE']._serialized_start=1447
+  _globals['_PREVIEWASSIGNMENTRESPONSE']._serialized_end=1543
+  _globals['_ASSIGNMENTSERVICE']._serialized_start=1546
+  _globals['_ASSIGNMENTSERVICE']._serialized_end=2315
 # @@protoc_insertion_point(module_scope)

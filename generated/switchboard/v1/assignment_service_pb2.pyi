@@ -32,6 +32,7 @@ class AssignConversationRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    BY_POLICY_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation."""
     agent_id: _builtins.str
@@ -44,6 +45,8 @@ class AssignConversationRequest(_message.Message):
     """Refused with VERSION_MISMATCH when the conversation moved on."""
     request_id: _builtins.str
     """Makes the call repeatable."""
+    by_policy: _builtins.bool
+    """Has the policy of the team, stated here or the conversation's, or else of its channel, choose the agent."""
     def __init__(
         self,
         *,
@@ -53,10 +56,11 @@ class AssignConversationRequest(_message.Message):
         reason: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
         request_id: _builtins.str = ...,
+        by_policy: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_expected_version", b"_expected_version", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "expected_version", b"expected_version", "reason", b"reason", "team_id", b"team_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_expected_version", b"_expected_version", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "conversation_id", b"conversation_id", "expected_version", b"expected_version", "reason", b"reason", "request_id", b"request_id", "team_id", b"team_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_expected_version", b"_expected_version", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "by_policy", b"by_policy", "conversation_id", b"conversation_id", "expected_version", b"expected_version", "reason", b"reason", "request_id", b"request_id", "team_id", b"team_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
     _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
@@ -227,3 +231,53 @@ class ListConversationAssignmentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListConversationAssignmentsResponse: _TypeAlias = ListConversationAssignmentsResponse  # noqa: Y015
+
+@_typing.final
+class PreviewAssignmentRequest(_message.Message):
+    """Asks who would get a conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """The conversation."""
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAssignmentRequest: _TypeAlias = PreviewAssignmentRequest  # noqa: Y015
+
+@_typing.final
+class PreviewAssignmentResponse(_message.Message):
+    """Who would get it, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
+    @_builtins.property
+    def decision(self) -> _assignment_pb2.AssignmentDecision:
+        """The decision."""
+
+    def __init__(
+        self,
+        *,
+        decision: _assignment_pb2.AssignmentDecision | None = ...,
+        as_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PreviewAssignmentResponse: _TypeAlias = PreviewAssignmentResponse  # noqa: Y015

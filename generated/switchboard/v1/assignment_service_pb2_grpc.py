@@ -50,6 +50,11 @@ class AssignmentServiceStub:
                 request_serializer=switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsResponse.FromString,
                 _registered_method=True)
+        self.PreviewAssignment = channel.unary_unary(
+                '/switchboard.v1.AssignmentService/PreviewAssignment',
+                request_serializer=switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentResponse.FromString,
+                _registered_method=True)
 
 
 class AssignmentServiceServicer:
@@ -57,15 +62,17 @@ class AssignmentServiceServicer:
     """
 
     def AssignConversation(self, request, context):
-        """Gives a conversation to an agent, a team, or both. What is not stated stays. Giving it to who has it already changes nothing.
-        FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE.
+        """Gives a conversation to an agent, a team, or both, or has its policy choose the agent now. What is not stated stays. Giving it
+        to who has it already changes nothing. Whom somebody chose keeps it: policies only give out what no agent has.
+        FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE, NO_ASSIGNMENT_POLICY, NOBODY_ELIGIBLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnassignConversation(self, request, context):
-        """Takes a conversation from its agent and team. Nothing happens when nobody has it.
+        """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
+        an agent again, with the waiting time it had.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +80,14 @@ class AssignmentServiceServicer:
 
     def ListConversationAssignments(self, request, context):
         """Lists the assignments of a conversation, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewAssignment(self, request, context):
+        """Says who would get a conversation now if its policy chose, and why. Changes nothing.
+        FAILED_PRECONDITION NO_ASSIGNMENT_POLICY.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +110,11 @@ def add_AssignmentServiceServicer_to_server(servicer, server):
                     servicer.ListConversationAssignments,
                     request_deserializer=switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsResponse.SerializeToString,
+            ),
+            'PreviewAssignment': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewAssignment,
+                    request_deserializer=switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -179,6 +199,33 @@ class AssignmentService:
             '/switchboard.v1.AssignmentService/ListConversationAssignments',
             switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsRequest.SerializeToString,
             switchboard_dot_v1_dot_assignment__service__pb2.ListConversationAssignmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewAssignment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AssignmentService/PreviewAssignment',
+            switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentRequest.SerializeToString,
+            switchboard_dot_v1_dot_assignment__service__pb2.PreviewAssignmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,13 +34,20 @@ class AssignmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AssignmentServiceAsyncStub: ...
     AssignConversation: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.AssignConversationRequest, _assignment_service_pb2.AssignConversationResponse]
-    """Gives a conversation to an agent, a team, or both. What is not stated stays. Giving it to who has it already changes nothing.
-    FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE.
+    """Gives a conversation to an agent, a team, or both, or has its policy choose the agent now. What is not stated stays. Giving it
+    to who has it already changes nothing. Whom somebody chose keeps it: policies only give out what no agent has.
+    FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE, NO_ASSIGNMENT_POLICY, NOBODY_ELIGIBLE.
     """
     UnassignConversation: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.UnassignConversationRequest, _assignment_service_pb2.UnassignConversationResponse]
-    """Takes a conversation from its agent and team. Nothing happens when nobody has it."""
+    """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
+    an agent again, with the waiting time it had.
+    """
     ListConversationAssignments: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.ListConversationAssignmentsRequest, _assignment_service_pb2.ListConversationAssignmentsResponse]
     """Lists the assignments of a conversation, newest first."""
+    PreviewAssignment: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.PreviewAssignmentRequest, _assignment_service_pb2.PreviewAssignmentResponse]
+    """Says who would get a conversation now if its policy chose, and why. Changes nothing.
+    FAILED_PRECONDITION NO_ASSIGNMENT_POLICY.
+    """
 
 @_typing.type_check_only
 class AssignmentServiceAsyncStub(AssignmentServiceStub):
@@ -48,13 +55,20 @@ class AssignmentServiceAsyncStub(AssignmentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     AssignConversation: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.AssignConversationRequest, _assignment_service_pb2.AssignConversationResponse]  # type: ignore[assignment]
-    """Gives a conversation to an agent, a team, or both. What is not stated stays. Giving it to who has it already changes nothing.
-    FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE.
+    """Gives a conversation to an agent, a team, or both, or has its policy choose the agent now. What is not stated stays. Giving it
+    to who has it already changes nothing. Whom somebody chose keeps it: policies only give out what no agent has.
+    FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE, NO_ASSIGNMENT_POLICY, NOBODY_ELIGIBLE.
     """
     UnassignConversation: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.UnassignConversationRequest, _assignment_service_pb2.UnassignConversationResponse]  # type: ignore[assignment]
-    """Takes a conversation from its agent and team. Nothing happens when nobody has it."""
+    """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
+    an agent again, with the waiting time it had.
+    """
     ListConversationAssignments: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.ListConversationAssignmentsRequest, _assignment_service_pb2.ListConversationAssignmentsResponse]  # type: ignore[assignment]
     """Lists the assignments of a conversation, newest first."""
+    PreviewAssignment: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.PreviewAssignmentRequest, _assignment_service_pb2.PreviewAssignmentResponse]  # type: ignore[assignment]
+    """Says who would get a conversation now if its policy chose, and why. Changes nothing.
+    FAILED_PRECONDITION NO_ASSIGNMENT_POLICY.
+    """
 
 class AssignmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who has which conversation."""
@@ -65,8 +79,9 @@ class AssignmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _assignment_service_pb2.AssignConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_assignment_service_pb2.AssignConversationResponse, _abc.Awaitable[_assignment_service_pb2.AssignConversationResponse]]:
-        """Gives a conversation to an agent, a team, or both. What is not stated stays. Giving it to who has it already changes nothing.
-        FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE.
+        """Gives a conversation to an agent, a team, or both, or has its policy choose the agent now. What is not stated stays. Giving it
+        to who has it already changes nothing. Whom somebody chose keeps it: policies only give out what no agent has.
+        FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE, NO_ASSIGNMENT_POLICY, NOBODY_ELIGIBLE.
         """
 
     @_abc_1.abstractmethod
@@ -75,7 +90,9 @@ class AssignmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _assignment_service_pb2.UnassignConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_assignment_service_pb2.UnassignConversationResponse, _abc.Awaitable[_assignment_service_pb2.UnassignConversationResponse]]:
-        """Takes a conversation from its agent and team. Nothing happens when nobody has it."""
+        """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
+        an agent again, with the waiting time it had.
+        """
 
     @_abc_1.abstractmethod
     def ListConversationAssignments(
@@ -84,5 +101,15 @@ class AssignmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_assignment_service_pb2.ListConversationAssignmentsResponse, _abc.Awaitable[_assignment_service_pb2.ListConversationAssignmentsResponse]]:
         """Lists the assignments of a conversation, newest first."""
+
+    @_abc_1.abstractmethod
+    def PreviewAssignment(
+        self,
+        request: _assignment_service_pb2.PreviewAssignmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_assignment_service_pb2.PreviewAssignmentResponse, _abc.Awaitable[_assignment_service_pb2.PreviewAssignmentResponse]]:
+        """Says who would get a conversation now if its policy chose, and why. Changes nothing.
+        FAILED_PRECONDITION NO_ASSIGNMENT_POLICY.
+        """
 
 def add_AssignmentServiceServicer_to_server(servicer: AssignmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

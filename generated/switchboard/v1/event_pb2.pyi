@@ -11,6 +11,8 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import actor_pb2 as _actor_pb2
 from switchboard.v1 import assignment_pb2 as _assignment_pb2
+from switchboard.v1 import assignment_policy_pb2 as _assignment_policy_pb2
+from switchboard.v1 import availability_pb2 as _availability_pb2
 from switchboard.v1 import channel_pb2 as _channel_pb2
 from switchboard.v1 import contact_pb2 as _contact_pb2
 from switchboard.v1 import conversation_pb2 as _conversation_pb2
@@ -80,6 +82,14 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A channel was connected."""
     EVENT_TYPE_CHANNEL_HEALTH_CHANGED: _EventType.ValueType  # 71
     """A channel stopped sending, or sends again."""
+    EVENT_TYPE_AGENT_AVAILABILITY_CHANGED: _EventType.ValueType  # 72
+    """An agent takes conversations, or no longer."""
+    EVENT_TYPE_AGENT_CAPACITY_CHANGED: _EventType.ValueType  # 73
+    """An agent takes more or less, or can do something else."""
+    EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED: _EventType.ValueType  # 74
+    """How conversations find an agent changed."""
+    EVENT_TYPE_ASSIGNMENT_POLICY_DELETED: _EventType.ValueType  # 75
+    """A channel or a team has no policy any more."""
     EVENT_TYPE_SCOPE_CHANGED: _EventType.ValueType  # 90
     """Rights of an agent changed. Takes a seq and reaches nobody."""
     EVENT_TYPE_CREDENTIAL_REVOKED: _EventType.ValueType  # 91
@@ -134,6 +144,14 @@ EVENT_TYPE_CHANNEL_CONNECTED: EventType.ValueType  # 70
 """A channel was connected."""
 EVENT_TYPE_CHANNEL_HEALTH_CHANGED: EventType.ValueType  # 71
 """A channel stopped sending, or sends again."""
+EVENT_TYPE_AGENT_AVAILABILITY_CHANGED: EventType.ValueType  # 72
+"""An agent takes conversations, or no longer."""
+EVENT_TYPE_AGENT_CAPACITY_CHANGED: EventType.ValueType  # 73
+"""An agent takes more or less, or can do something else."""
+EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED: EventType.ValueType  # 74
+"""How conversations find an agent changed."""
+EVENT_TYPE_ASSIGNMENT_POLICY_DELETED: EventType.ValueType  # 75
+"""A channel or a team has no policy any more."""
 EVENT_TYPE_SCOPE_CHANGED: EventType.ValueType  # 90
 """Rights of an agent changed. Takes a seq and reaches nobody."""
 EVENT_TYPE_CREDENTIAL_REVOKED: EventType.ValueType  # 91
@@ -202,6 +220,10 @@ class InboxEvent(_message.Message):
     IDENTITY_CONFLICT_FIELD_NUMBER: _builtins.int
     CHANNEL_CONNECTED_FIELD_NUMBER: _builtins.int
     CHANNEL_HEALTH_CHANGED_FIELD_NUMBER: _builtins.int
+    AGENT_AVAILABILITY_CHANGED_FIELD_NUMBER: _builtins.int
+    AGENT_CAPACITY_CHANGED_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_POLICY_CHANGED_FIELD_NUMBER: _builtins.int
+    ASSIGNMENT_POLICY_DELETED_FIELD_NUMBER: _builtins.int
     SCOPE_CHANGED_FIELD_NUMBER: _builtins.int
     CREDENTIAL_REVOKED_FIELD_NUMBER: _builtins.int
     CONVERSATION_LEFT_FIELD_NUMBER: _builtins.int
@@ -322,6 +344,22 @@ class InboxEvent(_message.Message):
         """A channel stopped sending, or sends again."""
 
     @_builtins.property
+    def agent_availability_changed(self) -> Global___AgentAvailabilityChanged:
+        """An agent takes conversations, or no longer."""
+
+    @_builtins.property
+    def agent_capacity_changed(self) -> Global___AgentCapacityChanged:
+        """An agent takes more or less, or can do something else."""
+
+    @_builtins.property
+    def assignment_policy_changed(self) -> Global___AssignmentPolicyChanged:
+        """How conversations find an agent changed."""
+
+    @_builtins.property
+    def assignment_policy_deleted(self) -> Global___AssignmentPolicyDeleted:
+        """A channel or a team has no policy any more."""
+
+    @_builtins.property
     def scope_changed(self) -> Global___AgentScopeChanged:
         """Rights of an agent changed."""
 
@@ -368,17 +406,21 @@ class InboxEvent(_message.Message):
         identity_conflict: Global___IdentityConflict | None = ...,
         channel_connected: Global___ChannelConnected | None = ...,
         channel_health_changed: Global___ChannelHealthChanged | None = ...,
+        agent_availability_changed: Global___AgentAvailabilityChanged | None = ...,
+        agent_capacity_changed: Global___AgentCapacityChanged | None = ...,
+        assignment_policy_changed: Global___AssignmentPolicyChanged | None = ...,
+        assignment_policy_deleted: Global___AssignmentPolicyDeleted | None = ...,
         scope_changed: Global___AgentScopeChanged | None = ...,
         credential_revoked: Global___CredentialRevoked | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -693,12 +735,15 @@ class ConversationUnassigned(_message.Message):
     PREVIOUS_AGENT_ID_FIELD_NUMBER: _builtins.int
     PREVIOUS_TEAM_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    END_REASON_FIELD_NUMBER: _builtins.int
     previous_agent_id: _builtins.str
     """The agent who had it before."""
     previous_team_id: _builtins.str
     """The team that had it before."""
     reason: _builtins.str
     """Why; absent when not told."""
+    end_reason: _assignment_pb2.AssignmentEndReason.ValueType
+    """What ended the assignment."""
     @_builtins.property
     def conversation(self) -> _conversation_pb2.Conversation:
         """The list row after it."""
@@ -710,10 +755,11 @@ class ConversationUnassigned(_message.Message):
         previous_agent_id: _builtins.str | None = ...,
         previous_team_id: _builtins.str | None = ...,
         reason: _builtins.str | None = ...,
+        end_reason: _assignment_pb2.AssignmentEndReason.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_previous_agent_id", b"_previous_agent_id", "_previous_team_id", b"_previous_team_id", "_reason", b"_reason", "conversation", b"conversation", "previous_agent_id", b"previous_agent_id", "previous_team_id", b"previous_team_id", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_previous_agent_id", b"_previous_agent_id", "_previous_team_id", b"_previous_team_id", "_reason", b"_reason", "conversation", b"conversation", "previous_agent_id", b"previous_agent_id", "previous_team_id", b"previous_team_id", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_previous_agent_id", b"_previous_agent_id", "_previous_team_id", b"_previous_team_id", "_reason", b"_reason", "conversation", b"conversation", "end_reason", b"end_reason", "previous_agent_id", b"previous_agent_id", "previous_team_id", b"previous_team_id", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__previous_agent_id: _TypeAlias = _typing.Literal["previous_agent_id"]  # noqa: Y015
     _WhichOneofArgType__previous_agent_id: _TypeAlias = _typing.Literal["_previous_agent_id", b"_previous_agent_id"]  # noqa: Y015
@@ -1071,6 +1117,103 @@ class ChannelHealthChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ChannelHealthChanged: _TypeAlias = ChannelHealthChanged  # noqa: Y015
+
+@_typing.final
+class AgentAvailabilityChanged(_message.Message):
+    """An agent takes conversations, or no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVAILABILITY_FIELD_NUMBER: _builtins.int
+    FROM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def availability(self) -> _availability_pb2.AgentAvailability:
+        """The agent after it. What it holds is of that moment; conversations that come and go make no such event."""
+
+    def __init__(
+        self,
+        *,
+        availability: _availability_pb2.AgentAvailability | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability", "from", b"from"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentAvailabilityChanged: _TypeAlias = AgentAvailabilityChanged  # noqa: Y015
+
+@_typing.final
+class AgentCapacityChanged(_message.Message):
+    """An agent takes more or less, or can do something else."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AVAILABILITY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def availability(self) -> _availability_pb2.AgentAvailability:
+        """The agent after it."""
+
+    def __init__(
+        self,
+        *,
+        availability: _availability_pb2.AgentAvailability | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["availability", b"availability"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentCapacityChanged: _TypeAlias = AgentCapacityChanged  # noqa: Y015
+
+@_typing.final
+class AssignmentPolicyChanged(_message.Message):
+    """How conversations find an agent changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> _assignment_policy_pb2.AssignmentPolicy:
+        """The policy after it."""
+
+    def __init__(
+        self,
+        *,
+        policy: _assignment_policy_pb2.AssignmentPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignmentPolicyChanged: _TypeAlias = AssignmentPolicyChanged  # noqa: Y015
+
+@_typing.final
+class AssignmentPolicyDeleted(_message.Message):
+    """A channel or a team has no policy any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def policy(self) -> _assignment_policy_pb2.AssignmentPolicy:
+        """The policy as it was."""
+
+    def __init__(
+        self,
+        *,
+        policy: _assignment_policy_pb2.AssignmentPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssignmentPolicyDeleted: _TypeAlias = AssignmentPolicyDeleted  # noqa: Y015
 
 @_typing.final
 class AgentScopeChanged(_message.Message):

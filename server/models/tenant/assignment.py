@@ -81,7 +81,7 @@ class AssignmentPolicy(TenantBase):
         CheckConstraint("(fairness_most IS NULL) = (fairness_window IS NULL) AND fairness_most > 0", name="fairness"),
         CheckConstraint(
             "(weight IS NULL) = (channel_id IS NULL) AND (waiting_weight IS NULL) = (channel_id IS NULL)"
-            " AND weight >= 0 AND waiting_weight >= 0",
+            " AND weight > 0 AND waiting_weight >= 0",
             name="weights",
         ),
     )

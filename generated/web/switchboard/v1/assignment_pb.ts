@@ -4,15 +4,130 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Availability } from "./availability_pb";
+import { file_switchboard_v1_availability } from "./availability_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/assignment.proto.
  */
 export const file_switchboard_v1_assignment: GenFile = /*@__PURE__*/
-  fileDesc("Ch9zd2l0Y2hib2FyZC92MS9hc3NpZ25tZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSLTAgoKQXNzaWdubWVudBIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSFQoIYWdlbnRfaWQYAyABKAlIAIgBARIUCgd0ZWFtX2lkGAQgASgJSAGIAQESLAoEdHlwZRgFIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRUeXBlEhMKBnJlYXNvbhgGIAEoCUgCiAEBEhsKDmFzc2lnbmVkX2J5X2lkGAcgASgJSAOIAQESLgoKc3RhcnRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgsKCV9hZ2VudF9pZEIKCghfdGVhbV9pZEIJCgdfcmVhc29uQhEKD19hc3NpZ25lZF9ieV9pZCqwAQoOQXNzaWdubWVudFR5cGUSHwobQVNTSUdOTUVOVF9UWVBFX1VOU1BFQ0lGSUVEEAASGgoWQVNTSUdOTUVOVF9UWVBFX01BTlVBTBABEh8KG0FTU0lHTk1FTlRfVFlQRV9ST1VORF9ST0JJThACEh4KGkFTU0lHTk1FTlRfVFlQRV9MT0FEX0JBU0VEEAMSIAocQVNTSUdOTUVOVF9UWVBFX0FWQUlMQUJJTElUWRAEYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Ch9zd2l0Y2hib2FyZC92MS9hc3NpZ25tZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSLpAQoTQXNzaWdubWVudENhbmRpZGF0ZRIQCghhZ2VudF9pZBgBIAEoCRI5CgpyZW1vdmVkX2J5GAIgASgOMiAuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudEZpbHRlckgAiAEBEjIKDGF2YWlsYWJpbGl0eRgDIAEoDjIcLnN3aXRjaGJvYXJkLnYxLkF2YWlsYWJpbGl0eRISCgpoZWxkX3VuaXRzGAQgASgBEhAKCGNhcGFjaXR5GAUgASgFEhIKBXNjb3JlGAYgASgBSAGIAQFCDQoLX3JlbW92ZWRfYnlCCAoGX3Njb3JlIt8BChJBc3NpZ25tZW50RGVjaXNpb24SEQoJcG9saWN5X2lkGAEgASgJEjAKCHN0cmF0ZWd5GAIgASgOMh4uc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFR5cGUSFQoIYWdlbnRfaWQYAyABKAlIAIgBARIOCgZzdGlja3kYBCABKAgSNwoKY2FuZGlkYXRlcxgFIAMoCzIjLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRDYW5kaWRhdGUSFwoPbW9yZV9jYW5kaWRhdGVzGAYgASgFQgsKCV9hZ2VudF9pZCLIBQoKQXNzaWdubWVudBIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSFQoIYWdlbnRfaWQYAyABKAlIAIgBARIUCgd0ZWFtX2lkGAQgASgJSAGIAQESLAoEdHlwZRgFIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRUeXBlEhMKBnJlYXNvbhgGIAEoCUgCiAEBEhsKDmFzc2lnbmVkX2J5X2lkGAcgASgJSAOIAQESLgoKc3RhcnRfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLAoIZW5kX3RpbWUYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKDWZyb21fYWdlbnRfaWQYCiABKAlIBIgBARIZCgxmcm9tX3RlYW1faWQYCyABKAlIBYgBARI8CgplbmRfcmVhc29uGAwgASgOMiMuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudEVuZFJlYXNvbkgGiAEBEisKCGR1cmF0aW9uGA0gASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhYKCXBvbGljeV9pZBgOIAEoCUgHiAEBEjEKDXdhaXRpbmdfc2luY2UYDyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKCGRlY2lzaW9uGBAgASgLMiIuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudERlY2lzaW9uSAiIAQFCCwoJX2FnZW50X2lkQgoKCF90ZWFtX2lkQgkKB19yZWFzb25CEQoPX2Fzc2lnbmVkX2J5X2lkQhAKDl9mcm9tX2FnZW50X2lkQg8KDV9mcm9tX3RlYW1faWRCDQoLX2VuZF9yZWFzb25CDAoKX3BvbGljeV9pZEILCglfZGVjaXNpb24qsAEKDkFzc2lnbm1lbnRUeXBlEh8KG0FTU0lHTk1FTlRfVFlQRV9VTlNQRUNJRklFRBAAEhoKFkFTU0lHTk1FTlRfVFlQRV9NQU5VQUwQARIfChtBU1NJR05NRU5UX1RZUEVfUk9VTkRfUk9CSU4QAhIeChpBU1NJR05NRU5UX1RZUEVfTE9BRF9CQVNFRBADEiAKHEFTU0lHTk1FTlRfVFlQRV9BVkFJTEFCSUxJVFkQBCqtAQoTQXNzaWdubWVudEVuZFJlYXNvbhIlCiFBU1NJR05NRU5UX0VORF9SRUFTT05fVU5TUEVDSUZJRUQQABIkCiBBU1NJR05NRU5UX0VORF9SRUFTT05fUkVBU1NJR05FRBABEiQKIEFTU0lHTk1FTlRfRU5EX1JFQVNPTl9VTkFTU0lHTkVEEAISIwofQVNTSUdOTUVOVF9FTkRfUkVBU09OX1JFQ0xBSU1FRBADKooCChBBc3NpZ25tZW50RmlsdGVyEiEKHUFTU0lHTk1FTlRfRklMVEVSX1VOU1BFQ0lGSUVEEAASIwofQVNTSUdOTUVOVF9GSUxURVJfTUFZX05PVF9SRVBMWRABEiMKH0FTU0lHTk1FTlRfRklMVEVSX05PVF9BVkFJTEFCTEUQAhIhCh1BU1NJR05NRU5UX0ZJTFRFUl9OT1RfUFJFU0VOVBADEiMKH0FTU0lHTk1FTlRfRklMVEVSX1NLSUxMX01JU1NJTkcQBBIhCh1BU1NJR05NRU5UX0ZJTFRFUl9OT19DQVBBQ0lUWRAFEh4KGkFTU0lHTk1FTlRfRklMVEVSX0ZBSVJORVNTEAZiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_switchboard_v1_availability]);
+
+/**
+ * An agent of the pool, as it was when the decision was made.
+ *
+ * @generated from message switchboard.v1.AssignmentCandidate
+ */
+export type AssignmentCandidate = Message<"switchboard.v1.AssignmentCandidate"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * What removed it; absent when it could have got the conversation.
+   *
+   * @generated from field: optional switchboard.v1.AssignmentFilter removed_by = 2;
+   */
+  removedBy?: AssignmentFilter | undefined;
+
+  /**
+   * What it said of itself.
+   *
+   * @generated from field: switchboard.v1.Availability availability = 3;
+   */
+  availability: Availability;
+
+  /**
+   * The units it held, without this conversation.
+   *
+   * @generated from field: double held_units = 4;
+   */
+  heldUnits: number;
+
+  /**
+   * The units it takes.
+   *
+   * @generated from field: int32 capacity = 5;
+   */
+  capacity: number;
+
+  /**
+   * The smallest one wins. Round robin: when it last got a conversation of this policy, in Unix seconds, 0 for never. Load based:
+   * the share of its capacity that it held. Availability: since when it has been idle, in Unix seconds. Absent for those that were removed.
+   *
+   * @generated from field: optional double score = 6;
+   */
+  score?: number | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AssignmentCandidate.
+ * Use `create(AssignmentCandidateSchema)` to create a new message.
+ */
+export const AssignmentCandidateSchema: GenMessage<AssignmentCandidate> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_assignment, 0);
+
+/**
+ * Why somebody got a conversation, or nobody did.
+ *
+ * @generated from message switchboard.v1.AssignmentDecision
+ */
+export type AssignmentDecision = Message<"switchboard.v1.AssignmentDecision"> & {
+  /**
+   * The policy.
+   *
+   * @generated from field: string policy_id = 1;
+   */
+  policyId: string;
+
+  /**
+   * Its strategy.
+   *
+   * @generated from field: switchboard.v1.AssignmentType strategy = 2;
+   */
+  strategy: AssignmentType;
+
+  /**
+   * Who gets it; absent when nobody can.
+   *
+   * @generated from field: optional string agent_id = 3;
+   */
+  agentId?: string | undefined;
+
+  /**
+   * Whether the agent was chosen for having had the contact before, past the strategy.
+   *
+   * @generated from field: bool sticky = 4;
+   */
+  sticky: boolean;
+
+  /**
+   * The pool: those who could get it first, by score. At most 100.
+   *
+   * @generated from field: repeated switchboard.v1.AssignmentCandidate candidates = 5;
+   */
+  candidates: AssignmentCandidate[];
+
+  /**
+   * How many more there were.
+   *
+   * @generated from field: int32 more_candidates = 6;
+   */
+  moreCandidates: number;
+};
+
+/**
+ * Describes the message switchboard.v1.AssignmentDecision.
+ * Use `create(AssignmentDecisionSchema)` to create a new message.
+ */
+export const AssignmentDecisionSchema: GenMessage<AssignmentDecision> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_assignment, 1);
 
 /**
  * That an agent, a team, or both had a conversation for a time. A row of the ledger.
@@ -82,6 +197,55 @@ export type Assignment = Message<"switchboard.v1.Assignment"> & {
    * @generated from field: google.protobuf.Timestamp end_time = 9;
    */
   endTime?: Timestamp | undefined;
+
+  /**
+   * Who had it before; absent when nobody did.
+   *
+   * @generated from field: optional string from_agent_id = 10;
+   */
+  fromAgentId?: string | undefined;
+
+  /**
+   * The team that had it before; absent when none did.
+   *
+   * @generated from field: optional string from_team_id = 11;
+   */
+  fromTeamId?: string | undefined;
+
+  /**
+   * Why it ended; absent while it lasts.
+   *
+   * @generated from field: optional switchboard.v1.AssignmentEndReason end_reason = 12;
+   */
+  endReason?: AssignmentEndReason | undefined;
+
+  /**
+   * From start to end; absent while it lasts.
+   *
+   * @generated from field: google.protobuf.Duration duration = 13;
+   */
+  duration?: Duration | undefined;
+
+  /**
+   * The policy that chose; absent when somebody did.
+   *
+   * @generated from field: optional string policy_id = 14;
+   */
+  policyId?: string | undefined;
+
+  /**
+   * Since when the customer had waited when it started; absent when he did not.
+   *
+   * @generated from field: google.protobuf.Timestamp waiting_since = 15;
+   */
+  waitingSince?: Timestamp | undefined;
+
+  /**
+   * Why it was this agent. In the list of a conversation's assignments, for those that a policy made.
+   *
+   * @generated from field: optional switchboard.v1.AssignmentDecision decision = 16;
+   */
+  decision?: AssignmentDecision | undefined;
 };
 
 /**
@@ -89,7 +253,7 @@ export type Assignment = Message<"switchboard.v1.Assignment"> & {
  * Use `create(AssignmentSchema)` to create a new message.
  */
 export const AssignmentSchema: GenMessage<Assignment> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_assignment, 0);
+  messageDesc(file_switchboard_v1_assignment, 2);
 
 /**
  * How an assignment came about.
@@ -138,4 +302,107 @@ export enum AssignmentType {
  */
 export const AssignmentTypeSchema: GenEnum<AssignmentType> = /*@__PURE__*/
   enumDesc(file_switchboard_v1_assignment, 0);
+
+/**
+ * Why an assignment ended.
+ *
+ * @generated from enum switchboard.v1.AssignmentEndReason
+ */
+export enum AssignmentEndReason {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: ASSIGNMENT_END_REASON_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Somebody else has it.
+   *
+   * @generated from enum value: ASSIGNMENT_END_REASON_REASSIGNED = 1;
+   */
+  REASSIGNED = 1,
+
+  /**
+   * It was taken from everybody.
+   *
+   * @generated from enum value: ASSIGNMENT_END_REASON_UNASSIGNED = 2;
+   */
+  UNASSIGNED = 2,
+
+  /**
+   * Its agent was away for longer than the policy waits.
+   *
+   * @generated from enum value: ASSIGNMENT_END_REASON_RECLAIMED = 3;
+   */
+  RECLAIMED = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.AssignmentEndReason.
+ */
+export const AssignmentEndReasonSchema: GenEnum<AssignmentEndReason> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_assignment, 1);
+
+/**
+ * What removed an agent from the candidates. They are asked in this order; the first one counts.
+ *
+ * @generated from enum switchboard.v1.AssignmentFilter
+ */
+export enum AssignmentFilter {
+  /**
+   * Nothing did.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It may not reply: disabled, or read-only.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_MAY_NOT_REPLY = 1;
+   */
+  MAY_NOT_REPLY = 1,
+
+  /**
+   * It is not online.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_NOT_AVAILABLE = 2;
+   */
+  NOT_AVAILABLE = 2,
+
+  /**
+   * It says online, and its heartbeats stopped.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_NOT_PRESENT = 3;
+   */
+  NOT_PRESENT = 3,
+
+  /**
+   * It lacks a skill that the policy requires.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_SKILL_MISSING = 4;
+   */
+  SKILL_MISSING = 4,
+
+  /**
+   * With the conversation it would hold more than its capacity.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_NO_CAPACITY = 5;
+   */
+  NO_CAPACITY = 5,
+
+  /**
+   * It got as many as the fairness window allows.
+   *
+   * @generated from enum value: ASSIGNMENT_FILTER_FAIRNESS = 6;
+   */
+  FAIRNESS = 6,
+}
+
+/**
+ * Describes the enum switchboard.v1.AssignmentFilter.
+ */
+export const AssignmentFilterSchema: GenEnum<AssignmentFilter> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_assignment, 2);
 

@@ -6,7 +6,7 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
-import type { Assignment } from "./assignment_pb";
+import type { Assignment, AssignmentDecision } from "./assignment_pb";
 import { file_switchboard_v1_assignment } from "./assignment_pb";
 import type { Conversation } from "./conversation_pb";
 import { file_switchboard_v1_conversation } from "./conversation_pb";
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/assignment_service.proto.
  */
 export const file_switchboard_v1_assignment_service: GenFile = /*@__PURE__*/
-  fileDesc("Cidzd2l0Y2hib2FyZC92MS9hc3NpZ25tZW50X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoYDChlBc3NpZ25Db252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESHwoIYWdlbnRfaWQYAiABKAlCCLpIBXIDsAEBSACIAQESHgoHdGVhbV9pZBgDIAEoCUIIukgFcgOwAQFIAYgBARIhCgZyZWFzb24YBCABKAlCDLpICXIHGPQDugEBAEgCiAEBEiYKEGV4cGVjdGVkX3ZlcnNpb24YBSABKANCB7pIBCICKABIA4gBARIgCgpyZXF1ZXN0X2lkGAYgASgJQgy6SAlyBxiAAboBAQA6X7pIXBpaCg1hc3NpZ24udGFyZ2V0EiBzdGF0ZSBhZ2VudF9pZCwgdGVhbV9pZCwgb3IgYm90aBonaGFzKHRoaXMuYWdlbnRfaWQpIHx8IGhhcyh0aGlzLnRlYW1faWQpQgsKCV9hZ2VudF9pZEIKCghfdGVhbV9pZEIJCgdfcmVhc29uQhMKEV9leHBlY3RlZF92ZXJzaW9uIlAKGkFzc2lnbkNvbnZlcnNhdGlvblJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiLNAQobVW5hc3NpZ25Db252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESIQoGcmVhc29uGAIgASgJQgy6SAlyBxj0A7oBAQBIAIgBARImChBleHBlY3RlZF92ZXJzaW9uGAMgASgDQge6SAQiAigASAGIAQESIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAQgkKB19yZWFzb25CEwoRX2V4cGVjdGVkX3ZlcnNpb24iUgocVW5hc3NpZ25Db252ZXJzYXRpb25SZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24igQEKIkxpc3RDb252ZXJzYXRpb25Bc3NpZ25tZW50c1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgifgojTGlzdENvbnZlcnNhdGlvbkFzc2lnbm1lbnRzUmVzcG9uc2USLwoLYXNzaWdubWVudHMYASADKAsyGi5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTLNBAoRQXNzaWdubWVudFNlcnZpY2USqAEKEkFzc2lnbkNvbnZlcnNhdGlvbhIpLnN3aXRjaGJvYXJkLnYxLkFzc2lnbkNvbnZlcnNhdGlvblJlcXVlc3QaKi5zd2l0Y2hib2FyZC52MS5Bc3NpZ25Db252ZXJzYXRpb25SZXNwb25zZSI7orsYAggEgtPkkwIvIiovdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9hc3NpZ246ASoSsAEKFFVuYXNzaWduQ29udmVyc2F0aW9uEisuc3dpdGNoYm9hcmQudjEuVW5hc3NpZ25Db252ZXJzYXRpb25SZXF1ZXN0Giwuc3dpdGNoYm9hcmQudjEuVW5hc3NpZ25Db252ZXJzYXRpb25SZXNwb25zZSI9orsYAggEgtPkkwIxIiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS91bmFzc2lnbjoBKhLIAQobTGlzdENvbnZlcnNhdGlvbkFzc2lnbm1lbnRzEjIuc3dpdGNoYm9hcmQudjEuTGlzdENvbnZlcnNhdGlvbkFzc2lnbm1lbnRzUmVxdWVzdBozLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25Bc3NpZ25tZW50c1Jlc3BvbnNlIkCQAgGiuxgCCAGC0+STAjESLy92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L2Fzc2lnbm1lbnRzGg+quxgLYXNzaWdubWVudHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_assignment, file_switchboard_v1_conversation, file_switchboard_v1_options]);
+  fileDesc("Cidzd2l0Y2hib2FyZC92MS9hc3NpZ25tZW50X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIpMEChlBc3NpZ25Db252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESHwoIYWdlbnRfaWQYAiABKAlCCLpIBXIDsAEBSACIAQESHgoHdGVhbV9pZBgDIAEoCUIIukgFcgOwAQFIAYgBARIhCgZyZWFzb24YBCABKAlCDLpICXIHGPQDugEBAEgCiAEBEiYKEGV4cGVjdGVkX3ZlcnNpb24YBSABKANCB7pIBCICKABIA4gBARIgCgpyZXF1ZXN0X2lkGAYgASgJQgy6SAlyBxiAAboBAQASEQoJYnlfcG9saWN5GAcgASgIOtgBukjUARp6Cg1hc3NpZ24udGFyZ2V0Ei5zdGF0ZSBhZ2VudF9pZCwgdGVhbV9pZCwgb3IgYm90aCwgb3IgYnlfcG9saWN5GjloYXModGhpcy5hZ2VudF9pZCkgfHwgaGFzKHRoaXMudGVhbV9pZCkgfHwgdGhpcy5ieV9wb2xpY3kaVgoOYXNzaWduLmNob29zZXISG3N0YXRlIGFnZW50X2lkIG9yIGJ5X3BvbGljeRonIShoYXModGhpcy5hZ2VudF9pZCkgJiYgdGhpcy5ieV9wb2xpY3kpQgsKCV9hZ2VudF9pZEIKCghfdGVhbV9pZEIJCgdfcmVhc29uQhMKEV9leHBlY3RlZF92ZXJzaW9uIlAKGkFzc2lnbkNvbnZlcnNhdGlvblJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiLNAQobVW5hc3NpZ25Db252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESIQoGcmVhc29uGAIgASgJQgy6SAlyBxj0A7oBAQBIAIgBARImChBleHBlY3RlZF92ZXJzaW9uGAMgASgDQge6SAQiAigASAGIAQESIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAQgkKB19yZWFzb25CEwoRX2V4cGVjdGVkX3ZlcnNpb24iUgocVW5hc3NpZ25Db252ZXJzYXRpb25SZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24igQEKIkxpc3RDb252ZXJzYXRpb25Bc3NpZ25tZW50c1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgifgojTGlzdENvbnZlcnNhdGlvbkFzc2lnbm1lbnRzUmVzcG9uc2USLwoLYXNzaWdubWVudHMYASADKAsyGi5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSI9ChhQcmV2aWV3QXNzaWdubWVudFJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABASJgChlQcmV2aWV3QXNzaWdubWVudFJlc3BvbnNlEjQKCGRlY2lzaW9uGAEgASgLMiIuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudERlY2lzaW9uEg0KBWFzX29mGAIgASgJMoEGChFBc3NpZ25tZW50U2VydmljZRKoAQoSQXNzaWduQ29udmVyc2F0aW9uEikuc3dpdGNoYm9hcmQudjEuQXNzaWduQ29udmVyc2F0aW9uUmVxdWVzdBoqLnN3aXRjaGJvYXJkLnYxLkFzc2lnbkNvbnZlcnNhdGlvblJlc3BvbnNlIjuiuxgCCASC0+STAi8iKi92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L2Fzc2lnbjoBKhKwAQoUVW5hc3NpZ25Db252ZXJzYXRpb24SKy5zd2l0Y2hib2FyZC52MS5VbmFzc2lnbkNvbnZlcnNhdGlvblJlcXVlc3QaLC5zd2l0Y2hib2FyZC52MS5VbmFzc2lnbkNvbnZlcnNhdGlvblJlc3BvbnNlIj2iuxgCCASC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3VuYXNzaWduOgEqEsgBChtMaXN0Q29udmVyc2F0aW9uQXNzaWdubWVudHMSMi5zd2l0Y2hib2FyZC52MS5MaXN0Q29udmVyc2F0aW9uQXNzaWdubWVudHNSZXF1ZXN0GjMuc3dpdGNoYm9hcmQudjEuTGlzdENvbnZlcnNhdGlvbkFzc2lnbm1lbnRzUmVzcG9uc2UiQJACAaK7GAIIAYLT5JMCMRIvL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vYXNzaWdubWVudHMSsQEKEVByZXZpZXdBc3NpZ25tZW50Eiguc3dpdGNoYm9hcmQudjEuUHJldmlld0Fzc2lnbm1lbnRSZXF1ZXN0Gikuc3dpdGNoYm9hcmQudjEuUHJldmlld0Fzc2lnbm1lbnRSZXNwb25zZSJHkAIBorsYAggBgtPkkwI4EjYvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9hc3NpZ25tZW50LXByZXZpZXcaD6q7GAthc3NpZ25tZW50c2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_assignment, file_switchboard_v1_conversation, file_switchboard_v1_options]);
 
 /**
  * Gives a conversation to somebody.
@@ -66,6 +66,13 @@ export type AssignConversationRequest = Message<"switchboard.v1.AssignConversati
    * @generated from field: string request_id = 6;
    */
   requestId: string;
+
+  /**
+   * Has the policy of the team, stated here or the conversation's, or else of its channel, choose the agent.
+   *
+   * @generated from field: bool by_policy = 7;
+   */
+  byPolicy: boolean;
 };
 
 /**
@@ -230,14 +237,64 @@ export const ListConversationAssignmentsResponseSchema: GenMessage<ListConversat
   messageDesc(file_switchboard_v1_assignment_service, 5);
 
 /**
+ * Asks who would get a conversation.
+ *
+ * @generated from message switchboard.v1.PreviewAssignmentRequest
+ */
+export type PreviewAssignmentRequest = Message<"switchboard.v1.PreviewAssignmentRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.PreviewAssignmentRequest.
+ * Use `create(PreviewAssignmentRequestSchema)` to create a new message.
+ */
+export const PreviewAssignmentRequestSchema: GenMessage<PreviewAssignmentRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_assignment_service, 6);
+
+/**
+ * Who would get it, and why.
+ *
+ * @generated from message switchboard.v1.PreviewAssignmentResponse
+ */
+export type PreviewAssignmentResponse = Message<"switchboard.v1.PreviewAssignmentResponse"> & {
+  /**
+   * The decision.
+   *
+   * @generated from field: switchboard.v1.AssignmentDecision decision = 1;
+   */
+  decision?: AssignmentDecision | undefined;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 2;
+   */
+  asOf: string;
+};
+
+/**
+ * Describes the message switchboard.v1.PreviewAssignmentResponse.
+ * Use `create(PreviewAssignmentResponseSchema)` to create a new message.
+ */
+export const PreviewAssignmentResponseSchema: GenMessage<PreviewAssignmentResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_assignment_service, 7);
+
+/**
  * Who has which conversation.
  *
  * @generated from service switchboard.v1.AssignmentService
  */
 export const AssignmentService: GenService<{
   /**
-   * Gives a conversation to an agent, a team, or both. What is not stated stays. Giving it to who has it already changes nothing.
-   * FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE.
+   * Gives a conversation to an agent, a team, or both, or has its policy choose the agent now. What is not stated stays. Giving it
+   * to who has it already changes nothing. Whom somebody chose keeps it: policies only give out what no agent has.
+   * FAILED_PRECONDITION CONVERSATION_ARCHIVED, NOT_ASSIGNABLE, NO_ASSIGNMENT_POLICY, NOBODY_ELIGIBLE.
    *
    * @generated from rpc switchboard.v1.AssignmentService.AssignConversation
    */
@@ -247,7 +304,8 @@ export const AssignmentService: GenService<{
     output: typeof AssignConversationResponseSchema;
   },
   /**
-   * Takes a conversation from its agent and team. Nothing happens when nobody has it.
+   * Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
+   * an agent again, with the waiting time it had.
    *
    * @generated from rpc switchboard.v1.AssignmentService.UnassignConversation
    */
@@ -265,6 +323,17 @@ export const AssignmentService: GenService<{
     methodKind: "unary";
     input: typeof ListConversationAssignmentsRequestSchema;
     output: typeof ListConversationAssignmentsResponseSchema;
+  },
+  /**
+   * Says who would get a conversation now if its policy chose, and why. Changes nothing.
+   * FAILED_PRECONDITION NO_ASSIGNMENT_POLICY.
+   *
+   * @generated from rpc switchboard.v1.AssignmentService.PreviewAssignment
+   */
+  previewAssignment: {
+    methodKind: "unary";
+    input: typeof PreviewAssignmentRequestSchema;
+    output: typeof PreviewAssignmentResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_switchboard_v1_assignment_service, 0);

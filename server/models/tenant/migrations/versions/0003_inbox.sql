@@ -33,7 +33,7 @@ CREATE TABLE assignment_policies (
     CONSTRAINT ck_assignment_policies_queue_order CHECK (queue_order IN ('longest_waiting', 'priority')),
     CONSTRAINT ck_assignment_policies_fairness CHECK ((fairness_most IS NULL) = (fairness_window IS NULL) AND fairness_most > 0),
     CONSTRAINT ck_assignment_policies_weights
-        CHECK ((weight IS NULL) = (channel_id IS NULL) AND (waiting_weight IS NULL) = (channel_id IS NULL) AND weight >= 0 AND waiting_weight >= 0)
+        CHECK ((weight IS NULL) = (channel_id IS NULL) AND (waiting_weight IS NULL) = (channel_id IS NULL) AND weight > 0 AND waiting_weight >= 0)
 )
 
 -- What an agent takes and holds. load is in percent of a unit, capacity in units. conversations and load are kept by whatever
