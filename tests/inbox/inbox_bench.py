@@ -54,7 +54,9 @@ async def make_template(server_dsn: str) -> None:
     await admin.close()
     template = await asyncpg.connect(at(server_dsn, "inbox_template"))
     for file in sorted(SCHEMA.glob("*.sql")):
-        await template.execute(file.read_text())
+        # As migrations do: blank lines separate statements, whether they end with a semicolon or not.
+        for statement in file.read_text().split("\n\n"):
+            await template.fetch(statement)
     await template.close()
 
 
