@@ -7,105 +7,28 @@ seconds that the test takes do not matter.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import dataclasses
 import itertools
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from datetime import timedelta
-from types import SimpleNamespace
+from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any, ClassVar
-from unittest import mock
 
-import asyncpg
+from deliveries_world import BACKOFF, EVERY, OUTCOMES, STEP, World
 from hypothesis import stateful
 from hypothesis import strategies as st
 
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed
-from server.kit.clock import CLOCK
-from server.kit.db import Database, Write
+from server.kit.db import Write
 from server.log.append import append
-from server.messages import delivering, receipts
-from server.messages.delivering import Sender
+from server.messages import receipts
 from server.messages.receipts import Update
-from server.providers.contract import Accepted, Ambiguous, ErrorClass, Holds, NotSent, Outcome, Pace, Refused
 from server.redelivery import service as redelivery
 from server.redelivery.service import DeliveryNotPossible
-from tests.desk import ALL, Desk, nobody
-from tests.moved_time import BACK, MOVED
-
-STEP, BACKOFF, EVERY = 1000.0, 660.0, 450.0
-LATER = timedelta(seconds=600)
-LIVE = ("waiting", "queued", "in_flight", "unknown")
-OUTCOMES: dict[str, Callable[[Claimed], Outcome]] = {
-    "accepted": lambda claimed: Accepted(provider_id=f"wamid.{claimed.id}.{claimed.attempt}"),
-    "not sent": lambda _: NotSent("refused"),
-    "ambiguous": lambda _: Ambiguous("cut"),
-    "retry": lambda _: Refused(error_class=ErrorClass.RETRY, code="2", message="later", retry_after=LATER),
-    "pair": lambda _: Refused(
-        error_class=ErrorClass.RETRY, code="131056", message="slow", retry_after=LATER, holds=Holds.RECIPIENT
-    ),
-    "account": lambda _: Refused(
-        error_class=ErrorClass.WAIT, code="80007", message="slow", retry_after=LATER, holds=Holds.ACCOUNT
-    ),
-    "stop": lambda _: Refused(error_class=ErrorClass.STOP_CHANNEL, code="190", message="token"),
-    "permanent": lambda _: Refused(error_class=ErrorClass.PERMANENT, code="131026", message="no"),
-    "bug": lambda _: Refused(error_class=ErrorClass.BUG, code="100", message="malformed"),
-}
+from tests.desk import ALL, nobody
 
 WORKERS = st.sampled_from("ab")
 OUTCOME = st.sampled_from([*["accepted"] * 3, *OUTCOMES])
-
-
-@dataclass
-class World:
-    """A tenant with two channels and four conversations, on a loop of its own."""
-
-    desk: Desk
-    owner_dsn: str
-    channels: list[Any]
-    conversations: list[Any]
-    runner: asyncio.Runner = field(default_factory=asyncio.Runner)
-
-    def __enter__(self) -> World:
-        self.owner = self.wait(asyncpg.connect(self.owner_dsn))
-        self.desk = dataclasses.replace(
-            self.desk, database=Database(self.desk.dsn, pool_size=4), beside=Database(self.desk.dsn, pool_size=4)
-        )
-        can = self.desk.providers["whatsapp"].capabilities
-        # Two to each recipient in a step.
-        slow = Pace(every=timedelta(seconds=EVERY), ahead=timedelta(seconds=EVERY))
-        fast = Pace(every=timedelta(milliseconds=1), ahead=timedelta(seconds=1))
-        can = dataclasses.replace(can, account_pace=fast, recipient_pace=slow)
-        self.paced: Any = {"whatsapp": SimpleNamespace(capabilities=can)}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.move(0)
-        self.wait(self.owner.close())
-        self.wait(self.desk.database.close())
-        self.wait(self.desk.beside.close())
-        self.runner.close()
-
-    def wait(self, work: Any) -> Any:
-        async def whole() -> Any:
-            return await asyncio.wait_for(work, 60)
-
-        return self.runner.run(whole())
-
-    def move(self, seconds: float) -> None:
-        CLOCK.move(timedelta(seconds=seconds))
-        self.wait(self.owner.execute(MOVED.format(seconds=seconds) if seconds else BACK))
-
-    def database(self, worker: str) -> Database:
-        return self.desk.database if worker == "a" else self.desk.beside
-
-    def sender(self, worker: str) -> Sender:
-        return Sender(self.database(worker), self.desk.tenant.secrets, self.desk.providers)
 
 
 @dataclass
@@ -469,62 +392,3 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         for conversation in range(4):
             flying = [sent for sent in self._of(conversation) if sent.state == "in_flight"]
             assert len(flying) <= 1
-
-
-@contextlib.contextmanager
-def without_index() -> Iterator[None]:
-    """One head for each conversation is not enforced by the schema."""
-    world = DeliveryMachine.world
-    world.wait(world.owner.execute("DROP INDEX uq_deliveries_head"))
-    yield
-
-
-def changed(module: Any, name: str, before: str, after: str) -> Callable[[], AbstractContextManager[Any]]:
-    """A statement in which something is another way."""
-    statement: str = getattr(module, name)
-    assert before in statement
-    return lambda: mock.patch.object(module, name, statement.replace(before, after))
-
-
-@contextlib.contextmanager
-def two_heads() -> Iterator[None]:
-    head = "WHERE NOT EXISTS (SELECT FROM deliveries h WHERE h.conversation_id = c.id AND h.state IN ('queued', 'in_flight'))"
-    with without_index(), changed(deliveries, "PROMOTE", head, "")():
-        yield
-
-
-@contextlib.contextmanager
-def no_guard() -> Iterator[None]:
-    guard, none = "attempt = $2", "$2::integer IS NOT NULL"
-    with changed(deliveries, "FINISH", guard, none)(), changed(deliveries, "AGAIN", guard, none)():
-        yield
-
-
-async def _requeued(self: Sender, claimed: Claimed) -> None:
-    await self.settle(claimed, NotSent("the worker stopped"))
-
-
-HELD = "WHERE conversation_id = h.conversation_id AND state = 'unknown'"
-PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
-    "a lease that ends queues the send again": lambda: mock.patch.object(Sender, "expire", _requeued),
-    "what is in flight does not stop the conversation's next": two_heads,
-    "an old claim ends a new one": no_guard,
-    "a receipt is ignored while the send is in flight": changed(
-        deliveries, "RESOLVE", "AND state <> $2", "AND state NOT IN ('in_flight', $2)"
-    ),
-    "a paused channel burns attempts": changed(
-        deliveries, "AGAIN", "uncounted + $4::integer", "uncounted + 0 * $4::integer"
-    ),
-    "the recipient's bucket is ignored": changed(
-        claiming, "CLAIM", "WHERE identity_id IN (SELECT identity_id FROM head) FOR UPDATE", "WHERE false"
-    ),
-    "the next one is chosen by its due time": changed(
-        deliveries, "PROMOTE", "ORDER BY position, id LIMIT 1", "ORDER BY due_time, id LIMIT 1"
-    ),
-    "an unknown send holds nothing": changed(claiming, "CLAIM", HELD, "WHERE false"),
-    "a paused channel sends": changed(claiming, "CLAIM", "c.state = 'active' AND", ""),
-    "what an unknown send held back waits on": changed(
-        deliveries, "RELEASE", "due_time = clock_now()", "due_time = h.due_time"
-    ),
-}
-QUICK = mock.patch.object(delivering, "NOT_SENT_DELAYS", (LATER.total_seconds(),))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 import pytest
-from deliveries_machine import PLANTED, QUICK, DeliveryMachine, World
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
+from deliveries_machine import DeliveryMachine
+from deliveries_planted import PLANTED
+from deliveries_world import QUICK, World
 
+from tests import machines
 from tests.desk import close_desk, open_desk
 from tests.installation import Installed
 
@@ -24,37 +26,28 @@ async def world(desks: Installed) -> AsyncIterator[World]:
     await close_desk(desk)
 
 
-def run(world: World, *, examples: int, steps: int, shrink: bool = True, bug: str = "") -> None:
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-    )
+@contextmanager
+def machine_on(world: World) -> Iterator[type[DeliveryMachine]]:
     with world, QUICK:
         DeliveryMachine.world = world
-        if not bug:
-            run_state_machine_as_test(DeliveryMachine, settings=chosen)
-            return
-        with PLANTED[bug](), pytest.raises(AssertionError):
-            run_state_machine_as_test(DeliveryMachine, settings=chosen)
+        yield DeliveryMachine
 
 
 def test_deliveries_agree_with_the_model(world: World) -> None:
-    run(world, examples=4, steps=20)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=4, steps=20)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_deliveries_agree_with_the_model_for_long(world: World) -> None:
-    run(world, examples=120, steps=50)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=120, steps=50)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(world: World, bug: str) -> None:
-    run(world, examples=200, steps=50, shrink=False, bug=bug)
+    with machine_on(world) as machine, PLANTED[bug]():
+        machines.find(machine, examples=200, steps=50)

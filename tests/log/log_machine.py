@@ -291,16 +291,22 @@ class LogMachine(RuleBasedStateMachine):
     async def _check_stream(self, stream: Stream) -> None:
         """A bookmark at the head proves completeness; and it never speaks of a head that there is not."""
         watcher = stream.watcher
-        async with asyncio.timeout(WITHIN):
-            proved = False
-            while not proved:
-                item = await watcher.next(WITHIN)
-                if item.WhichOneof("control") == "bookmark":
-                    assert item.bookmark.head <= self.log.head, "a bookmark of what is not there"
-                    proved = item.bookmark.head == self.log.head
+        try:
+            async with asyncio.timeout(WITHIN):
+                await self._reach_head(watcher)
+        except (TimeoutError, aio.AioRpcError) as error:
+            raise AssertionError(f"a stream does not reach the head: {error!r:.100}") from error
         expected = self.log.shown(stream)
         assert [uuid.UUID(event.id) for event in watcher.events] == expected
         self._check_transactions(stream)
+
+    async def _reach_head(self, watcher: Watcher) -> None:
+        proved = False
+        while not proved:
+            item = await watcher.next(WITHIN)
+            if item.WhichOneof("control") == "bookmark":
+                assert item.bookmark.head <= self.log.head, "a bookmark of what is not there"
+                proved = item.bookmark.head == self.log.head
 
     def _check_transactions(self, stream: Stream) -> None:
         """Only the last event of a transaction says that it is the last; a stream of everything shows which those are."""

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 from work_machine import PLANTED, WorkMachine, World
 
 from server.tenancy import work
+from tests import machines
 from tests.installation import installed_on
 
 
@@ -28,34 +28,28 @@ async def world(server_dsn: str) -> AsyncIterator[World]:
         yield World(made.settings.needed_control_dsn(), tenant_id)
 
 
-def run(world: World, *, examples: int, steps: int, shrink: bool = True) -> None:
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-    )
+@contextmanager
+def machine_on(world: World) -> Iterator[type[WorkMachine]]:
     with world, mock.patch.object(work, "time", world.clock):
         WorkMachine.world = world
-        run_state_machine_as_test(WorkMachine, settings=chosen)
+        yield WorkMachine
 
 
 def test_whatever_is_committed_is_found_and_done(world: World) -> None:
-    run(world, examples=5, steps=15)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=5, steps=15)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_whatever_is_committed_is_found_and_done_for_long(world: World) -> None:
-    run(world, examples=60, steps=40)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=60, steps=40)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(world: World, bug: str) -> None:
-    with PLANTED[bug](), pytest.raises(AssertionError):
-        run(world, examples=150, steps=40, shrink=False)
+    with PLANTED[bug](), machine_on(world) as machine:
+        machines.find(machine, examples=150, steps=40)

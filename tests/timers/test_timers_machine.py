@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from unittest import mock
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 from timers_machine import PLANTED, RETRIES, TimerMachine, World
 
 from server.timers import service as timers
+from tests import machines
 from tests.desk import close_desk, open_desk
 from tests.installation import Installed
 
@@ -29,33 +29,27 @@ async def world(desks: Installed) -> AsyncIterator[World]:
     await close_desk(desk)
 
 
-def run(world: World, *, examples: int, steps: int, shrink: bool = True) -> None:
-    chosen = settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
-    )
+@contextmanager
+def machine_on(world: World) -> Iterator[type[TimerMachine]]:
     with world, mock.patch.object(timers, "RETRIES", RETRIES):
         TimerMachine.world = world
-        run_state_machine_as_test(TimerMachine, settings=chosen)
+        yield TimerMachine
 
 
 def test_timers_agree_with_the_model(world: World) -> None:
-    run(world, examples=6, steps=15)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=6, steps=15)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(900)
 def test_timers_agree_with_the_model_for_long(world: World) -> None:
-    run(world, examples=60, steps=40)
+    with machine_on(world) as machine:
+        machines.run(machine, examples=60, steps=40)
 
 
 @pytest.mark.faults
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(world: World, bug: str) -> None:
-    with PLANTED[bug](), pytest.raises(AssertionError):
-        run(world, examples=200, steps=40, shrink=False)
+    with PLANTED[bug](), machine_on(world) as machine:
+        machines.find(machine, examples=200, steps=40)
