@@ -72,6 +72,20 @@ class Desk:
         """A batch writer; give it `beside` and it is another process's."""
         return BatchWriter(database or self.database, self.providers)
 
+    def account(self, channel_id: uuid.UUID, **more: object) -> dict[str, Any]:
+        """A channel as the simulator is told of it; its webhooks go nowhere."""
+        number = self.numbers[channel_id]
+        return {
+            "phone_number_id": number.phone_number_id,
+            "waba_id": number.waba_id,
+            "display_phone_number": number.display_phone_number,
+            "access_token": "EAAJtoken",
+            "app_secret": "secret",
+            "webhook_url": "http://127.0.0.1:9/",
+            "window": "off",
+            **more,
+        }
+
     async def execute(self, statement: str, *values: object) -> None:
         async with self.database.connection() as connection:
             await connection.execute(statement, *values)

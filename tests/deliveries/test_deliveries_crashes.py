@@ -106,19 +106,8 @@ class Provided:
 @pytest.fixture
 async def provided(own_desk: Desk, desks: Installed) -> AsyncIterator[Provided]:
     channels = [await own_desk.new_channel(sends_per_second=2000) for _ in range(2)]
-    accounts = [
-        {
-            "phone_number_id": own_desk.numbers[channel.id].phone_number_id,
-            "waba_id": own_desk.numbers[channel.id].waba_id,
-            "display_phone_number": own_desk.numbers[channel.id].display_phone_number,
-            "access_token": "EAAJtoken",
-            "app_secret": "secret",
-            "webhook_url": "http://127.0.0.1:9/",
-            "window": "off",
-            "limits": {"pair_seconds": None, "throughput_per_second": None},
-        }
-        for channel in channels
-    ]
+    unlimited = {"pair_seconds": None, "throughput_per_second": None}
+    accounts = [own_desk.account(channel.id, limits=unlimited) for channel in channels]
     config = SimulatorConfig.model_validate({"accounts": accounts, "receipts": None, "requests_kept": 100_000})
     async with TestServer(create_app(config)) as server:
         made = Provided(own_desk, desks, str(server.make_url("")).rstrip("/"))

@@ -72,19 +72,8 @@ async def alone(desks: Installed) -> AsyncIterator[Installed]:
 @contextlib.asynccontextmanager
 async def simulator(desks: list[tuple[Desk, Any]], folder: Path) -> AsyncIterator[str]:
     """The provider, in a process of its own."""
-    accounts = [
-        {
-            "phone_number_id": desk.numbers[channel.id].phone_number_id,
-            "waba_id": desk.numbers[channel.id].waba_id,
-            "display_phone_number": desk.numbers[channel.id].display_phone_number,
-            "access_token": "EAAJtoken",
-            "app_secret": "secret",
-            "webhook_url": "http://127.0.0.1:9/",
-            "window": "off",
-            "limits": {"pair_seconds": None, "throughput_per_second": None},
-        }
-        for desk, channel in desks
-    ]
+    unlimited = {"pair_seconds": None, "throughput_per_second": None}
+    accounts = [desk.account(channel.id, limits=unlimited) for desk, channel in desks]
     config, port = folder / "simulator.json", ports.choose(folder / "ports", ["simulator"], fixed={})["simulator"]
     config.write_text(json.dumps({"accounts": accounts, "receipts": None}))
     program = [sys.executable, "-m", "server", "simulator", "--config", str(config), "--listen", f"127.0.0.1:{port}"]

@@ -71,17 +71,7 @@ async def sends(own_desk: Desk) -> Sends:
 
 @asynccontextmanager
 async def simulated(sends: Sends, **account: object) -> AsyncIterator[str]:
-    number = sends.desk.numbers[sends.channel.id]
-    whole = {
-        "phone_number_id": number.phone_number_id,
-        "waba_id": number.waba_id,
-        "display_phone_number": number.display_phone_number,
-        "access_token": "EAAJtoken",
-        "app_secret": "secret",
-        "webhook_url": "http://127.0.0.1:9/",
-        "window": "off",
-        **account,
-    }
+    whole = sends.desk.account(sends.channel.id, **account)
     config = SimulatorConfig.model_validate({"accounts": [whole], "receipts": None})
     async with TestServer(create_app(config)) as server:
         yield str(server.make_url("")).rstrip("/")
