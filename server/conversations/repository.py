@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import asyncpg
-from switchboard.v1 import conversation_filter_pb2 as filters
-from switchboard.v1 import conversation_service_pb2 as service_pb2
 
 from server.agents import loads
-from server.conversations.filter import Where
 from server.conversations.row import COLUMNS, ConversationRow, from_record
 from server.kit.db import Connection, Raced
 from server.kit.errors import NotFound
 from server.log.cursor import HeadRow
 from server.rpc.call import Scope
 
-COUNT_LIMIT = 1000
 SELECTED = ", ".join(f"c.{name}" for name in COLUMNS) + ", rp.inbound_count AS my_read_count"
 POSITION = "LEFT JOIN read_positions rp ON rp.conversation_id = c.id AND rp.agent_id = $1"
 HEAD = "h.epoch, h.head, h.floor, h.head_event_id"
@@ -121,99 +116,6 @@ ON CONFLICT (channel_id, identity_id) WHERE status IN ('new', 'open', 'pending',
 DO UPDATE SET version = conversations.version
 RETURNING *
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """An order of the list: ORDER BY, the condition that continues after a row, and that row's values."""
-
-    order_by: str
-    after: str
-    columns: tuple[tuple[str, str], ...]
-
-
-_TIME, _ID = "timestamptz", "uuid"
-ORDERS: dict[int, Order] = {
-    service_pb2.CONVERSATION_ORDER_LAST_MESSAGE: Order(
-        "c.last_message_time DESC, c.id DESC",
-        "(c.last_message_time, c.id) < ({0}, {1})",
-        (("last_message_time", _TIME), ("id", _ID)),
-    ),
-    service_pb2.CONVERSATION_ORDER_CREATED: Order(
-        "c.create_time DESC, c.id DESC", "(c.create_time, c.id) < ({0}, {1})", (("create_time", _TIME), ("id", _ID))
-    ),
-    service_pb2.CONVERSATION_ORDER_PRIORITY: Order(
-        "c.priority DESC, c.last_message_time DESC, c.id DESC",
-        "(c.priority, c.last_message_time, c.id) < ({0}, {1}, {2})",
-        (("priority", "smallint"), ("last_message_time", _TIME), ("id", _ID)),
-    ),
-    service_pb2.CONVERSATION_ORDER_LONGEST_WAITING: Order(
-        "coalesce(c.waiting_since, 'infinity'::timestamptz), c.id DESC",
-        "(coalesce(c.waiting_since, 'infinity'::timestamptz) > coalesce({0}, 'infinity'::timestamptz) OR"
-        " (coalesce(c.waiting_since, 'infinity'::timestamptz) = coalesce({0}, 'infinity'::timestamptz) AND c.id < {1}))",
-        (("waiting_since", _TIME), ("id", _ID)),
-    ),
-    service_pb2.CONVERSATION_ORDER_REPLY_WINDOW: Order(
-        "coalesce(c.reply_window_expire_time, 'infinity'::timestamptz), c.id DESC",
-        "(coalesce(c.reply_window_expire_time, 'infinity'::timestamptz) > coalesce({0}, 'infinity'::timestamptz) OR"
-        " (coalesce(c.reply_window_expire_time, 'infinity'::timestamptz) = coalesce({0}, 'infinity'::timestamptz) AND c.id < {1}))",
-        (("reply_window_expire_time", _TIME), ("id", _ID)),
-    ),
-}
-
-
-def keyset(row: ConversationRow, order: Order) -> list[Any]:
-    """A row's values in an order, as JSON scalars for a page token."""
-    values = [getattr(row, name) for name, _ in order.columns]
-    return [
-        value.isoformat() if isinstance(value, datetime) else str(value) if isinstance(value, uuid.UUID) else value
-        for value in values
-    ]
-
-
-def _read_keyset(values: Sequence[Any], order: Order) -> list[Any]:
-    readers: dict[str, Callable[[Any], Any]] = {
-        _TIME: lambda text: text and datetime.fromisoformat(text),
-        _ID: uuid.UUID,
-        "smallint": int,
-    }
-    return [readers[kind](value) for value, (_, kind) in zip(values, order.columns, strict=True)]
-
-
-async def page(
-    connection: Connection,
-    scope: Scope,
-    wanted: filters.ConversationFilter,
-    *,
-    order: Order,
-    after: Sequence[Any] | None,
-    limit: int,
-) -> tuple[list[ConversationRow], HeadRow]:
-    """Rows of the list and the head, from one statement."""
-    where = Where(first=3)
-    conditions = ["c.delete_time IS NULL", where.scope(scope), where.filter(wanted, scope)]
-    if after is not None:
-        values = _read_keyset(after, order)
-        places = [where.value(value, kind) for value, (_, kind) in zip(values, order.columns, strict=True)]
-        conditions.append(order.after.format(*places))
-    sql = (
-        f"SELECT l.*, {HEAD} FROM stream_head h LEFT JOIN LATERAL ("
-        f"SELECT {SELECTED} FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} ORDER BY {order.order_by} LIMIT $2"
-        f") l ON TRUE"
-    )
-    records = await connection.fetch(sql, scope.agent_id, limit, *where.values)
-    return [from_record(record) for record in records if record["id"] is not None], HeadRow.of(records[0])
-
-
-async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[int, bool, HeadRow]:
-    """How many, exact to 1,000, whether there are more, and the head, from one statement."""
-    where = Where(first=2)
-    conditions = ["c.delete_time IS NULL", where.scope(scope), where.filter(wanted, scope)]
-    some = f"SELECT 1 FROM conversations c {POSITION} WHERE {' AND '.join(conditions)} LIMIT {COUNT_LIMIT + 1}"
-    sql = f"SELECT {HEAD}, (SELECT count(*) FROM ({some}) x) AS found FROM stream_head h"
-    record: Any = await connection.fetchrow(sql, scope.agent_id, *where.values)
-    found = int(record["found"])
-    return min(found, COUNT_LIMIT), found > COUNT_LIMIT, HeadRow.of(record)
 
 
 async def get_visible(

@@ -7,12 +7,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 from switchboard.v1 import conversation_service_pb2 as rpc
+from switchboard.v1 import options_pb2
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 
 from server.channels import service as channels
 from server.channels.service import ChannelRow
 from server.contacts import service as contacts
-from server.conversations import convert, notes, reads, repository, service, statistics, tags
+from server.conversations import convert, counts, listing, notes, reads, repository, service, statistics, tags
 from server.conversations.change import change, shown
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
@@ -24,6 +25,7 @@ from server.log.cursor import Cursors, HeadRow
 from server.log.event import Origin, origin_of
 from server.providers.contract import Provider
 from server.requests import service as requests
+from server.rpc.auth import require
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 
@@ -40,17 +42,27 @@ class ConversationServicer(ConversationServiceServicer):
         self, request: rpc.ListConversationsRequest, call: Call
     ) -> rpc.ListConversationsResponse:
         """A page of the list, and the cursor it stands at."""
-        order = repository.ORDERS[request.order or rpc.CONVERSATION_ORDER_LAST_MESSAGE]
-        size, after = page_size(request.page_size), self._tokens.read(call, request)
-        async with call.database.connection() as connection:
-            rows, head = await repository.page(
-                connection, call.scope, request.filter, order=order, after=after, limit=size + 1
-            )
-        items, last = cut(rows, size, lambda row: shown(row, call))
+        if request.deleted:
+            require(call.caller, options_pb2.PERMISSION_CONVERSATIONS_DELETE)
+        query = listing.Query(
+            wanted=request.filter,
+            order=listing.ORDERS[request.order or rpc.CONVERSATION_ORDER_LAST_MESSAGE],
+            after=self._tokens.read(call, request),
+            limit=page_size(request.page_size) + 1,
+            deleted=request.deleted,
+        )
+        async with call.database.snapshot() if request.with_counts else call.database.connection() as connection:
+            page = await listing.page(connection, call.scope, query)
+            live = await counts.live(connection, call.scope) if request.with_counts else None
+        items, last = cut(page.rows, query.limit - 1, lambda row: shown(row, call))
+        last = last or page.edge
         return rpc.ListConversationsResponse(
             conversations=items,
-            next_page_token="" if last is None else self._tokens.write(call, request, repository.keyset(last, order)),
-            as_of=self._as_of(call, head),
+            next_page_token=""
+            if last is None
+            else self._tokens.write(call, request, listing.keyset(last, query.order)),
+            as_of=self._as_of(call, page.head),
+            counts=None if live is None else _counts(live),
         )
 
     async def CountConversations(
@@ -58,8 +70,8 @@ class ConversationServicer(ConversationServiceServicer):
     ) -> rpc.CountConversationsResponse:
         """How many, exact to 1,000."""
         async with call.database.connection() as connection:
-            count, more, head = await repository.count(connection, call.scope, request.filter)
-        return rpc.CountConversationsResponse(count=count, more=more, as_of=self._as_of(call, head))
+            found, head = await counts.count(connection, call.scope, request.filter)
+        return rpc.CountConversationsResponse(count=found.count, more=found.more, as_of=self._as_of(call, head))
 
     async def GetConversation(self, request: rpc.GetConversationRequest, call: Call) -> rpc.GetConversationResponse:
         """One conversation with notes, assignment and identities, all of one moment."""
@@ -305,6 +317,16 @@ class ConversationServicer(ConversationServiceServicer):
 
     def _as_of(self, call: Call, head: HeadRow) -> str:
         return self._cursors.at(call.tenant_id, head)
+
+
+def _counts(live: counts.Live) -> rpc.ConversationCounts:
+    return rpc.ConversationCounts(
+        mine=_limited(live.mine), unassigned=_limited(live.unassigned), all=_limited(live.all)
+    )
+
+
+def _limited(found: counts.Limited) -> rpc.LimitedCount:
+    return rpc.LimitedCount(count=found.count, more=found.more)
 
 
 async def _recipient(

@@ -1,4 +1,4 @@
-"""Tags of conversations, by name; unknown names join the tenant's vocabulary."""
+"""Tags of conversations, by name; unknown names join the tenant's vocabulary. Names that differ in case alone are one tag."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from server.rpc.call import Scope
 
 MOST = 100
 ENSURE = """
-INSERT INTO tags (id, name, create_time) SELECT id, name, $3 FROM unnest($1::uuid[], $2::text[]) AS u (id, name) ORDER BY name
-ON CONFLICT (name) DO UPDATE SET name = excluded.name
-RETURNING id
+INSERT INTO tags (id, name, create_time)
+SELECT DISTINCT ON (lower(name)) id, name, $3::timestamptz FROM unnest($1::uuid[], $2::text[]) AS u (id, name) ORDER BY lower(name)
+ON CONFLICT (lower(name)) DO UPDATE SET name = tags.name
+RETURNING id, name
 """
 ATTACH = """
 INSERT INTO conversation_tags (conversation_id, tag_id, create_time) SELECT $1, tag_id, $3 FROM unnest($2::uuid[]) AS tag_id
@@ -30,20 +31,28 @@ DELETE FROM conversation_tags ct USING tags t WHERE ct.conversation_id = $1 AND 
 """
 
 
+ALIKE = """
+SELECT held FROM unnest($1::text[]) AS held WHERE lower(held) = ANY(ARRAY(SELECT lower(name) FROM unnest($2::text[]) AS name))
+"""
+
+
 async def add(
     write: Write, scope: Scope, conversation_id: uuid.UUID, *, origin: Origin, names: Sequence[str]
 ) -> Changed:
     """Adds tags; those that are there already change nothing. A conversation has at most 100."""
     row = await _locked(write, scope, conversation_id)
-    missing = sorted(set(names) - set(row.tags))
-    if len(row.tags) + len(missing) > MOST:
-        raise InvalidFields(FieldViolation("tags", f"a conversation has at most {MOST} tags"))
-    if not missing:
+    unseen = sorted(set(names) - set(row.tags))
+    if not unseen:
         return Changed(row)
     now = utc_now()
-    records = await write.connection.fetch(ENSURE, [new_id() for _ in missing], missing, now)
+    records = await write.connection.fetch(ENSURE, [new_id() for _ in unseen], unseen, now)
+    after = sorted({*row.tags, *(record["name"] for record in records)})
+    if len(after) > MOST:
+        raise InvalidFields(FieldViolation("tags", f"a conversation has at most {MOST} tags"))
+    if after == row.tags:
+        return Changed(row)
     await write.connection.execute(ATTACH, row.id, [record["id"] for record in records], now)
-    return await _saved(write, row, sorted({*row.tags, *missing}), origin=origin)
+    return await _saved(write, row, after, origin=origin)
 
 
 async def remove(
@@ -51,7 +60,7 @@ async def remove(
 ) -> Changed:
     """Removes tags; those that are not there change nothing."""
     row = await _locked(write, scope, conversation_id)
-    present = sorted(set(names) & set(row.tags))
+    present = [record["held"] for record in await write.connection.fetch(ALIKE, row.tags, list(names))]
     if not present:
         return Changed(row)
     await write.connection.execute(DETACH, row.id, present)

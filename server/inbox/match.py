@@ -26,7 +26,7 @@ from server.rpc.call import Scope
 HIDDEN = -1
 # A conversation cannot have been seen before it was there.
 _APPEARING = frozenset({event_pb2.EVENT_TYPE_CONVERSATION_CREATED, event_pb2.EVENT_TYPE_CONVERSATION_RESTORED})
-_NOT_STREAMABLE = ("status", "tags", "unread", "priority", "contact_id", "reply_window")
+_STREAMABLE = frozenset({"channel_id", "provider", "assignee_id", "team_id", "and", "or", "not"})
 
 Providers = Mapping[uuid.UUID, int]
 Condition = Callable[["Seen"], bool]
@@ -83,9 +83,9 @@ class Selection:
         return not self._of_conversations and self._condition(Seen(channel_id, None, None))
 
     def _compile(self, wanted: filters.ConversationFilter, path: str) -> Condition:
-        for name in _NOT_STREAMABLE:
-            if getattr(wanted, name):
-                raise FilterNotStreamable(f"{path}.{name}")
+        for field, _ in wanted.ListFields():
+            if field.name not in _STREAMABLE:
+                raise FilterNotStreamable(f"{path}.{field.name}")
         conditions = self._leaves(wanted)
         conditions += [self._compile(item, f"{path}.and") for item in getattr(wanted, "and")]
         either = [self._compile(item, f"{path}.or") for item in getattr(wanted, "or")]

@@ -96,6 +96,13 @@ def check(rule: Rule | None, caller: Caller) -> None:
         raise PermissionMissing(f"the caller lacks {wanted}", metadata={"permission": wanted})
 
 
+def require(caller: Caller, permission: int) -> None:
+    """Refuses a caller that lacks a permission which only some requests of a method need. PermissionMissing."""
+    if permission not in caller.permissions:
+        wanted = options_pb2.Permission.Name(permission)  # type: ignore[arg-type]
+        raise PermissionMissing(f"the caller lacks {wanted}", metadata={"permission": wanted})
+
+
 class AuthInterceptor(WrappingInterceptor):
     """Puts a verified Call in the place of grpc's context."""
 

@@ -46,7 +46,8 @@ def places() -> list[Place]:
 
 def _strings(message: Descriptor, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
     for field in message.fields:
-        path, inner = (*above, field.name), field.message_type
+        inner = field.message_type
+        path = (*above, field.name + ("[0]" if inner is not None and field.is_repeated else ""))
         if field.type == FieldDescriptor.TYPE_STRING:
             yield path, field
         elif inner is not None and inner is not message and inner.full_name.startswith("switchboard."):
@@ -57,7 +58,7 @@ def put(request: Message, path: tuple[str, ...], value: str) -> Message:
     """The request with another value in one place."""
     inner: Any = request
     for name in path[:-1]:
-        inner = getattr(inner, name)
+        inner = getattr(inner, name.removesuffix("[0]")).add() if name.endswith("[0]") else getattr(inner, name)
     if inner.DESCRIPTOR.fields_by_name[path[-1]].is_repeated:
         inner.ClearField(path[-1])
         getattr(inner, path[-1]).append(value)

@@ -178,6 +178,8 @@ KEYS: dict[int, Callable[[conversation_pb2.Conversation], Any]] = {
         row.reply_window.expire_time.ToNanoseconds(),
     ),
     conversations.CONVERSATION_ORDER_CREATED: lambda row: -row.create_time.ToNanoseconds(),
+    conversations.CONVERSATION_ORDER_OLDEST_MESSAGE: lambda row: row.last_message_time.ToNanoseconds(),
+    conversations.CONVERSATION_ORDER_OLDEST: lambda row: row.create_time.ToNanoseconds(),
 }
 
 

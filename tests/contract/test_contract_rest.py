@@ -169,6 +169,13 @@ def test_the_whole_main_job_by_curl_alone(rest: Rest, world: World) -> None:
         "filter.teamId=none",
         "filter.tags=sample&filter.tags=nothing",
         "filter.unread=UNREAD_TEAM",
+        "filter.tagsAll=sample&filter.tagsAll=SAMPLE",
+        "filter.tagsNone=nothing",
+        "filter.priority=CONVERSATION_PRIORITY_NONE",
+        "filter.replyWindow=REPLY_WINDOW_STATE_OPEN",
+        "filter.createTime.startTime=2020-01-01T00:00:00Z&filter.createTime.endTime=2120-01-01T00:00:00Z",
+        "filter.lastMessageTime.startTime=2020-01-01T00:00:00Z",
+        "order=CONVERSATION_ORDER_OLDEST&withCounts=true",
     ],
 )
 def test_a_list_takes_the_fixed_filters(rest: Rest, world: World, query: str) -> None:

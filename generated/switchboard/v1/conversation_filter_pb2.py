@@ -23,17 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import conversation_pb2 as switchboard_dot_v1_dot_conversation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(switchboard/v1/conversation_filter.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cswitchboard/v1/channel.proto\x1a!switchboard/v1/conversation.proto\"\xbb\x06\n\x12\x43onversationFilter\x12\x45\n\x06status\x18\x01 \x03(\x0e\x32\".switchboard.v1.ConversationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12=\n\x08provider\x18\x02 \x03(\x0e\x32\x18.switchboard.v1.ProviderB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\nchannel_id\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12\x64\n\x0b\x61ssignee_id\x18\x04 \x03(\tBO\xbaHL\x92\x01I\x10\xc8\x01\"DrB2@^(me|nobody|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12[\n\x07team_id\x18\x05 \x03(\tBJ\xbaHG\x92\x01\x44\x10\xc8\x01\"?r=2;^(none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12\"\n\x04tags\x18\x06 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x32\"\nr\x08\x10\x01\x18\x32\xba\x01\x01\x00\x12\x30\n\x06unread\x18\x07 \x01(\x0e\x32\x16.switchboard.v1.UnreadB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12I\n\x08priority\x18\x08 \x03(\x0e\x32$.switchboard.v1.ConversationPriorityB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\ncontact_id\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12I\n\x0creply_window\x18\n \x03(\x0e\x32 .switchboard.v1.ReplyWindowStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x03\x61nd\x18\x0b \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x38\n\x02or\x18\x0c \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12/\n\x03not\x18\r \x01(\x0b\x32\".switchboard.v1.ConversationFilter*B\n\x06Unread\x12\x16\n\x12UNREAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNREAD_TEAM\x10\x01\x12\x0f\n\x0bUNREAD_MINE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(switchboard/v1/conversation_filter.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/channel.proto\x1a!switchboard/v1/conversation.proto\"\xd8\x02\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp:\xec\x01\xbaH\xe8\x01\x1a\xe5\x01\n\x10time_range.order\x12Ma range has start_time, end_time or both, and end_time comes after start_time\x1a\x81\x01(has(this.start_time) || has(this.end_time)) && !(has(this.start_time) && has(this.end_time) && this.start_time >= this.end_time)\"\x9f\x01\n\x12\x41ttributeCondition\x12\x1c\n\x04name\x18\x01 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xc8\x01\xba\x01\x01\x00\x12$\n\x0cstring_value\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xe8\x07\xba\x01\x01\x00H\x00\x12\x1f\n\x0cnumber_value\x18\x03 \x01(\x01\x42\x07\xbaH\x04\x12\x02@\x01H\x00\x12\x14\n\nbool_value\x18\x04 \x01(\x08H\x00\x42\x0e\n\x05value\x12\x05\xbaH\x02\x08\x01\"\xe6\x08\n\x12\x43onversationFilter\x12\x45\n\x06status\x18\x01 \x03(\x0e\x32\".switchboard.v1.ConversationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12=\n\x08provider\x18\x02 \x03(\x0e\x32\x18.switchboard.v1.ProviderB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\nchannel_id\x18\x03 \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12\x64\n\x0b\x61ssignee_id\x18\x04 \x03(\tBO\xbaHL\x92\x01I\x10\xc8\x01\"DrB2@^(me|nobody|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12[\n\x07team_id\x18\x05 \x03(\tBJ\xbaHG\x92\x01\x44\x10\xc8\x01\"?r=2;^(none|[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12})$\x12\"\n\x04tags\x18\x06 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x32\"\nr\x08\x10\x01\x18\x32\xba\x01\x01\x00\x12\x30\n\x06unread\x18\x07 \x01(\x0e\x32\x16.switchboard.v1.UnreadB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12I\n\x08priority\x18\x08 \x03(\x0e\x32$.switchboard.v1.ConversationPriorityB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12$\n\ncontact_id\x18\t \x03(\tB\x10\xbaH\r\x92\x01\n\x10\xc8\x01\"\x05r\x03\xb0\x01\x01\x12I\n\x0creply_window\x18\n \x03(\x0e\x32 .switchboard.v1.ReplyWindowStateB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\"\x07\x82\x01\x04\x10\x01 \x00\x12\x39\n\x03\x61nd\x18\x0b \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12\x38\n\x02or\x18\x0c \x03(\x0b\x32\".switchboard.v1.ConversationFilterB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12/\n\x03not\x18\r \x01(\x0b\x32\".switchboard.v1.ConversationFilter\x12&\n\x08tags_all\x18\x0e \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x32\"\nr\x08\x10\x01\x18\x32\xba\x01\x01\x00\x12\'\n\ttags_none\x18\x0f \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x32\"\nr\x08\x10\x01\x18\x32\xba\x01\x01\x00\x12.\n\x0b\x63reate_time\x18\x10 \x01(\x0b\x32\x19.switchboard.v1.TimeRange\x12\x34\n\x11last_message_time\x18\x11 \x01(\x0b\x32\x19.switchboard.v1.TimeRange\x12\x30\n\rwaiting_since\x18\x12 \x01(\x0b\x32\x19.switchboard.v1.TimeRange\x12@\n\nattributes\x18\x13 \x03(\x0b\x32\".switchboard.v1.AttributeConditionB\x08\xbaH\x05\x92\x01\x02\x10\x14*B\n\x06Unread\x12\x16\n\x12UNREAD_UNSPECIFIED\x10\x00\x12\x0f\n\x0bUNREAD_TEAM\x10\x01\x12\x0f\n\x0bUNREAD_MINE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.conversation_filter_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_TIMERANGE']._loaded_options = None
+  _globals['_TIMERANGE']._serialized_options = b'\272H\350\001\032\345\001\n\020time_range.order\022Ma range has start_time, end_time or both, and end_time comes after start_time\032\201\001(has(this.start_time) || has(this.end_time)) && !(has(this.start_time) && has(this.end_time) && this.start_time >= this.end_time)'
+  _globals['_ATTRIBUTECONDITION'].oneofs_by_name['value']._loaded_options = None
+  _globals['_ATTRIBUTECONDITION'].oneofs_by_name['value']._serialized_options = b'\272H\002\010\001'
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['name']._loaded_options = None
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['name']._serialized_options = b'\272H\013r\t\020\001\030\310\001\272\001\001\000'
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['string_value']._loaded_options = None
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['string_value']._serialized_options = b'\272H\tr\007\030\350\007\272\001\001\000'
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['number_value']._loaded_options = None
+  _globals['_ATTRIBUTECONDITION'].fields_by_name['number_value']._serialized_options = b'\272H\004\022\002@\001'
   _globals['_CONVERSATIONFILTER'].fields_by_name['status']._loaded_options = None
   _globals['_CONVERSATIONFILTER'].fields_by_name['status']._serialized_options = b'\272H\016\222\001\013\020\024\"\007\202\001\004\020\001 \000'
   _globals['_CONVERSATIONFILTER'].fields_by_name['provider']._loaded_options = None
@@ -58,8 +69,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONVERSATIONFILTER'].fields_by_name['and']._serialized_options = b'\272H\005\222\001\002\020\024'
   _globals['_CONVERSATIONFILTER'].fields_by_name['or']._loaded_options = None
   _globals['_CONVERSATIONFILTER'].fields_by_name['or']._serialized_options = b'\272H\005\222\001\002\020\024'
-  _globals['_UNREAD']._serialized_start=984
-  _globals['_UNREAD']._serialized_end=1050
-  _globals['_CONVERSATIONFILTER']._serialized_start=155
-  _globals['_CONVERSATIONFILTER']._serialized_end=982
+  _globals['_CONVERSATIONFILTER'].fields_by_name['tags_all']._loaded_options = None
+  _globals['_CONVERSATIONFILTER'].fields_by_name['tags_all']._serialized_options = b'\272H\021\222\001\016\0202\"\nr\010\020\001\0302\272\001\001\000'
+  _globals['_CONVERSATIONFILTER'].fields_by_name['tags_none']._loaded_options = None
+  _globals['_CONVERSATIONFILTER'].fields_by_name['tags_none']._serialized_options = b'\272H\021\222\001\016\0202\"\nr\010\020\001\0302\272\001\001\000'
+  _globals['_CONVERSATIONFILTER'].fields_by_name['attributes']._loaded_options = None
+  _globals['_CONVERSATIONFILTER'].fields_by_name['attributes']._serialized_options = b'\272H\005\222\001\002\020\024'
+  _globals['_UNREAD']._serialized_start=1825
+  _globals['_UNREAD']._serialized_end=1891
+  _globals['_TIMERANGE']._serialized_start=188
+  _globals['_TIMERANGE']._serialized_end=532
+  _globals['_ATTRIBUTECONDITION']._serialized_start=535
+  _globals['_ATTRIBUTECONDITION']._serialized_end=694
+  _globals['_CONVERSATIONFILTER']._serialized_start=697
+  _globals['_CONVERSATIONFILTER']._serialized_end=1823
 # @@protoc_insertion_point(module_scope)

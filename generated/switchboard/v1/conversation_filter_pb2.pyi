@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import channel_pb2 as _channel_pb2
@@ -46,6 +47,72 @@ UNREAD_MINE: Unread.ValueType  # 2
 Global___Unread: _TypeAlias = Unread  # noqa: Y015
 
 @_typing.final
+class TimeRange(_message.Message):
+    """From a time until before another; one of them may be absent."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """This time and later ones."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Times before this one."""
+
+    def __init__(
+        self,
+        *,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TimeRange: _TypeAlias = TimeRange  # noqa: Y015
+
+@_typing.final
+class AttributeCondition(_message.Message):
+    """That an attribute has a value, of the same type: the text "1" is not the number 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STRING_VALUE_FIELD_NUMBER: _builtins.int
+    NUMBER_VALUE_FIELD_NUMBER: _builtins.int
+    BOOL_VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the attribute."""
+    string_value: _builtins.str
+    """A text; case matters."""
+    number_value: _builtins.float
+    """A number."""
+    bool_value: _builtins.bool
+    """True or false."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        string_value: _builtins.str = ...,
+        number_value: _builtins.float = ...,
+        bool_value: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "number_value", b"number_value", "string_value", b"string_value", "value", b"value"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bool_value", b"bool_value", "name", b"name", "number_value", b"number_value", "string_value", b"string_value", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["string_value", "number_value", "bool_value"]  # noqa: Y015
+    _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
+
+Global___AttributeCondition: _TypeAlias = AttributeCondition  # noqa: Y015
+
+@_typing.final
 class ConversationFilter(_message.Message):
     """Which conversations. Fields are joined by "and"; values of a field by "or". One filter for lists, counts, statistics and streams.
     At most 3 levels deep, 20 leaves, 200 ids.
@@ -66,6 +133,12 @@ class ConversationFilter(_message.Message):
     AND_FIELD_NUMBER: _builtins.int
     OR_FIELD_NUMBER: _builtins.int
     NOT_FIELD_NUMBER: _builtins.int
+    TAGS_ALL_FIELD_NUMBER: _builtins.int
+    TAGS_NONE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
+    WAITING_SINCE_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     unread: Global___Unread.ValueType
     """Only unread ones."""
     @_builtins.property
@@ -90,7 +163,7 @@ class ConversationFilter(_message.Message):
 
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Any of these tags, by name."""
+        """Any of these tags, by name; upper and lower case are alike."""
 
     @_builtins.property
     def priority(self) -> _containers.RepeatedScalarFieldContainer[_conversation_pb2.ConversationPriority.ValueType]:
@@ -103,6 +176,30 @@ class ConversationFilter(_message.Message):
     @_builtins.property
     def reply_window(self) -> _containers.RepeatedScalarFieldContainer[_conversation_pb2.ReplyWindowState.ValueType]:
         """Any of these states of the reply window."""
+
+    @_builtins.property
+    def tags_all(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """All of these tags, by name."""
+
+    @_builtins.property
+    def tags_none(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """None of these tags, by name."""
+
+    @_builtins.property
+    def create_time(self) -> Global___TimeRange:
+        """Started in this range."""
+
+    @_builtins.property
+    def last_message_time(self) -> Global___TimeRange:
+        """The newest message was written in this range."""
+
+    @_builtins.property
+    def waiting_since(self) -> Global___TimeRange:
+        """The customer waits for an answer, since a time in this range."""
+
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttributeCondition]:
+        """All of these attributes have these values. Over REST by POST only."""
 
     def __init__(
         self,
@@ -117,10 +214,16 @@ class ConversationFilter(_message.Message):
         priority: _abc.Iterable[_conversation_pb2.ConversationPriority.ValueType] | None = ...,
         contact_id: _abc.Iterable[_builtins.str] | None = ...,
         reply_window: _abc.Iterable[_conversation_pb2.ReplyWindowState.ValueType] | None = ...,
+        tags_all: _abc.Iterable[_builtins.str] | None = ...,
+        tags_none: _abc.Iterable[_builtins.str] | None = ...,
+        create_time: Global___TimeRange | None = ...,
+        last_message_time: Global___TimeRange | None = ...,
+        waiting_since: Global___TimeRange | None = ...,
+        attributes: _abc.Iterable[Global___AttributeCondition] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["not", b"not"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_message_time", b"last_message_time", "not", b"not", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and", b"and", "assignee_id", b"assignee_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "not", b"not", "or", b"or", "priority", b"priority", "provider", b"provider", "reply_window", b"reply_window", "status", b"status", "tags", b"tags", "team_id", b"team_id", "unread", b"unread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and", b"and", "assignee_id", b"assignee_id", "attributes", b"attributes", "channel_id", b"channel_id", "contact_id", b"contact_id", "create_time", b"create_time", "last_message_time", b"last_message_time", "not", b"not", "or", b"or", "priority", b"priority", "provider", b"provider", "reply_window", b"reply_window", "status", b"status", "tags", b"tags", "tags_all", b"tags_all", "tags_none", b"tags_none", "team_id", b"team_id", "unread", b"unread", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -43,6 +43,10 @@ class _ConversationOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Con
     """The reply window that closes first; those without one last."""
     CONVERSATION_ORDER_CREATED: _ConversationOrder.ValueType  # 5
     """Newest conversation first."""
+    CONVERSATION_ORDER_OLDEST_MESSAGE: _ConversationOrder.ValueType  # 6
+    """Oldest message first."""
+    CONVERSATION_ORDER_OLDEST: _ConversationOrder.ValueType  # 7
+    """Oldest conversation first."""
 
 class ConversationOrder(_ConversationOrder, metaclass=_ConversationOrderEnumTypeWrapper):
     """Order of a list."""
@@ -59,6 +63,10 @@ CONVERSATION_ORDER_REPLY_WINDOW: ConversationOrder.ValueType  # 4
 """The reply window that closes first; those without one last."""
 CONVERSATION_ORDER_CREATED: ConversationOrder.ValueType  # 5
 """Newest conversation first."""
+CONVERSATION_ORDER_OLDEST_MESSAGE: ConversationOrder.ValueType  # 6
+"""Oldest message first."""
+CONVERSATION_ORDER_OLDEST: ConversationOrder.ValueType  # 7
+"""Oldest conversation first."""
 Global___ConversationOrder: _TypeAlias = ConversationOrder  # noqa: Y015
 
 @_typing.final
@@ -71,12 +79,18 @@ class ListConversationsRequest(_message.Message):
     ORDER_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DELETED_FIELD_NUMBER: _builtins.int
+    WITH_COUNTS_FIELD_NUMBER: _builtins.int
     order: Global___ConversationOrder.ValueType
     """In which order."""
     page_size: _builtins.int
     """0 means 50, above 200 is read as 200."""
     page_token: _builtins.str
     """From the page before; bound to filter and order."""
+    deleted: _builtins.bool
+    """Only the deleted ones, by newest or oldest message, for those who may delete. PERMISSION_DENIED PERMISSION_MISSING else."""
+    with_counts: _builtins.bool
+    """Whether the answer has counts."""
     @_builtins.property
     def filter(self) -> _conversation_filter_pb2.ConversationFilter:
         """Which ones."""
@@ -88,14 +102,78 @@ class ListConversationsRequest(_message.Message):
         order: Global___ConversationOrder.ValueType = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        deleted: _builtins.bool = ...,
+        with_counts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deleted", b"deleted", "filter", b"filter", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "with_counts", b"with_counts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListConversationsRequest: _TypeAlias = ListConversationsRequest  # noqa: Y015
+
+@_typing.final
+class ConversationCounts(_message.Message):
+    """Live conversations that the caller may see, whatever the filter."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MINE_FIELD_NUMBER: _builtins.int
+    UNASSIGNED_FIELD_NUMBER: _builtins.int
+    ALL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def mine(self) -> Global___LimitedCount:
+        """Assigned to the calling agent; nothing for a service."""
+
+    @_builtins.property
+    def unassigned(self) -> Global___LimitedCount:
+        """Assigned to nobody."""
+
+    @_builtins.property
+    def all(self) -> Global___LimitedCount:
+        """All of them."""
+
+    def __init__(
+        self,
+        *,
+        mine: Global___LimitedCount | None = ...,
+        unassigned: Global___LimitedCount | None = ...,
+        all: Global___LimitedCount | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "mine", b"mine", "unassigned", b"unassigned"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "mine", b"mine", "unassigned", b"unassigned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConversationCounts: _TypeAlias = ConversationCounts  # noqa: Y015
+
+@_typing.final
+class LimitedCount(_message.Message):
+    """A count that is exact to 1,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """At most 1,000."""
+    more: _builtins.bool
+    """Whether there are more."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LimitedCount: _TypeAlias = LimitedCount  # noqa: Y015
 
 @_typing.final
 class ListConversationsResponse(_message.Message):
@@ -106,6 +184,7 @@ class ListConversationsResponse(_message.Message):
     CONVERSATIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    COUNTS_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
     """Empty on the last page."""
     as_of: _builtins.str
@@ -114,16 +193,21 @@ class ListConversationsResponse(_message.Message):
     def conversations(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_pb2.Conversation]:
         """In the order asked for. A page may be short and still have a next one."""
 
+    @_builtins.property
+    def counts(self) -> Global___ConversationCounts:
+        """Of the same moment; absent when not asked for."""
+
     def __init__(
         self,
         *,
         conversations: _abc.Iterable[_conversation_pb2.Conversation] | None = ...,
         next_page_token: _builtins.str = ...,
         as_of: _builtins.str = ...,
+        counts: Global___ConversationCounts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conversations", b"conversations", "next_page_token", b"next_page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conversations", b"conversations", "counts", b"counts", "next_page_token", b"next_page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -871,7 +955,7 @@ class AddConversationTagsRequest(_message.Message):
     """Makes the call repeatable."""
     @_builtins.property
     def tags(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names: 1 to 50 characters, case matters, at most 20 in one call."""
+        """Names: 1 to 50 characters, names that differ in case alone are one tag, at most 20 in one call."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from server.models.tenant.assignment import (
 )
 from server.models.tenant.channel import Channel
 from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
-from server.models.tenant.conversation import Conversation, ReadPosition
+from server.models.tenant.conversation import Conversation, ConversationAttributeKey, ReadPosition
 from server.models.tenant.delivery import Delivery, RecipientBucket
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.journal import Journal, JournalItem
@@ -35,6 +35,7 @@ __all__ = [
     "Contact",
     "Conversation",
     "ConversationAssignment",
+    "ConversationAttributeKey",
     "ConversationCount",
     "ConversationNote",
     "ConversationTag",

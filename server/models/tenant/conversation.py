@@ -41,12 +41,12 @@ class Conversation(TenantBase):
         ),
         Index(
             "ix_conversations_by_waiting",
-            *(text("coalesce(waiting_since, 'infinity'::timestamptz)"), text("id DESC")),
+            *(text("coalesce(waiting_since, 'infinity'::timestamptz)"), "id"),
             postgresql_where=LISTED,
         ),
         Index(
             "ix_conversations_by_window",
-            *(text("coalesce(reply_window_expire_time, 'infinity'::timestamptz)"), text("id DESC")),
+            *(text("coalesce(reply_window_expire_time, 'infinity'::timestamptz)"), "id"),
             postgresql_where=LISTED,
         ),
         Index(
@@ -80,7 +80,13 @@ class Conversation(TenantBase):
         ),
         Index("ix_conversations_contact", "contact_id"),
         Index("ix_conversations_identity", "identity_id"),
-        Index("ix_conversations_tags", "tags", postgresql_using="gin"),
+        Index("ix_conversations_live_assignee", "assignee_id", "channel_id", postgresql_where=text(LIVE)),
+        Index("ix_conversations_live_team", "team_id", "assignee_id", postgresql_where=text(LIVE)),
+        Index(
+            "ix_conversations_deleted",
+            *(text("last_message_time DESC"), text("id DESC")),
+            postgresql_where=text("delete_time IS NOT NULL"),
+        ),
         Index(
             "ix_conversations_unread",
             *(text("last_message_time DESC"), text("id DESC")),
@@ -124,6 +130,17 @@ class Conversation(TenantBase):
     delete_time: Mapped[Time | None]
     weight: Mapped[int] = mapped_column(server_default=text("100"))
     waiting_weight: Mapped[int] = mapped_column(server_default=text("50"))
+
+
+class ConversationAttributeKey(TenantBase):
+    """That a conversation has an attribute of some value: attribute_key(name, value). A trigger keeps it."""
+
+    __tablename__ = "conversation_attribute_keys"
+
+    key: Mapped[Id] = mapped_column(primary_key=True)
+    conversation_id: Mapped[Id] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
 
 
 class ReadPosition(TenantBase):

@@ -36,6 +36,7 @@ __all__ = (
     "Attachment",
     "AttachmentKind",
     "AttachmentState",
+    "AttributeCondition",
     "Availability",
     "Bookmark",
     "CaughtUp",
@@ -53,6 +54,7 @@ __all__ = (
     "ContactUpdated",
     "Conversation",
     "ConversationAssigned",
+    "ConversationCounts",
     "ConversationCreated",
     "ConversationDeleted",
     "ConversationFilter",
@@ -132,6 +134,7 @@ __all__ = (
     "Identity",
     "IdentityConflict",
     "InboxEvent",
+    "LimitedCount",
     "ListAgentAvailabilitiesRequest",
     "ListAgentAvailabilitiesResponse",
     "ListAgentsRequest",
@@ -220,6 +223,7 @@ __all__ = (
     "Tenant",
     "TenantState",
     "TextContent",
+    "TimeRange",
     "Transition",
     "UnassignConversationRequest",
     "UnassignConversationResponse",
@@ -883,6 +887,16 @@ class ConversationOrder(betterproto2.Enum):
     Newest conversation first.
     """
 
+    OLDEST_MESSAGE = 6
+    """
+    Oldest message first.
+    """
+
+    OLDEST = 7
+    """
+    Oldest conversation first.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -892,6 +906,8 @@ class ConversationOrder(betterproto2.Enum):
             3: "CONVERSATION_ORDER_PRIORITY",
             4: "CONVERSATION_ORDER_REPLY_WINDOW",
             5: "CONVERSATION_ORDER_CREATED",
+            6: "CONVERSATION_ORDER_OLDEST_MESSAGE",
+            7: "CONVERSATION_ORDER_OLDEST",
         }
 
     @classmethod
@@ -903,6 +919,8 @@ class ConversationOrder(betterproto2.Enum):
             "CONVERSATION_ORDER_PRIORITY": 3,
             "CONVERSATION_ORDER_REPLY_WINDOW": 4,
             "CONVERSATION_ORDER_CREATED": 5,
+            "CONVERSATION_ORDER_OLDEST_MESSAGE": 6,
+            "CONVERSATION_ORDER_OLDEST": 7,
         }
 
 
@@ -2546,7 +2564,7 @@ class AddConversationTagsRequest(betterproto2.Message):
 
     tags: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
     """
-    Names: 1 to 50 characters, case matters, at most 20 in one call.
+    Names: 1 to 50 characters, names that differ in case alone are one tag, at most 20 in one call.
     """
 
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
@@ -3232,6 +3250,39 @@ default_message_pool.register_message("switchboard.v1", "Attachment", Attachment
 
 
 @dataclass(eq=False, repr=False)
+class AttributeCondition(betterproto2.Message):
+    """
+    That an attribute has a value, of the same type: the text "1" is not the number 1.
+
+    Oneofs:
+        - value: What it equals.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name of the attribute.
+    """
+
+    string_value: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True, group="value")
+    """
+    A text; case matters.
+    """
+
+    number_value: "float | None" = betterproto2.field(3, betterproto2.TYPE_DOUBLE, optional=True, group="value")
+    """
+    A number.
+    """
+
+    bool_value: "bool | None" = betterproto2.field(4, betterproto2.TYPE_BOOL, optional=True, group="value")
+    """
+    True or false.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AttributeCondition", AttributeCondition)
+
+
+@dataclass(eq=False, repr=False)
 class Bookmark(betterproto2.Message):
     """
     Proof that everything up to the cursor that matches was sent, and that the head was read from the database at most "freshness" ago.
@@ -3726,6 +3777,31 @@ default_message_pool.register_message("switchboard.v1", "ConversationAssigned", 
 
 
 @dataclass(eq=False, repr=False)
+class ConversationCounts(betterproto2.Message):
+    """
+    Live conversations that the caller may see, whatever the filter.
+    """
+
+    mine: "LimitedCount | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Assigned to the calling agent; nothing for a service.
+    """
+
+    unassigned: "LimitedCount | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Assigned to nobody.
+    """
+
+    all: "LimitedCount | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    All of them.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ConversationCounts", ConversationCounts)
+
+
+@dataclass(eq=False, repr=False)
 class ConversationCreated(betterproto2.Message):
     """
     A conversation started.
@@ -3789,7 +3865,7 @@ class ConversationFilter(betterproto2.Message):
 
     tags: "list[str]" = betterproto2.field(6, betterproto2.TYPE_STRING, repeated=True)
     """
-    Any of these tags, by name.
+    Any of these tags, by name; upper and lower case are alike.
     """
 
     unread: "Unread" = betterproto2.field(7, betterproto2.TYPE_ENUM, default_factory=lambda: Unread(0))
@@ -3825,6 +3901,36 @@ class ConversationFilter(betterproto2.Message):
     not_: "ConversationFilter | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True)
     """
     This must not hold.
+    """
+
+    tags_all: "list[str]" = betterproto2.field(14, betterproto2.TYPE_STRING, repeated=True)
+    """
+    All of these tags, by name.
+    """
+
+    tags_none: "list[str]" = betterproto2.field(15, betterproto2.TYPE_STRING, repeated=True)
+    """
+    None of these tags, by name.
+    """
+
+    create_time: "TimeRange | None" = betterproto2.field(16, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Started in this range.
+    """
+
+    last_message_time: "TimeRange | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The newest message was written in this range.
+    """
+
+    waiting_since: "TimeRange | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The customer waits for an answer, since a time in this range.
+    """
+
+    attributes: "list[AttributeCondition]" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    All of these attributes have these values. Over REST by POST only.
     """
 
 
@@ -5622,6 +5728,26 @@ default_message_pool.register_message("switchboard.v1", "InboxEvent", InboxEvent
 
 
 @dataclass(eq=False, repr=False)
+class LimitedCount(betterproto2.Message):
+    """
+    A count that is exact to 1,000.
+    """
+
+    count: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    At most 1,000.
+    """
+
+    more: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether there are more.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "LimitedCount", LimitedCount)
+
+
+@dataclass(eq=False, repr=False)
 class ListAgentAvailabilitiesRequest(betterproto2.Message):
     """
     Asks for a page of availabilities.
@@ -6024,6 +6150,16 @@ class ListConversationsRequest(betterproto2.Message):
     From the page before; bound to filter and order.
     """
 
+    deleted: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Only the deleted ones, by newest or oldest message, for those who may delete. PERMISSION_DENIED PERMISSION_MISSING else.
+    """
+
+    with_counts: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    Whether the answer has counts.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ListConversationsRequest", ListConversationsRequest)
 
@@ -6047,6 +6183,11 @@ class ListConversationsResponse(betterproto2.Message):
     as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
+    counts: "ConversationCounts | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Of the same moment; absent when not asked for.
     """
 
 
@@ -7575,6 +7716,30 @@ class TextContent(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "TextContent", TextContent)
+
+
+@dataclass(eq=False, repr=False)
+class TimeRange(betterproto2.Message):
+    """
+    From a time until before another; one of them may be absent.
+    """
+
+    start_time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    This time and later ones.
+    """
+
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Times before this one.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TimeRange", TimeRange)
 
 
 @dataclass(eq=False, repr=False)

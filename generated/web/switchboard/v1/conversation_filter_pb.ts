@@ -5,6 +5,8 @@
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Provider } from "./channel_pb";
 import { file_switchboard_v1_channel } from "./channel_pb";
 import type { ConversationPriority, ConversationStatus, ReplyWindowState } from "./conversation_pb";
@@ -15,7 +17,87 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/conversation_filter.proto.
  */
 export const file_switchboard_v1_conversation_filter: GenFile = /*@__PURE__*/
-  fileDesc("Cihzd2l0Y2hib2FyZC92MS9jb252ZXJzYXRpb25fZmlsdGVyLnByb3RvEg5zd2l0Y2hib2FyZC52MSK7BgoSQ29udmVyc2F0aW9uRmlsdGVyEkUKBnN0YXR1cxgBIAMoDjIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0IRukgOkgELEBQiB4IBBBABIAASPQoIcHJvdmlkZXIYAiADKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlckIRukgOkgELEBQiB4IBBBABIAASJAoKY2hhbm5lbF9pZBgDIAMoCUIQukgNkgEKEMgBIgVyA7ABARJkCgthc3NpZ25lZV9pZBgEIAMoCUJPukhMkgFJEMgBIkRyQjJAXihtZXxub2JvZHl8WzAtOWEtZkEtRl17OH0oLVswLTlhLWZBLUZdezR9KXszfS1bMC05YS1mQS1GXXsxMn0pJBJbCgd0ZWFtX2lkGAUgAygJQkq6SEeSAUQQyAEiP3I9MjteKG5vbmV8WzAtOWEtZkEtRl17OH0oLVswLTlhLWZBLUZdezR9KXszfS1bMC05YS1mQS1GXXsxMn0pJBIiCgR0YWdzGAYgAygJQhS6SBGSAQ4QMiIKcggQARgyugEBABIwCgZ1bnJlYWQYByABKA4yFi5zd2l0Y2hib2FyZC52MS5VbnJlYWRCCLpIBYIBAhABEkkKCHByaW9yaXR5GAggAygOMiQuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUHJpb3JpdHlCEbpIDpIBCxAUIgeCAQQQASAAEiQKCmNvbnRhY3RfaWQYCSADKAlCELpIDZIBChDIASIFcgOwAQESSQoMcmVwbHlfd2luZG93GAogAygOMiAuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dTdGF0ZUIRukgOkgELEBQiB4IBBBABIAASOQoDYW5kGAsgAygLMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uRmlsdGVyQgi6SAWSAQIQFBI4CgJvchgMIAMoCzIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkZpbHRlckIIukgFkgECEBQSLwoDbm90GA0gASgLMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uRmlsdGVyKkIKBlVucmVhZBIWChJVTlJFQURfVU5TUEVDSUZJRUQQABIPCgtVTlJFQURfVEVBTRABEg8KC1VOUkVBRF9NSU5FEAJiBnByb3RvMw", [file_buf_validate_validate, file_switchboard_v1_channel, file_switchboard_v1_conversation]);
+  fileDesc("Cihzd2l0Y2hib2FyZC92MS9jb252ZXJzYXRpb25fZmlsdGVyLnByb3RvEg5zd2l0Y2hib2FyZC52MSLYAgoJVGltZVJhbmdlEi4KCnN0YXJ0X3RpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiwKCGVuZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcDrsAbpI6AEa5QEKEHRpbWVfcmFuZ2Uub3JkZXISTWEgcmFuZ2UgaGFzIHN0YXJ0X3RpbWUsIGVuZF90aW1lIG9yIGJvdGgsIGFuZCBlbmRfdGltZSBjb21lcyBhZnRlciBzdGFydF90aW1lGoEBKGhhcyh0aGlzLnN0YXJ0X3RpbWUpIHx8IGhhcyh0aGlzLmVuZF90aW1lKSkgJiYgIShoYXModGhpcy5zdGFydF90aW1lKSAmJiBoYXModGhpcy5lbmRfdGltZSkgJiYgdGhpcy5zdGFydF90aW1lID49IHRoaXMuZW5kX3RpbWUpIp8BChJBdHRyaWJ1dGVDb25kaXRpb24SHAoEbmFtZRgBIAEoCUIOukgLcgkQARjIAboBAQASJAoMc3RyaW5nX3ZhbHVlGAIgASgJQgy6SAlyBxjoB7oBAQBIABIfCgxudW1iZXJfdmFsdWUYAyABKAFCB7pIBBICQAFIABIUCgpib29sX3ZhbHVlGAQgASgISABCDgoFdmFsdWUSBbpIAggBIuYIChJDb252ZXJzYXRpb25GaWx0ZXISRQoGc3RhdHVzGAEgAygOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzQhG6SA6SAQsQFCIHggEEEAEgABI9Cghwcm92aWRlchgCIAMoDjIYLnN3aXRjaGJvYXJkLnYxLlByb3ZpZGVyQhG6SA6SAQsQFCIHggEEEAEgABIkCgpjaGFubmVsX2lkGAMgAygJQhC6SA2SAQoQyAEiBXIDsAEBEmQKC2Fzc2lnbmVlX2lkGAQgAygJQk+6SEySAUkQyAEiRHJCMkBeKG1lfG5vYm9keXxbMC05YS1mQS1GXXs4fSgtWzAtOWEtZkEtRl17NH0pezN9LVswLTlhLWZBLUZdezEyfSkkElsKB3RlYW1faWQYBSADKAlCSrpIR5IBRBDIASI/cj0yO14obm9uZXxbMC05YS1mQS1GXXs4fSgtWzAtOWEtZkEtRl17NH0pezN9LVswLTlhLWZBLUZdezEyfSkkEiIKBHRhZ3MYBiADKAlCFLpIEZIBDhAyIgpyCBABGDK6AQEAEjAKBnVucmVhZBgHIAEoDjIWLnN3aXRjaGJvYXJkLnYxLlVucmVhZEIIukgFggECEAESSQoIcHJpb3JpdHkYCCADKA4yJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Qcmlvcml0eUIRukgOkgELEBQiB4IBBBABIAASJAoKY29udGFjdF9pZBgJIAMoCUIQukgNkgEKEMgBIgVyA7ABARJJCgxyZXBseV93aW5kb3cYCiADKA4yIC5zd2l0Y2hib2FyZC52MS5SZXBseVdpbmRvd1N0YXRlQhG6SA6SAQsQFCIHggEEEAEgABI5CgNhbmQYCyADKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXJCCLpIBZIBAhAUEjgKAm9yGAwgAygLMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uRmlsdGVyQgi6SAWSAQIQFBIvCgNub3QYDSABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXISJgoIdGFnc19hbGwYDiADKAlCFLpIEZIBDhAyIgpyCBABGDK6AQEAEicKCXRhZ3Nfbm9uZRgPIAMoCUIUukgRkgEOEDIiCnIIEAEYMroBAQASLgoLY3JlYXRlX3RpbWUYECABKAsyGS5zd2l0Y2hib2FyZC52MS5UaW1lUmFuZ2USNAoRbGFzdF9tZXNzYWdlX3RpbWUYESABKAsyGS5zd2l0Y2hib2FyZC52MS5UaW1lUmFuZ2USMAoNd2FpdGluZ19zaW5jZRgSIAEoCzIZLnN3aXRjaGJvYXJkLnYxLlRpbWVSYW5nZRJACgphdHRyaWJ1dGVzGBMgAygLMiIuc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlQ29uZGl0aW9uQgi6SAWSAQIQFCpCCgZVbnJlYWQSFgoSVU5SRUFEX1VOU1BFQ0lGSUVEEAASDwoLVU5SRUFEX1RFQU0QARIPCgtVTlJFQURfTUlORRACYgZwcm90bzM", [file_buf_validate_validate, file_google_protobuf_timestamp, file_switchboard_v1_channel, file_switchboard_v1_conversation]);
+
+/**
+ * From a time until before another; one of them may be absent.
+ *
+ * @generated from message switchboard.v1.TimeRange
+ */
+export type TimeRange = Message<"switchboard.v1.TimeRange"> & {
+  /**
+   * This time and later ones.
+   *
+   * @generated from field: google.protobuf.Timestamp start_time = 1;
+   */
+  startTime?: Timestamp | undefined;
+
+  /**
+   * Times before this one.
+   *
+   * @generated from field: google.protobuf.Timestamp end_time = 2;
+   */
+  endTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.TimeRange.
+ * Use `create(TimeRangeSchema)` to create a new message.
+ */
+export const TimeRangeSchema: GenMessage<TimeRange> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_conversation_filter, 0);
+
+/**
+ * That an attribute has a value, of the same type: the text "1" is not the number 1.
+ *
+ * @generated from message switchboard.v1.AttributeCondition
+ */
+export type AttributeCondition = Message<"switchboard.v1.AttributeCondition"> & {
+  /**
+   * Name of the attribute.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it equals.
+   *
+   * @generated from oneof switchboard.v1.AttributeCondition.value
+   */
+  value: {
+    /**
+     * A text; case matters.
+     *
+     * @generated from field: string string_value = 2;
+     */
+    value: string;
+    case: "stringValue";
+  } | {
+    /**
+     * A number.
+     *
+     * @generated from field: double number_value = 3;
+     */
+    value: number;
+    case: "numberValue";
+  } | {
+    /**
+     * True or false.
+     *
+     * @generated from field: bool bool_value = 4;
+     */
+    value: boolean;
+    case: "boolValue";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message switchboard.v1.AttributeCondition.
+ * Use `create(AttributeConditionSchema)` to create a new message.
+ */
+export const AttributeConditionSchema: GenMessage<AttributeCondition> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_conversation_filter, 1);
 
 /**
  * Which conversations. Fields are joined by "and"; values of a field by "or". One filter for lists, counts, statistics and streams.
@@ -60,7 +142,7 @@ export type ConversationFilter = Message<"switchboard.v1.ConversationFilter"> & 
   teamId: string[];
 
   /**
-   * Any of these tags, by name.
+   * Any of these tags, by name; upper and lower case are alike.
    *
    * @generated from field: repeated string tags = 6;
    */
@@ -114,6 +196,48 @@ export type ConversationFilter = Message<"switchboard.v1.ConversationFilter"> & 
    * @generated from field: switchboard.v1.ConversationFilter not = 13;
    */
   not?: ConversationFilter | undefined;
+
+  /**
+   * All of these tags, by name.
+   *
+   * @generated from field: repeated string tags_all = 14;
+   */
+  tagsAll: string[];
+
+  /**
+   * None of these tags, by name.
+   *
+   * @generated from field: repeated string tags_none = 15;
+   */
+  tagsNone: string[];
+
+  /**
+   * Started in this range.
+   *
+   * @generated from field: switchboard.v1.TimeRange create_time = 16;
+   */
+  createTime?: TimeRange | undefined;
+
+  /**
+   * The newest message was written in this range.
+   *
+   * @generated from field: switchboard.v1.TimeRange last_message_time = 17;
+   */
+  lastMessageTime?: TimeRange | undefined;
+
+  /**
+   * The customer waits for an answer, since a time in this range.
+   *
+   * @generated from field: switchboard.v1.TimeRange waiting_since = 18;
+   */
+  waitingSince?: TimeRange | undefined;
+
+  /**
+   * All of these attributes have these values. Over REST by POST only.
+   *
+   * @generated from field: repeated switchboard.v1.AttributeCondition attributes = 19;
+   */
+  attributes: AttributeCondition[];
 };
 
 /**
@@ -121,7 +245,7 @@ export type ConversationFilter = Message<"switchboard.v1.ConversationFilter"> & 
  * Use `create(ConversationFilterSchema)` to create a new message.
  */
 export const ConversationFilterSchema: GenMessage<ConversationFilter> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_filter, 0);
+  messageDesc(file_switchboard_v1_conversation_filter, 2);
 
 /**
  * Whose read position counts.

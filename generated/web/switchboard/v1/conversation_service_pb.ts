@@ -23,7 +23,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/conversation_service.proto.
  */
 export const file_switchboard_v1_conversation_service: GenFile = /*@__PURE__*/
-  fileDesc("Cilzd2l0Y2hib2FyZC92MS9jb252ZXJzYXRpb25fc2VydmljZS5wcm90bxIOc3dpdGNoYm9hcmQudjEixAEKGExpc3RDb252ZXJzYXRpb25zUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXISOgoFb3JkZXIYAiABKA4yIS5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25PcmRlckIIukgFggECEAESGgoJcGFnZV9zaXplGAMgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YBCABKAlCCLpIBXIDGIAIIngKGUxpc3RDb252ZXJzYXRpb25zUmVzcG9uc2USMwoNY29udmVyc2F0aW9ucxgBIAMoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiTwoZQ291bnRDb252ZXJzYXRpb25zUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXIiSAoaQ291bnRDb252ZXJzYXRpb25zUmVzcG9uc2USDQoFY291bnQYASABKAUSDAoEbW9yZRgCIAEoCBINCgVhc19vZhgDIAEoCSI7ChZHZXRDb252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQEiXAoXR2V0Q29udmVyc2F0aW9uUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEg0KBWFzX29mGAIgASgJIvABChlDcmVhdGVDb252ZXJzYXRpb25SZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEh8KC2lkZW50aXR5X2lkGAIgASgJQgi6SAVyA7ABAUgAEi4KDHBob25lX251bWJlchgDIAEoCUIWukgTchEyD15cK1swLTldezYsMTV9JEgAEiIKB3N1YmplY3QYBCABKAlCDLpICXIHGMgBugEBAEgBiAEBEiAKCnJlcXVlc3RfaWQYBSABKAlCDLpICXIHGIABugEBAEISCglyZWNpcGllbnQSBbpIAggBQgoKCF9zdWJqZWN0ImEKGkNyZWF0ZUNvbnZlcnNhdGlvblJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIPCgdjcmVhdGVkGAIgASgIItACChlVcGRhdGVDb252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESRwoIcHJpb3JpdHkYAiABKA4yJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Qcmlvcml0eUIKukgHggEEEAEgAEgAiAEBEiIKB3N1YmplY3QYAyABKAlCDLpICXIHGMgBugEBAEgBiAEBEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0EiYKEGV4cGVjdGVkX3ZlcnNpb24YBSABKANCB7pIBCICKABIAogBARIgCgpyZXF1ZXN0X2lkGAYgASgJQgy6SAlyBxiAAboBAQBCCwoJX3ByaW9yaXR5QgoKCF9zdWJqZWN0QhMKEV9leHBlY3RlZF92ZXJzaW9uIlAKGlVwZGF0ZUNvbnZlcnNhdGlvblJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJgChlEZWxldGVDb252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIlAKGkRlbGV0ZUNvbnZlcnNhdGlvblJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJhChpSZXN0b3JlQ29udmVyc2F0aW9uUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACJRChtSZXN0b3JlQ29udmVyc2F0aW9uUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIqsECh9VcGRhdGVDb252ZXJzYXRpb25TdGF0dXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESPgoGc3RhdHVzGAIgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzQgq6SAeCAQQQASAAEjUKEXNub296ZV91bnRpbF90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIaChJzbm9vemVfdW50aWxfcmVwbHkYBCABKAgSIQoGcmVhc29uGAUgASgJQgy6SAlyBxj0A7oBAQBIAIgBARImChBleHBlY3RlZF92ZXJzaW9uGAYgASgDQge6SAQiAigASAGIAQESIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAOsQBukjAARq9AQoKc25vb3plLmVuZBJfc25vb3plX3VudGlsX3RpbWUgb3Igc25vb3plX3VudGlsX3JlcGx5IGdvZXMgd2l0aCBDT05WRVJTQVRJT05fU1RBVFVTX1NOT09aRUQsIGFuZCBvbmx5IHdpdGggaXQaTih0aGlzLnN0YXR1cyA9PSA0KSA9PSAoaGFzKHRoaXMuc25vb3plX3VudGlsX3RpbWUpIHx8IHRoaXMuc25vb3plX3VudGlsX3JlcGx5KUIJCgdfcmVhc29uQhMKEV9leHBlY3RlZF92ZXJzaW9uIlYKIFVwZGF0ZUNvbnZlcnNhdGlvblN0YXR1c1Jlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiKUAQobTWFya0NvbnZlcnNhdGlvblJlYWRSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESIQoKbWVzc2FnZV9pZBgCIAEoCUIIukgFcgOwAQFIAIgBARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQBCDQoLX21lc3NhZ2VfaWQiUgocTWFya0NvbnZlcnNhdGlvblJlYWRSZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ikAEKGkFkZENvbnZlcnNhdGlvbk5vdGVSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESHQoEdGV4dBgCIAEoCUIPukgMcgoQASiAgAS6AQEAEg4KBnBpbm5lZBgDIAEoCBIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQAiQQobQWRkQ29udmVyc2F0aW9uTm90ZVJlc3BvbnNlEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlInsKHExpc3RDb252ZXJzYXRpb25Ob3Rlc1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgibAodTGlzdENvbnZlcnNhdGlvbk5vdGVzUmVzcG9uc2USIwoFbm90ZXMYASADKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSLMAQodVXBkYXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIZCgdub3RlX2lkGAIgASgJQgi6SAVyA7ABARIiCgR0ZXh0GAMgASgJQg+6SAxyChABKICABLoBAQBIAIgBARITCgZwaW5uZWQYBCABKAhIAYgBARIgCgpyZXF1ZXN0X2lkGAUgASgJQgy6SAlyBxiAAboBAQBCBwoFX3RleHRCCQoHX3Bpbm5lZCJECh5VcGRhdGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2USIgoEbm90ZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUifwodRGVsZXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIZCgdub3RlX2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiIAoeRGVsZXRlQ29udmVyc2F0aW9uTm90ZVJlc3BvbnNlIocBChpBZGRDb252ZXJzYXRpb25UYWdzUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEiQKBHRhZ3MYAiADKAlCFrpIE5IBEAgBEBQiCnIIEAEYMroBAQASIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIlEKG0FkZENvbnZlcnNhdGlvblRhZ3NSZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iigEKHVJlbW92ZUNvbnZlcnNhdGlvblRhZ3NSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESJAoEdGFncxgCIAMoCUIWukgTkgEQCAEQFCIKcggQARgyugEBABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiVAoeUmVtb3ZlQ29udmVyc2F0aW9uVGFnc1Jlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJWCiBHZXRDb252ZXJzYXRpb25TdGF0aXN0aWNzUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXIixAEKIUdldENvbnZlcnNhdGlvblN0YXRpc3RpY3NSZXNwb25zZRIuCglieV9zdGF0dXMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5TdGF0dXNDb3VudBIwCgpieV9jaGFubmVsGAIgAygLMhwuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbENvdW50EhgKEHVuYXNzaWduZWRfY291bnQYAyABKAUSFAoMdW5yZWFkX2NvdW50GAQgASgFEg0KBWFzX29mGAUgASgJIlAKC1N0YXR1c0NvdW50EjIKBnN0YXR1cxgBIAEoDjIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1cxINCgVjb3VudBgCIAEoBSJdCgxDaGFubmVsQ291bnQSEgoKY2hhbm5lbF9pZBgBIAEoCRIqCghwcm92aWRlchgCIAEoDjIYLnN3aXRjaGJvYXJkLnYxLlByb3ZpZGVyEg0KBWNvdW50GAMgASgFKuoBChFDb252ZXJzYXRpb25PcmRlchIiCh5DT05WRVJTQVRJT05fT1JERVJfVU5TUEVDSUZJRUQQABIjCh9DT05WRVJTQVRJT05fT1JERVJfTEFTVF9NRVNTQUdFEAESJgoiQ09OVkVSU0FUSU9OX09SREVSX0xPTkdFU1RfV0FJVElORxACEh8KG0NPTlZFUlNBVElPTl9PUkRFUl9QUklPUklUWRADEiMKH0NPTlZFUlNBVElPTl9PUkRFUl9SRVBMWV9XSU5ET1cQBBIeChpDT05WRVJTQVRJT05fT1JERVJfQ1JFQVRFRBAFMvAVChNDb252ZXJzYXRpb25TZXJ2aWNlEqsBChFMaXN0Q29udmVyc2F0aW9ucxIoLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25zUmVxdWVzdBopLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25zUmVzcG9uc2UiQZACAaK7GAIIAYLT5JMCMhIRL3YxL2NvbnZlcnNhdGlvbnNaHSIYL3YxL2NvbnZlcnNhdGlvbnM6c2VhcmNoOgEqEpgBChJDb3VudENvbnZlcnNhdGlvbnMSKS5zd2l0Y2hib2FyZC52MS5Db3VudENvbnZlcnNhdGlvbnNSZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuQ291bnRDb252ZXJzYXRpb25zUmVzcG9uc2UiK5ACAaK7GAIIAYLT5JMCHCIXL3YxL2NvbnZlcnNhdGlvbnM6Y291bnQ6ASoSmAEKD0dldENvbnZlcnNhdGlvbhImLnN3aXRjaGJvYXJkLnYxLkdldENvbnZlcnNhdGlvblJlcXVlc3QaJy5zd2l0Y2hib2FyZC52MS5HZXRDb252ZXJzYXRpb25SZXNwb25zZSI0kAIBorsYAggBgtPkkwIlEiMvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfRKPAQoSQ3JlYXRlQ29udmVyc2F0aW9uEikuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udmVyc2F0aW9uUmVxdWVzdBoqLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnZlcnNhdGlvblJlc3BvbnNlIiKiuxgCCAWC0+STAhYiES92MS9jb252ZXJzYXRpb25zOgEqEqEBChJVcGRhdGVDb252ZXJzYXRpb24SKS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25SZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udmVyc2F0aW9uUmVzcG9uc2UiNKK7GAIIAoLT5JMCKDIjL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH06ASoSngEKEkRlbGV0ZUNvbnZlcnNhdGlvbhIpLnN3aXRjaGJvYXJkLnYxLkRlbGV0ZUNvbnZlcnNhdGlvblJlcXVlc3QaKi5zd2l0Y2hib2FyZC52MS5EZWxldGVDb252ZXJzYXRpb25SZXNwb25zZSIxorsYAggDgtPkkwIlKiMvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfRKsAQoTUmVzdG9yZUNvbnZlcnNhdGlvbhIqLnN3aXRjaGJvYXJkLnYxLlJlc3RvcmVDb252ZXJzYXRpb25SZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuUmVzdG9yZUNvbnZlcnNhdGlvblJlc3BvbnNlIjyiuxgCCAOC0+STAjAiKy92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3Jlc3RvcmU6ASoSugEKGFVwZGF0ZUNvbnZlcnNhdGlvblN0YXR1cxIvLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnZlcnNhdGlvblN0YXR1c1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25TdGF0dXNSZXNwb25zZSI7orsYAggCgtPkkwIvMiovdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9zdGF0dXM6ASoSsQEKFE1hcmtDb252ZXJzYXRpb25SZWFkEisuc3dpdGNoYm9hcmQudjEuTWFya0NvbnZlcnNhdGlvblJlYWRSZXF1ZXN0Giwuc3dpdGNoYm9hcmQudjEuTWFya0NvbnZlcnNhdGlvblJlYWRSZXNwb25zZSI+orsYAggCgtPkkwIyIi0vdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tYXJrLXJlYWQ6ASoSqgEKE0FkZENvbnZlcnNhdGlvbk5vdGUSKi5zd2l0Y2hib2FyZC52MS5BZGRDb252ZXJzYXRpb25Ob3RlUmVxdWVzdBorLnN3aXRjaGJvYXJkLnYxLkFkZENvbnZlcnNhdGlvbk5vdGVSZXNwb25zZSI6orsYAggCgtPkkwIuIikvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9ub3RlczoBKhKwAQoVTGlzdENvbnZlcnNhdGlvbk5vdGVzEiwuc3dpdGNoYm9hcmQudjEuTGlzdENvbnZlcnNhdGlvbk5vdGVzUmVxdWVzdBotLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25Ob3Rlc1Jlc3BvbnNlIjqQAgGiuxgCCAGC0+STAisSKS92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L25vdGVzEr0BChZVcGRhdGVDb252ZXJzYXRpb25Ob3RlEi0uc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2UiRKK7GAIIAoLT5JMCODIzL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbm90ZXMve25vdGVfaWR9OgEqEroBChZEZWxldGVDb252ZXJzYXRpb25Ob3RlEi0uc3dpdGNoYm9hcmQudjEuRGVsZXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5EZWxldGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2UiQaK7GAIIAoLT5JMCNSozL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbm90ZXMve25vdGVfaWR9EqkBChNBZGRDb252ZXJzYXRpb25UYWdzEiouc3dpdGNoYm9hcmQudjEuQWRkQ29udmVyc2F0aW9uVGFnc1JlcXVlc3QaKy5zd2l0Y2hib2FyZC52MS5BZGRDb252ZXJzYXRpb25UYWdzUmVzcG9uc2UiOaK7GAIIAoLT5JMCLSIoL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vdGFnczoBKhKvAQoWUmVtb3ZlQ29udmVyc2F0aW9uVGFncxItLnN3aXRjaGJvYXJkLnYxLlJlbW92ZUNvbnZlcnNhdGlvblRhZ3NSZXF1ZXN0Gi4uc3dpdGNoYm9hcmQudjEuUmVtb3ZlQ29udmVyc2F0aW9uVGFnc1Jlc3BvbnNlIjaiuxgCCAKC0+STAioqKC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3RhZ3MSrwEKGUdldENvbnZlcnNhdGlvblN0YXRpc3RpY3MSMC5zd2l0Y2hib2FyZC52MS5HZXRDb252ZXJzYXRpb25TdGF0aXN0aWNzUmVxdWVzdBoxLnN3aXRjaGJvYXJkLnYxLkdldENvbnZlcnNhdGlvblN0YXRpc3RpY3NSZXNwb25zZSItkAIBorsYAggNgtPkkwIeEhwvdjEvY29udmVyc2F0aW9ucy9zdGF0aXN0aWNzGhGquxgNY29udmVyc2F0aW9uc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel, file_switchboard_v1_conversation, file_switchboard_v1_conversation_filter, file_switchboard_v1_note, file_switchboard_v1_options]);
+  fileDesc("Cilzd2l0Y2hib2FyZC92MS9jb252ZXJzYXRpb25fc2VydmljZS5wcm90bxIOc3dpdGNoYm9hcmQudjEi6gEKGExpc3RDb252ZXJzYXRpb25zUmVxdWVzdBIyCgZmaWx0ZXIYASABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25GaWx0ZXISOgoFb3JkZXIYAiABKA4yIS5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25PcmRlckIIukgFggECEAESGgoJcGFnZV9zaXplGAMgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YBCABKAlCCLpIBXIDGIAIEg8KB2RlbGV0ZWQYBSABKAgSEwoLd2l0aF9jb3VudHMYBiABKAginQEKEkNvbnZlcnNhdGlvbkNvdW50cxIqCgRtaW5lGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuTGltaXRlZENvdW50EjAKCnVuYXNzaWduZWQYAiABKAsyHC5zd2l0Y2hib2FyZC52MS5MaW1pdGVkQ291bnQSKQoDYWxsGAMgASgLMhwuc3dpdGNoYm9hcmQudjEuTGltaXRlZENvdW50IisKDExpbWl0ZWRDb3VudBINCgVjb3VudBgBIAEoBRIMCgRtb3JlGAIgASgIIqwBChlMaXN0Q29udmVyc2F0aW9uc1Jlc3BvbnNlEjMKDWNvbnZlcnNhdGlvbnMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJEjIKBmNvdW50cxgEIAEoCzIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNvdW50cyJPChlDb3VudENvbnZlcnNhdGlvbnNSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkZpbHRlciJIChpDb3VudENvbnZlcnNhdGlvbnNSZXNwb25zZRINCgVjb3VudBgBIAEoBRIMCgRtb3JlGAIgASgIEg0KBWFzX29mGAMgASgJIjsKFkdldENvbnZlcnNhdGlvblJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABASJcChdHZXRDb252ZXJzYXRpb25SZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SDQoFYXNfb2YYAiABKAki8AEKGUNyZWF0ZUNvbnZlcnNhdGlvblJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESHwoLaWRlbnRpdHlfaWQYAiABKAlCCLpIBXIDsAEBSAASLgoMcGhvbmVfbnVtYmVyGAMgASgJQha6SBNyETIPXlwrWzAtOV17NiwxNX0kSAASIgoHc3ViamVjdBgEIAEoCUIMukgJcgcYyAG6AQEASAGIAQESIAoKcmVxdWVzdF9pZBgFIAEoCUIMukgJcgcYgAG6AQEAQhIKCXJlY2lwaWVudBIFukgCCAFCCgoIX3N1YmplY3QiYQoaQ3JlYXRlQ29udmVyc2F0aW9uUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEg8KB2NyZWF0ZWQYAiABKAgi0AIKGVVwZGF0ZUNvbnZlcnNhdGlvblJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARJHCghwcmlvcml0eRgCIAEoDjIkLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblByaW9yaXR5Qgq6SAeCAQQQASAASACIAQESIgoHc3ViamVjdBgDIAEoCUIMukgJcgcYyAG6AQEASAGIAQESKwoKYXR0cmlidXRlcxgEIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSJgoQZXhwZWN0ZWRfdmVyc2lvbhgFIAEoA0IHukgEIgIoAEgCiAEBEiAKCnJlcXVlc3RfaWQYBiABKAlCDLpICXIHGIABugEBAEILCglfcHJpb3JpdHlCCgoIX3N1YmplY3RCEwoRX2V4cGVjdGVkX3ZlcnNpb24iUAoaVXBkYXRlQ29udmVyc2F0aW9uUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uImAKGURlbGV0ZUNvbnZlcnNhdGlvblJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAIgASgJQgy6SAlyBxiAAboBAQAiUAoaRGVsZXRlQ29udmVyc2F0aW9uUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uImEKGlJlc3RvcmVDb252ZXJzYXRpb25SZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIlEKG1Jlc3RvcmVDb252ZXJzYXRpb25SZXNwb25zZRIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iqwQKH1VwZGF0ZUNvbnZlcnNhdGlvblN0YXR1c1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARI+CgZzdGF0dXMYAiABKA4yIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXNCCrpIB4IBBBABIAASNQoRc25vb3plX3VudGlsX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnNub296ZV91bnRpbF9yZXBseRgEIAEoCBIhCgZyZWFzb24YBSABKAlCDLpICXIHGPQDugEBAEgAiAEBEiYKEGV4cGVjdGVkX3ZlcnNpb24YBiABKANCB7pIBCICKABIAYgBARIgCgpyZXF1ZXN0X2lkGAcgASgJQgy6SAlyBxiAAboBAQA6xAG6SMABGr0BCgpzbm9vemUuZW5kEl9zbm9vemVfdW50aWxfdGltZSBvciBzbm9vemVfdW50aWxfcmVwbHkgZ29lcyB3aXRoIENPTlZFUlNBVElPTl9TVEFUVVNfU05PT1pFRCwgYW5kIG9ubHkgd2l0aCBpdBpOKHRoaXMuc3RhdHVzID09IDQpID09IChoYXModGhpcy5zbm9vemVfdW50aWxfdGltZSkgfHwgdGhpcy5zbm9vemVfdW50aWxfcmVwbHkpQgkKB19yZWFzb25CEwoRX2V4cGVjdGVkX3ZlcnNpb24iVgogVXBkYXRlQ29udmVyc2F0aW9uU3RhdHVzUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIpQBChtNYXJrQ29udmVyc2F0aW9uUmVhZFJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIhCgptZXNzYWdlX2lkGAIgASgJQgi6SAVyA7ABAUgAiAEBEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBAEINCgtfbWVzc2FnZV9pZCJSChxNYXJrQ29udmVyc2F0aW9uUmVhZFJlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiKQAQoaQWRkQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIdCgR0ZXh0GAIgASgJQg+6SAxyChABKICABLoBAQASDgoGcGlubmVkGAMgASgIEiAKCnJlcXVlc3RfaWQYBCABKAlCDLpICXIHGIABugEBACJBChtBZGRDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2USIgoEbm90ZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUiewocTGlzdENvbnZlcnNhdGlvbk5vdGVzUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACCJsCh1MaXN0Q29udmVyc2F0aW9uTm90ZXNSZXNwb25zZRIjCgVub3RlcxgBIAMoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJIswBCh1VcGRhdGVDb252ZXJzYXRpb25Ob3RlUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhkKB25vdGVfaWQYAiABKAlCCLpIBXIDsAEBEiIKBHRleHQYAyABKAlCD7pIDHIKEAEogIAEugEBAEgAiAEBEhMKBnBpbm5lZBgEIAEoCEgBiAEBEiAKCnJlcXVlc3RfaWQYBSABKAlCDLpICXIHGIABugEBAEIHCgVfdGV4dEIJCgdfcGlubmVkIkQKHlVwZGF0ZUNvbnZlcnNhdGlvbk5vdGVSZXNwb25zZRIiCgRub3RlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZSJ/Ch1EZWxldGVDb252ZXJzYXRpb25Ob3RlUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhkKB25vdGVfaWQYAiABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACIgCh5EZWxldGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2UihwEKGkFkZENvbnZlcnNhdGlvblRhZ3NSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESJAoEdGFncxgCIAMoCUIWukgTkgEQCAEQFCIKcggQARgyugEBABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiUQobQWRkQ29udmVyc2F0aW9uVGFnc1Jlc3BvbnNlEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiKKAQodUmVtb3ZlQ29udmVyc2F0aW9uVGFnc1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIkCgR0YWdzGAIgAygJQha6SBOSARAIARAUIgpyCBABGDK6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJUCh5SZW1vdmVDb252ZXJzYXRpb25UYWdzUmVzcG9uc2USMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIlYKIEdldENvbnZlcnNhdGlvblN0YXRpc3RpY3NSZXF1ZXN0EjIKBmZpbHRlchgBIAEoCzIiLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkZpbHRlciLEAQohR2V0Q29udmVyc2F0aW9uU3RhdGlzdGljc1Jlc3BvbnNlEi4KCWJ5X3N0YXR1cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLlN0YXR1c0NvdW50EjAKCmJ5X2NoYW5uZWwYAiADKAsyHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ291bnQSGAoQdW5hc3NpZ25lZF9jb3VudBgDIAEoBRIUCgx1bnJlYWRfY291bnQYBCABKAUSDQoFYXNfb2YYBSABKAkiUAoLU3RhdHVzQ291bnQSMgoGc3RhdHVzGAEgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEg0KBWNvdW50GAIgASgFIl0KDENoYW5uZWxDb3VudBISCgpjaGFubmVsX2lkGAEgASgJEioKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISDQoFY291bnQYAyABKAUqsAIKEUNvbnZlcnNhdGlvbk9yZGVyEiIKHkNPTlZFUlNBVElPTl9PUkRFUl9VTlNQRUNJRklFRBAAEiMKH0NPTlZFUlNBVElPTl9PUkRFUl9MQVNUX01FU1NBR0UQARImCiJDT05WRVJTQVRJT05fT1JERVJfTE9OR0VTVF9XQUlUSU5HEAISHwobQ09OVkVSU0FUSU9OX09SREVSX1BSSU9SSVRZEAMSIwofQ09OVkVSU0FUSU9OX09SREVSX1JFUExZX1dJTkRPVxAEEh4KGkNPTlZFUlNBVElPTl9PUkRFUl9DUkVBVEVEEAUSJQohQ09OVkVSU0FUSU9OX09SREVSX09MREVTVF9NRVNTQUdFEAYSHQoZQ09OVkVSU0FUSU9OX09SREVSX09MREVTVBAHMvAVChNDb252ZXJzYXRpb25TZXJ2aWNlEqsBChFMaXN0Q29udmVyc2F0aW9ucxIoLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25zUmVxdWVzdBopLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25zUmVzcG9uc2UiQZACAaK7GAIIAYLT5JMCMhIRL3YxL2NvbnZlcnNhdGlvbnNaHSIYL3YxL2NvbnZlcnNhdGlvbnM6c2VhcmNoOgEqEpgBChJDb3VudENvbnZlcnNhdGlvbnMSKS5zd2l0Y2hib2FyZC52MS5Db3VudENvbnZlcnNhdGlvbnNSZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuQ291bnRDb252ZXJzYXRpb25zUmVzcG9uc2UiK5ACAaK7GAIIAYLT5JMCHCIXL3YxL2NvbnZlcnNhdGlvbnM6Y291bnQ6ASoSmAEKD0dldENvbnZlcnNhdGlvbhImLnN3aXRjaGJvYXJkLnYxLkdldENvbnZlcnNhdGlvblJlcXVlc3QaJy5zd2l0Y2hib2FyZC52MS5HZXRDb252ZXJzYXRpb25SZXNwb25zZSI0kAIBorsYAggBgtPkkwIlEiMvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfRKPAQoSQ3JlYXRlQ29udmVyc2F0aW9uEikuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udmVyc2F0aW9uUmVxdWVzdBoqLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnZlcnNhdGlvblJlc3BvbnNlIiKiuxgCCAWC0+STAhYiES92MS9jb252ZXJzYXRpb25zOgEqEqEBChJVcGRhdGVDb252ZXJzYXRpb24SKS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25SZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udmVyc2F0aW9uUmVzcG9uc2UiNKK7GAIIAoLT5JMCKDIjL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH06ASoSngEKEkRlbGV0ZUNvbnZlcnNhdGlvbhIpLnN3aXRjaGJvYXJkLnYxLkRlbGV0ZUNvbnZlcnNhdGlvblJlcXVlc3QaKi5zd2l0Y2hib2FyZC52MS5EZWxldGVDb252ZXJzYXRpb25SZXNwb25zZSIxorsYAggDgtPkkwIlKiMvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfRKsAQoTUmVzdG9yZUNvbnZlcnNhdGlvbhIqLnN3aXRjaGJvYXJkLnYxLlJlc3RvcmVDb252ZXJzYXRpb25SZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuUmVzdG9yZUNvbnZlcnNhdGlvblJlc3BvbnNlIjyiuxgCCAOC0+STAjAiKy92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3Jlc3RvcmU6ASoSugEKGFVwZGF0ZUNvbnZlcnNhdGlvblN0YXR1cxIvLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnZlcnNhdGlvblN0YXR1c1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25TdGF0dXNSZXNwb25zZSI7orsYAggCgtPkkwIvMiovdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9zdGF0dXM6ASoSsQEKFE1hcmtDb252ZXJzYXRpb25SZWFkEisuc3dpdGNoYm9hcmQudjEuTWFya0NvbnZlcnNhdGlvblJlYWRSZXF1ZXN0Giwuc3dpdGNoYm9hcmQudjEuTWFya0NvbnZlcnNhdGlvblJlYWRSZXNwb25zZSI+orsYAggCgtPkkwIyIi0vdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tYXJrLXJlYWQ6ASoSqgEKE0FkZENvbnZlcnNhdGlvbk5vdGUSKi5zd2l0Y2hib2FyZC52MS5BZGRDb252ZXJzYXRpb25Ob3RlUmVxdWVzdBorLnN3aXRjaGJvYXJkLnYxLkFkZENvbnZlcnNhdGlvbk5vdGVSZXNwb25zZSI6orsYAggCgtPkkwIuIikvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9ub3RlczoBKhKwAQoVTGlzdENvbnZlcnNhdGlvbk5vdGVzEiwuc3dpdGNoYm9hcmQudjEuTGlzdENvbnZlcnNhdGlvbk5vdGVzUmVxdWVzdBotLnN3aXRjaGJvYXJkLnYxLkxpc3RDb252ZXJzYXRpb25Ob3Rlc1Jlc3BvbnNlIjqQAgGiuxgCCAGC0+STAisSKS92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L25vdGVzEr0BChZVcGRhdGVDb252ZXJzYXRpb25Ob3RlEi0uc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2UiRKK7GAIIAoLT5JMCODIzL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbm90ZXMve25vdGVfaWR9OgEqEroBChZEZWxldGVDb252ZXJzYXRpb25Ob3RlEi0uc3dpdGNoYm9hcmQudjEuRGVsZXRlQ29udmVyc2F0aW9uTm90ZVJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5EZWxldGVDb252ZXJzYXRpb25Ob3RlUmVzcG9uc2UiQaK7GAIIAoLT5JMCNSozL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbm90ZXMve25vdGVfaWR9EqkBChNBZGRDb252ZXJzYXRpb25UYWdzEiouc3dpdGNoYm9hcmQudjEuQWRkQ29udmVyc2F0aW9uVGFnc1JlcXVlc3QaKy5zd2l0Y2hib2FyZC52MS5BZGRDb252ZXJzYXRpb25UYWdzUmVzcG9uc2UiOaK7GAIIAoLT5JMCLSIoL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vdGFnczoBKhKvAQoWUmVtb3ZlQ29udmVyc2F0aW9uVGFncxItLnN3aXRjaGJvYXJkLnYxLlJlbW92ZUNvbnZlcnNhdGlvblRhZ3NSZXF1ZXN0Gi4uc3dpdGNoYm9hcmQudjEuUmVtb3ZlQ29udmVyc2F0aW9uVGFnc1Jlc3BvbnNlIjaiuxgCCAKC0+STAioqKC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3RhZ3MSrwEKGUdldENvbnZlcnNhdGlvblN0YXRpc3RpY3MSMC5zd2l0Y2hib2FyZC52MS5HZXRDb252ZXJzYXRpb25TdGF0aXN0aWNzUmVxdWVzdBoxLnN3aXRjaGJvYXJkLnYxLkdldENvbnZlcnNhdGlvblN0YXRpc3RpY3NSZXNwb25zZSItkAIBorsYAggNgtPkkwIeEhwvdjEvY29udmVyc2F0aW9ucy9zdGF0aXN0aWNzGhGquxgNY29udmVyc2F0aW9uc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel, file_switchboard_v1_conversation, file_switchboard_v1_conversation_filter, file_switchboard_v1_note, file_switchboard_v1_options]);
 
 /**
  * Asks for a page of conversations.
@@ -58,6 +58,20 @@ export type ListConversationsRequest = Message<"switchboard.v1.ListConversations
    * @generated from field: string page_token = 4;
    */
   pageToken: string;
+
+  /**
+   * Only the deleted ones, by newest or oldest message, for those who may delete. PERMISSION_DENIED PERMISSION_MISSING else.
+   *
+   * @generated from field: bool deleted = 5;
+   */
+  deleted: boolean;
+
+  /**
+   * Whether the answer has counts.
+   *
+   * @generated from field: bool with_counts = 6;
+   */
+  withCounts: boolean;
 };
 
 /**
@@ -66,6 +80,69 @@ export type ListConversationsRequest = Message<"switchboard.v1.ListConversations
  */
 export const ListConversationsRequestSchema: GenMessage<ListConversationsRequest> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_conversation_service, 0);
+
+/**
+ * Live conversations that the caller may see, whatever the filter.
+ *
+ * @generated from message switchboard.v1.ConversationCounts
+ */
+export type ConversationCounts = Message<"switchboard.v1.ConversationCounts"> & {
+  /**
+   * Assigned to the calling agent; nothing for a service.
+   *
+   * @generated from field: switchboard.v1.LimitedCount mine = 1;
+   */
+  mine?: LimitedCount | undefined;
+
+  /**
+   * Assigned to nobody.
+   *
+   * @generated from field: switchboard.v1.LimitedCount unassigned = 2;
+   */
+  unassigned?: LimitedCount | undefined;
+
+  /**
+   * All of them.
+   *
+   * @generated from field: switchboard.v1.LimitedCount all = 3;
+   */
+  all?: LimitedCount | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ConversationCounts.
+ * Use `create(ConversationCountsSchema)` to create a new message.
+ */
+export const ConversationCountsSchema: GenMessage<ConversationCounts> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_conversation_service, 1);
+
+/**
+ * A count that is exact to 1,000.
+ *
+ * @generated from message switchboard.v1.LimitedCount
+ */
+export type LimitedCount = Message<"switchboard.v1.LimitedCount"> & {
+  /**
+   * At most 1,000.
+   *
+   * @generated from field: int32 count = 1;
+   */
+  count: number;
+
+  /**
+   * Whether there are more.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.LimitedCount.
+ * Use `create(LimitedCountSchema)` to create a new message.
+ */
+export const LimitedCountSchema: GenMessage<LimitedCount> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_conversation_service, 2);
 
 /**
  * A page of conversations.
@@ -93,6 +170,13 @@ export type ListConversationsResponse = Message<"switchboard.v1.ListConversation
    * @generated from field: string as_of = 3;
    */
   asOf: string;
+
+  /**
+   * Of the same moment; absent when not asked for.
+   *
+   * @generated from field: switchboard.v1.ConversationCounts counts = 4;
+   */
+  counts?: ConversationCounts | undefined;
 };
 
 /**
@@ -100,7 +184,7 @@ export type ListConversationsResponse = Message<"switchboard.v1.ListConversation
  * Use `create(ListConversationsResponseSchema)` to create a new message.
  */
 export const ListConversationsResponseSchema: GenMessage<ListConversationsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 1);
+  messageDesc(file_switchboard_v1_conversation_service, 3);
 
 /**
  * Asks how many.
@@ -121,7 +205,7 @@ export type CountConversationsRequest = Message<"switchboard.v1.CountConversatio
  * Use `create(CountConversationsRequestSchema)` to create a new message.
  */
 export const CountConversationsRequestSchema: GenMessage<CountConversationsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 2);
+  messageDesc(file_switchboard_v1_conversation_service, 4);
 
 /**
  * How many.
@@ -156,7 +240,7 @@ export type CountConversationsResponse = Message<"switchboard.v1.CountConversati
  * Use `create(CountConversationsResponseSchema)` to create a new message.
  */
 export const CountConversationsResponseSchema: GenMessage<CountConversationsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 3);
+  messageDesc(file_switchboard_v1_conversation_service, 5);
 
 /**
  * Asks for a conversation.
@@ -177,7 +261,7 @@ export type GetConversationRequest = Message<"switchboard.v1.GetConversationRequ
  * Use `create(GetConversationRequestSchema)` to create a new message.
  */
 export const GetConversationRequestSchema: GenMessage<GetConversationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 4);
+  messageDesc(file_switchboard_v1_conversation_service, 6);
 
 /**
  * A conversation.
@@ -205,7 +289,7 @@ export type GetConversationResponse = Message<"switchboard.v1.GetConversationRes
  * Use `create(GetConversationResponseSchema)` to create a new message.
  */
 export const GetConversationResponseSchema: GenMessage<GetConversationResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 5);
+  messageDesc(file_switchboard_v1_conversation_service, 7);
 
 /**
  * Starts a conversation.
@@ -263,7 +347,7 @@ export type CreateConversationRequest = Message<"switchboard.v1.CreateConversati
  * Use `create(CreateConversationRequestSchema)` to create a new message.
  */
 export const CreateConversationRequestSchema: GenMessage<CreateConversationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 6);
+  messageDesc(file_switchboard_v1_conversation_service, 8);
 
 /**
  * The conversation.
@@ -291,7 +375,7 @@ export type CreateConversationResponse = Message<"switchboard.v1.CreateConversat
  * Use `create(CreateConversationResponseSchema)` to create a new message.
  */
 export const CreateConversationResponseSchema: GenMessage<CreateConversationResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 7);
+  messageDesc(file_switchboard_v1_conversation_service, 9);
 
 /**
  * Changes a conversation.
@@ -347,7 +431,7 @@ export type UpdateConversationRequest = Message<"switchboard.v1.UpdateConversati
  * Use `create(UpdateConversationRequestSchema)` to create a new message.
  */
 export const UpdateConversationRequestSchema: GenMessage<UpdateConversationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 8);
+  messageDesc(file_switchboard_v1_conversation_service, 10);
 
 /**
  * The conversation after the change.
@@ -368,7 +452,7 @@ export type UpdateConversationResponse = Message<"switchboard.v1.UpdateConversat
  * Use `create(UpdateConversationResponseSchema)` to create a new message.
  */
 export const UpdateConversationResponseSchema: GenMessage<UpdateConversationResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 9);
+  messageDesc(file_switchboard_v1_conversation_service, 11);
 
 /**
  * Hides a conversation.
@@ -396,7 +480,7 @@ export type DeleteConversationRequest = Message<"switchboard.v1.DeleteConversati
  * Use `create(DeleteConversationRequestSchema)` to create a new message.
  */
 export const DeleteConversationRequestSchema: GenMessage<DeleteConversationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 10);
+  messageDesc(file_switchboard_v1_conversation_service, 12);
 
 /**
  * The conversation after the change.
@@ -417,7 +501,7 @@ export type DeleteConversationResponse = Message<"switchboard.v1.DeleteConversat
  * Use `create(DeleteConversationResponseSchema)` to create a new message.
  */
 export const DeleteConversationResponseSchema: GenMessage<DeleteConversationResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 11);
+  messageDesc(file_switchboard_v1_conversation_service, 13);
 
 /**
  * Brings a conversation back.
@@ -445,7 +529,7 @@ export type RestoreConversationRequest = Message<"switchboard.v1.RestoreConversa
  * Use `create(RestoreConversationRequestSchema)` to create a new message.
  */
 export const RestoreConversationRequestSchema: GenMessage<RestoreConversationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 12);
+  messageDesc(file_switchboard_v1_conversation_service, 14);
 
 /**
  * The conversation after the change.
@@ -466,7 +550,7 @@ export type RestoreConversationResponse = Message<"switchboard.v1.RestoreConvers
  * Use `create(RestoreConversationResponseSchema)` to create a new message.
  */
 export const RestoreConversationResponseSchema: GenMessage<RestoreConversationResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 13);
+  messageDesc(file_switchboard_v1_conversation_service, 15);
 
 /**
  * Moves a conversation.
@@ -529,7 +613,7 @@ export type UpdateConversationStatusRequest = Message<"switchboard.v1.UpdateConv
  * Use `create(UpdateConversationStatusRequestSchema)` to create a new message.
  */
 export const UpdateConversationStatusRequestSchema: GenMessage<UpdateConversationStatusRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 14);
+  messageDesc(file_switchboard_v1_conversation_service, 16);
 
 /**
  * The conversation after the change.
@@ -550,7 +634,7 @@ export type UpdateConversationStatusResponse = Message<"switchboard.v1.UpdateCon
  * Use `create(UpdateConversationStatusResponseSchema)` to create a new message.
  */
 export const UpdateConversationStatusResponseSchema: GenMessage<UpdateConversationStatusResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 15);
+  messageDesc(file_switchboard_v1_conversation_service, 17);
 
 /**
  * Marks a conversation read.
@@ -585,7 +669,7 @@ export type MarkConversationReadRequest = Message<"switchboard.v1.MarkConversati
  * Use `create(MarkConversationReadRequestSchema)` to create a new message.
  */
 export const MarkConversationReadRequestSchema: GenMessage<MarkConversationReadRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 16);
+  messageDesc(file_switchboard_v1_conversation_service, 18);
 
 /**
  * The conversation after the change.
@@ -606,7 +690,7 @@ export type MarkConversationReadResponse = Message<"switchboard.v1.MarkConversat
  * Use `create(MarkConversationReadResponseSchema)` to create a new message.
  */
 export const MarkConversationReadResponseSchema: GenMessage<MarkConversationReadResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 17);
+  messageDesc(file_switchboard_v1_conversation_service, 19);
 
 /**
  * Adds a note.
@@ -648,7 +732,7 @@ export type AddConversationNoteRequest = Message<"switchboard.v1.AddConversation
  * Use `create(AddConversationNoteRequestSchema)` to create a new message.
  */
 export const AddConversationNoteRequestSchema: GenMessage<AddConversationNoteRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 18);
+  messageDesc(file_switchboard_v1_conversation_service, 20);
 
 /**
  * The note.
@@ -669,7 +753,7 @@ export type AddConversationNoteResponse = Message<"switchboard.v1.AddConversatio
  * Use `create(AddConversationNoteResponseSchema)` to create a new message.
  */
 export const AddConversationNoteResponseSchema: GenMessage<AddConversationNoteResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 19);
+  messageDesc(file_switchboard_v1_conversation_service, 21);
 
 /**
  * Asks for a page of notes.
@@ -704,7 +788,7 @@ export type ListConversationNotesRequest = Message<"switchboard.v1.ListConversat
  * Use `create(ListConversationNotesRequestSchema)` to create a new message.
  */
 export const ListConversationNotesRequestSchema: GenMessage<ListConversationNotesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 20);
+  messageDesc(file_switchboard_v1_conversation_service, 22);
 
 /**
  * A page of notes.
@@ -739,7 +823,7 @@ export type ListConversationNotesResponse = Message<"switchboard.v1.ListConversa
  * Use `create(ListConversationNotesResponseSchema)` to create a new message.
  */
 export const ListConversationNotesResponseSchema: GenMessage<ListConversationNotesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 21);
+  messageDesc(file_switchboard_v1_conversation_service, 23);
 
 /**
  * Changes a note.
@@ -788,7 +872,7 @@ export type UpdateConversationNoteRequest = Message<"switchboard.v1.UpdateConver
  * Use `create(UpdateConversationNoteRequestSchema)` to create a new message.
  */
 export const UpdateConversationNoteRequestSchema: GenMessage<UpdateConversationNoteRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 22);
+  messageDesc(file_switchboard_v1_conversation_service, 24);
 
 /**
  * The note after the change.
@@ -809,7 +893,7 @@ export type UpdateConversationNoteResponse = Message<"switchboard.v1.UpdateConve
  * Use `create(UpdateConversationNoteResponseSchema)` to create a new message.
  */
 export const UpdateConversationNoteResponseSchema: GenMessage<UpdateConversationNoteResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 23);
+  messageDesc(file_switchboard_v1_conversation_service, 25);
 
 /**
  * Deletes a note.
@@ -844,7 +928,7 @@ export type DeleteConversationNoteRequest = Message<"switchboard.v1.DeleteConver
  * Use `create(DeleteConversationNoteRequestSchema)` to create a new message.
  */
 export const DeleteConversationNoteRequestSchema: GenMessage<DeleteConversationNoteRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 24);
+  messageDesc(file_switchboard_v1_conversation_service, 26);
 
 /**
  * Nothing more to say.
@@ -859,7 +943,7 @@ export type DeleteConversationNoteResponse = Message<"switchboard.v1.DeleteConve
  * Use `create(DeleteConversationNoteResponseSchema)` to create a new message.
  */
 export const DeleteConversationNoteResponseSchema: GenMessage<DeleteConversationNoteResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 25);
+  messageDesc(file_switchboard_v1_conversation_service, 27);
 
 /**
  * Adds tags.
@@ -875,7 +959,7 @@ export type AddConversationTagsRequest = Message<"switchboard.v1.AddConversation
   conversationId: string;
 
   /**
-   * Names: 1 to 50 characters, case matters, at most 20 in one call.
+   * Names: 1 to 50 characters, names that differ in case alone are one tag, at most 20 in one call.
    *
    * @generated from field: repeated string tags = 2;
    */
@@ -894,7 +978,7 @@ export type AddConversationTagsRequest = Message<"switchboard.v1.AddConversation
  * Use `create(AddConversationTagsRequestSchema)` to create a new message.
  */
 export const AddConversationTagsRequestSchema: GenMessage<AddConversationTagsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 26);
+  messageDesc(file_switchboard_v1_conversation_service, 28);
 
 /**
  * The conversation after the change.
@@ -915,7 +999,7 @@ export type AddConversationTagsResponse = Message<"switchboard.v1.AddConversatio
  * Use `create(AddConversationTagsResponseSchema)` to create a new message.
  */
 export const AddConversationTagsResponseSchema: GenMessage<AddConversationTagsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 27);
+  messageDesc(file_switchboard_v1_conversation_service, 29);
 
 /**
  * Removes tags.
@@ -950,7 +1034,7 @@ export type RemoveConversationTagsRequest = Message<"switchboard.v1.RemoveConver
  * Use `create(RemoveConversationTagsRequestSchema)` to create a new message.
  */
 export const RemoveConversationTagsRequestSchema: GenMessage<RemoveConversationTagsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 28);
+  messageDesc(file_switchboard_v1_conversation_service, 30);
 
 /**
  * The conversation after the change.
@@ -971,7 +1055,7 @@ export type RemoveConversationTagsResponse = Message<"switchboard.v1.RemoveConve
  * Use `create(RemoveConversationTagsResponseSchema)` to create a new message.
  */
 export const RemoveConversationTagsResponseSchema: GenMessage<RemoveConversationTagsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 29);
+  messageDesc(file_switchboard_v1_conversation_service, 31);
 
 /**
  * Asks for statistics.
@@ -992,7 +1076,7 @@ export type GetConversationStatisticsRequest = Message<"switchboard.v1.GetConver
  * Use `create(GetConversationStatisticsRequestSchema)` to create a new message.
  */
 export const GetConversationStatisticsRequestSchema: GenMessage<GetConversationStatisticsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 30);
+  messageDesc(file_switchboard_v1_conversation_service, 32);
 
 /**
  * Statistics of now. Deleted conversations are not counted.
@@ -1041,7 +1125,7 @@ export type GetConversationStatisticsResponse = Message<"switchboard.v1.GetConve
  * Use `create(GetConversationStatisticsResponseSchema)` to create a new message.
  */
 export const GetConversationStatisticsResponseSchema: GenMessage<GetConversationStatisticsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 31);
+  messageDesc(file_switchboard_v1_conversation_service, 33);
 
 /**
  * How many conversations have a status.
@@ -1069,7 +1153,7 @@ export type StatusCount = Message<"switchboard.v1.StatusCount"> & {
  * Use `create(StatusCountSchema)` to create a new message.
  */
 export const StatusCountSchema: GenMessage<StatusCount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 32);
+  messageDesc(file_switchboard_v1_conversation_service, 34);
 
 /**
  * How many live conversations a channel has.
@@ -1104,7 +1188,7 @@ export type ChannelCount = Message<"switchboard.v1.ChannelCount"> & {
  * Use `create(ChannelCountSchema)` to create a new message.
  */
 export const ChannelCountSchema: GenMessage<ChannelCount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_conversation_service, 33);
+  messageDesc(file_switchboard_v1_conversation_service, 35);
 
 /**
  * Order of a list.
@@ -1153,6 +1237,20 @@ export enum ConversationOrder {
    * @generated from enum value: CONVERSATION_ORDER_CREATED = 5;
    */
   CREATED = 5,
+
+  /**
+   * Oldest message first.
+   *
+   * @generated from enum value: CONVERSATION_ORDER_OLDEST_MESSAGE = 6;
+   */
+  OLDEST_MESSAGE = 6,
+
+  /**
+   * Oldest conversation first.
+   *
+   * @generated from enum value: CONVERSATION_ORDER_OLDEST = 7;
+   */
+  OLDEST = 7,
 }
 
 /**

@@ -4,6 +4,86 @@
 
 -- == Lists, notes and tags.
 
+-- Both columns go up, so that a page can go on behind any row of it, also among the many that wait alike or not at all.
+DROP INDEX ix_conversations_by_waiting;
+
+CREATE INDEX ix_conversations_by_waiting ON conversations (coalesce(waiting_since, 'infinity'::timestamptz), id) WHERE delete_time IS NULL;
+
+DROP INDEX ix_conversations_by_window;
+
+CREATE INDEX ix_conversations_by_window ON conversations (coalesce(reply_window_expire_time, 'infinity'::timestamptz), id)
+    WHERE delete_time IS NULL;
+
+CREATE INDEX ix_conversations_deleted ON conversations (last_message_time DESC, id DESC) WHERE delete_time IS NOT NULL;
+
+CREATE INDEX ix_conversations_live_assignee ON conversations (assignee_id, channel_id)
+    WHERE status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL;
+
+CREATE INDEX ix_conversations_live_team ON conversations (team_id, assignee_id)
+    WHERE status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL;
+
+-- A search by tag goes through conversation_tags, which stops where it has enough; an inverted index reads all there is first.
+DROP INDEX ix_conversations_tags;
+
+CREATE INDEX ix_conversation_tags_tag ON conversation_tags (tag_id, conversation_id);
+
+DROP INDEX ix_conversation_tags_tag_id;
+
+-- Names of tags that differ in case alone become one, the first of them.
+WITH kept AS (SELECT id, first_value(id) OVER (PARTITION BY lower(name) ORDER BY id) AS first FROM tags)
+INSERT INTO conversation_tags (conversation_id, tag_id, create_time)
+SELECT ct.conversation_id, k.first, ct.create_time FROM conversation_tags ct JOIN kept k ON k.id = ct.tag_id WHERE k.first <> k.id
+ON CONFLICT DO NOTHING;
+
+WITH kept AS (SELECT id, first_value(id) OVER (PARTITION BY lower(name) ORDER BY id) AS first FROM tags)
+DELETE FROM conversation_tags ct USING kept k WHERE k.id = ct.tag_id AND k.first <> k.id;
+
+WITH named AS (
+    SELECT ct.conversation_id, array_agg(t.name ORDER BY t.name COLLATE "C") AS names
+    FROM conversation_tags ct JOIN tags t ON t.id = ct.tag_id GROUP BY ct.conversation_id)
+UPDATE conversations c SET tags = n.names FROM named n WHERE n.conversation_id = c.id AND c.tags <> n.names;
+
+DELETE FROM tags t USING tags first WHERE lower(first.name) = lower(t.name) AND first.id < t.id;
+
+ALTER TABLE tags DROP CONSTRAINT uq_tags_name;
+
+CREATE UNIQUE INDEX uq_tags_name ON tags (lower(name));
+
+-- Attributes that lists are filtered by, as one number for name and value, so that any length of either can be looked up. The value
+-- keeps its type; numbers that are equal are one.
+CREATE FUNCTION attribute_key(name text, value jsonb) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT md5(length(name) || ':' || name || CASE jsonb_typeof(value)
+        WHEN 'number' THEN trim_scale((value #>> '{}')::numeric)::text ELSE value::text END)::uuid
+$$;
+
+CREATE TABLE conversation_attribute_keys (
+    key uuid NOT NULL,
+    conversation_id uuid NOT NULL,
+    CONSTRAINT pk_conversation_attribute_keys PRIMARY KEY (key, conversation_id),
+    CONSTRAINT fk_conversation_attribute_keys_conversation_id FOREIGN KEY (conversation_id) REFERENCES conversations (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_conversation_attribute_keys_conversation_id ON conversation_attribute_keys (conversation_id);
+
+CREATE FUNCTION keep_attribute_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM conversation_attribute_keys WHERE conversation_id = NEW.id;
+    INSERT INTO conversation_attribute_keys (key, conversation_id)
+    SELECT DISTINCT attribute_key(a.key, a.value), NEW.id FROM jsonb_each(NEW.attributes) a
+    WHERE jsonb_typeof(a.value) IN ('string', 'number', 'boolean');
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER keep_attribute_keys_inserted AFTER INSERT ON conversations
+    FOR EACH ROW WHEN (NEW.attributes IS NOT NULL) EXECUTE FUNCTION keep_attribute_keys();
+
+CREATE TRIGGER keep_attribute_keys_updated AFTER UPDATE OF attributes ON conversations
+    FOR EACH ROW WHEN (OLD.attributes IS DISTINCT FROM NEW.attributes) EXECUTE FUNCTION keep_attribute_keys();
+
+INSERT INTO conversation_attribute_keys (key, conversation_id)
+SELECT DISTINCT attribute_key(a.key, a.value), c.id FROM conversations c, jsonb_each(c.attributes) a
+WHERE jsonb_typeof(a.value) IN ('string', 'number', 'boolean');
+
 -- == Agents, roles, contacts.
 
 -- == Assignment.

@@ -1,0 +1,99 @@
+"""Counts of conversations, exact to 1,000: of a filter's, and of those that are live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from switchboard.v1 import conversation_filter_pb2 as filters
+
+from server.conversations.filter import Where
+from server.conversations.narrow import Narrow, chosen
+from server.conversations.repository import HEAD
+from server.kit.db import Connection
+from server.log.cursor import HeadRow
+from server.rpc.call import Scope
+
+LIMIT = 1000
+# Conversations that are looked for in indexes, and then filtered, before the table is.
+SOUGHT = 5000
+LIVE = "c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """At most 1,000, and whether there are more."""
+
+    count: int
+    more: bool
+
+    @classmethod
+    def of(cls, found: int) -> Limited:
+        """Of a count that stopped one above the limit."""
+        return cls(min(found, LIMIT), found > LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Live conversations that the caller may see: its own, nobody's, all."""
+
+    mine: Limited
+    unassigned: Limited
+    all: Limited
+
+
+async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[Limited, HeadRow]:
+    """How many there are of a filter, and the head, from one statement, one of two."""
+    where = Where()
+    statements = Narrow(where, scope).statements(wanted)
+    if statements:
+        share = SOUGHT // len(statements)
+        limit, most = where.value(share + 1, "bigint"), where.value(share, "bigint")
+        few = chosen([statement(limit) for statement in statements], most)
+        counted = _counted(where, scope, wanted, "c.id = ANY(ARRAY(SELECT id FROM chosen)) AND ")
+        sql = f"WITH {few} SELECT {HEAD}, f.fits, {counted} AS found FROM stream_head h CROSS JOIN fits f"
+        record: Any = await connection.fetchrow(sql, *where.values)
+        if record["fits"]:
+            return Limited.of(record["found"]), HeadRow.of(record)
+    where = Where()
+    sql = f"SELECT {HEAD}, {_counted(where, scope, wanted, '')} AS found FROM stream_head h"
+    record = await connection.fetchrow(sql, *where.values)
+    return Limited.of(record["found"]), HeadRow.of(record)
+
+
+def _counted(where: Where, scope: Scope, wanted: filters.ConversationFilter, among: str) -> str:
+    condition = f"c.delete_time IS NULL AND {where.scope(scope)} AND {where.filter(wanted, scope)}"
+    return f"(SELECT count(*) FROM (SELECT FROM conversations c WHERE {among}{condition} LIMIT {LIMIT + 1}) x)"
+
+
+async def live(connection: Connection, scope: Scope) -> Live:
+    """Counts of what the caller may see. Reads at most 1,001 entries of an index for each way in which it may."""
+    where = Where()
+    mine = "0" if scope.agent_id is None else _together([f"c.assignee_id = {where.value(scope.agent_id, 'uuid')}"])
+    unassigned = _together([f"{way} AND c.assignee_id IS NULL" for way in _ways(where, scope)])
+    ways = _ways(where, scope)
+    if not scope.all and scope.agent_id is not None:
+        ways.append(f"c.assignee_id = {where.value(scope.agent_id, 'uuid')}")
+    sql = f"SELECT {mine} AS mine, {unassigned} AS unassigned, {_together(ways)} AS all_live"
+    record: Any = await connection.fetchrow(sql, *where.values)
+    return Live(Limited.of(record["mine"]), Limited.of(record["unassigned"]), Limited.of(record["all_live"]))
+
+
+def _ways(where: Where, scope: Scope) -> list[str]:
+    """The ways in which the caller may see a conversation that is nobody's."""
+    if scope.all:
+        return ["TRUE"]
+    return [
+        *(f"c.channel_id = {where.value(channel_id, 'uuid')}" for channel_id in sorted(scope.channel_ids)),
+        *(f"c.team_id = {where.value(team_id, 'uuid')}" for team_id in sorted(scope.team_ids)),
+    ]
+
+
+def _together(conditions: list[str]) -> str:
+    """How many live conversations meet one of these conditions; each is followed in its index until the limit."""
+    if not conditions:
+        return "0"
+    parts = [
+        f"(SELECT c.id FROM conversations c WHERE {LIVE} AND {condition} LIMIT {LIMIT + 1})" for condition in conditions
+    ]
+    return f"(SELECT count(*) FROM (SELECT id FROM ({' UNION '.join(parts)}) u LIMIT {LIMIT + 1}) x)"
