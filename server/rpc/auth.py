@@ -13,7 +13,7 @@ from server.rpc.metrics import STREAMS
 from server.rpc.rates import RateLimits
 from server.rpc.request_id import CURRENT
 from server.rpc.rules import Rule, rule_of
-from server.rpc.wrap import Around, Behavior, WrappingInterceptor, metadata_of
+from server.rpc.wrap import Behavior, Handler, WrappingInterceptor, metadata_of, wrap
 
 ANONYMOUS = Verified(caller=Caller(kind=CallerKind.ANONYMOUS))
 
@@ -111,20 +111,23 @@ class AuthInterceptor(WrappingInterceptor):
         self._verifier = verifier
         self._limits = limits
 
-    def around(self, method: str) -> Around:
+    def wrapped(self, method: str, handler: Handler) -> Handler:
         """Verifies the credential, checks the method's rule and counts the call before it goes on."""
         counted = method not in STREAMS
         rule = rule_of(method)
 
-        async def verify(inner: Behavior, request: Any, context: Any) -> Any:
-            metadata = metadata_of(context)
-            verified = await self._verified(rule, metadata)
-            if counted and verified.rates and verified.tenant_id and verified.caller.id:
-                self._limits.take(verified.tenant_id, verified.caller.id, verified.rates)
-            call = Call(verified=verified, context=context, method=method, id=CURRENT.get(), metadata=metadata)
-            return await inner(request, call)
+        def around(inner: Behavior) -> Behavior:
+            async def verify(request: Any, context: Any) -> Any:
+                metadata = metadata_of(context)
+                verified = await self._verified(rule, metadata)
+                if counted and verified.rates and verified.tenant_id and verified.caller.id:
+                    self._limits.take(verified.tenant_id, verified.caller.id, verified.rates)
+                call = Call(verified=verified, context=context, method=method, id=CURRENT.get(), metadata=metadata)
+                return await inner(request, call)
 
-        return verify
+            return verify
+
+        return wrap(handler, around)
 
     async def _verified(self, rule: Rule | None, metadata: Mapping[str, str]) -> Verified:
         if rule is not None and rule.kind == "public":

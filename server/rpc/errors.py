@@ -18,9 +18,9 @@ from grpc_status import rpc_status
 from server.kit import tracing
 from server.kit.errors import Refusal
 from server.kit.tracing import NOTHING, Span
-from server.rpc.metrics import STREAMS, measured
+from server.rpc.metrics import STREAMS, Measured
 from server.rpc.request_id import CURRENT, HEADER, request_id_of
-from server.rpc.wrap import Around, Behavior, Continuation, Handler, WrappingInterceptor, metadata_of
+from server.rpc.wrap import Behavior, Continuation, Handler, WrappingInterceptor, metadata_of, wrap
 
 DOMAIN = "switchboard"
 log = structlog.get_logger(__name__)
@@ -110,37 +110,40 @@ class ErrorInterceptor(WrappingInterceptor):
         wrapped = await super().intercept_service(continuation, handler_call_details)
         return wrapped or _unknown_method(handler_call_details)
 
-    def around(self, method: str) -> Around:
+    def wrapped(self, method: str, handler: Handler) -> Handler:
         """Gives the call its id, and turns whatever escapes into a status."""
+        return wrap(handler, lambda inner: _rendered(method, inner))
 
-        async def render(inner: Behavior, request: Any, context: Any) -> Any:
-            request_id = request_id_of(context.invocation_metadata())
-            # Each RPC runs in a task of its own, so what is set here ends with it, and what it starts inherits it.
-            CURRENT.set(request_id)
-            structlog.contextvars.bind_contextvars(request=request_id)
-            context.set_trailing_metadata(((HEADER, request_id),))
-            with measured(method) as outcome, _traced(method, context, request_id) as span:
-                try:
-                    answer = await inner(request, context)
-                except Refusal as refusal:
-                    outcome.code = refusal.status
-                    span.set(code=refusal.status, reason=refusal.reason)
-                    return await abort(context, refusal)
-                except aio.AbortError:
+
+def _rendered(method: str, inner: Behavior) -> Behavior:
+    async def render(request: Any, context: Any) -> Any:
+        request_id = request_id_of(context.invocation_metadata())
+        # Each RPC runs in a task of its own, so what is set here ends with it, and what it starts inherits it.
+        CURRENT.set(request_id)
+        structlog.contextvars.bind_contextvars(request=request_id)
+        context.set_trailing_metadata(((HEADER, request_id),))
+        with Measured(method) as outcome, _traced(method, context, request_id) as span:
+            try:
+                answer = await inner(request, context)
+            except Refusal as refusal:
+                outcome.code = refusal.status
+                span.set(code=refusal.status, reason=refusal.reason)
+                return await abort(context, refusal)
+            except aio.AbortError:
+                raise
+            except asyncio.CancelledError:
+                # A cancellation of ours with a living client would end the call without any status (grpc#29248).
+                if context.cancelled() or context.done():
                     raise
-                except asyncio.CancelledError:
-                    # A cancellation of ours with a living client would end the call without any status (grpc#29248).
-                    if context.cancelled() or context.done():
-                        raise
-                    return await abort(context, Draining())
-                except Exception:
-                    incident, outcome.code = secrets.token_hex(8), "INTERNAL"
-                    log.exception("rpc.failed", method=method, incident=incident)
-                    return await abort(context, InternalError(incident))
-                outcome.code = "OK"
-                return answer
+                return await abort(context, Draining())
+            except Exception:
+                incident, outcome.code = secrets.token_hex(8), "INTERNAL"
+                log.exception("rpc.failed", method=method, incident=incident)
+                return await abort(context, InternalError(incident))
+            outcome.code = "OK"
+            return answer
 
-        return render
+    return render
 
 
 def _traced(method: str, context: Any, request_id: str) -> Span:

@@ -68,27 +68,24 @@ class ValidationInterceptor(WrappingInterceptor):
         """Parses in here: outside, grpc would answer a failure in its own words, before the caller is known."""
         if handler.request_deserializer is None:
             return handler
-        return wrap(super().wrapped(method, handler), _parsed(handler.request_deserializer), parses=False)
+        return wrap(handler, _validated(method, handler.request_deserializer), parses=False)
 
-    def around(self, method: str) -> Around:
-        """Checks size and rules before the servicer sees the request."""
-        bounded = method not in LARGE_METHODS
 
-        async def validate(inner: Behavior, request: Any, context: Any) -> Any:
-            if bounded and request.ByteSize() > REQUEST_BYTES:
-                raise RequestTooLarge(request.ByteSize())
+def _validated(method: str, parse: Callable[[bytes], Any]) -> Around:
+    """Checks size and rules before the servicer sees the request."""
+    bounded = method not in LARGE_METHODS
+
+    def around(inner: Behavior) -> Behavior:
+        async def validate(data: Any, context: Any) -> Any:
+            if bounded and len(data) > REQUEST_BYTES:
+                raise RequestTooLarge(len(data))
+            try:
+                request = parse(data)
+            except DecodeError:
+                raise RequestMalformed() from None
             check(request)
             return await inner(request, context)
 
         return validate
 
-
-def _parsed(parse: Callable[[bytes], Any]) -> Around:
-    async def parsed(inner: Behavior, data: Any, context: Any) -> Any:
-        try:
-            request = parse(data)
-        except DecodeError:
-            raise RequestMalformed() from None
-        return await inner(request, context)
-
-    return parsed
+    return around

@@ -14,7 +14,7 @@ import grpc
 from grpc import aio
 
 Behavior = Callable[[Any, Any], Awaitable[Any]]
-Around = Callable[[Behavior, Any, Any], Awaitable[Any]]
+Around = Callable[[Behavior], Behavior]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
@@ -25,16 +25,13 @@ def serialize(message: Any) -> bytes:
 
 
 def wrap(handler: Handler, around: Around, *, parses: bool = True) -> Handler:
-    """Returns the handler with around(inner, request, context) in place of its behaviour; without parses it gets bytes."""
+    """Returns the handler with around(its behaviour) in place of its behaviour; without parses that gets bytes."""
     streams = handler.unary_stream is not None
     inner: Any = handler.unary_stream if streams else handler.unary_unary
-
-    async def behavior(request: Any, context: Any) -> Any:
-        return await around(inner, request, context)
-
+    # One coroutine for each interceptor: every further one is paid for by each call.
     make = grpc.unary_stream_rpc_method_handler if streams else grpc.unary_unary_rpc_method_handler
     made: Handler = make(
-        behavior,
+        around(inner),
         request_deserializer=handler.request_deserializer if parses else None,
         response_serializer=serialize,
     )
@@ -61,13 +58,9 @@ class WrappingInterceptor(aio.ServerInterceptor, abc.ABC):
         self._wrapped[method] = self.wrapped(method, handler)
         return self._wrapped[method]
 
-    def wrapped(self, method: str, handler: Handler) -> Handler:
-        """The handler of a method with this interceptor around it."""
-        return wrap(handler, self.around(method))
-
     @abc.abstractmethod
-    def around(self, method: str) -> Around:
-        """What to do around every call of a method; what differs from call to call is in its context."""
+    def wrapped(self, method: str, handler: Handler) -> Handler:
+        """The handler of a method with this interceptor around it; what differs from call to call is in its context."""
 
 
 def metadata_of(context: aio.ServicerContext[Any, Any]) -> dict[str, str]:
