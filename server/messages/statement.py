@@ -136,8 +136,13 @@ def compose(parts: Mapping[str, Columns], events: Columns, *, held: Columns | No
     without a lock; when one of them is no longer what was read, nothing is written and no row comes back.
     """
     names = tuple(name for name in PARTS if name in parts and parts[name][0])
-    arguments = [*(held or ()), *(column for name in names for column in parts[name]), *events]
-    return _sql(names, guarded=held is not None), arguments
+    columns = (*(held or ()), *(column for name in names for column in parts[name]), *events)
+    return _sql(names, guarded=held is not None), [_sent(column) for column in columns]
+
+
+def _sent(column: Sequence[Any]) -> Sequence[Any]:
+    """unnest pads shorter arrays with NULL: of a column that holds nothing else, nothing need be sent."""
+    return column if any(value is not None for value in column) else ()
 
 
 @cache
