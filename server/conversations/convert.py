@@ -8,7 +8,6 @@ from typing import Any
 from switchboard.v1 import (
     assignment_pb2,
     channel_pb2,
-    contact_pb2,
     conversation_pb2,
     note_pb2,
 )
@@ -26,34 +25,39 @@ CLOSING = timedelta(hours=2)
 
 def conversation(row: ConversationRow, *, mine: bool = False) -> conversation_pb2.Conversation:
     """The list row. mine: also the calling agent's own unread count, which events never carry."""
-    return conversation_pb2.Conversation(
-        id=str(row.id),
-        channel_id=str(row.channel_id),
-        provider=PROVIDER.number(row.provider),
-        contact=contact_pb2.Contact(id=str(row.contact_id), name=row.contact_name),
-        identity_id=str(row.identity_id),
-        status=STATUS.number(row.status),
-        assignee_id=_text(row.assignee_id),
-        team_id=_text(row.team_id),
-        tags=row.tags,
-        priority=row.priority,  # type: ignore[arg-type]  # stored as the contract's number
-        subject=row.subject,
-        attributes=pb.struct(row.attributes_object),
-        unread_count=row.unread_count,
-        my_unread_count=row.my_unread_count if mine else None,
-        last_message_preview=row.last_message_preview,
-        last_message_time=pb.timestamp(row.last_message_time),
-        last_message_id=_text(row.last_message_id),
-        reply_window=reply_window(row.reply_window_expire_time, now=utc_now()),
-        waiting_since=pb.timestamp(row.waiting_since),
-        snooze=snooze(row),
-        previous_conversation_id=_text(row.previous_conversation_id),
-        version=row.version,
-        create_time=pb.timestamp(row.create_time),
-        update_time=pb.timestamp(row.update_time),
-        resolve_time=pb.timestamp(row.resolve_time),
-        delete_time=pb.timestamp(row.delete_time),
-    )
+    return conversation_pb2.Conversation(**fields(row, mine=mine))
+
+
+def fields(row: ConversationRow, *, mine: bool = False) -> dict[str, Any]:
+    """The fields of `conversation`, for an event that holds it: made as a whole, an event costs half, as protobuf copies no parts."""
+    return {
+        "id": str(row.id),
+        "channel_id": str(row.channel_id),
+        "provider": PROVIDER.number(row.provider),
+        "contact": {"id": str(row.contact_id), "name": row.contact_name},
+        "identity_id": str(row.identity_id),
+        "status": STATUS.number(row.status),
+        "assignee_id": _text(row.assignee_id),
+        "team_id": _text(row.team_id),
+        "tags": row.tags,
+        "priority": row.priority,
+        "subject": row.subject,
+        "attributes": pb.struct(row.attributes_object),
+        "unread_count": row.unread_count,
+        "my_unread_count": row.my_unread_count if mine else None,
+        "last_message_preview": row.last_message_preview,
+        "last_message_time": pb.time_fields(row.last_message_time),
+        "last_message_id": _text(row.last_message_id),
+        "reply_window": reply_window(row.reply_window_expire_time, now=utc_now()),
+        "waiting_since": pb.time_fields(row.waiting_since),
+        "snooze": snooze(row),
+        "previous_conversation_id": _text(row.previous_conversation_id),
+        "version": row.version,
+        "create_time": pb.time_fields(row.create_time),
+        "update_time": pb.time_fields(row.update_time),
+        "resolve_time": pb.time_fields(row.resolve_time),
+        "delete_time": pb.time_fields(row.delete_time),
+    }
 
 
 def reply_window(expire_time: datetime | None, *, now: datetime) -> conversation_pb2.ReplyWindow:

@@ -17,14 +17,15 @@ def conversation_event(
     origin: Origin, row: ConversationRow, body: event_pb2.InboxEvent, *, before: Routing | None = None
 ) -> NewEvent:
     """An event about a conversation. before: its routing before the change, when that changed."""
+    after = row.routing
     return NewEvent(
         body=body,
         actor=origin.actor,
         cause=origin.cause,
         conversation_id=row.id,
         conversation_version=row.version,
-        before=before if before is not None else row.routing,
-        after=row.routing,
+        before=before if before is not None else after,
+        after=after,
     )
 
 

@@ -44,12 +44,16 @@ class Routing:
     assignee_id: uuid.UUID | None = None
 
 
+_NUMBERS = {name: found.number for name, found in event_pb2.InboxEvent.DESCRIPTOR.fields_by_name.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class NewEvent:
     """One event to append. body: an InboxEvent with nothing but its body set.
 
-    payload: its bytes, made here and nowhere else; they are what is stored and what every stream shows. before and after: routing
-    of the conversation around the event, so that streams can tell who gains and who loses sight.
+    kind: the number of the body's field, which is also its EventType. payload: its bytes, made here and nowhere else; they are what is
+    stored and what every stream shows. before and after: routing of the conversation around the event, so that streams can tell who
+    gains and who loses sight.
     """
 
     body: event_pb2.InboxEvent
@@ -61,23 +65,20 @@ class NewEvent:
     after: Routing = Routing()
     id: uuid.UUID = field(default_factory=new_id)
     create_time: datetime = field(default_factory=utc_now)
+    kind: int = field(init=False)
     payload: bytes = field(init=False)
 
     def __post_init__(self) -> None:
+        name = self.body.WhichOneof("body")
+        if name is None:
+            raise ValueError("an event needs a body")
+        object.__setattr__(self, "kind", _NUMBERS[name])
         object.__setattr__(self, "payload", self.body.SerializeToString())
 
     @property
     def channel_id(self) -> uuid.UUID | None:
         """The channel, which a conversation never changes."""
         return self.after.channel_id or self.before.channel_id
-
-    @property
-    def kind(self) -> int:
-        """The number of the body's field, which is also its EventType."""
-        name = self.body.WhichOneof("body")
-        if name is None:
-            raise ValueError("an event needs a body")
-        return event_pb2.InboxEvent.DESCRIPTOR.fields_by_name[name].number
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from switchboard.v1 import actor_pb2, message_pb2, status_update_pb2
+from switchboard.v1 import message_pb2, status_update_pb2
 
 from server.kit import pb
 from server.messages.row import AttachmentRow, MessageRow
@@ -21,26 +21,28 @@ SHOWN = {"played": "read"}
 
 def message(row: MessageRow) -> message_pb2.Message:
     """A message."""
-    return message_pb2.Message(
-        id=str(row.id),
-        conversation_id=str(row.conversation_id),
-        direction=DIRECTION.number(row.direction),
-        type=TYPE.number(row.type),
-        status=STATUS.number(row.status),
-        sequence=row.sequence,
-        arrival=row.arrival,
-        text=None if row.text is None else message_pb2.TextContent(body=row.text),
-        attachments=[attachment(item) for item in row.attachments],
-        external_id=row.provider_message_id,
-        author=actor_pb2.Actor(
-            kind=row.author_kind,  # type: ignore[arg-type]  # stored as the contract's number
-            id=None if row.author_id is None else str(row.author_id),
-        ),
-        error=error(row.error_code, row.error_message) if row.status == "failed" else None,
-        create_time=pb.timestamp(row.create_time),
-        provider_time=pb.timestamp(row.provider_time),
-        request_id=row.request_id,
-    )
+    return message_pb2.Message(**fields(row))
+
+
+def fields(row: MessageRow) -> dict[str, Any]:
+    """The fields of `message`, for an event that holds it and is made as a whole."""
+    return {
+        "id": str(row.id),
+        "conversation_id": str(row.conversation_id),
+        "direction": DIRECTION.number(row.direction),
+        "type": TYPE.number(row.type),
+        "status": STATUS.number(row.status),
+        "sequence": row.sequence,
+        "arrival": row.arrival,
+        "text": None if row.text is None else {"body": row.text},
+        "attachments": [attachment(item) for item in row.attachments],
+        "external_id": row.provider_message_id,
+        "author": {"kind": row.author_kind, "id": None if row.author_id is None else str(row.author_id)},
+        "error": error(row.error_code, row.error_message) if row.status == "failed" else None,
+        "create_time": pb.time_fields(row.create_time),
+        "provider_time": pb.time_fields(row.provider_time),
+        "request_id": row.request_id,
+    }
 
 
 def attachment(row: AttachmentRow) -> message_pb2.Attachment:
