@@ -133,6 +133,24 @@ def platform_key() -> None:
     click.echo(run(lambda: operator.platform_key(settings)))
 
 
+@click.command("rebuild-statistics")
+@click.option("--tenant", "tenant_name", required=True, help="Name or id of the tenant.")
+def rebuild_statistics(tenant_name: str) -> None:
+    """Have a tenant's statistics counted anew from its log; what is older than the log stays as it was counted."""
+    from server.conversations.statistics import follow
+    from server.tenancy.operator import opened_tenant
+
+    settings = operator_settings()
+
+    async def rebuild() -> Any:
+        async with opened_tenant(settings, tenant_name) as (_, tenant):
+            return await tenant.database.write(follow.rebuild)
+
+    since = run(rebuild)
+    what = "everything" if since is None else f"what happened since {since.isoformat()}"
+    click.echo(f"{what} is counted anew; a worker does it, and answers say in as_of how far it is")
+
+
 @click.command()
 @click.argument("agent")
 @click.option("--tenant", "tenant_name", help="Name of the tenant; else the first one made.")
@@ -181,7 +199,22 @@ def demo(**chosen: Any) -> None:
 
 def commands() -> list[click.Command]:
     """The commands of the server, for the command line of the whole product."""
-    return [up, serve, work, migrate, tenant, platform_key, token, journal, timers, secrets, simulator, doctor, demo]
+    return [
+        up,
+        serve,
+        work,
+        migrate,
+        tenant,
+        platform_key,
+        token,
+        journal,
+        timers,
+        secrets,
+        rebuild_statistics,
+        simulator,
+        doctor,
+        demo,
+    ]
 
 
 @click.command()

@@ -38,6 +38,8 @@ from switchboard.v1 import (
     inbox_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    statistics_service_pb2,
+    statistics_service_pb2_grpc,
     tenant_service_pb2,
     tenant_service_pb2_grpc,
     webhook_service_pb2,
@@ -55,6 +57,7 @@ from server.channels.servicer import ChannelServicer
 from server.composition import Commits, Parts, background, compose, shared_loops
 from server.contacts.servicer import ContactServicer
 from server.conversations.servicer import ConversationServicer
+from server.conversations.statistics.servicer import StatisticsServicer
 from server.inbox.metrics import InboxMetrics
 from server.inbox.servicer import InboxServicer
 from server.inbox.stream import StreamLimits
@@ -95,6 +98,7 @@ SERVICES = (
     delivery_service_pb2,
     inbox_service_pb2,
     message_service_pb2,
+    statistics_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -192,6 +196,7 @@ async def assemble(
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(
         InboxServicer(tails, cursors, streams, limits=StreamLimits(retention=parts.retention)), server
     )
+    statistics_service_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(cursors=cursors), server)
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
         ContactServicer(tokens=tokens, cursors=cursors), server
     )

@@ -16,8 +16,8 @@ from prometheus_client import Counter
 from server.assignments import availability
 from server.assignments import queue as assignment_queue
 from server.composition import Parts
-from server.conversations import statistics
 from server.conversations import timers as conversation_timers
+from server.conversations.statistics import follow as statistics
 from server.deliveries import claiming
 from server.journal import service as journal
 from server.kit.db import Connection

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from collections.abc import Mapping
 
 from switchboard.v1 import conversation_service_pb2 as rpc
@@ -13,10 +12,12 @@ from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServ
 from server.channels import service as channels
 from server.channels.service import ChannelRow
 from server.contacts import service as contacts
-from server.conversations import convert, counts, listing, notes, reads, repository, service, statistics, tags
+from server.conversations import convert, counts, listing, notes, reads, repository, service, tags
 from server.conversations.change import change, shown
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
+from server.conversations.statistics import present
+from server.conversations.statistics import servicer as statistics
 from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id, parse_id
@@ -292,28 +293,10 @@ class ConversationServicer(ConversationServiceServicer):
         self, request: rpc.GetConversationStatisticsRequest, call: Call
     ) -> rpc.GetConversationStatisticsResponse:
         """Counts of now."""
-        async with call.database.connection() as connection:
-            counts, head = await statistics.now(connection, call.scope, request.filter)
-        live = [item for item in counts if item.status in statistics.LIVE_STATUSES]
-        by_status: Counter[str] = Counter()
-        by_channel: Counter[tuple[uuid.UUID, str]] = Counter()
-        for item in counts:
-            by_status[item.status] += item.count
-        for item in live:
-            by_channel[(item.channel_id, item.provider)] += item.count
-        return rpc.GetConversationStatisticsResponse(
-            by_status=[
-                rpc.StatusCount(status=convert.STATUS.number(status), count=count)
-                for status, count in sorted(by_status.items(), key=lambda item: convert.STATUS.number(item[0]))
-            ],
-            by_channel=[
-                rpc.ChannelCount(channel_id=str(channel_id), provider=convert.PROVIDER.number(provider), count=count)
-                for (channel_id, provider), count in sorted(by_channel.items())
-            ],
-            unassigned_count=sum(item.count for item in live if not item.assigned),
-            unread_count=sum(item.count for item in live if item.unread),
-            as_of=self._as_of(call, head),
-        )
+        async with call.database.snapshot() as connection:
+            counts = await present.now(connection, call.scope, request.filter)
+            head = await present.stands(connection)
+        return statistics.now(counts, as_of=self._as_of(call, head))
 
     def _as_of(self, call: Call, head: HeadRow) -> str:
         return self._cursors.at(call.tenant_id, head)

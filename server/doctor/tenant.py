@@ -197,7 +197,7 @@ async def _consumers(where: str, connection: Connection, limits: Limits) -> list
         if row["broken"]:
             what = f"the consumer {row['name']} was given up, {row['behind']} events behind the log"
             why = "The log did not wait for it any longer; it does not go on over what it missed."
-            do = f"Mend what held it up, then begin anew: DELETE FROM consumers WHERE name = '{row['name']}';"
+            do = f"Mend what held it up, then begin anew: switchboard rebuild-statistics --tenant {where}"
             found.append(problem("consumer-broken", where, what, why=why, do=do))
             continue
         if row["seconds"] is None or row["seconds"] > limits.consumer.total_seconds():

@@ -20,6 +20,7 @@ from switchboard.v1 import (
     delivery_service_pb2,
     inbox_service_pb2,
     message_service_pb2,
+    statistics_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -27,6 +28,7 @@ from switchboard.v1 import (
 FILES = (
     conversation_service_pb2,
     message_service_pb2,
+    statistics_service_pb2,
     assignment_service_pb2,
     assignment_policy_service_pb2,
     availability_service_pb2,

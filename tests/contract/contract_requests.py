@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import json
 import time
+from typing import Any
 
 from contract_world import World, nonce
 from google.api import httpbody_pb2
@@ -17,6 +18,7 @@ from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import statistics_service_pb2 as statistics
 from switchboard.v1 import webhook_service_pb2 as webhooks
 from switchboard.v1.availability_pb2 import AVAILABILITY_ONLINE
 
@@ -37,6 +39,13 @@ def of_sample(world: World) -> filters.ConversationFilter:
 
 def in_future(seconds: int) -> timestamp_pb2.Timestamp:
     return timestamp_pb2.Timestamp(seconds=int(time.time()) + seconds)
+
+
+def of_today(**more: Any) -> statistics.GetStatisticsRequest:
+    """Of the last day and the quarter of an hour that is not over."""
+    end = int(time.time()) // 900 * 900 + 900
+    start_time, end_time = timestamp_pb2.Timestamp(seconds=end - 96 * 900), timestamp_pb2.Timestamp(seconds=end)
+    return statistics.GetStatisticsRequest(start_time=start_time, end_time=end_time, **more)
 
 
 def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:

@@ -16,6 +16,7 @@ from contract_requests import (
     notification,
     of_a_team_with_policy,
     of_sample,
+    of_today,
     policy,
     sample_update,
     settings,
@@ -530,6 +531,13 @@ WEBHOOKS: dict[str, Case] = {
         refused_headers={"x-hub-signature-256": "sha256=" + "0" * 64},
     ),
 }
+STATISTICS: dict[str, Case] = {
+    "GetStatistics": Case(
+        ask=lambda w: of_today(dimensions=["STATISTICS_DIMENSION_AGENT"], time_zone="Asia/Kathmandu"),
+        refuse=lambda w: of_today(dimensions=["STATISTICS_DIMENSION_AGENT", "STATISTICS_DIMENSION_TAG"]),
+        reason="EXPORT_NEEDED",
+    ),
+}
 CASES: Mapping[str, Case] = {
     f"{service}.{name}": case
     for service, cases in {
@@ -544,6 +552,7 @@ CASES: Mapping[str, Case] = {
         "ChannelService": CHANNELS,
         "AgentService": AGENTS,
         "AuthService": AUTH,
+        "StatisticsService": STATISTICS,
         "TenantService": TENANTS,
         "WebhookService": WEBHOOKS,
     }.items()

@@ -24,6 +24,7 @@ DELETE /v1/conversations/{conversation_id}/notes/{note_id}
 POST /v1/conversations/{conversation_id}/tags
 DELETE /v1/conversations/{conversation_id}/tags
 GET /v1/conversations/statistics
+GET /v1/statistics
 POST /v1/conversations
 PATCH /v1/conversations/{conversation_id}
 DELETE /v1/conversations/{conversation_id}
@@ -199,6 +200,7 @@ def test_statistics_count_by_status_and_channel(rest: Rest, world: World) -> Non
     assert {"byStatus", "byChannel", "unassignedCount", "unreadCount", "asOf"} <= set(told)
     assert {"CONVERSATION_STATUS_NEW", "CONVERSATION_STATUS_ARCHIVED"} <= {each["status"] for each in told["byStatus"]}
     assert [each["channelId"] for each in told["byChannel"]] == [world.channel_id]
+    assert {"byPriority", "byTag", "byTeam", "byAgent", "unattendedCount"} <= set(told)
 
 
 def test_events_carry_seq_cursor_and_the_fixed_payloads(rest: Rest, world: World) -> None:

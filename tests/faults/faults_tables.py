@@ -52,10 +52,13 @@ WHERE (c.message_count, c.inbound_count, c.last_sequence, c.last_inbound_arrival
     IS DISTINCT FROM (m.messages, m.inbound, m.newest, m.last_inbound, m.last_outbound, m.newest_id)
     OR (m.sequences, m.arrivals, m.first, m.last) IS DISTINCT FROM (m.messages, m.messages, 1, m.messages)
 """
-COUNTED = "SELECT channel_id, status, assigned, unread, count FROM conversation_counts WHERE count > 0"
+COUNTED = """
+SELECT channel_id, status, count, unassigned, unread FROM conversation_counts WHERE dimension = 'channel' AND count > 0
+"""
 RECOUNTED = """
-SELECT channel_id, status, assignee_id IS NOT NULL AS assigned, inbound_count > team_read_count AS unread, count(*) AS count
-FROM conversations WHERE delete_time IS NULL GROUP BY 1, 2, 3, 4
+SELECT channel_id, status, count(*) AS count, count(*) FILTER (WHERE live AND assignee_id IS NULL) AS unassigned,
+    count(*) FILTER (WHERE live AND inbound_count > team_read_count) AS unread
+FROM (SELECT *, status NOT IN ('resolved', 'archived') AS live FROM conversations WHERE delete_time IS NULL) c GROUP BY 1, 2
 """
 PEOPLE = """
 SELECT (SELECT count(*) FROM identities), (SELECT count(*) FROM contacts), (SELECT count(*) FROM conversations)

@@ -1087,19 +1087,42 @@ class GetConversationStatisticsResponse(_message.Message):
     UNASSIGNED_COUNT_FIELD_NUMBER: _builtins.int
     UNREAD_COUNT_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    UNATTENDED_COUNT_FIELD_NUMBER: _builtins.int
+    BY_PRIORITY_FIELD_NUMBER: _builtins.int
+    BY_TAG_FIELD_NUMBER: _builtins.int
+    BY_TEAM_FIELD_NUMBER: _builtins.int
+    BY_AGENT_FIELD_NUMBER: _builtins.int
     unassigned_count: _builtins.int
     """Live conversations without an assignee."""
     unread_count: _builtins.int
-    """Live conversations that the team has not read."""
+    """Live conversations with a message of the customer that nobody of the team has read."""
     as_of: _builtins.str
     """Cursor of the log at which these numbers stand."""
+    unattended_count: _builtins.int
+    """Live conversations whose customer waits for an answer, or that no agent and no API key ever wrote in."""
     @_builtins.property
     def by_status(self) -> _containers.RepeatedCompositeFieldContainer[Global___StatusCount]:
         """Conversations by status; statuses without any are left out."""
 
     @_builtins.property
     def by_channel(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelCount]:
-        """Live conversations by channel."""
+        """Live conversations (new, open, pending, snoozed) by channel."""
+
+    @_builtins.property
+    def by_priority(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriorityCount]:
+        """Live conversations by priority."""
+
+    @_builtins.property
+    def by_tag(self) -> _containers.RepeatedCompositeFieldContainer[Global___TagCount]:
+        """Live conversations by tag; one with two tags counts under both, one without under none."""
+
+    @_builtins.property
+    def by_team(self) -> _containers.RepeatedCompositeFieldContainer[Global___TeamCount]:
+        """Live conversations by team; those without a team have no team_id."""
+
+    @_builtins.property
+    def by_agent(self) -> _containers.RepeatedCompositeFieldContainer[Global___AgentCount]:
+        """Live conversations by assignee; those without one have no agent_id."""
 
     def __init__(
         self,
@@ -1109,14 +1132,135 @@ class GetConversationStatisticsResponse(_message.Message):
         unassigned_count: _builtins.int = ...,
         unread_count: _builtins.int = ...,
         as_of: _builtins.str = ...,
+        unattended_count: _builtins.int = ...,
+        by_priority: _abc.Iterable[Global___PriorityCount] | None = ...,
+        by_tag: _abc.Iterable[Global___TagCount] | None = ...,
+        by_team: _abc.Iterable[Global___TeamCount] | None = ...,
+        by_agent: _abc.Iterable[Global___AgentCount] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "by_channel", b"by_channel", "by_status", b"by_status", "unassigned_count", b"unassigned_count", "unread_count", b"unread_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "by_agent", b"by_agent", "by_channel", b"by_channel", "by_priority", b"by_priority", "by_status", b"by_status", "by_tag", b"by_tag", "by_team", b"by_team", "unassigned_count", b"unassigned_count", "unattended_count", b"unattended_count", "unread_count", b"unread_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetConversationStatisticsResponse: _TypeAlias = GetConversationStatisticsResponse  # noqa: Y015
+
+@_typing.final
+class PriorityCount(_message.Message):
+    """How many live conversations have a priority."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRIORITY_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    priority: _conversation_pb2.ConversationPriority.ValueType
+    """The priority."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        priority: _conversation_pb2.ConversationPriority.ValueType = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "priority", b"priority"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriorityCount: _TypeAlias = PriorityCount  # noqa: Y015
+
+@_typing.final
+class TagCount(_message.Message):
+    """How many live conversations have a tag."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    tag: _builtins.str
+    """The tag's name."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        tag: _builtins.str = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagCount: _TypeAlias = TagCount  # noqa: Y015
+
+@_typing.final
+class TeamCount(_message.Message):
+    """How many live conversations a team has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    team_id: _builtins.str
+    """The team; absent: none."""
+    count: _builtins.int
+    """How many."""
+    def __init__(
+        self,
+        *,
+        team_id: _builtins.str | None = ...,
+        count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_team_id", b"_team_id", "team_id", b"team_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_team_id", b"_team_id", "count", b"count", "team_id", b"team_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__team_id: _TypeAlias = _typing.Literal["team_id"]  # noqa: Y015
+    _WhichOneofArgType__team_id: _TypeAlias = _typing.Literal["_team_id", b"_team_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__team_id) -> _WhichOneofReturnType__team_id | None: ...
+
+Global___TeamCount: _TypeAlias = TeamCount  # noqa: Y015
+
+@_typing.final
+class AgentCount(_message.Message):
+    """How many live conversations an agent has."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    UNREAD_COUNT_FIELD_NUMBER: _builtins.int
+    UNATTENDED_COUNT_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent; absent: nobody."""
+    count: _builtins.int
+    """How many."""
+    unread_count: _builtins.int
+    """How many of them the team has not read."""
+    unattended_count: _builtins.int
+    """How many of them are unattended."""
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str | None = ...,
+        count: _builtins.int = ...,
+        unread_count: _builtins.int = ...,
+        unattended_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "agent_id", b"agent_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "agent_id", b"agent_id", "count", b"count", "unattended_count", b"unattended_count", "unread_count", b"unread_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
+    _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__agent_id) -> _WhichOneofReturnType__agent_id | None: ...
+
+Global___AgentCount: _TypeAlias = AgentCount  # noqa: Y015
 
 @_typing.final
 class StatusCount(_message.Message):

@@ -227,7 +227,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetConversationStatistics(self, request, context):
-        """Counts what there is now, by status and by channel, unassigned and unread. At most 2 seconds behind; as_of says where it stands.
+        """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
+        What happened in a range of time is StatisticsService.GetStatistics.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,9 @@ class ConversationServiceStub:
     RemoveConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]
     """Removes tags by name. Removing what is not there is not an error."""
     GetConversationStatistics: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]
-    """Counts what there is now, by status and by channel, unassigned and unread. At most 2 seconds behind; as_of says where it stands."""
+    """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
+    What happened in a range of time is StatisticsService.GetStatistics.
+    """
 
 @_typing.type_check_only
 class ConversationServiceAsyncStub(ConversationServiceStub):
@@ -102,7 +104,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     RemoveConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]  # type: ignore[assignment]
     """Removes tags by name. Removing what is not there is not an error."""
     GetConversationStatistics: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]  # type: ignore[assignment]
-    """Counts what there is now, by status and by channel, unassigned and unread. At most 2 seconds behind; as_of says where it stands."""
+    """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
+    What happened in a range of time is StatisticsService.GetStatistics.
+    """
 
 class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Conversations: the inbox itself."""
@@ -233,6 +237,8 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.GetConversationStatisticsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.GetConversationStatisticsResponse, _abc.Awaitable[_conversation_service_pb2.GetConversationStatisticsResponse]]:
-        """Counts what there is now, by status and by channel, unassigned and unread. At most 2 seconds behind; as_of says where it stands."""
+        """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
+        What happened in a range of time is StatisticsService.GetStatistics.
+        """
 
 def add_ConversationServiceServicer_to_server(servicer: ConversationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -17,7 +17,7 @@ from server.models.tenant.journal import Journal, JournalItem
 from server.models.tenant.message import Message, MessageAttachment, MessagePart
 from server.models.tenant.note import ConversationNote
 from server.models.tenant.receipt import MessageStatusUpdate, ParkedReceipt
-from server.models.tenant.statistics import ConversationCount, CountedConversation
+from server.models.tenant.statistics import ConversationCount, CountedConversation, StatisticsBucket, StatisticsStart
 from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
 from server.models.tenant.tag import ConversationTag, Tag
 from server.models.tenant.timer import Timer
@@ -54,6 +54,8 @@ __all__ = [
     "ParkedReceipt",
     "ReadPosition",
     "RecipientBucket",
+    "StatisticsBucket",
+    "StatisticsStart",
     "StreamEvent",
     "StreamHead",
     "Tag",

@@ -215,4 +215,66 @@ CREATE INDEX ix_conversation_assignments_agent ON conversation_assignments (agen
 
 -- == Statistics.
 
+-- What was counted so far is counted anew from the log.
+DELETE FROM consumers WHERE name = 'statistics';
+
+DROP TABLE conversation_counts;
+
+DROP TABLE counted_conversations;
+
+CREATE TABLE conversation_counts (
+    channel_id UUID NOT NULL,
+    dimension TEXT NOT NULL,
+    value TEXT NOT NULL,
+    status TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    unassigned BIGINT NOT NULL,
+    unread BIGINT NOT NULL,
+    unattended BIGINT NOT NULL,
+    CONSTRAINT pk_conversation_counts PRIMARY KEY (channel_id, dimension, value, status),
+    CONSTRAINT ck_conversation_counts_not_negative CHECK (least(count, unassigned, unread, unattended) >= 0),
+    CONSTRAINT ck_conversation_counts_parts CHECK (greatest(unassigned, unread, unattended) <= count),
+    CONSTRAINT ck_conversation_counts_dimension CHECK (dimension IN ('channel', 'team', 'agent', 'tag', 'priority'))
+);
+
+CREATE TABLE counted_conversations (
+    conversation_id UUID NOT NULL,
+    channel_id UUID NOT NULL,
+    provider TEXT NOT NULL,
+    status TEXT NOT NULL,
+    team_id UUID,
+    assignee_id UUID,
+    tags TEXT[] NOT NULL,
+    priority SMALLINT NOT NULL,
+    unread BOOLEAN NOT NULL,
+    hidden BOOLEAN NOT NULL,
+    answered BOOLEAN NOT NULL,
+    waiting_since TIMESTAMP WITH TIME ZONE,
+    open_since TIMESTAMP WITH TIME ZONE,
+    assigned_agent_id UUID,
+    assigned_since TIMESTAMP WITH TIME ZONE,
+    CONSTRAINT pk_counted_conversations PRIMARY KEY (conversation_id)
+);
+
+CREATE TABLE statistics_buckets (
+    dimension TEXT NOT NULL,
+    bucket_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    channel_id UUID NOT NULL,
+    value TEXT NOT NULL,
+    measure TEXT NOT NULL,
+    bin SMALLINT NOT NULL,
+    count BIGINT NOT NULL,
+    total NUMERIC NOT NULL,
+    CONSTRAINT pk_statistics_buckets PRIMARY KEY (dimension, bucket_time, channel_id, value, measure, bin),
+    CONSTRAINT ck_statistics_buckets_dimension CHECK (dimension IN ('channel', 'team', 'agent', 'tag', 'priority'))
+);
+
+CREATE TABLE statistics_starts (
+    id SMALLINT NOT NULL,
+    since TIMESTAMP WITH TIME ZONE NOT NULL,
+    CONSTRAINT pk_statistics_starts PRIMARY KEY (id),
+    CONSTRAINT ck_statistics_starts_one_row CHECK (id = 1)
+);
+
 -- == Audit.
