@@ -23,6 +23,7 @@ class InboxMetrics:
         )
         self.pages = Counter(f"{name}catchup_pages", "Pages read for streams outside the ring.", registry=registry)
         self.tails = Gauge(f"{name}tails", "Tenants followed by this process.", registry=registry)
+        self.reads = Counter(f"{name}tail_reads", "Reads of the log and its head by tails.", registry=registry)
         self.verify_age = Histogram(
             f"{name}verify_age_seconds",
             "Age of the last verified head at a bookmark.",

@@ -145,7 +145,7 @@ class InboxStream:
         now = time.monotonic()
         lifetime = self._limits.max_lifetime.total_seconds()
         self._lifetime_due = now + lifetime * random.uniform(0.9, 1.0)
-        self._recheck_due = now + self._limits.recheck.total_seconds()
+        self._recheck_due = self._next_recheck()
         self._rechecked_at = now
         self._bookmark_due = now + self._interval
         expire_time = self._verified.caller.expire_time
@@ -314,8 +314,12 @@ class InboxStream:
             self._recheck_due = now + self._limits.recheck.total_seconds() / 6
             return
         self._rechecked_at = now
-        self._recheck_due = now + self._limits.recheck.total_seconds()
+        self._recheck_due = self._next_recheck()
         await self._adopt(verified)
+
+    def _next_recheck(self) -> float:
+        """Soon after one another for all streams of a tenant, so that they share a read; counted from the last one."""
+        return self._tail.rechecked_at + self._limits.recheck.total_seconds() * random.uniform(1.0, 1.1)
 
     async def _rights_changed(self, blocked: Outgoing) -> None:
         if blocked.event.kind == event_pb2.EVENT_TYPE_CREDENTIAL_REVOKED:

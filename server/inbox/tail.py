@@ -27,7 +27,7 @@ from server.inbox.wire import Encoder, Outgoing
 from server.kit.db import Connection, Database, Pinned
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.log.append import Appended
-from server.log.cursor import CursorDiverged, CursorExpired, Cursors, HeadRow
+from server.log.cursor import CursorDiverged, CursorExpired, Cursors, HeadRow, fingerprint
 from server.log.hints import Hints
 from server.log.read import LogBroken, LogEvent, Page, read_head, read_page, read_place
 
@@ -36,6 +36,8 @@ UNHINTED_SECONDS = 0.5
 OVERTAKEN_SECONDS = 0.001
 DEGRADED_SECONDS = 10.0
 REFRESH_SECONDS = 2.0
+RETRY_SECONDS = 0.5
+NEVER = float("inf")
 log = structlog.get_logger(__name__)
 
 DatabaseOf = Callable[[uuid.UUID], Awaitable[Database]]
@@ -45,12 +47,13 @@ DatabaseOf = Callable[[uuid.UUID], Awaitable[Database]]
 class Pace:
     """How often tails verify, in seconds, and how old a verified head may be for a bookmark.
 
-    verify: while hints are healthy; poll: while they are not. Both without jitter. freshness: what hello announces.
+    verify: while hints are healthy, all processes together; poll: each of them, while they are not. Both without jitter.
+    freshness: what hello announces; a process that goes by what others read reads for itself after this time.
     """
 
     verify: float = 2.0
     poll: float = 0.2
-    freshness: float = 5.0
+    freshness: float = 10.0
 
 
 @dataclass(slots=True)
@@ -84,7 +87,8 @@ class TenantTail:
     """What streams of one tenant read from.
 
     place_ready: up to where they may read, always the end of a transaction. head: newest seq known. refusal: why the log cannot be
-    read now, since failing_since (monotonic). broken: why it can never be continued: streams end with it.
+    read now, since failing_since (monotonic). broken: why it can never be continued: streams end with it. rechecked_at
+    (monotonic): when its streams last had all rights read anew.
     """
 
     def __init__(self, tenant_id: uuid.UUID, around: Surroundings) -> None:
@@ -95,7 +99,7 @@ class TenantTail:
         self.ring = Ring(0)
         self.place_ready = START
         self.head = self.floor = 0
-        self.verified_at = -float("inf")
+        self.verified_at = self.rechecked_at = -NEVER
         self.failing_since: float | None = None
         self.refusal: Refusal | None = None
         self.broken: Refusal | None = None
@@ -110,7 +114,7 @@ class TenantTail:
         self._hinted = 0
         self._unhinted: tuple[int, float] | None = None
         self._degraded_until = 0.0
-        self._rechecked_at = -float("inf")
+        self._assured_at = self._told_at = -NEVER
         self._closing = False
         self._task: asyncio.Task[None] | None = None
 
@@ -126,6 +130,7 @@ class TenantTail:
 
     async def start(self) -> None:
         """Reads the newest events and begins to follow. Refuses when the database cannot be read."""
+        self.rechecked_at = time.monotonic()
         self._around.rights.invalidate(self.tenant_id)
         self._pin()
         try:
@@ -145,6 +150,9 @@ class TenantTail:
 
     def subscribe(self, reader: Reader, keys: Keys, principal_id: uuid.UUID | None) -> None:
         """Wakes the reader when something came that may concern it, or something is wrong. Again, when its keys are others."""
+        if self.streams == 0:
+            # It slept while nobody read.
+            self.poke()
         self._index.put(reader, keys, principal_id)
 
     def unsubscribe(self, reader: Reader) -> None:
@@ -169,6 +177,14 @@ class TenantTail:
         if new_head > self.ring.last:
             self._poked.set()
 
+    def read_elsewhere(self, head: int, mark: int) -> None:
+        """Some process says that it read the log to its end: the same is here too, or has to be read."""
+        if (head, mark) == (self.ring.last, self._mark()):
+            self._assured_at = time.monotonic()
+        elif head >= self.ring.last:
+            self._hinted = max(self._hinted, head)
+            self.poke()
+
     def poke(self) -> None:
         """Reads and verifies now."""
         self._poked.set()
@@ -180,8 +196,8 @@ class TenantTail:
     def recheck_rights(self, *, shared: timedelta) -> None:
         """Rights are read anew: once for all streams that ask within this time, however many they are."""
         now = time.monotonic()
-        if now - self._rechecked_at >= shared.total_seconds():
-            self._rechecked_at = now
+        if now - self.rechecked_at >= shared.total_seconds():
+            self.rechecked_at = now
             self._around.rights.invalidate(self.tenant_id)
 
     async def page(self, after: int) -> list[Outgoing]:
@@ -295,22 +311,37 @@ class TenantTail:
 
     async def _pause(self) -> None:
         """Until the next verification is due, or somebody knows of something new."""
-        pace = self._around.pace()
-        healthy = self._around.hints.healthy and time.monotonic() > self._degraded_until
-        seconds = pace.verify if healthy else pace.poll
+        began, chance = time.monotonic(), random.uniform(0.8, 1.2)
         if self.failing_since is not None:
             self._poked.clear()
-            seconds = 0.5
-        timer = asyncio.get_running_loop().call_later(seconds * random.uniform(0.8, 1.2), self._poked.set)
-        await self._poked.wait()
-        timer.cancel()
+        while not self._poked.is_set() and (left := self._due(began, chance) - time.monotonic()) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left if left < NEVER else None):
+                    await self._poked.wait()
         self._poked.clear()
+
+    def _due(self, began: float, chance: float) -> float:
+        """When to read although nobody knows of anything new (monotonic); began: since when there was no read."""
+        if self.failing_since is not None:
+            return began + RETRY_SECONDS * chance
+        if self.streams == 0:
+            return NEVER
+        pace = self._around.pace()
+        if not self._around.hints.healthy or began <= self._degraded_until:
+            return began + pace.poll * chance
+        # What others say puts it off only until bookmarks would want proof, and only while it is said: where nothing of the
+        # tenant is heard, hints are not heard either.
+        # Who has not read for longest is the next to read, so that all keep fresh by turns.
+        unread = min(max(self._assured_at - began, 0.0) / pace.verify, 5.0)
+        turn = 1.2 - 0.07 * unread + (chance - 1) / 10
+        return max(began + pace.verify * chance, min(self._assured_at + pace.verify * turn, began + pace.freshness))
 
     async def _load(self) -> bool:
         """Reads one page; whether it reached the head."""
-        after, last_id, started = self.ring.last, self._last_id, time.monotonic()
+        after, last_id, hinted, started = self.ring.last, self._last_id, self._hinted, time.monotonic()
         async with self._connection() as connection:
             page = await self._read_on(connection, after)
+        self._around.metrics.reads.inc()
         if self._diverged(page, after, last_id):
             self._break(CursorDiverged())
             return True
@@ -323,9 +354,14 @@ class TenantTail:
                 self._last_id = page.head.head_event_id
                 self._make_ready()
         self.head, self.floor = max(page.head.head, self.ring.last), page.head.floor
+        told = self._watch_hints(page)
+        if reached and page.head.head == self.ring.last:
+            self._tell(at_once=not told)
+        if reached and self._hinted == hinted > page.head.head:
+            # Hints are given after the commit: this one was false, and must not pass for the hint of what is still to come.
+            self._hinted = page.head.head
         self._take_early()
         self._recovered()
-        self._watch_hints(page)
         for wake in list(self._verifiers):
             wake()
         return reached
@@ -376,8 +412,19 @@ class TenantTail:
         if self._early:
             self.poke()
 
-    def _watch_hints(self, page: Page) -> None:
-        """Counts what no hint told of within half a second, and polls for a while after it."""
+    def _mark(self) -> int:
+        """Names the newest event here, and the log."""
+        return int.from_bytes(fingerprint(self.encoder.epoch, self.ring.last, self._last_id), "big")
+
+    def _tell(self, *, at_once: bool) -> None:
+        """Says what was read, so that other processes need not look for themselves; at once what no hint told of."""
+        now = time.monotonic()
+        if at_once or now - self._told_at >= self._around.pace().verify / 2:
+            self._told_at = now
+            self._around.hints.publish_read(self.tenant_id, self.ring.last, self._mark())
+
+    def _watch_hints(self, page: Page) -> bool:
+        """Whether hints told of all that was read. Counts what none told of within half a second, and polls for a while after it."""
         now = time.monotonic()
         if self._unhinted is not None and self._unhinted[0] <= self._hinted:
             self._unhinted = None
@@ -386,8 +433,10 @@ class TenantTail:
             if self._around.hints.healthy:
                 self._around.metrics.repairs.inc()
                 self._degraded_until = now + DEGRADED_SECONDS
-        if page.events and page.head.head > self._hinted and self._unhinted is None:
+        told = not page.events or page.head.head <= self._hinted
+        if not told and self._unhinted is None:
             self._unhinted = (page.head.head, now)
+        return told
 
     def _failed(self, error: Refusal | LogBroken) -> None:
         if self.failing_since is None:

@@ -58,6 +58,7 @@ class Tails:
         self._starting: dict[uuid.UUID, asyncio.Task[TenantTail]] = {}
         self._background: set[asyncio.Task[None]] = set()
         hints.on_hint(self._hinted)
+        hints.on_read(self._read_elsewhere)
         hints.on_change(self._hints_changed)
 
     @property
@@ -76,7 +77,7 @@ class Tails:
         return Pace(
             verify=self._pace.verify * crowd,
             poll=max(self._pace.poll, len(self._tails) / POLLS_PER_SECOND),
-            freshness=self._pace.freshness * crowd,
+            freshness=self._pace.freshness * max(1.0, crowd / 2),
         )
 
     async def attach(self, tenant_id: uuid.UUID) -> TenantTail:
@@ -131,6 +132,11 @@ class Tails:
         tail = self._tails.get(tenant_id)
         if tail is not None:
             tail.hinted(new_head)
+
+    def _read_elsewhere(self, tenant_id: uuid.UUID, head: int, mark: int) -> None:
+        tail = self._tails.get(tenant_id)
+        if tail is not None:
+            tail.read_elsewhere(head, mark)
 
     def _hints_changed(self, healthy: bool) -> None:
         self._around.metrics.hints_healthy.set(healthy)

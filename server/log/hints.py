@@ -1,4 +1,4 @@
-"""Hints through Valkey: "the head of this tenant moved", "rights of this tenant changed".
+"""Hints through Valkey: "the head of this tenant moved", "I read its log to the end", "rights of this tenant changed".
 
 At most once, never the truth; whoever follows a log verifies it. A hint carries the head before and after, so that a follower
 can see a lost one. Two connections make a session: one is subscribed, one publishes. A session is healthy while PING is answered
@@ -25,6 +25,8 @@ from redis.exceptions import RedisError
 PREFIX = "switchboard:hint:"
 RIGHTS = "switchboard:rights"
 CANARY = "switchboard:canary:"
+# What a message on a tenant's channel begins with.
+MOVED, READ = "1", "read"
 BEAT_SECONDS = 1.0
 DEAD_SECONDS = 3.0
 BACKOFF_SECONDS = (0.1, 2.0)
@@ -57,6 +59,7 @@ class Hints:
         self._outbox: deque[tuple[str, str]] = deque(maxlen=OUTBOX)
         self._outgoing = asyncio.Event()
         self._on_hint: list[OnHint] = []
+        self._on_read: list[OnHint] = []
         self._on_change: list[OnChange] = []
         self._on_rights: list[OnRights] = []
         self._last_pong = self._last_canary = self._canary_sent = -math.inf
@@ -73,6 +76,10 @@ class Hints:
         """Calls callback(tenant_id, prev_head, new_head) for each hint. It must not wait."""
         self._on_hint.append(callback)
 
+    def on_read(self, callback: OnHint) -> None:
+        """Calls callback(tenant_id, head, mark) when a process, this one too, says what it read. It must not wait."""
+        self._on_read.append(callback)
+
     def on_rights(self, callback: OnRights) -> None:
         """Calls callback(tenant_id) when keys or agents of any tenant may do something else now. It must not wait."""
         self._on_rights.append(callback)
@@ -83,7 +90,14 @@ class Hints:
 
     def publish(self, tenant_id: uuid.UUID, prev_head: int, new_head: int) -> None:
         """Tells the other processes. Never waits, never raises; the oldest hints are dropped when Valkey does not take them."""
-        self._send(f"{PREFIX}{tenant_id}", f"1:{prev_head}:{new_head}")
+        self._send(f"{PREFIX}{tenant_id}", f"{MOVED}:{prev_head}:{new_head}")
+
+    def publish_read(self, tenant_id: uuid.UUID, head: int, mark: int) -> None:
+        """Tells who follows the tenant where its log ended just now; said late it would be wrong, so never kept for a session to
+        come. mark: a number that names the event at the head.
+        """
+        if self.healthy:
+            self._send(f"{PREFIX}{tenant_id}", f"{READ}:{head}:{mark}")
 
     def publish_rights(self, tenant_id: uuid.UUID) -> None:
         """Tells every process, whether it follows the tenant or not: it may have its keys and agents in memory."""
@@ -218,8 +232,9 @@ class Hints:
         if parsed is None:
             log.warning("hints.unreadable", channel=channel)
             return
-        for take in self._on_hint:
-            take(*parsed)
+        kind, hint = parsed
+        for take in self._on_hint if kind == MOVED else self._on_read:
+            take(*hint)
 
     def _take_rights(self, text: str) -> None:
         try:
@@ -231,12 +246,12 @@ class Hints:
             take(tenant_id)
 
 
-def _parsed(channel: str, text: str) -> tuple[uuid.UUID, int, int] | None:
+def _parsed(channel: str, text: str) -> tuple[str, tuple[uuid.UUID, int, int]] | None:
     try:
-        version, prev_head, new_head = text.split(":")
-        if version != "1":
+        kind, first, second = text.split(":")
+        if kind not in (MOVED, READ):
             return None
-        return uuid.UUID(channel.removeprefix(PREFIX)), int(prev_head), int(new_head)
+        return kind, (uuid.UUID(channel.removeprefix(PREFIX)), int(first), int(second))
     except ValueError:
         return None
 

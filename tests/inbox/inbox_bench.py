@@ -241,7 +241,14 @@ class Credentials:
 class Process:
     """What one server process has: hints, tails, streams, a grpc.aio server, and databases of its own."""
 
-    def __init__(self, valkey_url: str | None, pace: Pace, limits: StreamLimits | None, **streams: Any) -> None:
+    def __init__(
+        self,
+        valkey_url: str | None,
+        pace: Pace,
+        limits: StreamLimits | None,
+        linger: timedelta = timedelta(seconds=0.2),
+        **streams: Any,
+    ) -> None:
         self.credentials = Credentials()
         self.hints = Hints(valkey_url)
         self.metrics = InboxMetrics(CollectorRegistry())
@@ -253,7 +260,7 @@ class Process:
             rights=self.credentials,
             metrics=self.metrics,
             pace=pace,
-            linger=timedelta(seconds=0.2),
+            linger=linger,
         )
         self.streams = Streams(self.metrics, **streams)
         self.servicer = InboxServicer(self.tails, self.cursors, self.streams, limits=limits)

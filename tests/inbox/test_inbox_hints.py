@@ -4,9 +4,13 @@ import asyncio
 import random
 import socket
 import time
+from contextlib import AsyncExitStack
+from datetime import timedelta
 
 from server.inbox.tail import Pace
-from server.log.hints import PREFIX
+from server.log.append import Appended
+from server.log.cursor import fingerprint
+from server.log.hints import PREFIX, READ
 from tests.inbox.conftest import FAST, StartProcess
 from tests.inbox.inbox_bench import Process, Tenant, Valkey
 
@@ -77,6 +81,109 @@ async def test_wrong_hints_change_nothing(start: StartProcess, tenant: Tenant, s
     assert watcher.seqs == list(range(1, head + 1))
     assert bookmark.head == head
     assert reader.value(reader.metrics.violations) == 0
+
+
+async def test_a_false_hint_far_ahead_does_not_hide_that_hints_are_lost(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    reader = await start(tenant, valkey_url=shared_valkey.url, pace=Pace(verify=0.7, poll=0.05, freshness=2))
+    async with reader.watch(reader.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await healthy(reader)
+        with socket.create_connection(("127.0.0.1", shared_valkey.port)) as raw:
+            raw.sendall(f"PUBLISH {PREFIX}{tenant.id} 1:0:1000000\r\n".encode())
+            assert raw.recv(64)
+        await asyncio.sleep(0.1)
+        await tenant.say()
+        await watcher.to_seq(1, within=2)
+        async with asyncio.timeout(3):
+            while reader.value(reader.metrics.repairs) == 0:
+                await asyncio.sleep(0.05)
+
+
+async def test_what_one_process_finds_by_verification_the_others_hear_of(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    quick = await start(tenant, valkey_url=shared_valkey.url, pace=Pace(verify=0.3, poll=0.05, freshness=10))
+    lazy = await start(tenant, valkey_url=shared_valkey.url, pace=Pace(verify=30, poll=30, freshness=10))
+    async with quick.watch(quick.credentials.key(tenant)) as here, lazy.watch(lazy.credentials.key(tenant)) as there:
+        await here.control("caught_up")
+        await there.control("caught_up")
+        await healthy(quick, lazy)
+        await tenant.say(count=2)
+        await here.to_seq(2, within=2)
+        await there.to_seq(2, within=1)
+    assert there.seqs == [1, 2]
+
+
+async def test_processes_verify_an_idle_tenant_together(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    pace = Pace(verify=0.5, poll=0.05, freshness=10)
+    processes = [await start(tenant, valkey_url=shared_valkey.url, pace=pace) for _ in range(4)]
+    async with AsyncExitStack() as stack:
+        for process in processes:
+            watcher = await stack.enter_async_context(process.watch(process.credentials.key(tenant)))
+            await watcher.control("caught_up")
+        await healthy(*processes)
+        await asyncio.sleep(0.5)
+        before = [process.value(process.metrics.reads) for process in processes]
+        await asyncio.sleep(3)
+        reads = [process.value(process.metrics.reads) - was for process, was in zip(processes, before, strict=True)]
+    # Alone, each would read six times; now and then two find it due in the same moment.
+    assert 3 <= sum(reads) <= 12, reads
+
+
+async def test_a_log_said_to_be_unchanged_is_read_before_bookmarks_would_be_too_old(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    reader = await start(tenant, valkey_url=shared_valkey.url, pace=Pace(verify=0.5, poll=0.05, freshness=1.5))
+    async with reader.watch(reader.credentials.key(tenant)) as watcher:
+        await watcher.control("caught_up")
+        await healthy(reader)
+        first = await tenant.say()
+        await watcher.to_seq(1)
+        said = asyncio.create_task(say_unchanged(shared_valkey, tenant, first))
+        # Out of the time in which a process polls that was not told of an event.
+        reader.tails._tails[tenant.id]._degraded_until = 0.0
+        await asyncio.sleep(0.5)
+        began = time.monotonic()
+        await tenant.say()
+        await watcher.to_seq(2, within=3)
+        assert time.monotonic() - began < 2
+        said.cancel()
+
+
+async def say_unchanged(valkey: Valkey, tenant: Tenant, last: Appended) -> None:
+    """Again and again, whatever is true."""
+    mark = int.from_bytes(fingerprint(last.epoch, last.new_head, last.new[-1].id), "big")
+    with socket.create_connection(("127.0.0.1", valkey.port)) as raw:
+        while True:
+            raw.sendall(f"PUBLISH {PREFIX}{tenant.id} {READ}:{last.new_head}:{mark}\r\n".encode())
+            await asyncio.sleep(0.05)
+
+
+async def test_a_tenant_that_nobody_watches_any_more_is_not_read(
+    start: StartProcess, tenant: Tenant, shared_valkey: Valkey
+) -> None:
+    process = await start(
+        tenant, valkey_url=shared_valkey.url, pace=Pace(verify=0.05, poll=0.05), linger=timedelta(minutes=1)
+    )
+    key = process.credentials.key(tenant)
+    async with process.watch(key) as watcher:
+        await watcher.control("caught_up")
+    async with asyncio.timeout(5):
+        while process.value(process.metrics.open) > 0:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    before = process.value(process.metrics.reads)
+    await asyncio.sleep(0.5)
+    assert process.value(process.metrics.reads) == before
+    await tenant.say()
+    async with process.watch(key) as watcher:
+        await watcher.control("caught_up")
+        await tenant.say()
+        await watcher.to_seq(2, within=1)
 
 
 async def test_streams_go_on_while_valkey_is_away_and_after_it_came_back(
