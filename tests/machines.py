@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
-from hypothesis.errors import FlakyFailure
+from hypothesis.errors import Flaky
 from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 
@@ -33,17 +33,19 @@ def find(machine: type[RuleBasedStateMachine], *, examples: int, steps: int) -> 
 
     Bugs that need an unlucky moment may not come again when Hypothesis repeats what failed: found is found.
     """
-    with pytest.raises((AssertionError, FlakyFailure)) as found:
+    with pytest.raises((AssertionError, Flaky)) as found:
         run(machine, examples=examples, steps=steps, shrink=False)
-    strangers = [error for error in leaves(found.value) if not isinstance(error, AssertionError)]
+    strangers = [error for error in said(found.value) if not isinstance(error, AssertionError)]
     assert strangers == []
     print(f"found: {found.value!r:.200}")
 
 
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors of a group, or the only one."""
+def said(error: BaseException) -> Iterator[BaseException]:
+    """What the machine failed with; of what could not be repeated, what it was when it came first."""
     if isinstance(error, BaseExceptionGroup):
         for inner in error.exceptions:
-            yield from leaves(inner)
+            yield from said(inner)
+    elif isinstance(error, Flaky) and error.__context__ is not None:
+        yield from said(error.__context__)
     else:
         yield error

@@ -121,7 +121,7 @@ def a_replay_sends(whole: Any) -> Any:
         async with database.connection() as connection:
             await connection.execute(
                 "INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)"
-                " SELECT gen_random_uuid(), 'send', p.id, p.conversation_id, p.channel_id, 0, 'queued', now(), now()"
+                " SELECT gen_random_uuid(), 'send', p.id, p.conversation_id, p.channel_id, 0, 'waiting', now(), now()"
                 " FROM message_parts p ORDER BY p.id DESC LIMIT 1"
             )
 

@@ -100,7 +100,11 @@ class LogMachine(RuleBasedStateMachine):
         self._stack = AsyncExitStack()
 
     def do(self, work: Coroutine[Any, Any, Any]) -> Any:
-        return self._loop.run_until_complete(work)
+        """What a process refuses, or does not do in time, it must do where the machine asks for it like this."""
+        try:
+            return self._loop.run_until_complete(work)
+        except (TimeoutError, aio.AioRpcError) as error:
+            raise AssertionError(f"asked for and not done: {error!r:.200}") from error
 
     @initialize()
     def begin(self) -> None:
@@ -286,16 +290,17 @@ class LogMachine(RuleBasedStateMachine):
                         return
 
     async def _check_streams(self) -> None:
-        await asyncio.gather(*(self._check_stream(stream) for stream in self.streams))
+        """All of them to the end: none is read any more when another one has failed and the machine tidies up."""
+        checks = (self._check_stream(stream) for stream in self.streams)
+        for found in await asyncio.gather(*checks, return_exceptions=True):
+            if found is not None:
+                raise found
 
     async def _check_stream(self, stream: Stream) -> None:
         """A bookmark at the head proves completeness; and it never speaks of a head that there is not."""
         watcher = stream.watcher
-        try:
-            async with asyncio.timeout(WITHIN):
-                await self._reach_head(watcher)
-        except (TimeoutError, aio.AioRpcError) as error:
-            raise AssertionError(f"a stream does not reach the head: {error!r:.100}") from error
+        async with asyncio.timeout(WITHIN):
+            await self._reach_head(watcher)
         expected = self.log.shown(stream)
         assert [uuid.UUID(event.id) for event in watcher.events] == expected
         self._check_transactions(stream)
