@@ -94,7 +94,7 @@ async def test_nothing_said_about_an_outcome_holds_token_text_or_address(name: s
 async def test_it_can_be_closed_twice_and_used_again(name: str, connect: Connect) -> None:
     provider = connect(NOWHERE, name=name)
     await provider.close()
-    await provider.send(outgoing())
+    assert isinstance(await provider.send(outgoing()), NotSent), "asked, though nobody listens"
     await asyncio.gather(provider.close(), provider.close())
 
 

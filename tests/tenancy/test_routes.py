@@ -47,6 +47,7 @@ async def test_claiming_again_for_the_same_channel_changes_nothing(
     routes, channel_id = Routes(installed.control.database), new_id()
     for _ in range(2):
         await routes.claim(WHATSAPP, number, tenant_id=tenant_id, channel_id=channel_id)
+        assert (await routes.find(WHATSAPP, [number]))[number].channel_id == channel_id
 
 
 async def test_a_released_number_may_be_claimed_by_another_channel(

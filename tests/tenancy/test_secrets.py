@@ -71,7 +71,9 @@ def key_file(folder: Path) -> Path:
 
 
 def test_a_private_key_file_is_read(tmp_path: Path) -> None:
-    key_provider(load({"master_key_file": key_file(tmp_path)}))
+    file = key_file(tmp_path)
+    given = LocalKeyProvider(decode_master_key(file.read_text()))
+    assert key_provider(load({"master_key_file": file})).key_id == given.key_id
 
 
 def test_a_key_file_that_others_can_read_is_refused(tmp_path: Path) -> None:
@@ -91,7 +93,9 @@ def test_a_missing_or_damaged_key_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_private_key_file_is_read_in_production_too(tmp_path: Path) -> None:
-    key_provider(load({"master_key_file": key_file(tmp_path), "env": "production"}))
+    file = key_file(tmp_path)
+    given = LocalKeyProvider(decode_master_key(file.read_text()))
+    assert key_provider(load({"master_key_file": file, "env": "production"})).key_id == given.key_id
 
 
 @pytest.mark.parametrize(("key", "why"), [("c2hvcnQ=", "must be 32 bytes in base64, not 5"), ("%%", "must be base64")])
