@@ -98,8 +98,7 @@ class BatchWriter:
         """
         BATCHES.observe(len(batch))
         items = [item for item, _ in batch]
-        async with traced(self._database, items):
-            [outcome] = await asyncio.gather(self._write(held, items, at_once=at_once), return_exceptions=True)
+        [outcome] = await asyncio.gather(self._traced(held, items, at_once=at_once), return_exceptions=True)
         if isinstance(outcome, BaseException):
             await self._divide(held, batch, outcome)
             return
@@ -122,6 +121,10 @@ class BatchWriter:
         for _, future in batch:
             if not future.done():
                 future.set_exception(error)
+
+    async def _traced(self, held: Held, items: Sequence[Item], *, at_once: bool) -> list[Result]:
+        async with traced(self._database, items):
+            return await self._write(held, items, at_once=at_once)
 
     async def _write(self, held: Held, items: Sequence[Item], *, at_once: bool) -> list[Result]:
         """One run; after a lost connection, whose outcome is unknown, it is run again: every insert is keyed beforehand."""

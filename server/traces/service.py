@@ -8,15 +8,21 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Mapping
 
+import asyncpg
+import structlog
+
 from server.kit import tracing
 from server.kit.db import Connection, Database
 from server.kit.errors import DatabaseUnavailable
 
+log = structlog.get_logger(__name__)
 STORE = """
 INSERT INTO traces (id, traceparent, create_time)
 SELECT id, traceparent, now() FROM unnest($1::uuid[], $2::text[]) AS t (id, traceparent) ON CONFLICT DO NOTHING
 """
 FIND = "SELECT id, traceparent FROM traces WHERE id = ANY($1::uuid[])"
+# What is traced goes on without its trace.
+FAILURES = (DatabaseUnavailable, asyncpg.PostgresError)
 DROP = "DELETE FROM traces WHERE create_time < clock_now() - interval '7 days'"
 
 
@@ -28,8 +34,8 @@ async def store(database: Database, contexts: Mapping[uuid.UUID, str | None]) ->
     try:
         async with database.connection() as connection:
             await connection.execute(STORE, list(kept), list(kept.values()))
-    except DatabaseUnavailable:
-        return
+    except FAILURES as error:
+        log.warning("traces.not_stored", error=type(error).__name__)
 
 
 async def find(database: Database, ids: Iterable[uuid.UUID | None]) -> dict[uuid.UUID, str]:
@@ -40,7 +46,8 @@ async def find(database: Database, ids: Iterable[uuid.UUID | None]) -> dict[uuid
     try:
         async with database.connection() as connection:
             return {row["id"]: row["traceparent"] for row in await connection.fetch(FIND, wanted)}
-    except DatabaseUnavailable:
+    except FAILURES as error:
+        log.warning("traces.not_found", error=type(error).__name__)
         return {}
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from server.conversations.rules import ConversationArchived, ReplyOutdated, ReplyWindowClosed
 from server.conversations.service import ConversationSuperseded
+from server.kit import tracing
 from server.kit.clock import utc_now
 from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
@@ -245,3 +246,13 @@ async def test_a_message_sent_later_by_nobody_who_can_see_it_looks_like_an_unkno
     assert [(item.message, item.metadata) for item in refusals[:1]] == [
         (item.message, item.metadata) for item in refusals[1:]
     ]
+
+
+async def test_a_send_whose_trace_cannot_be_stored_is_sent_without_it(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = await desk.started(await desk.new_channel())
+    monkeypatch.setattr(tracing, "on", lambda: True)
+    # Postgres refuses the character, and with it the statement.
+    traced = replace(desk.send(row.id, "hello"), traceparent="\x00")
+    assert isinstance(await asyncio.wait_for(desk.writer().submit(traced), 5), Stored)
