@@ -33,15 +33,15 @@ class GraphLimits:
     """How long to wait for what, and how much to keep.
 
     connect: for a place in the pool, the name, the connection and TLS together. answer: between two reads. whole: all of
-    it. connections: at once. idle: an unused connection is closed by us; Meta closes them without notice, and a request
-    written into a dying connection would be Ambiguous.
+    it. connections: at once, as many as a worker has sends under way. idle: an unused connection is closed by us; Meta closes
+    them without notice, and a request written into a dying connection would be Ambiguous.
     """
 
     connect: timedelta = timedelta(seconds=5)
     answer: timedelta = timedelta(seconds=20)
     whole: timedelta = timedelta(seconds=30)
     idle: timedelta = timedelta(seconds=10)
-    connections: int = 128
+    connections: int = 256
 
 
 @dataclass(frozen=True, slots=True)
