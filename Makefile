@@ -42,6 +42,7 @@ check: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) generate ## Lints, typ
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/buf lint
+	@$(BIN)/python protos/access.py generated/descriptor.binpb
 	@$(BIN)/buf breaking generated/descriptor.binpb --against protos/baseline.binpb --config buf.yaml
 	@git diff --exit-code --stat -- generated || { echo "generated/ differs from what protos/ gives: commit what make generate wrote"; exit 1; }
 	@test -z "$$(git status --porcelain -- generated)" || { echo "generated/ has files that are not committed"; exit 1; }

@@ -7,6 +7,7 @@ from functools import cache
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
 from switchboard.v1 import options_pb2
 
 
@@ -31,9 +32,14 @@ def method_descriptor(method: str) -> MethodDescriptor | None:
 def rule_of(method: str) -> Rule | None:
     """The method's rule; None when there is none, and then nobody may call it."""
     found = method_descriptor(method)
-    if found is None or not found.GetOptions().HasExtension(options_pb2.access):
+    return None if found is None else stated(found.GetOptions())
+
+
+def stated(options: MethodOptions) -> Rule | None:
+    """The rule among a method's options; None for one that is missing, empty, false, or of no permission."""
+    if not options.HasExtension(options_pb2.access):
         return None
-    access = found.GetOptions().Extensions[options_pb2.access]
+    access = options.Extensions[options_pb2.access]
     kind = access.WhichOneof("rule")
     if kind is None or not getattr(access, kind):
         return None
