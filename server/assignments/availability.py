@@ -74,7 +74,7 @@ async def set_availability(write: Write, agent_id: uuid.UUID, *, origin: Origin,
         await timers.set_timer(write.connection, kind=SILENT, key=agent_id, due_time=due)
     else:
         await timers.cancel(write.connection, kind=SILENT, keys=[agent_id])
-    await reclaim.follow(write.connection, [record])
+    await reclaim.follow(write.connection, [agent_id])
     return record, [_changed(origin, record, before)]
 
 
@@ -134,7 +134,7 @@ class SilenceTimers:
         self._write = write
         self._records = records
         self._again: dict[uuid.UUID, datetime] = {}
-        self._lost: list[Any] = []
+        self._lost: list[uuid.UUID] = []
 
     async def fire(self, fired: Fired) -> Sequence[NewEvent]:
         """Whoever was heard of since is asked again later; the others count as offline."""
@@ -146,13 +146,14 @@ class SilenceTimers:
             self._again[fired.key] = due
             return []
         lost = await self._write.connection.fetchrow(LOSE, fired.key)
-        self._lost.append(lost)
+        self._lost.append(fired.key)
         return [_changed(fired.origin, lost, record)]
 
     async def save(self) -> None:
         """Sets the timers that were early, and those that take back what the lost ones have."""
         await timers.set_timers(self._write.connection, kind=SILENT, due_times=self._again)
-        await reclaim.follow(self._write.connection, self._lost)
+        if self._lost:
+            await reclaim.follow(self._write.connection, self._lost)
 
 
 async def open_agents(write: Write, keys: Sequence[uuid.UUID]) -> SilenceTimers:

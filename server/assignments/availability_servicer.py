@@ -66,18 +66,19 @@ class AvailabilityServicer(AvailabilityServiceServicer):
             await append(write, events)
             return record
 
-        record = await call.database.write(unit)
+        # Before the event, or who follows it would still miss the agent's heartbeat.
         if to == "offline":
             await self._presence.leave(call.tenant_id, agent_id)
         else:
             await self._presence.beat(call.tenant_id, agent_id)
+        record = await call.database.write(unit)
         return rpc.SetAvailabilityResponse(availability=convert.availability(record))
 
     async def Heartbeat(self, request: rpc.HeartbeatRequest, call: Call) -> rpc.HeartbeatResponse:
         """Says that an agent is still there."""
         agent_id = _own(call, request.agent_id)
-        record = await availability.heartbeat(call.database, agent_id, origin=origin_of(call))
         await self._presence.beat(call.tenant_id, agent_id)
+        record = await availability.heartbeat(call.database, agent_id, origin=origin_of(call))
         return rpc.HeartbeatResponse(
             availability=convert.AVAILABILITY.number(convert.counts_as(record)),
             next_within=pb.duration(availability.HEARTBEAT_EVERY),

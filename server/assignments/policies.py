@@ -136,7 +136,7 @@ async def create(
     except asyncpg.ForeignKeyViolationError:
         raise NotFound("channel" if team_id is None else "team") from None
     await _weigh(write.connection, rows, record["weight"], record["waiting_weight"])
-    await reclaim.follow_all(write.connection)
+    await reclaim.follow(write.connection)
     return record, [_changed(origin, record)]
 
 
@@ -153,7 +153,7 @@ async def update(
     if record is None:
         raise NotFound("assignment policy")
     await _weigh(write.connection, rows, record["weight"], record["waiting_weight"])
-    await reclaim.follow_all(write.connection)
+    await reclaim.follow(write.connection)
     return record, [_changed(origin, record)]
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import Counter
 from switchboard.v1 import actor_pb2, event_pb2
 
-from server.assignments import facts, ledger, policies
+from server.assignments import facts, ledger, policies, reclaim
 from server.assignments.decision import Policy, next_look
 from server.assignments.ledger import Given
 from server.conversations import repository
@@ -123,8 +123,12 @@ async def drain(database: Database, generation: int, *, present: frozenset[uuid.
 
 
 async def settle(write: Write, *, generation: int, look_time: datetime | None) -> None:
-    """Keeps up to where everything was looked at, and when to look though nothing happens."""
+    """Keeps up to where everything was looked at, and when to look though nothing happens.
+
+    Whoever is away and got something meanwhile, from a customer who came back, is asked to give it back as others are.
+    """
     await write.connection.execute(SETTLE, generation, look_time)
+    await reclaim.follow(write.connection, missing=True)
 
 
 async def next_due(connection: Connection) -> datetime | None:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from server.agents import loads
-from server.assignments import convert, ledger
+from server.assignments import ledger
 from server.conversations import repository
 from server.conversations.row import ConversationRow
 from server.kit.clock import utc_now
@@ -23,8 +23,6 @@ from server.timers.service import Fired, Handlers
 RECLAIM = "assignment_reclaim"
 AWAY = ("away", "offline")
 EARLY = timedelta(milliseconds=1)
-# The smallest delay of any policy; which conversations it concerns is asked when the time comes.
-SHORTEST = "SELECT min(reclaim_after) FROM assignment_policies"
 HELD = """
 SELECT c.id FROM conversations c
 WHERE c.assignee_id = ANY($1::uuid[]) AND c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL ORDER BY c.id
@@ -39,32 +37,40 @@ JOIN assignment_policies p ON p.id = coalesce(
 WHERE c.id = ANY($1::uuid[]) AND p.reclaim_after IS NOT NULL
 """
 AGENTS = "SELECT * FROM agent_loads WHERE agent_id = ANY($1::uuid[])"
-AWAY_NOW = """
-SELECT * FROM agent_loads WHERE (availability IN ('away', 'offline') OR lost_time IS NOT NULL) AND conversations > 0 ORDER BY agent_id
+# When the first of what they were given is due, of these agents, or of all; missing: of those who have no timer yet.
+DUE = """
+SELECT l.agent_id, min(s.since + p.reclaim_after) AS due_time FROM agent_loads l
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN l.availability IN ('away', 'offline') THEN l.availability_time ELSE l.lost_time END AS since
+) s
+JOIN conversations c ON c.assignee_id = l.agent_id AND c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL
+JOIN conversation_assignments a ON a.conversation_id = c.id AND a.end_time IS NULL AND a.type <> 'manual'
+JOIN assignment_policies p ON p.id = coalesce(
+    (SELECT t.id FROM assignment_policies t WHERE t.team_id = c.team_id),
+    (SELECT t.id FROM assignment_policies t WHERE t.channel_id = c.channel_id))
+WHERE s.since IS NOT NULL AND l.conversations > 0 AND p.reclaim_after IS NOT NULL AND ($1::uuid[] IS NULL OR l.agent_id = ANY($1))
+    AND NOT ($2 AND EXISTS (SELECT FROM timers t WHERE t.kind = $3 AND t.key = l.agent_id))
+GROUP BY l.agent_id
 """
 
 
 def away_since(record: Any) -> datetime | None:
     """Since when an agent is away; None while it is at work."""
-    if convert.counts_as(record) not in AWAY:
-        return None
-    since: datetime = record["lost_time"] or record["availability_time"]
+    since: datetime | None = record["availability_time"] if record["availability"] in AWAY else record["lost_time"]
     return since
 
 
-async def follow(connection: Connection, records: Sequence[Any]) -> None:
-    """Sets the timers of those among these agents who are away and hold something."""
-    shortest = await connection.fetchval(SHORTEST)
-    if shortest is None:
-        return
-    away = {record["agent_id"]: away_since(record) for record in records if record["conversations"]}
-    due_times = {agent_id: since + shortest for agent_id, since in away.items() if since is not None}
+async def follow(
+    connection: Connection, agent_ids: Sequence[uuid.UUID] | None = None, *, missing: bool = False
+) -> None:
+    """Sets the timers of those among these agents, or all, who are away and hold what a policy takes back.
+
+    missing: only where there is none: a customer came back to somebody who had gone with nothing in hand.
+    """
+    ids = None if agent_ids is None else list(agent_ids)
+    found = await connection.fetch(DUE, ids, missing, RECLAIM)
+    due_times = {record["agent_id"]: record["due_time"] for record in found}
     await timers.set_timers(connection, kind=RECLAIM, due_times=due_times)
-
-
-async def follow_all(connection: Connection) -> None:
-    """The same for everybody: a policy changed, and those who went before it wait by it too."""
-    await follow(connection, await connection.fetch(AWAY_NOW))
 
 
 class ReclaimTimers:

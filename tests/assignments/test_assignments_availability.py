@@ -16,7 +16,7 @@ from server.assignments import availability, reclaim
 from server.kit.errors import NotFound
 from server.kit.ids import new_id
 from server.timers import service as timers
-from tests.desk import Desk, nobody
+from tests.desk import Desk, nobody, phone
 
 
 @pytest.fixture
@@ -148,6 +148,22 @@ async def test_who_is_back_in_time_keeps_everything(office: Office) -> None:
     await away_for(office, ana, timedelta(minutes=6))
     await fire(office)
     assert await office.holders(some) == ["ana"]
+
+
+async def test_a_customer_who_comes_back_to_somebody_away_waits_for_another(office: Office) -> None:
+    await office.policy(reclaim_after=timedelta(minutes=5))
+    ana, sender = await office.new_agent("ana"), phone()
+    row = await office.desk.started(office.channel, sender)
+    await office.drain()
+    await office.desk.move(row.id, "resolved")
+    await office.says(ana, "offline")
+    assert await office.desk.value("SELECT count(*) FROM timers WHERE kind = $1", reclaim.RECLAIM) == 0
+    await office.desk.writer().submit(office.desk.receive(office.channel, sender))
+    await office.drain()
+    await away_for(office, ana, timedelta(minutes=6))
+    await fire(office)
+    assert await office.holders([row.id]) == [None]
+    assert await office.desk.value("SELECT count(*) FROM timers WHERE kind = $1", reclaim.RECLAIM) == 0
 
 
 async def test_the_lost_give_back_too_and_a_policy_that_comes_later_counts(office: Office) -> None:

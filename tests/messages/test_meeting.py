@@ -12,13 +12,14 @@ from typing import Any
 import asyncpg
 import pytest
 
+from server.assignments import availability, policies, queue
 from server.assignments import service as assignments
 from server.channels.service import ChannelRow
 from server.contacts import service as contacts
 from server.conversations import notes, reads, service, tags
+from server.conversations import timers as conversation_timers
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
-from server.conversations.timers import HANDLERS
 from server.deliveries import claiming
 from server.kit.clock import utc_now
 from server.kit.db import Database, Write
@@ -36,7 +37,7 @@ from tests.desk import ALL, Desk, agent, nobody, phone
 
 Errors = Callable[[], list[str]]
 # More than there are who write at once through one of them: whoever waits here waits for a lock, not for a connection.
-CONNECTIONS = 12
+CONNECTIONS = 16
 MOVES = ("open", "pending", "snoozed", "resolved", "archived")
 
 
@@ -56,6 +57,26 @@ class Meeting:
         self.channel = await self.desk.new_channel()
         self.agents = [await self.desk.new_agent() for _ in range(4)]
         self.rows = [await self.desk.started(self.channel, sender) for sender in self.senders]
+        for agent_id in self.agents:
+            await self.desk.execute("INSERT INTO channel_members VALUES ($1, $2)", self.channel.id, agent_id)
+        settings = policies.Settings(
+            strategy="load_based",
+            required_skills=(),
+            fairness_most=None,
+            fairness_window=None,
+            sticky=True,
+            reclaim_after=timedelta(0),
+            queue_order="priority",
+            weight=None,
+            waiting_weight=None,
+        )
+
+        async def policy(write: Write) -> None:
+            whole: Any = {"policy_id": new_id(), "channel_id": self.channel.id, "team_id": None, "settings": settings}
+            _, events = await policies.create(write, origin=nobody(), **whole)
+            await append(write, events)
+
+        await self.desk.database.write(policy)
 
     @property
     def some(self) -> uuid.UUID:
@@ -109,6 +130,25 @@ class Meeting:
 
         await self.unit(database, work)
 
+    async def drain(self, database: Database) -> None:
+        """What a worker's assigner does, whether there is reason to or not."""
+        async with database.connection() as connection:
+            state = await queue.state(connection)
+        await queue.drain(database, state.head, present=None)
+        self.done += 1
+
+    async def come_and_go(self, database: Database) -> None:
+        """Agents come and go, and take back what they were given when they go; others ask the policy to choose."""
+        who, to = self.random.choice(self.agents), self.random.choice(["online", "online", "away"])
+
+        async def say(write: Write) -> Changed:
+            _, events = await availability.set_availability(write, who, origin=nobody(), to=to)
+            return Changed(self.rows[0], events)
+
+        await self.unit(database, say)
+        some, more = self.some, {"team_id": None, "reason": None, "expected_version": None, "present": None}
+        await self.unit(database, lambda write: assignments.assign_by_policy(write, ALL, some, origin=nobody(), **more))
+
     async def note(self, database: Database) -> None:
         some, by = self.some, agent(self.random.choice(self.agents))
         await self.unit(
@@ -147,7 +187,7 @@ class Meeting:
         await self.unit(database, work)
 
     async def timers(self, database: Database) -> None:
-        await timers.run_due(database, HANDLERS)
+        await timers.run_due(database, {**conversation_timers.HANDLERS, **availability.HANDLERS})
         self.done += 1
 
     async def deliver(self, database: Database) -> None:
@@ -199,6 +239,8 @@ async def meet(desk: Desk, errors: Errors, *, seconds: float, seed: int) -> None
     units = (
         meeting.move,
         meeting.assign,
+        meeting.drain,
+        meeting.come_and_go,
         meeting.note,
         meeting.read,
         meeting.receipts,
@@ -215,7 +257,7 @@ async def meet(desk: Desk, errors: Errors, *, seconds: float, seed: int) -> None
     assert {item.reason for item in meeting.refused} <= {
         *("ILLEGAL_STATUS_MOVE", "CONVERSATION_ARCHIVED", "CONVERSATION_SUPERSEDED", "REPLY_WINDOW_CLOSED"),
         # A snooze of some milliseconds may be over before its turn comes.
-        *("RESOURCE_NOT_FOUND", "CHANNEL_NOT_SENDING", "INVALID_FIELDS"),
+        *("RESOURCE_NOT_FOUND", "CHANNEL_NOT_SENDING", "INVALID_FIELDS", "NOBODY_ELIGIBLE"),
     }, {item.reason for item in meeting.refused}
     assert meeting.done > 100
     await desk.check()
