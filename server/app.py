@@ -22,6 +22,8 @@ from switchboard.v1 import (
     assignment_policy_service_pb2_grpc,
     assignment_service_pb2,
     assignment_service_pb2_grpc,
+    audit_service_pb2,
+    audit_service_pb2_grpc,
     auth_service_pb2,
     auth_service_pb2_grpc,
     availability_service_pb2,
@@ -50,6 +52,8 @@ from server.agents.servicer import AgentServicer
 from server.assignments.availability_servicer import AvailabilityServicer
 from server.assignments.policy_servicer import AssignmentPolicyServicer
 from server.assignments.servicer import AssignmentServicer
+from server.audit.servicer import AuditServicer
+from server.audit.trail import Trail
 from server.auth.servicer import AuthServicer
 from server.auth.tokens import AgentTokens
 from server.auth.verifier import CredentialVerifier
@@ -90,6 +94,7 @@ SERVICES = (
     agent_service_pb2,
     assignment_policy_service_pb2,
     assignment_service_pb2,
+    audit_service_pb2,
     auth_service_pb2,
     availability_service_pb2,
     channel_service_pb2,
@@ -174,7 +179,7 @@ async def assemble(
     # A process without a stream of the tenant reads no log, and would go by what it remembers for half a minute.
     commits.rights = verifier.invalidate
     parts.hints.on_rights(verifier.invalidate)
-    server = public_server(verifier, limits)
+    server = public_server(verifier, limits, Trail())
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
         ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
     )
@@ -196,6 +201,7 @@ async def assemble(
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(
         InboxServicer(tails, cursors, streams, limits=StreamLimits(retention=parts.retention)), server
     )
+    audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(tokens=tokens, cursors=cursors), server)
     statistics_service_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(cursors=cursors), server)
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
         ContactServicer(tokens=tokens, cursors=cursors), server

@@ -15,14 +15,16 @@ from prometheus_client import Counter
 
 from server.assignments import availability
 from server.assignments import queue as assignment_queue
+from server.audit import follow as audit
 from server.composition import Parts
 from server.conversations import timers as conversation_timers
 from server.conversations.statistics import follow as statistics
 from server.deliveries import claiming
 from server.journal import service as journal
-from server.kit.db import Connection
+from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.errors import Refusal
+from server.log.read import PAGE_EVENTS as BATCH
 from server.messages.dispatching import Dispatcher, Slots
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
@@ -34,6 +36,8 @@ KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
 # While people write, every commit is a hint; each look costs a few statements, and these are soon enough.
 TIMERS_APART_SECONDS, STATISTICS_APART_SECONDS, ASSIGNMENTS_APART_SECONDS = 0.1, 0.5, 0.2
+# What follows the log works at most so long in one look: half of the time, where it is far behind.
+FOLLOW_SECONDS = 0.25
 LONGEST_REST_SECONDS = 30.0
 ROUNDS = Counter("switchboard_work_rounds_total", "Looks at a tenant's work.")
 FAILED = Counter("switchboard_work_failed_total", "Looks that ended in an error.", ["lane", "error"])
@@ -149,6 +153,7 @@ class Runner:
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
             Lane("assignments", self._assign, apart=ASSIGNMENTS_APART_SECONDS, hinted=True),
             Lane("statistics", self._count, apart=STATISTICS_APART_SECONDS, hinted=True),
+            Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
         )
         self._task: asyncio.Task[None] | None = None
@@ -261,8 +266,7 @@ class Runner:
         """Statistics; a tenant whose log did not move is spared a write."""
         async with tenant.database.connection() as connection:
             behind = await statistics.behind(connection)
-        counted = await tenant.database.write(statistics.follow) if behind else 0
-        return Look(busy=counted > 0, wait=0 if counted else IDLE_SECONDS)
+        return await followed(tenant, statistics.follow) if behind else Look(busy=False)
 
     async def _assign(self, tenant: Tenant) -> Look:
         """Conversations that wait for an agent. The generation is read before, so what happens meanwhile is looked at again."""
@@ -274,11 +278,25 @@ class Runner:
         await assignment_queue.drain(tenant.database, state.head, present=present)
         return Look(busy=True, wait=0)
 
+    async def _enter(self, tenant: Tenant) -> Look:
+        """The audit trail, in the same way."""
+        async with tenant.database.connection() as connection:
+            behind = await audit.behind(connection)
+        return await followed(tenant, audit.follow) if behind else Look(busy=False)
+
     async def _apply_left(self, tenant: Tenant) -> Look:
         """Payloads whose receiver stopped between the 200 and applying them."""
         await self._parts.applier.apply_left(tenant)
         async with tenant.database.connection() as connection:
             return Look(busy=False, due=await journal.next_due(connection))
+
+
+async def followed(tenant: Tenant, follow: Callable[[Write], Awaitable[int]]) -> Look:
+    """Batches of the log, until one is not whole or the other lanes should have their turn."""
+    began, found = time.monotonic(), BATCH
+    while found >= BATCH and time.monotonic() - began < FOLLOW_SECONDS:
+        found = await tenant.database.write(follow)
+    return Look(busy=True, wait=0)
 
 
 async def next_due(connection: Connection) -> datetime | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from server.audit import chain
 from server.doctor.finding import Finding, Limits, age, note, problem, size, well
 from server.kit.db import Connection
 from server.kit.errors import DatabaseUnavailable
@@ -26,10 +27,11 @@ LACKING = """
 SELECT c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'public'
 WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relname <> 'alembic_version'
     AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT')
-        AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE'))
+        AND (c.relname = 'audit_entries' OR has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE')))
 UNION ALL SELECT p.proname::text FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace AND n.nspname = 'public'
 WHERE NOT has_function_privilege(p.oid, 'EXECUTE')
 """
+FORGES = "SELECT has_table_privilege('audit_entries', 'UPDATE, DELETE, TRUNCATE')"
 CLOCK = "SELECT extract(epoch FROM clock_now() - now())::float8"
 HEAD = """
 SELECT head, floor, pg_relation_size('stream_head') AS bytes,
@@ -152,6 +154,11 @@ async def _rights(where: str, connection: Connection, _limits: Limits) -> list[F
     if lacking:
         what = f"its role lacks rights on {', '.join(sorted(lacking)[:5])}" + (" …" if len(lacking) > 5 else "")
         found.append(problem("rights-missing", where, what, why="Calls that need them fail.", do="switchboard migrate"))
+    if await connection.fetchval(FORGES):
+        why = "A process that is broken into could change what it did."
+        found.append(
+            problem("audit-open", where, "its role may change the audit trail", why=why, do="switchboard migrate")
+        )
     if await connection.fetchval(OWNED) or await connection.fetchval(CREATES):
         do = "REASSIGN OWNED BY its role TO the role that makes tenants; REVOKE CREATE ON SCHEMA public FROM it."
         why = "A process that is broken into could change the schema, and what the functions of the owner do."
@@ -197,7 +204,7 @@ async def _consumers(where: str, connection: Connection, limits: Limits) -> list
         if row["broken"]:
             what = f"the consumer {row['name']} was given up, {row['behind']} events behind the log"
             why = "The log did not wait for it any longer; it does not go on over what it missed."
-            do = f"Mend what held it up, then begin anew: switchboard rebuild-statistics --tenant {where}"
+            do = "Mend what held it up. The audit trail goes on by itself; for statistics: switchboard rebuild-statistics --tenant …"
             found.append(problem("consumer-broken", where, what, why=why, do=do))
             continue
         if row["seconds"] is None or row["seconds"] > limits.consumer.total_seconds():
@@ -272,6 +279,15 @@ async def _journal(where: str, connection: Connection, limits: Limits) -> list[F
     return found
 
 
+async def _audit(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
+    broken = await chain.broken(connection)
+    if broken is None:
+        return []
+    why = "The trail is never changed by any process of the installation: somebody did it who could."
+    do = "Keep this database as it is, compare the trail with a backup, and find out who has the rights of its owner."
+    return [problem("audit-broken", where, broken, why=why, do=do)]
+
+
 async def _channels(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
     why = "Its sends wait in their queue, and new ones are refused with CHANNEL_NOT_SENDING."
     return [
@@ -306,5 +322,6 @@ LOOKS: tuple[Look, ...] = (
     _deliveries,
     _journal,
     _channels,
+    _audit,
     _loads,
 )

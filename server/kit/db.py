@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import random
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -76,7 +77,7 @@ class Write:
 
     connection: Connection
     pooled: AsyncConnection
-    known: frozenset[str] = frozenset()
+    known: Set[str] = frozenset()
     learned: set[str] = field(default_factory=set)
     notes: dict[str, Any] = field(default_factory=dict)
     _session: AsyncSession | None = None
@@ -152,7 +153,8 @@ class Database:
         self._after_commit = after_commit
         self._running: set[asyncio.Task[Any]] = set()
         self._held: set[Held] = set()
-        self._known: frozenset[str] = frozenset()
+        self._known: set[str] = set()
+        self._first: Callable[[Write], Awaitable[None]] | None = None
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Pair]:
@@ -209,6 +211,12 @@ class Database:
         task.add_done_callback(self._ended)
         return await asyncio.shield(task)
 
+    def beginning_with(self, first: Callable[[Write], Awaitable[None]]) -> Database:
+        """The same database and pool; each unit of work there begins with this, in its transaction."""
+        other = copy.copy(self)
+        other._first = first
+        return other
+
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[Held]:
         """A connection for many writes of one task in turn, which spares each of them the way through the pool."""
@@ -236,6 +244,8 @@ class Database:
         write = Write(connection=driver, pooled=pooled, known=self._known)
         async with driver.transaction(isolation="read_committed") if transaction else contextlib.nullcontext():
             try:
+                if self._first is not None:
+                    await self._first(write)
                 result = await work(write)
                 await write.flush()
             finally:

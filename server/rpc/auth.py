@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from switchboard.v1 import options_pb2
 
 from server.kit.errors import Refusal
-from server.rpc.call import Call, Caller, CallerKind, Verified
+from server.rpc.call import Call, Caller, CallerKind, Trail, Verified
 from server.rpc.metrics import STREAMS
 from server.rpc.rates import RateLimits
 from server.rpc.request_id import CURRENT
@@ -106,13 +106,14 @@ def require(caller: Caller, permission: int) -> None:
 class AuthInterceptor(WrappingInterceptor):
     """Puts a verified Call in the place of grpc's context."""
 
-    def __init__(self, verifier: Verifier, limits: RateLimits) -> None:
+    def __init__(self, verifier: Verifier, limits: RateLimits, trail: Trail) -> None:
         super().__init__()
         self._verifier = verifier
         self._limits = limits
+        self._trail = trail
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
-        """Verifies the credential, checks the method's rule and counts the call before it goes on."""
+        """Verifies the credential, counts the call and checks the method's rule before it goes on."""
         counted = method not in STREAMS
         rule = rule_of(method)
 
@@ -123,7 +124,13 @@ class AuthInterceptor(WrappingInterceptor):
                 if counted and verified.rates and verified.tenant_id and verified.caller.id:
                     self._limits.take(verified.tenant_id, verified.caller.id, verified.rates)
                 call = Call(verified=verified, context=context, method=method, id=CURRENT.get(), metadata=metadata)
-                return await inner(request, call)
+                try:
+                    if verified is not ANONYMOUS:
+                        check(rule, verified.caller)
+                    return await inner(request, call)
+                except PermissionMissing:
+                    await self._trail.refused(call, request)
+                    raise
 
             return verify
 
@@ -132,6 +139,4 @@ class AuthInterceptor(WrappingInterceptor):
     async def _verified(self, rule: Rule | None, metadata: Mapping[str, str]) -> Verified:
         if rule is not None and rule.kind == "public":
             return ANONYMOUS
-        verified = await self._verifier.verify(bearer(metadata))
-        check(rule, verified.caller)
-        return verified
+        return await self._verifier.verify(bearer(metadata))

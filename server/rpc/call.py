@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import uuid
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from grpc import aio
 
@@ -77,7 +77,7 @@ class Call:
     """One RPC: the verified caller, its tenant, and grpc's context for metadata and streams.
 
     method: full name such as "/switchboard.v1.MessageService/SendMessage". id: its request id, for logs, and the cause of what
-    the call writes.
+    the call writes. recorded: the tenant's database where each unit of work begins with the record of the call.
     """
 
     verified: Verified
@@ -85,6 +85,7 @@ class Call:
     method: str
     id: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    recorded: Database | None = None
 
     @property
     def caller(self) -> Caller:
@@ -108,4 +109,14 @@ class Call:
         """The tenant's database; only methods of tenants may ask."""
         if self.verified.database is None:
             raise LookupError(f"{self.method} has no tenant")
-        return self.verified.database
+        return self.recorded or self.verified.database
+
+
+class Trail(Protocol):
+    """Records who does what."""
+
+    async def refused(self, call: Call, data: bytes) -> None:
+        """The caller lacks the permission. data: the request, which nobody has looked at."""
+
+    async def through(self, call: Call, request: Any, inner: Callable[[Any, Any], Awaitable[Any]]) -> Any:
+        """Lets a call that is admitted do what it does."""

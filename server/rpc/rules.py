@@ -29,6 +29,13 @@ def method_descriptor(method: str) -> MethodDescriptor | None:
 
 
 @cache
+def reads(method: str) -> bool:
+    """Whether the contract says that the method changes nothing."""
+    found = method_descriptor(method)
+    return found is not None and found.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+
+
+@cache
 def rule_of(method: str) -> Rule | None:
     """The method's rule; None when there is none, and then nobody may call it."""
     found = method_descriptor(method)

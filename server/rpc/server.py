@@ -7,6 +7,7 @@ from typing import Any
 from grpc import aio
 
 from server.rpc.auth import AuthInterceptor, Verifier
+from server.rpc.call import Trail
 from server.rpc.errors import ErrorInterceptor
 from server.rpc.rates import RateLimits
 from server.rpc.validate import ValidationInterceptor
@@ -30,10 +31,10 @@ OPTIONS: tuple[tuple[str, Any], ...] = (
 )
 
 
-def public_server(verifier: Verifier, limits: RateLimits) -> aio.Server:
-    """The server behind the edge. Interceptors: errors outermost, then credentials and rates, then validation."""
+def public_server(verifier: Verifier, limits: RateLimits, trail: Trail) -> aio.Server:
+    """The server behind the edge. Interceptors: errors outermost, then credentials and rates, then validation and the audit trail."""
     return aio.server(
-        interceptors=(ErrorInterceptor(), AuthInterceptor(verifier, limits), ValidationInterceptor()),
+        interceptors=(ErrorInterceptor(), AuthInterceptor(verifier, limits, trail), ValidationInterceptor(trail)),
         options=OPTIONS,
         maximum_concurrent_rpcs=6000,
     )

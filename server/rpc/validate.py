@@ -9,6 +9,7 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from server.kit.errors import FieldViolation, InvalidFields, Refusal
+from server.rpc.call import Trail
 from server.rpc.wrap import Around, Behavior, Handler, WrappingInterceptor, wrap
 
 # Only webhooks may be larger; their limit is the server's own (4 MiB + 64 KiB).
@@ -62,21 +63,25 @@ class RequestMalformed(Refusal):
 
 
 class ValidationInterceptor(WrappingInterceptor):
-    """Innermost: refuses what cannot be parsed, and what the contract's rules refuse."""
+    """Innermost: refuses what cannot be parsed, and what the contract's rules refuse; the rest goes on through the trail."""
+
+    def __init__(self, trail: Trail) -> None:
+        super().__init__()
+        self._trail = trail
 
     def wrapped(self, method: str, handler: Handler) -> Handler:
         """Parses in here: outside, grpc would answer a failure in its own words, before the caller is known."""
         if handler.request_deserializer is None:
             return handler
-        return wrap(handler, _validated(method, handler.request_deserializer), parses=False)
+        return wrap(handler, _validated(method, handler.request_deserializer, self._trail), parses=False)
 
 
-def _validated(method: str, parse: Callable[[bytes], Any]) -> Around:
+def _validated(method: str, parse: Callable[[bytes], Any], trail: Trail) -> Around:
     """Checks size and rules before the servicer sees the request."""
     bounded = method not in LARGE_METHODS
 
     def around(inner: Behavior) -> Behavior:
-        async def validate(data: Any, context: Any) -> Any:
+        async def validate(data: Any, call: Any) -> Any:
             if bounded and len(data) > REQUEST_BYTES:
                 raise RequestTooLarge(len(data))
             try:
@@ -84,7 +89,7 @@ def _validated(method: str, parse: Callable[[bytes], Any]) -> Around:
             except DecodeError:
                 raise RequestMalformed() from None
             check(request)
-            return await inner(request, context)
+            return await trail.through(call, request, inner)
 
         return validate
 

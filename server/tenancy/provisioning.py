@@ -208,6 +208,7 @@ async def grant(owner: Any, role_name: str) -> None:
         GRANT USAGE ON SCHEMA public TO {role};
         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
         REVOKE ALL ON alembic_version FROM {role};
+        REVOKE UPDATE, DELETE, TRUNCATE ON audit_entries FROM {role};
         GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
         GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO {role};
     """)

@@ -15,6 +15,7 @@ from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import auth_service_pb2_grpc, options_pb2, tenant_pb2, tenant_service_pb2_grpc
 from switchboard.v1 import tenant_service_pb2 as tenancy
 
+from server.audit.trail import Trail
 from server.auth.servicer import AuthServicer
 from server.kit.clock import utc_now
 from server.kit.ids import new_id
@@ -51,7 +52,7 @@ class Served:
 
 @pytest.fixture
 async def served(installed: Installed, process: Process) -> AsyncIterator[Served]:
-    server = public_server(process.verifier, RateLimits())
+    server = public_server(process.verifier, RateLimits(), Trail())
     pages = PageTokens(installed.control.mac)
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(keys=process.keys, tokens=process.tokens, pages=pages), server

@@ -33,6 +33,8 @@ KINDS: Mapping[str, str] = {
     "team_ids": "team",
     "agent_id": "agent",
     "assignee_id": "agent",
+    "actor_id": "agent",
+    "resource_id": "conversation",
     "policy_id": "policy",
     "api_key_id": "api_key",
     "tenant_id": "tenant",

@@ -12,6 +12,7 @@ from switchboard.v1 import (
     agent_service_pb2,
     assignment_policy_service_pb2,
     assignment_service_pb2,
+    audit_service_pb2,
     auth_service_pb2,
     availability_service_pb2,
     channel_service_pb2,
@@ -27,6 +28,7 @@ from switchboard.v1 import (
 
 FILES = (
     conversation_service_pb2,
+    audit_service_pb2,
     message_service_pb2,
     statistics_service_pb2,
     assignment_service_pb2,

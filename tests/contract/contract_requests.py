@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from contract_world import World, nonce
+from contract_world import World, eventually, nonce
 from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
@@ -14,6 +14,7 @@ from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_pb2, assignment_policy_pb2, conversation_pb2
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import conversation_filter_pb2 as filters
@@ -46,6 +47,14 @@ def of_today(**more: Any) -> statistics.GetStatisticsRequest:
     end = int(time.time()) // 900 * 900 + 900
     start_time, end_time = timestamp_pb2.Timestamp(seconds=end - 96 * 900), timestamp_pb2.Timestamp(seconds=end)
     return statistics.GetStatisticsRequest(start_time=start_time, end_time=end_time, **more)
+
+
+def of_trail(world: World) -> audit.ListAuditEntriesRequest:
+    """What was done to the archived conversation, once the trail has it."""
+    method = "switchboard.v1.ConversationService.UpdateConversationStatus"
+    request = audit.ListAuditEntriesRequest(resource_id=world.archived.id, method=method)
+    eventually(lambda: len(world.call(request).entries) >= 2)
+    return request
 
 
 def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:

@@ -17,6 +17,7 @@ from contract_requests import (
     of_a_team_with_policy,
     of_sample,
     of_today,
+    of_trail,
     policy,
     sample_update,
     settings,
@@ -31,6 +32,7 @@ from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import availability_pb2, conversation_pb2, delivery_pb2, event_pb2, options_pb2
 from switchboard.v1 import availability_service_pb2 as availability
@@ -531,6 +533,25 @@ WEBHOOKS: dict[str, Case] = {
         refused_headers={"x-hub-signature-256": "sha256=" + "0" * 64},
     ),
 }
+AUDIT: dict[str, Case] = {
+    "ListAuditEntries": Case(
+        ask=of_trail,
+        refuse=lambda w: audit.ListAuditEntriesRequest(actor_id="somebody"),
+        reason="INVALID_FIELDS",
+    ),
+    "GetAuditSettings": Case(
+        ask=lambda w: audit.GetAuditSettingsRequest(),
+        refuse=lambda w: audit.GetAuditSettingsRequest(),
+        reason="PERMISSION_MISSING",
+        refused="agent",
+    ),
+    "UpdateAuditSettings": Case(
+        ask=lambda w: audit.UpdateAuditSettingsRequest(reads=False),
+        refuse=lambda w: audit.UpdateAuditSettingsRequest(reads=True),
+        reason="PERMISSION_MISSING",
+        refused="supervisor",
+    ),
+}
 STATISTICS: dict[str, Case] = {
     "GetStatistics": Case(
         ask=lambda w: of_today(dimensions=["STATISTICS_DIMENSION_AGENT"], time_zone="Asia/Kathmandu"),
@@ -552,6 +573,7 @@ CASES: Mapping[str, Case] = {
         "ChannelService": CHANNELS,
         "AgentService": AGENTS,
         "AuthService": AUTH,
+        "AuditService": AUDIT,
         "StatisticsService": STATISTICS,
         "TenantService": TENANTS,
         "WebhookService": WEBHOOKS,

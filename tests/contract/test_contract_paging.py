@@ -8,11 +8,12 @@ from contract_agree import refused_alike
 from contract_outcome import method_of_request, methods
 from contract_requests import connect, meta_app, policy
 from contract_transports import Transport
-from contract_world import World, digits, nonce
+from contract_world import World, digits, eventually, nonce
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
@@ -38,6 +39,9 @@ class Lists:
         self.conversation = self._conversations()
         for number in range(4):
             self._one_of_each(number)
+        entries = self.requests()["AuditService.ListAuditEntries"]
+        # A follower of the calls enters them, which may be 2 s behind.
+        eventually(lambda: len(world.call(entries).entries) >= 4)
 
     def _conversations(self) -> str:
         """Seven, of different priorities, waiting or answered, with and without an open window; one full of history."""
@@ -94,6 +98,9 @@ class Lists:
             "ChannelService.ListMetaApps": channels.ListMetaAppsRequest(),
             "AgentService.ListAgents": agents.ListAgentsRequest(),
             "AgentService.ListTeams": agents.ListTeamsRequest(),
+            "AuditService.ListAuditEntries": audit.ListAuditEntriesRequest(
+                method="switchboard.v1.ConversationService.AddConversationNote", resource_id=self.conversation
+            ),
             "AuthService.ListApiKeys": auth.ListApiKeysRequest(),
             "TenantService.ListTenants": tenants.ListTenantsRequest(),
         }

@@ -30,6 +30,7 @@ IN_THE_CONTROL_DATABASE = (
 )
 ALWAYS_THE_SAME = "doing it twice is doing it once"
 WITHOUT_REQUEST_ID = {
+    "AuditService.UpdateAuditSettings": ALWAYS_THE_SAME,
     "AuthService.CreateAgentToken": "stores nothing",
     "AuthService.CreateApiKey": "shows a secret, this once: a repeat could not show it again",
     "AuthService.RevokeApiKey": ALWAYS_THE_SAME,

@@ -273,6 +273,16 @@ PLANTED: dict[str, Planted] = {
         "consumer-broken",
         "globex",
     ),
+    "the end of the audit trail was cut off": Planted(
+        by_sql("other", "UPDATE audit_head SET number = number + 1", "UPDATE audit_head SET number = number - 1"),
+        "audit-broken",
+        "globex",
+    ),
+    "the tenant's role may change the audit trail": Planted(
+        by_sql("tenant", "GRANT UPDATE ON audit_entries TO {role}", "REVOKE UPDATE ON audit_entries FROM {role}"),
+        "audit-open",
+        "acme",
+    ),
     "a channel is paused": Planted(
         by_sql(
             "tenant",

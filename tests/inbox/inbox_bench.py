@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from switchboard.v1 import event_pb2, inbox_service_pb2_grpc, options_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 
+from server.audit.trail import Trail
 from server.auth.repository import load_rights
 from server.auth.verifier import scope_of
 from server.embedded import binaries
@@ -292,7 +293,7 @@ class Process:
     async def start(self) -> None:
         self.opened: list[Database] = []
         self.hints.start()
-        self.server = public_server(self.credentials, RateLimits())
+        self.server = public_server(self.credentials, RateLimits(), Trail())
         inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(self.servicer, self.server)
         self.address = f"127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         await self.server.start()

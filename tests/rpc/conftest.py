@@ -9,6 +9,7 @@ from grpc import aio
 from rpc_server import Anybody, Contacts
 from switchboard.v1.contact_service_pb2_grpc import add_ContactServiceServicer_to_server
 
+from server.audit.trail import Trail
 from server.rpc.rates import RateLimits
 from server.rpc.server import public_server
 
@@ -20,7 +21,7 @@ async def contacts() -> Contacts:
 
 @pytest.fixture
 async def address(contacts: Contacts) -> AsyncIterator[str]:
-    server = public_server(Anybody(), RateLimits())
+    server = public_server(Anybody(), RateLimits(), Trail())
     add_ContactServiceServicer_to_server(contacts, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

@@ -16,6 +16,7 @@ from rpc_server import Anybody, Contacts
 from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceStub, add_ContactServiceServicer_to_server
 
+from server.audit.trail import Trail
 from server.embedded.stack import Stack
 from server.rpc.rates import BURST_SECONDS, QUIET_SECONDS, RateLimited, RateLimits, Rates
 from server.rpc.server import public_server
@@ -157,7 +158,7 @@ class Limited(Anybody):
 
 
 async def test_a_caller_is_told_everything_it_needs() -> None:
-    server = public_server(Limited(), RateLimits())
+    server = public_server(Limited(), RateLimits(), Trail())
     add_ContactServiceServicer_to_server(Contacts(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

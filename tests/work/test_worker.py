@@ -50,7 +50,7 @@ async def test_a_sort_of_work_that_fails_leaves_the_others_alone(alone: Installe
             while (await own_desk.conversation(row.id)).status != "open":
                 await asyncio.sleep(0.02)
         await in_database(owner, "ALTER TABLE elsewhere RENAME TO counted_conversations")
-        while await own_desk.value("SELECT head > coalesce((SELECT seq FROM consumers), 0) FROM stream_head"):
+        while await own_desk.value("SELECT head > coalesce((SELECT min(seq) FROM consumers), 0) FROM stream_head"):
             await asyncio.sleep(0.05)
 
 

@@ -17,7 +17,7 @@ from server.conversations.statistics import facts, known
 from server.conversations.statistics.periods import QUARTER, quarter_of
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.log.read import LogBroken
+from server.log.read import PAGE_EVENTS, LogBroken
 
 CONSUMER = "statistics"
 KINDS = tuple(
@@ -84,7 +84,7 @@ async def behind(connection: Connection) -> bool:
     return found
 
 
-async def follow(write: Write, *, limit: int = 500) -> int:
+async def follow(write: Write, *, limit: int = PAGE_EVENTS) -> int:
     """Counts the next events of the log and moves the cursor; returns how many there were. LogBroken rather than over a hole."""
     connection = write.connection
     place: Any = await connection.fetchrow(POSITION, CONSUMER)

@@ -8,6 +8,7 @@ from server.models.tenant.assignment import (
     AssignmentTurn,
     ConversationAssignment,
 )
+from server.models.tenant.audit import AuditEntry, AuditHead, AuditPending
 from server.models.tenant.channel import Channel
 from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
 from server.models.tenant.conversation import Conversation, ConversationAttributeKey, ReadPosition
@@ -29,6 +30,9 @@ __all__ = [
     "AssignmentPolicy",
     "AssignmentQueue",
     "AssignmentTurn",
+    "AuditEntry",
+    "AuditHead",
+    "AuditPending",
     "Channel",
     "ChannelMember",
     "Consumer",

@@ -278,3 +278,69 @@ CREATE TABLE statistics_starts (
 );
 
 -- == Audit.
+
+-- Calls, written in the transaction of what they did. They wait there for their place in the trail.
+CREATE TABLE audit_pending (
+    id UUID NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor_kind SMALLINT NOT NULL,
+    actor_id UUID NOT NULL,
+    method TEXT NOT NULL,
+    outcome SMALLINT NOT NULL,
+    resource_fields TEXT[] NOT NULL,
+    resource_ids TEXT[] NOT NULL,
+    fields TEXT[] NOT NULL,
+    cause_id TEXT NOT NULL,
+    client_address TEXT,
+    user_agent TEXT,
+    CONSTRAINT pk_audit_pending PRIMARY KEY (id)
+);
+
+-- The trail. Each entry has the hash of the one before in its own, so that none can be changed, put in or taken out unseen.
+CREATE TABLE audit_entries (
+    number BIGINT NOT NULL,
+    id UUID NOT NULL,
+    create_time TIMESTAMP WITH TIME ZONE NOT NULL,
+    actor_kind SMALLINT NOT NULL,
+    actor_id UUID NOT NULL,
+    method TEXT NOT NULL,
+    outcome SMALLINT NOT NULL,
+    resource_fields TEXT[] NOT NULL,
+    resource_ids TEXT[] NOT NULL,
+    fields TEXT[] NOT NULL,
+    cause_id TEXT NOT NULL,
+    client_address TEXT,
+    user_agent TEXT,
+    hash BYTEA NOT NULL,
+    CONSTRAINT pk_audit_entries PRIMARY KEY (number),
+    CONSTRAINT uq_audit_entries_id UNIQUE (id),
+    CONSTRAINT ck_audit_entries_number CHECK (number > 0)
+);
+
+CREATE INDEX ix_audit_entries_actor ON audit_entries (actor_id, number);
+
+CREATE INDEX ix_audit_entries_method ON audit_entries (method, number);
+
+CREATE INDEX ix_audit_entries_create_time ON audit_entries (create_time);
+
+CREATE INDEX ix_audit_entries_resources ON audit_entries USING gin (resource_ids);
+
+-- The end of the trail: an entry that is cut off there is missed too.
+CREATE TABLE audit_head (
+    id SMALLINT NOT NULL,
+    number BIGINT NOT NULL,
+    hash BYTEA NOT NULL,
+    reads BOOLEAN NOT NULL,
+    CONSTRAINT pk_audit_head PRIMARY KEY (id),
+    CONSTRAINT ck_audit_head_one_row CHECK (id = 1)
+);
+
+INSERT INTO audit_head (id, number, hash, reads) VALUES (1, 0, '', false);
+
+CREATE FUNCTION refuse_audit_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'audit entries are never changed and never deleted' USING ERRCODE = 'insufficient_privilege';
+END $$;
+
+CREATE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
+FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();
