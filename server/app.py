@@ -22,6 +22,8 @@ from switchboard.v1 import (
     assignment_policy_service_pb2_grpc,
     assignment_service_pb2,
     assignment_service_pb2_grpc,
+    attribute_definition_service_pb2,
+    attribute_definition_service_pb2_grpc,
     audit_service_pb2,
     audit_service_pb2_grpc,
     auth_service_pb2,
@@ -40,6 +42,8 @@ from switchboard.v1 import (
     inbox_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
+    settings_service_pb2,
+    settings_service_pb2_grpc,
     statistics_service_pb2,
     statistics_service_pb2_grpc,
     tenant_service_pb2,
@@ -52,6 +56,7 @@ from server.agents.servicer import AgentServicer
 from server.assignments.availability_servicer import AvailabilityServicer
 from server.assignments.policy_servicer import AssignmentPolicyServicer
 from server.assignments.servicer import AssignmentServicer
+from server.attributes.servicer import AttributeDefinitionServicer
 from server.audit.servicer import AuditServicer
 from server.audit.trail import Trail
 from server.auth.servicer import AuthServicer
@@ -83,6 +88,7 @@ from server.tenancy.api_keys import ApiKeys
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.seed import connect_first_tenant
 from server.tenancy.servicer import TenantServicer
+from server.tenant_settings.servicer import SettingsServicer
 
 log = structlog.get_logger(__name__)
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -95,6 +101,7 @@ SERVICES = (
     assignment_policy_service_pb2,
     assignment_service_pb2,
     audit_service_pb2,
+    attribute_definition_service_pb2,
     auth_service_pb2,
     availability_service_pb2,
     channel_service_pb2,
@@ -103,6 +110,7 @@ SERVICES = (
     delivery_service_pb2,
     inbox_service_pb2,
     message_service_pb2,
+    settings_service_pb2,
     statistics_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
@@ -206,6 +214,10 @@ async def assemble(
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
         ContactServicer(tokens=tokens, cursors=cursors), server
     )
+    attribute_definition_service_pb2_grpc.add_AttributeDefinitionServiceServicer_to_server(
+        AttributeDefinitionServicer(tokens=tokens, cursors=cursors), server
+    )
+    settings_service_pb2_grpc.add_SettingsServiceServicer_to_server(SettingsServicer(cursors=cursors), server)
     channel_service_pb2_grpc.add_ChannelServiceServicer_to_server(
         ChannelServicer(
             tokens=tokens,

@@ -241,7 +241,9 @@ class Desk:
         newest: dict[str, conversation_pb2.Conversation] = {}
         for _, event in await self.events():
             name = str(event.WhichOneof("body"))
-            if name in SNAPSHOTS:
+            if name == "conversation_purged":
+                del newest[event.conversation_purged.conversation_id]
+            elif name in SNAPSHOTS:
                 shown = getattr(event, name).conversation
                 held = newest.get(shown.id)
                 if held is None or shown.version > held.version:

@@ -26,4 +26,7 @@ def channel(row: Channel) -> channel_pb2.Channel:
             graph_version=row.graph_version,
         ),
         create_time=pb.timestamp(row.create_time),
+        reopen_window=pb.duration(row.reopen_window),
+        new_thread_each_time=row.new_thread_each_time,
+        auto_resolve_after=pb.duration(row.auto_resolve_after),
     )

@@ -23,6 +23,15 @@ from server.rpc.call import Scope
 
 TABLE, TOKEN = "channels", "access_token"
 GET = "SELECT id, provider, state, reopen_window, new_thread_each_time FROM channels WHERE id = ANY($1::uuid[])"
+# The timer that resolves a conversation without activity; its key is the conversation.
+AUTO_RESOLVE = "auto_resolve"
+# What is active already gets its timer now, or an earlier one; a later one sees for itself that it came too early.
+FOLLOW = """
+INSERT INTO timers (kind, key, due_time, generation)
+SELECT $3, id, update_time + $2, 0 FROM conversations
+WHERE channel_id = $1 AND status IN ('new', 'open', 'pending') AND delete_time IS NULL ORDER BY id
+ON CONFLICT (kind, key) DO UPDATE SET due_time = least(timers.due_time, excluded.due_time)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +144,56 @@ async def resume(
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
     return row, [_event(origin, body, row.id)] if was_paused else []
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What to change of a channel; None leaves alone, a zero auto_resolve_after ends it."""
+
+    name: str | None = None
+    reopen_window: timedelta | None = None
+    new_thread_each_time: bool | None = None
+    auto_resolve_after: timedelta | None = None
+
+    def apply(self, row: Channel) -> bool:
+        """Changes the row; whether anything is different now."""
+        before = _changeable(row)
+        row.name = row.name if self.name is None else self.name
+        row.reopen_window = row.reopen_window if self.reopen_window is None else self.reopen_window
+        if self.new_thread_each_time is not None:
+            row.new_thread_each_time = self.new_thread_each_time
+        if self.auto_resolve_after is not None:
+            row.auto_resolve_after = self.auto_resolve_after or None
+        return _changeable(row) != before
+
+
+def _changeable(row: Channel) -> tuple[Any, ...]:
+    return row.name, row.reopen_window, row.new_thread_each_time, row.auto_resolve_after
+
+
+async def update(
+    write: Write, scope: Scope, channel_id: uuid.UUID, *, origin: Origin, changes: Changes
+) -> tuple[Channel, list[NewEvent]]:
+    """Changes a channel; no event when nothing changes. NotFound."""
+    row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
+    if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
+        raise NotFound("channel")
+    if not changes.apply(row):
+        return row, []
+    await write.session.flush()
+    if changes.auto_resolve_after:
+        await write.connection.execute(FOLLOW, row.id, row.auto_resolve_after, AUTO_RESOLVE)
+    body = event_pb2.InboxEvent(channel_updated=event_pb2.ChannelUpdated(channel=convert.channel(row)))
+    return row, [_event(origin, body, row.id)]
+
+
+async def auto_resolve_after(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, timedelta]:
+    """After how long without a change conversations are resolved, for the channels that do so."""
+    records = await connection.fetch(
+        "SELECT id, auto_resolve_after FROM channels WHERE id = ANY($1::uuid[]) AND auto_resolve_after IS NOT NULL",
+        list(ids),
+    )
+    return {record["id"]: record["auto_resolve_after"] for record in records}
 
 
 def token_of(secrets: SecretBox, channel_id: uuid.UUID, sealed: bytes) -> str:

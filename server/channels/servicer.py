@@ -116,6 +116,20 @@ class ChannelServicer(ChannelServiceServicer):
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListChannelsResponse(channels=items, next_page_token=token, as_of=as_of)
 
+    async def UpdateChannel(self, request: rpc.UpdateChannelRequest, call: Call) -> rpc.UpdateChannelResponse:
+        """Changes a channel's name, and how its conversations end and begin."""
+        channel_id, changes = uuid.UUID(request.channel_id), _changes(request)
+
+        async def unit(write: Write) -> Channel:
+            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
+                return await service.show(write.session, call.scope, channel_id)
+            origin = origin_of(call, request.request_id)
+            row, events = await service.update(write, call.scope, channel_id, origin=origin, changes=changes)
+            await append(write, events)
+            return row
+
+        return rpc.UpdateChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
     async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
         """Sends again on a channel."""
         tenant = await self._tenants.get(call.tenant_id)
@@ -151,6 +165,15 @@ class ChannelServicer(ChannelServiceServicer):
         items, last = cut(rows, size, _meta_app)
         token = "" if last is None else self._tokens.write(call, request, [last.id])
         return rpc.ListMetaAppsResponse(meta_apps=items, next_page_token=token)
+
+
+def _changes(request: rpc.UpdateChannelRequest) -> service.Changes:
+    return service.Changes(
+        name=request.name if request.HasField("name") else None,
+        reopen_window=request.reopen_window.ToTimedelta() if request.HasField("reopen_window") else None,
+        new_thread_each_time=request.new_thread_each_time if request.HasField("new_thread_each_time") else None,
+        auto_resolve_after=request.auto_resolve_after.ToTimedelta() if request.HasField("auto_resolve_after") else None,
+    )
 
 
 def _meta_app(app: MetaApp) -> channel_pb2.MetaApp:

@@ -56,6 +56,12 @@ def status_changed(
     return conversation_event(origin, row, event_pb2.InboxEvent(conversation_status_changed=body))
 
 
+def purged(origin: Origin, row: ConversationRow, *, intended_time: datetime) -> NewEvent:
+    """conversation_purged; nobody sees it afterwards, and nothing of it is told."""
+    body = event_pb2.ConversationPurged(conversation_id=str(row.id), intended_time=pb.timestamp(intended_time))
+    return conversation_event(origin, row, event_pb2.InboxEvent(conversation_purged=body))
+
+
 def updated(origin: Origin, row: ConversationRow, *changed_fields: str) -> NewEvent:
     """conversation_updated."""
     body = event_pb2.ConversationUpdated(conversation=convert.conversation(row), changed_fields=changed_fields)

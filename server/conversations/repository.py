@@ -30,6 +30,23 @@ SELECT id FROM conversations
 WHERE channel_id = $1 AND identity_id = $2 AND status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL
 """
 
+# Those before it one by one, those after it as a tree: a reopened conversation may have been continued, too.
+THREAD = f"""
+WITH RECURSIVE before AS (
+    SELECT id, previous_conversation_id, 0 AS far FROM conversations WHERE id = $2
+    UNION ALL
+    SELECT c.id, c.previous_conversation_id, b.far + 1 FROM before b JOIN conversations c ON c.id = b.previous_conversation_id
+    WHERE b.far < $3
+), after AS (
+    SELECT $2::uuid AS id, 0 AS far
+    UNION ALL
+    SELECT c.id, a.far + 1 FROM after a JOIN conversations c ON c.previous_conversation_id = a.id WHERE a.far < $3
+)
+SELECT {SELECTED} FROM (SELECT id FROM before UNION SELECT id FROM after) found
+JOIN conversations c USING (id) {POSITION} ORDER BY c.create_time, c.id
+"""
+THREAD_FAR = 100
+
 # The columns that a row may change after its insert, except arrays and JSON, which are written apart.
 CHANGED: tuple[tuple[str, str], ...] = (
     ("status", "text"),
@@ -137,9 +154,23 @@ async def lock_visible(
 def _visible(scope: Scope, row: ConversationRow | None, *, deleted: bool) -> ConversationRow:
     if row is None or (row.delete_time is not None and not deleted):
         raise NotFound("conversation")
-    if not scope.sees(channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id):
+    if not _sees(scope, row):
         raise NotFound("conversation")
     return row
+
+
+def _sees(scope: Scope, row: ConversationRow) -> bool:
+    return scope.sees(channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id)
+
+
+async def thread(
+    connection: Connection, scope: Scope, conversation_id: uuid.UUID
+) -> tuple[list[ConversationRow], HeadRow]:
+    """A visible conversation with those that it continues and that continue it, oldest first, as far as they are visible. NotFound."""
+    _, head = await get_visible(connection, scope, conversation_id)
+    records = await connection.fetch(THREAD, scope.agent_id, conversation_id, THREAD_FAR)
+    rows = [from_record(record) for record in records]
+    return [row for row in rows if row.delete_time is None and _sees(scope, row)], head
 
 
 async def lock_many(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, ConversationRow]:

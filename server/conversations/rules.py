@@ -22,6 +22,8 @@ MOVES: dict[str, tuple[str, ...]] = {
     "resolved": ("open", "archived"),
     "archived": ("open",),
 }
+# What the timer for inactivity resolves.
+ACTIVE = ("new", "open", "pending")
 SEQUENCE_EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 SEQUENCE_BITS = 12
 PREVIEW_CHARACTERS = 200
@@ -173,10 +175,15 @@ def check_window(row: ConversationRow, *, now: datetime) -> None:
         raise ReplyWindowClosed(expire_time)
 
 
-def check_fence(row: ConversationRow, *, seen_arrival: int, author_id: uuid.UUID | None) -> None:
-    """Refuses an answer when the customer, or somebody else of the tenant, wrote after what the author has seen."""
+def outdated(row: ConversationRow, *, seen_arrival: int, author_id: uuid.UUID | None) -> bool:
+    """Whether the customer, or somebody else of the tenant, wrote after what the author of an answer has seen."""
     colleague = row.last_outbound_arrival > seen_arrival and row.last_outbound_author_id != author_id
-    if row.last_inbound_arrival > seen_arrival or colleague:
+    return row.last_inbound_arrival > seen_arrival or colleague
+
+
+def check_fence(row: ConversationRow, *, seen_arrival: int, author_id: uuid.UUID | None) -> None:
+    """Refuses an answer when somebody else wrote after what its author has seen. ReplyOutdated."""
+    if outdated(row, seen_arrival=seen_arrival, author_id=author_id):
         raise ReplyOutdated(row.last_message_id)
 
 

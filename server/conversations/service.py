@@ -11,6 +11,7 @@ from typing import Any
 
 from switchboard.v1 import event_pb2
 
+from server.attributes import service as attribute_definitions
 from server.conversations import convert, events, repository, rules
 from server.conversations.row import ConversationRow
 from server.conversations.timers import SNOOZE
@@ -20,6 +21,8 @@ from server.kit.errors import FieldViolation, InvalidFields, Refusal
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
 from server.rpc.call import Scope
+from server.tenant_settings import service as tenant_settings
+from server.tenant_settings.service import PURGE
 from server.timers import service as timers
 
 ATTRIBUTES_BYTES = 16 << 10
@@ -101,10 +104,17 @@ async def update(
     attributes: dict[str, Any] | None,
     expected_version: int | None,
 ) -> Changed:
-    """Changes priority, subject or attributes; None leaves one alone, an empty subject clears it."""
+    """Changes priority, subject or attributes; None leaves one alone, an empty subject clears it.
+
+    NotFound, VersionMismatch, ConversationArchived; InvalidFields for attributes that are not what the tenant defined.
+    """
     row = await repository.lock_visible(write.connection, scope, conversation_id)
     rules.check_version(row, expected_version)
     rules.check_writable(row)
+    if attributes is not None:
+        await attribute_definitions.check_values(
+            write.connection, target="conversation", values=attributes, held=row.attributes_object or {}
+        )
     changed = _apply(row, priority=priority, subject=subject, attributes=attributes)
     if not changed:
         return Changed(row)
@@ -134,7 +144,7 @@ def _apply(
 
 
 async def delete(write: Write, scope: Scope, conversation_id: uuid.UUID, *, origin: Origin) -> Changed:
-    """Hides a conversation and ends its snooze. Deleting twice changes nothing."""
+    """Hides a conversation and ends its snooze; it goes for good when the retention is over. Deleting twice changes nothing."""
     row = await repository.lock_visible(write.connection, scope, conversation_id, deleted=True)
     if row.delete_time is not None:
         return Changed(row)
@@ -145,6 +155,8 @@ async def delete(write: Write, scope: Scope, conversation_id: uuid.UUID, *, orig
     row.delete_time = now
     rules.touch(row, now)
     await repository.save(write.connection, row)
+    retention = (await tenant_settings.get(write.connection))["conversation_retention"]
+    await timers.set_timer(write.connection, kind=PURGE, key=row.id, due_time=now + retention)
     body = event_pb2.ConversationDeleted(conversation=convert.conversation(row))
     return Changed(row, [events.conversation_event(origin, row, event_pb2.InboxEvent(conversation_deleted=body))])
 
@@ -159,6 +171,7 @@ async def restore(write: Write, scope: Scope, conversation_id: uuid.UUID, *, ori
         await check_not_superseded(write.connection, row)
     rules.touch(row, utc_now())
     await repository.save(write.connection, row)
+    await timers.cancel(write.connection, kind=PURGE, keys=[row.id])
     body = event_pb2.ConversationRestored(conversation=convert.conversation(row))
     return Changed(row, [events.conversation_event(origin, row, event_pb2.InboxEvent(conversation_restored=body))])
 

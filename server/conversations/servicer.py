@@ -12,7 +12,7 @@ from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServ
 from server.channels import service as channels
 from server.channels.service import ChannelRow
 from server.contacts import service as contacts
-from server.conversations import convert, counts, listing, notes, reads, repository, service, tags
+from server.conversations import convert, counts, listing, notes, participants, reads, repository, service, tags
 from server.conversations.change import change, shown
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
@@ -288,6 +288,46 @@ class ConversationServicer(ConversationServiceServicer):
 
         await call.database.write(unit)
         return rpc.DeleteConversationNoteResponse()
+
+    async def GetConversationParticipants(
+        self, request: rpc.GetConversationParticipantsRequest, call: Call
+    ) -> rpc.GetConversationParticipantsResponse:
+        """Who takes part."""
+        async with call.database.snapshot() as connection:
+            row, head = await repository.get_visible(connection, call.scope, uuid.UUID(request.conversation_id))
+            found = await participants.of(connection, row.id)
+        return rpc.GetConversationParticipantsResponse(participants=found, as_of=self._as_of(call, head))
+
+    async def AddConversationParticipant(
+        self, request: rpc.AddConversationParticipantRequest, call: Call
+    ) -> rpc.AddConversationParticipantResponse:
+        """Adds an agent."""
+
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            agent_id = uuid.UUID(request.agent_id)
+            return await participants.add(write, call.scope, conversation_id, origin=origin, agent_id=agent_id)
+
+        return rpc.AddConversationParticipantResponse(conversation=await change(call, request, work))
+
+    async def RemoveConversationParticipant(
+        self, request: rpc.RemoveConversationParticipantRequest, call: Call
+    ) -> rpc.RemoveConversationParticipantResponse:
+        """Removes an agent."""
+
+        async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
+            agent_id = uuid.UUID(request.agent_id)
+            return await participants.remove(write, call.scope, conversation_id, origin=origin, agent_id=agent_id)
+
+        return rpc.RemoveConversationParticipantResponse(conversation=await change(call, request, work))
+
+    async def GetConversationThread(
+        self, request: rpc.GetConversationThreadRequest, call: Call
+    ) -> rpc.GetConversationThreadResponse:
+        """What the conversation continues, and what continues it."""
+        async with call.database.snapshot() as connection:
+            rows, head = await repository.thread(connection, call.scope, uuid.UUID(request.conversation_id))
+        items = [shown(row, call) for row in rows]
+        return rpc.GetConversationThreadResponse(conversations=items, as_of=self._as_of(call, head))
 
     async def GetConversationStatistics(
         self, request: rpc.GetConversationStatisticsRequest, call: Call

@@ -9,39 +9,56 @@ from typing import Any
 
 from switchboard.v1 import event_pb2
 
-from server.conversations import convert, events, repository, rules
+from server.channels import service as channels
+from server.channels.service import AUTO_RESOLVE
+from server.conversations import convert, events, purge, repository, rules
 from server.conversations.row import ConversationRow
 from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.log.event import NewEvent
+from server.tenant_settings import service as tenant_settings
+from server.tenant_settings.service import PURGE
 from server.timers.service import Fired, Handlers, cancel, set_timer, set_timers
 
 SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED = "snooze", "reply_window_closing", "reply_window_closed"
 CLOSING_BEFORE = convert.CLOSING
 BEFORE = {WINDOW_CLOSING: CLOSING_BEFORE, WINDOW_CLOSED: timedelta(0)}
 EARLY = timedelta(milliseconds=1)
+INACTIVE = "no activity"
 
 
 class ConversationTimers:
-    """The timers of some locked conversations."""
+    """The timers of some locked conversations. kept: those that are deleted, and until when they stay."""
 
-    def __init__(self, write: Write, rows: Mapping[uuid.UUID, ConversationRow]) -> None:
+    def __init__(
+        self,
+        write: Write,
+        rows: Mapping[uuid.UUID, ConversationRow],
+        *,
+        auto_resolve: Mapping[uuid.UUID, timedelta],
+        kept: Mapping[uuid.UUID, datetime],
+    ) -> None:
         self._write = write
         self._rows = rows
+        self._auto_resolve = auto_resolve
+        self._kept = kept
         self._changed: dict[uuid.UUID, ConversationRow] = {}
+        self._purged: list[uuid.UUID] = []
         self._again: dict[str, dict[uuid.UUID, datetime]] = {}
+        self._acts = {SNOOZE: self._wake, AUTO_RESOLVE: self._resolve, PURGE: self._purge}
 
     async def fire(self, fired: Fired) -> Sequence[NewEvent]:
-        """Ends a snooze, or says of a reply window that it closes soon or closed."""
+        """Ends a snooze, resolves what nobody touched, purges what was deleted, or says that a reply window closes or closed."""
         row = self._rows.get(fired.key)
-        if row is None or row.delete_time is not None:
+        if row is None or (row.delete_time is None) == (fired.kind == PURGE):
             return []
-        return self._wake(fired, row) if fired.kind == SNOOZE else self._window(fired, row)
+        return self._acts.get(fired.kind, self._window)(fired, row)
 
     async def save(self) -> None:
         """Writes the conversations that changed, and the timers that were early."""
         await repository.save_many(self._write.connection, list(self._changed.values()))
+        await purge.purge(self._write.connection, self._purged)
         for kind, due_times in self._again.items():
             await set_timers(self._write.connection, kind=kind, due_times=due_times)
 
@@ -54,6 +71,33 @@ class ConversationTimers:
         rules.touch(row, now)
         self._changed[row.id] = row
         return [events.status_changed(fired.origin, row, move, intended_time=fired.due_time)]
+
+    def _resolve(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
+        """Whatever changed the conversation meanwhile was activity: then the timer sets itself anew."""
+        after = self._auto_resolve.get(row.channel_id)
+        if after is None or row.status not in rules.ACTIVE:
+            return []
+        due_time = row.update_time + after
+        if due_time > fired.due_time + EARLY:
+            self._again.setdefault(AUTO_RESOLVE, {})[row.id] = due_time
+            return []
+        now = utc_now()
+        move = rules.set_status(row, "resolved", now=now)
+        if move is None:
+            return []
+        rules.touch(row, now)
+        self._changed[row.id] = row
+        return [events.status_changed(fired.origin, row, move, reason=INACTIVE, intended_time=fired.due_time)]
+
+    def _purge(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
+        """A retention that has grown meanwhile, or a request that has begun, puts it off."""
+        due_time = self._kept[row.id]
+        if due_time > fired.due_time + EARLY:
+            self._again.setdefault(PURGE, {})[row.id] = due_time
+            return []
+        self._purged.append(row.id)
+        self._changed.pop(row.id, None)
+        return [events.purged(fired.origin, row, intended_time=fired.due_time)]
 
     def _window(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
         """Set for a window that has grown meanwhile, it sets itself anew."""
@@ -68,7 +112,27 @@ class ConversationTimers:
 
 async def open_conversations(write: Write, keys: Sequence[uuid.UUID]) -> ConversationTimers:
     """Locks the conversations."""
-    return ConversationTimers(write, await repository.lock_many(write.connection, keys))
+    rows = await repository.lock_many(write.connection, keys)
+    channel_ids = {row.channel_id for row in rows.values()}
+    return ConversationTimers(
+        write,
+        rows,
+        auto_resolve=await channels.auto_resolve_after(write.connection, sorted(channel_ids)),
+        kept=await _kept(write.connection, [row for row in rows.values() if row.delete_time is not None]),
+    )
+
+
+async def _kept(connection: Connection, deleted: Sequence[ConversationRow]) -> dict[uuid.UUID, datetime]:
+    if not deleted:
+        return {}
+    retention = (await tenant_settings.get(connection))["conversation_retention"]
+    busy = await purge.busy(connection, [row.id for row in deleted])
+    later = utc_now() + purge.IN_FLIGHT
+    return {
+        row.id: later if row.id in busy else row.delete_time + retention
+        for row in deleted
+        if row.delete_time is not None
+    }
 
 
 async def closed_now(connection: Connection, row: ConversationRow) -> None:
@@ -87,4 +151,5 @@ def _window_event(fired: Fired, row: ConversationRow) -> NewEvent:
     return events.conversation_event(fired.origin, row, body)
 
 
-HANDLERS: Handlers = dict.fromkeys((SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED), open_conversations)
+KINDS = (SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED, AUTO_RESOLVE, PURGE)
+HANDLERS: Handlers = dict.fromkeys(KINDS, open_conversations)

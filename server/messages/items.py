@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from dataclasses import dataclass, field
 
-from switchboard.v1 import message_pb2
+from switchboard.v1 import actor_pb2, message_pb2
 
 from server.channels.service import ChannelRow
 from server.contacts.resolve import Person
@@ -32,6 +32,11 @@ class Send:
     part_id: uuid.UUID = field(default_factory=new_id)
     delivery_id: uuid.UUID = field(default_factory=new_id)
     traceparent: str | None = field(default_factory=tracing.current)
+
+    @property
+    def is_reply(self) -> bool:
+        """Whether somebody answers; messages of campaigns and automation answer nobody."""
+        return self.origin.actor.kind in (actor_pb2.ACTOR_KIND_AGENT, actor_pb2.ACTOR_KIND_API_KEY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +74,15 @@ Item = Send | Receive
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The message, durable; duplicate when it was there before. shown: as the contract shows it, where the run made that."""
+    """The message, durable; duplicate when it was there before. shown: as the contract shows it, where the run made that.
+
+    unseen_message_id: what arrived last before an answer whose author had not seen it, where the tenant wants that told.
+    """
 
     message: MessageRow
     duplicate: bool = False
     shown: message_pb2.Message | None = None
+    unseen_message_id: uuid.UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

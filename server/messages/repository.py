@@ -68,6 +68,11 @@ FROM unnest($1::uuid[], $2::bigint[]) AS k (conversation_id, base)
 JOIN messages m ON m.conversation_id = k.conversation_id AND m.sequence >= k.base AND m.sequence < k.base + 4096
 GROUP BY k.conversation_id, k.base
 """
+NEWEST_OF = """
+SELECT m.conversation_id, m.id FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATERAL (
+    SELECT conversation_id, id FROM messages WHERE conversation_id = k.id ORDER BY arrival DESC LIMIT 1
+) m
+"""
 NEWEST = "SELECT id FROM messages WHERE conversation_id = $1 ORDER BY arrival DESC LIMIT 1"
 ARRIVALS = "SELECT id, conversation_id, arrival FROM messages WHERE id = ANY($1::uuid[])"
 ATTACHMENTS = "SELECT * FROM message_attachments WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, position"
@@ -144,6 +149,12 @@ async def newest(connection: Connection, conversation_id: uuid.UUID) -> uuid.UUI
     """The message of a conversation that arrived last."""
     found: uuid.UUID | None = await connection.fetchval(NEWEST, conversation_id)
     return found
+
+
+async def newest_of(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    """Of conversations the message that arrived last; those without one are missing."""
+    records = await connection.fetch(NEWEST_OF, list(ids))
+    return {record["conversation_id"]: record["id"] for record in records}
 
 
 async def arrivals(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[uuid.UUID, int]]:

@@ -40,7 +40,11 @@ class MessageServicer(MessageServiceServicer):
         )
         result = await self._writers.of(call.tenant_id, call.database).submit(send)
         assert isinstance(result, Stored)
-        return rpc.SendMessageResponse(message=result.shown or convert.message(result.message))
+        unseen_id = result.unseen_message_id
+        return rpc.SendMessageResponse(
+            message=result.shown or convert.message(result.message),
+            unseen_message_id=None if unseen_id is None else str(unseen_id),
+        )
 
     async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
         """A message."""

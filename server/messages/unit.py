@@ -24,7 +24,7 @@ from server.conversations.service import ConversationSuperseded
 from server.journal import items as journal_items
 from server.kit.clock import utc_now
 from server.kit.db import Raced, Write
-from server.kit.errors import FieldViolation, NotFound, Refusal
+from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.append import finish
 from server.log.event import Actor, Origin
@@ -32,9 +32,11 @@ from server.messages import convert, repository
 from server.messages.inbound import attachments_of, details_of
 from server.messages.items import Duplicate, Item, Receive, Send, Stored
 from server.messages.plan import Plan
+from server.messages.refusals import ChannelNotSending, ProviderLimit
 from server.messages.row import MessageRow
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import RequestIdReused
+from server.tenant_settings import service as tenant_settings
 from server.timers import service as timers
 
 Key = tuple[uuid.UUID, uuid.UUID]
@@ -42,28 +44,6 @@ Result = Stored | Duplicate | Refusal
 # Another run stored the same thing first: look again, it is a repeat now.
 RACES = ("uq_conversations_live", "uq_message_parts_channel_id_provider_message_id", "uq_messages_request")
 CLOCK_AHEAD = timedelta(minutes=1)
-
-
-class ProviderLimit(Refusal):
-    """The provider takes less than the contract."""
-
-    status = "INVALID_ARGUMENT"
-    reason = "PROVIDER_LIMIT"
-
-    def __init__(self, limit: int) -> None:
-        text = f"the channel takes at most {limit} characters"
-        super().__init__(text, metadata={"limit": str(limit)})
-        self.violations = (FieldViolation("text.body", text),)
-
-
-class ChannelNotSending(Refusal):
-    """The channel's provider refuses its token or account."""
-
-    status = "FAILED_PRECONDITION"
-    reason = "CHANNEL_NOT_SENDING"
-
-    def __init__(self, state: str) -> None:
-        super().__init__(f"the channel is {state}; what is queued stays queued", metadata={"state": state})
 
 
 @dataclass(slots=True)
@@ -77,6 +57,9 @@ class Locked:
     repeated: dict[tuple[uuid.UUID | None, str | None] | uuid.UUID, MessageRow] = field(default_factory=dict)
     arrivals: dict[uuid.UUID, tuple[uuid.UUID, int]] = field(default_factory=dict)
     idle_channels: dict[uuid.UUID, str] = field(default_factory=dict)
+    # What the tenant says of answers to what their authors have not seen; without locks it is not asked, and none goes out.
+    fence: str = "refuse"
+    newest: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
 
 
@@ -214,12 +197,21 @@ class Unit:
             locked.repeated[(message.author_id, message.request_id)] = message
         seen = [item.last_seen_message_id for item in sends if item.last_seen_message_id is not None]
         locked.arrivals = await repository.arrivals(self._connection, seen)
+        if seen:
+            await self._read_fence(sends, locked)
         locked.idle_channels = await channels.not_sending(self._connection)
         resolved = [row for row in locked.rows.values() if row.status == "resolved"]
         if resolved:
             locked.live = await repository.live(
                 self._connection, {(row.channel_id, row.identity_id) for row in resolved}
             )
+
+    async def _read_fence(self, sends: Sequence[Send], locked: Locked) -> None:
+        """The tenant's policy; where it is to warn, also what to warn of."""
+        locked.fence = (await tenant_settings.get(self._connection))["reply_fence_policy"]
+        if locked.fence == "warn":
+            fenced = {item.conversation_id for item in sends if item.last_seen_message_id is not None}
+            locked.newest = await repository.newest_of(self._connection, sorted(fenced))
 
     async def _start_conversations(self, receives: Sequence[Receive], locked: Locked) -> None:
         """Starts a conversation for each customer who has none that takes the message."""
@@ -383,9 +375,9 @@ class Unit:
                 raise RequestIdReused
             return Stored(earlier, duplicate=True)
         row = self._sendable(item, locked)
+        unseen = self._unseen(item, row, locked)
         now, author_id = self._plan.now, item.origin.actor.id
-        move = rules.reply(row, now=now)
-        locked.live[(row.channel_id, row.identity_id)] = row.id
+        move = self._reply(row, locked) if item.is_reply else None
         place = rules.place_outbound(row, now=now)
         rules.count_message(
             row,
@@ -395,7 +387,8 @@ class Unit:
             preview_text=rules.preview(item.text, "text"),
             outbound_by=author_id,
         )
-        self._mark_read(item, row)
+        if item.is_reply:
+            self._mark_read(item, row)
         rules.touch(row, now)
         message = self._outbound_message(item, row, place)
         self._plan.add_send(item, message, row)
@@ -406,7 +399,7 @@ class Unit:
         self._plan.add_events([conversation_event(item.origin, row, event)])
         if move is not None:
             self._plan.add_events([conversation_events.status_changed(item.origin, row, move)])
-        return Stored(message, shown=event.message_created.message)
+        return Stored(message, shown=event.message_created.message, unseen_message_id=unseen)
 
     def _sendable(self, item: Send, locked: Locked) -> ConversationRow:
         """The conversation, if this text may be sent into it now; nothing is changed by a refusal."""
@@ -418,7 +411,7 @@ class Unit:
             raise NotFound("conversation")
         rules.check_writable(row)
         live = locked.live.get((row.channel_id, row.identity_id))
-        if row.status == "resolved" and live is not None and live != row.id:
+        if item.is_reply and row.status == "resolved" and live is not None and live != row.id:
             raise ConversationSuperseded(live)
         if row.channel_id in locked.idle_channels:
             raise ChannelNotSending(locked.idle_channels[row.channel_id])
@@ -426,12 +419,26 @@ class Unit:
         if len(item.text) > limit:
             raise ProviderLimit(limit)
         rules.check_window(row, now=self._plan.now)
-        if item.last_seen_message_id is not None:
-            of, arrival = locked.arrivals.get(item.last_seen_message_id, (None, 0))
-            if of != row.id:
-                raise NotFound("message")
-            rules.check_fence(row, seen_arrival=arrival, author_id=item.origin.actor.id)
         return row
+
+    def _unseen(self, item: Send, row: ConversationRow, locked: Locked) -> uuid.UUID | None:
+        """The fence: what arrived last although the sender has not seen it, if the tenant wants a warning. ReplyOutdated."""
+        if item.last_seen_message_id is None:
+            return None
+        of, arrival = locked.arrivals.get(item.last_seen_message_id, (None, 0))
+        if of != row.id:
+            raise NotFound("message")
+        author_id = item.origin.actor.id
+        if locked.fence == "refuse":
+            rules.check_fence(row, seen_arrival=arrival, author_id=author_id)
+        if locked.fence != "warn" or not rules.outdated(row, seen_arrival=arrival, author_id=author_id):
+            return None
+        return self._plan.newest_of(row.id) or locked.newest.get(row.id)
+
+    def _reply(self, row: ConversationRow, locked: Locked) -> rules.Move | None:
+        move = rules.reply(row, now=self._plan.now)
+        locked.live[(row.channel_id, row.identity_id)] = row.id
+        return move
 
     def _mark_read(self, item: Send, row: ConversationRow) -> None:
         """A reply marks read for its author."""

@@ -23,6 +23,7 @@ OURS = [
         "agents",
         "assignments",
         "assignment-policies",
+        "attributes",
         "availability",
         "auth",
         "channels",
@@ -31,6 +32,7 @@ OURS = [
         "deliveries",
         "inbox",
         "messages",
+        "settings",
         "tenants",
     )
     for rpc in shipped().groups[group].rpcs.values()
@@ -45,7 +47,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 14
+    assert len(shipped().groups) == 16
 
 
 @pytest.mark.parametrize(
@@ -53,8 +55,8 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     [
         (
             "conversations",
-            "add-note add-tags count create delete delete-note get get-statistics list list-notes mark-read remove-tags "
-            "restore update update-note update-status",
+            "add-note add-participant add-tags count create delete delete-note get get-participants get-statistics get-thread "
+            "list list-notes mark-read remove-participant remove-tags restore update update-note update-status",
         ),
         ("messages", "get list list-status-updates send"),
         ("deliveries", "get give-up-delivery list retry"),
@@ -63,7 +65,9 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("availability", "get-agent-availability heartbeat list-agent-availabilities set set-agent-capacity"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
-        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume"),
+        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
+        ("attributes", "create delete list update"),
+        ("settings", "get-tenant-settings update-tenant-settings"),
         ("agents", "create create-team get list list-teams set-memberships"),
         ("contacts", "get list"),
         ("tenants", "create disable enable get list"),

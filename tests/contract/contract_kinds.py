@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 
-from contract_requests import connect
+from contract_requests import attribute, connect
 from contract_world import World, digits, nonce
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2, conversation_pb2
@@ -36,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "actor_id": "agent",
     "resource_id": "conversation",
     "policy_id": "policy",
+    "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
     "tenant_id": "tenant",
 }
@@ -54,6 +55,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "agent": "colleagues are whom one assigns to",
     "team": "teams are what one assigns to",
     "policy": "of a team or a channel, and managed for the whole tenant",
+    "attribute": "of the whole tenant",
     "api_key": "of the tenant; who may manage them may manage all",
     "tenant": "the platform's, which no tenant may ask about",
 }
@@ -142,6 +144,10 @@ class Holdings:
         return str(self._world.call(made).policy.id)
 
     @cached_property
+    def _attribute(self) -> str:
+        return attribute(self._world)
+
+    @cached_property
     def _api_key(self) -> str:
         return self._world.api_key_id()
 
@@ -182,6 +188,7 @@ def foreign(world: World, kind: str) -> str:
         "delivery": world.foreign_delivery,
         "note": world.foreign_note,
         "policy": world.foreign_policy,
+        "attribute": world.foreign_attribute,
         "agent": tenant.agents["agent"],
         "team": tenant.team_id,
         "channel": tenant.channel_id,

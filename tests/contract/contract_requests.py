@@ -11,9 +11,10 @@ from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
-from switchboard.v1 import assignment_pb2, assignment_policy_pb2, conversation_pb2
+from switchboard.v1 import assignment_pb2, assignment_policy_pb2, attribute_definition_pb2, conversation_pb2
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
@@ -136,6 +137,29 @@ def policy(world: World) -> assignment_policy_pb2.AssignmentPolicy:
     made = policies.CreateAssignmentPolicyRequest(team_id=team.id, settings=settings())
     found: assignment_policy_pb2.AssignmentPolicy = world.call(made).policy
     return found
+
+
+def attribute_request() -> attributes.CreateAttributeDefinitionRequest:
+    """A key that nobody has defined yet."""
+    return attributes.CreateAttributeDefinitionRequest(
+        target=attribute_definition_pb2.ATTRIBUTE_TARGET_CONVERSATION,
+        key=f"key_{nonce()}",
+        type=attribute_definition_pb2.ATTRIBUTE_TYPE_OPTION,
+        options=["gold", "grün"],
+        label="Customer's plan",
+    )
+
+
+def attribute(world: World) -> str:
+    """The id of a fresh definition."""
+    return str(world.call(attribute_request()).attribute_definition.id)
+
+
+def participant(world: World) -> conversations.RemoveConversationParticipantRequest:
+    """An agent that takes part."""
+    of = {"conversation_id": world.conversation().id, "agent_id": world.agents["agent"]}
+    world.call(conversations.AddConversationParticipantRequest(**of))
+    return conversations.RemoveConversationParticipantRequest(**of)
 
 
 def some_agent(world: World) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from contract_requests import (
     assigned,
+    attribute,
+    attribute_request,
     connect,
     deleted,
     handshake,
@@ -18,6 +20,7 @@ from contract_requests import (
     of_sample,
     of_today,
     of_trail,
+    participant,
     policy,
     sample_update,
     settings,
@@ -32,9 +35,10 @@ from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
-from switchboard.v1 import availability_pb2, conversation_pb2, delivery_pb2, event_pb2, options_pb2
+from switchboard.v1 import availability_pb2, conversation_pb2, delivery_pb2, event_pb2, options_pb2, tenant_settings_pb2
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_service_pb2 as contacts
@@ -43,6 +47,7 @@ from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
+from switchboard.v1 import settings_service_pb2 as tenant_settings
 from switchboard.v1 import tenant_service_pb2 as tenants
 
 Ask = Callable[[World], Message]
@@ -140,6 +145,35 @@ CONVERSATIONS: dict[str, Case] = {
         ),
         reason="RESOURCE_NOT_FOUND",
         caller="owner",
+    ),
+    "GetConversationParticipants": Case(
+        ask=lambda w: conversations.GetConversationParticipantsRequest(conversation_id=w.sample.id),
+        refuse=lambda w: conversations.GetConversationParticipantsRequest(conversation_id=w.foreign_sample.id),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
+    ),
+    "AddConversationParticipant": Case(
+        ask=lambda w: conversations.AddConversationParticipantRequest(
+            conversation_id=w.conversation().id, agent_id=w.agents["agent"]
+        ),
+        refuse=lambda w: conversations.AddConversationParticipantRequest(
+            conversation_id=w.sample.id, agent_id=unknown()
+        ),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
+    ),
+    "RemoveConversationParticipant": Case(
+        ask=participant,
+        refuse=lambda w: conversations.RemoveConversationParticipantRequest(
+            conversation_id=w.archived.id, agent_id=w.agents["agent"]
+        ),
+        reason="CONVERSATION_ARCHIVED",
+    ),
+    "GetConversationThread": Case(
+        ask=lambda w: conversations.GetConversationThreadRequest(conversation_id=w.sample.id),
+        refuse=lambda w: conversations.GetConversationThreadRequest(conversation_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
     ),
     "AddConversationNote": Case(
         ask=lambda w: conversations.AddConversationNoteRequest(
@@ -383,6 +417,17 @@ CHANNELS: dict[str, Case] = {
         refuse=lambda w: channels.GetChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "UpdateChannel": Case(
+        ask=lambda w: channels.UpdateChannelRequest(
+            channel_id=w.channel_id,
+            name=f"Number {nonce()}",
+            reopen_window=duration_pb2.Duration(seconds=259_200),
+            new_thread_each_time=False,
+            auto_resolve_after=duration_pb2.Duration(seconds=31_536_000),
+        ),
+        refuse=lambda w: channels.UpdateChannelRequest(channel_id=w.foreign.channel_id, name="A number"),
+        reason="RESOURCE_NOT_FOUND",
+    ),
     "ResumeChannel": Case(
         ask=lambda w: channels.ResumeChannelRequest(channel_id=w.channel_id),
         refuse=lambda w: channels.ResumeChannelRequest(channel_id=w.foreign.channel_id),
@@ -517,6 +562,53 @@ TENANTS: dict[str, Case] = {
         caller="platform",
     ),
 }
+ATTRIBUTES: dict[str, Case] = {
+    "ListAttributeDefinitions": Case(
+        ask=lambda w: attributes.ListAttributeDefinitionsRequest(page_size=1),
+        refuse=lambda w: attributes.ListAttributeDefinitionsRequest(page_size=-1),
+        reason="INVALID_FIELDS",
+        caller="agent",
+    ),
+    "CreateAttributeDefinition": Case(
+        ask=lambda w: attribute_request(),
+        refuse=lambda w: attributes.CreateAttributeDefinitionRequest(target=1, key="1st", type=1),
+        reason="INVALID_FIELDS",
+    ),
+    "UpdateAttributeDefinition": Case(
+        ask=lambda w: attributes.UpdateAttributeDefinitionRequest(
+            attribute_definition_id=attribute(w), label="Plan", options=["gold", "silver"]
+        ),
+        refuse=lambda w: attributes.UpdateAttributeDefinitionRequest(attribute_definition_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="owner",
+    ),
+    "DeleteAttributeDefinition": Case(
+        ask=lambda w: attributes.DeleteAttributeDefinitionRequest(attribute_definition_id=attribute(w)),
+        refuse=lambda w: attributes.DeleteAttributeDefinitionRequest(attribute_definition_id=unknown()),
+        reason="PERMISSION_MISSING",
+        caller="admin",
+        refused="agent",
+    ),
+}
+SETTINGS: dict[str, Case] = {
+    "GetTenantSettings": Case(
+        ask=lambda w: tenant_settings.GetTenantSettingsRequest(),
+        refuse=lambda w: tenant_settings.GetTenantSettingsRequest(),
+        reason="PERMISSION_MISSING",
+        caller="owner",
+        refused="agent",
+    ),
+    "UpdateTenantSettings": Case(
+        ask=lambda w: tenant_settings.UpdateTenantSettingsRequest(
+            conversation_retention=duration_pb2.Duration(seconds=2_592_000),
+            reply_fence_policy=tenant_settings_pb2.REPLY_FENCE_POLICY_REFUSE,
+        ),
+        refuse=lambda w: tenant_settings.UpdateTenantSettingsRequest(
+            conversation_retention=duration_pb2.Duration(seconds=-1)
+        ),
+        reason="INVALID_FIELDS",
+    ),
+}
 WEBHOOKS: dict[str, Case] = {
     "VerifyMetaWebhook": Case(
         ask=lambda w: handshake(w, w.meta_app["verify_token"]),
@@ -571,6 +663,8 @@ CASES: Mapping[str, Case] = {
         "InboxService": INBOX,
         "ContactService": CONTACTS,
         "ChannelService": CHANNELS,
+        "AttributeDefinitionService": ATTRIBUTES,
+        "SettingsService": SETTINGS,
         "AgentService": AGENTS,
         "AuthService": AUTH,
         "AuditService": AUDIT,

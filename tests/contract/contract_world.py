@@ -17,6 +17,8 @@ from switchboard.v1.assignment_pb2 import ASSIGNMENT_TYPE_MANUAL
 from switchboard.v1.assignment_policy_pb2 import AssignmentSettings
 from switchboard.v1.assignment_policy_service_pb2 import CreateAssignmentPolicyRequest
 from switchboard.v1.assignment_service_pb2 import AssignConversationRequest
+from switchboard.v1.attribute_definition_pb2 import ATTRIBUTE_TARGET_CONTACT, ATTRIBUTE_TYPE_DATE
+from switchboard.v1.attribute_definition_service_pb2 import CreateAttributeDefinitionRequest
 from switchboard.v1.auth_service_pb2 import CreateAgentTokenRequest, CreateApiKeyRequest
 from switchboard.v1.channel_service_pb2 import ConnectWhatsappChannelRequest
 from switchboard.v1.conversation_service_pb2 import (
@@ -163,6 +165,7 @@ class World(Tenant):
         self.foreign_delivery: str = self.foreign.call(foreign).deliveries[0].id
         self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
         self.foreign_policy: str = self._policy(self.foreign)
+        self.foreign_attribute: str = self._attribute(self.foreign)
         self._make_sample()
         self._archive()
 
@@ -224,6 +227,13 @@ class World(Tenant):
     def _note(tenant: Tenant, conversation_id: str) -> str:
         added = tenant.call(AddConversationNoteRequest(conversation_id=conversation_id, text="A note"))
         return str(added.note.id)
+
+    @staticmethod
+    def _attribute(tenant: Tenant) -> str:
+        request = CreateAttributeDefinitionRequest(
+            target=ATTRIBUTE_TARGET_CONTACT, key="birthday", type=ATTRIBUTE_TYPE_DATE
+        )
+        return str(tenant.call(request).attribute_definition.id)
 
     @staticmethod
     def _policy(tenant: Tenant) -> str:

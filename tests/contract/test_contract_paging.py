@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from contract_agree import refused_alike
 from contract_outcome import method_of_request, methods
-from contract_requests import connect, meta_app, policy
+from contract_requests import attribute, connect, meta_app, policy
 from contract_transports import Transport
 from contract_world import World, digits, eventually, nonce
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import availability_service_pb2 as availability
@@ -72,6 +73,7 @@ class Lists:
         world.call(assignments.AssignConversationRequest(conversation_id=self.conversation, agent_id=agent_id))
         world.call(agents.CreateTeamRequest(name=f"Paging {number}"))
         policy(world)
+        attribute(world)
         world.api_key_id()
         world.call(connect(digits(15)))
         world.call(meta_app(nonce()), token=world.platform_key)
@@ -96,6 +98,7 @@ class Lists:
             "ContactService.ListContacts": contacts.ListContactsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),
             "ChannelService.ListMetaApps": channels.ListMetaAppsRequest(),
+            "AttributeDefinitionService.ListAttributeDefinitions": attributes.ListAttributeDefinitionsRequest(),
             "AgentService.ListAgents": agents.ListAgentsRequest(),
             "AgentService.ListTeams": agents.ListTeamsRequest(),
             "AuditService.ListAuditEntries": audit.ListAuditEntriesRequest(

@@ -14,7 +14,7 @@ from server.kit.clock import utc_now
 from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
 from server.messages.items import Stored
-from server.messages.unit import ChannelNotSending, ProviderLimit
+from server.messages.refusals import ChannelNotSending, ProviderLimit
 from server.requests.service import RequestIdReused
 from server.rpc.call import Scope
 from tests.desk import Desk, agent, nobody, phone
@@ -127,6 +127,29 @@ async def test_an_answer_after_another_wrote_is_refused(desk: Desk) -> None:
     assert isinstance(late, Stored)
     assert refused.value.metadata == {"message_id": str(late.message.id)}
     await writer.submit(desk.send(row.id, by=ben, last_seen_message_id=late.message.id))
+
+
+@pytest.mark.parametrize("policy", ["accept", "warn"])
+async def test_a_tenant_may_have_answers_to_what_was_not_seen_sent(own_desk: Desk, policy: str) -> None:
+    desk = own_desk
+    await desk.execute("UPDATE tenant_settings SET reply_fence_policy = $1", policy)
+    channel, sender = await desk.new_channel(), phone()
+    row = await desk.started(channel, sender)
+    writer = desk.writer()
+    late = await writer.submit(desk.receive(channel, sender, "wait"))
+    assert isinstance(late, Stored)
+    first, second, seen_all = await asyncio.gather(
+        writer.submit(desk.send(row.id, last_seen_message_id=row.last_message_id)),
+        writer.submit(desk.send(row.id, last_seen_message_id=late.message.id)),
+        writer.submit(desk.send(row.id)),
+    )
+    assert isinstance(first, Stored)
+    assert isinstance(second, Stored)
+    assert isinstance(seen_all, Stored)
+    told = [first.unseen_message_id, second.unseen_message_id, seen_all.unseen_message_id]
+    assert told == ([late.message.id, first.message.id, None] if policy == "warn" else [None] * 3)
+    assert (await desk.conversation(row.id)).message_count == 5
+    await desk.check()
 
 
 async def test_a_request_id_gives_one_message_in_one_batch_over_two_writers_and_later(desk: Desk) -> None:

@@ -4,6 +4,7 @@ isort:skip_file
 """
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -75,6 +76,9 @@ class Channel(_message.Message):
     STATE_REASON_FIELD_NUMBER: _builtins.int
     WHATSAPP_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    REOPEN_WINDOW_FIELD_NUMBER: _builtins.int
+    NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
+    AUTO_RESOLVE_AFTER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -85,6 +89,8 @@ class Channel(_message.Message):
     """Whether it sends and receives."""
     state_reason: _builtins.str
     """Why it is paused, in words; absent when it is not."""
+    new_thread_each_time: _builtins.bool
+    """Whether a message after the end always starts a new conversation."""
     @_builtins.property
     def whatsapp(self) -> Global___WhatsappAccount:
         """Of WhatsApp."""
@@ -92,6 +98,14 @@ class Channel(_message.Message):
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was connected."""
+
+    @_builtins.property
+    def reopen_window(self) -> _duration_pb2.Duration:
+        """For how long after its end a conversation takes the customer's next message. 72 hours unless set."""
+
+    @_builtins.property
+    def auto_resolve_after(self) -> _duration_pb2.Duration:
+        """After how long without any change a conversation is resolved; absent: never."""
 
     def __init__(
         self,
@@ -103,10 +117,13 @@ class Channel(_message.Message):
         state_reason: _builtins.str | None = ...,
         whatsapp: Global___WhatsappAccount | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        reopen_window: _duration_pb2.Duration | None = ...,
+        new_thread_each_time: _builtins.bool = ...,
+        auto_resolve_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "create_time", b"create_time", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "create_time", b"create_time", "id", b"id", "name", b"name", "provider", b"provider", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__state_reason: _TypeAlias = _typing.Literal["state_reason"]  # noqa: Y015
     _WhichOneofArgType__state_reason: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason"]  # noqa: Y015

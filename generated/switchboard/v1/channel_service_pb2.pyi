@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from switchboard.v1 import channel_pb2 as _channel_pb2
@@ -198,6 +199,83 @@ class ListChannelsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListChannelsResponse: _TypeAlias = ListChannelsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateChannelRequest(_message.Message):
+    """Changes a channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    REOPEN_WINDOW_FIELD_NUMBER: _builtins.int
+    NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
+    AUTO_RESOLVE_AFTER_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """The channel."""
+    name: _builtins.str
+    """Name shown to agents."""
+    new_thread_each_time: _builtins.bool
+    """Whether a message after the end always starts a new conversation."""
+    request_id: _builtins.str
+    """Makes the call repeatable."""
+    @_builtins.property
+    def reopen_window(self) -> _duration_pb2.Duration:
+        """For how long after its end a conversation takes the customer's next message."""
+
+    @_builtins.property
+    def auto_resolve_after(self) -> _duration_pb2.Duration:
+        """After how long without any change a conversation is resolved; 0: never."""
+
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        reopen_window: _duration_pb2.Duration | None = ...,
+        new_thread_each_time: _builtins.bool | None = ...,
+        auto_resolve_after: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "channel_id", b"channel_id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__new_thread_each_time: _TypeAlias = _typing.Literal["new_thread_each_time"]  # noqa: Y015
+    _WhichOneofArgType__new_thread_each_time: _TypeAlias = _typing.Literal["_new_thread_each_time", b"_new_thread_each_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__new_thread_each_time) -> _WhichOneofReturnType__new_thread_each_time | None: ...
+
+Global___UpdateChannelRequest: _TypeAlias = UpdateChannelRequest  # noqa: Y015
+
+@_typing.final
+class UpdateChannelResponse(_message.Message):
+    """The channel after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateChannelResponse: _TypeAlias = UpdateChannelResponse  # noqa: Y015
 
 @_typing.final
 class ResumeChannelRequest(_message.Message):

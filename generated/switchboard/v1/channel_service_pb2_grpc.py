@@ -50,6 +50,11 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.FromString,
                 _registered_method=True)
+        self.UpdateChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/UpdateChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.FromString,
+                _registered_method=True)
         self.ResumeChannel = channel.unary_unary(
                 '/switchboard.v1.ChannelService/ResumeChannel',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
@@ -87,6 +92,13 @@ class ChannelServiceServicer:
 
     def ListChannels(self, request, context):
         """Lists channels in the order they were connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateChannel(self, request, context):
+        """Changes a channel's name and how its conversations end and begin; what is absent stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +143,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.ListChannels,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.SerializeToString,
+            ),
+            'UpdateChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.SerializeToString,
             ),
             'ResumeChannel': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeChannel,
@@ -230,6 +247,33 @@ class ChannelService:
             '/switchboard.v1.ChannelService/ListChannels',
             switchboard_dot_v1_dot_channel__service__pb2.ListChannelsRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.ListChannelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/UpdateChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,6 +39,8 @@ class ChannelServiceStub:
     """Gets a channel."""
     ListChannels: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]
     """Lists channels in the order they were connected."""
+    UpdateChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]
+    """Changes a channel's name and how its conversations end and begin; what is absent stays."""
     ResumeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]
     """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
     not paused only the token changes.
@@ -59,6 +61,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """Gets a channel."""
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Lists channels in the order they were connected."""
+    UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]  # type: ignore[assignment]
+    """Changes a channel's name and how its conversations end and begin; what is absent stays."""
     ResumeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]  # type: ignore[assignment]
     """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
     not paused only the token changes.
@@ -94,6 +98,14 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ListChannelsResponse, _abc.Awaitable[_channel_service_pb2.ListChannelsResponse]]:
         """Lists channels in the order they were connected."""
+
+    @_abc_1.abstractmethod
+    def UpdateChannel(
+        self,
+        request: _channel_service_pb2.UpdateChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.UpdateChannelResponse, _abc.Awaitable[_channel_service_pb2.UpdateChannelResponse]]:
+        """Changes a channel's name and how its conversations end and begin; what is absent stays."""
 
     @_abc_1.abstractmethod
     def ResumeChannel(

@@ -100,6 +100,26 @@ class ConversationServiceStub:
                 request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteResponse.FromString,
                 _registered_method=True)
+        self.GetConversationParticipants = channel.unary_unary(
+                '/switchboard.v1.ConversationService/GetConversationParticipants',
+                request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsResponse.FromString,
+                _registered_method=True)
+        self.AddConversationParticipant = channel.unary_unary(
+                '/switchboard.v1.ConversationService/AddConversationParticipant',
+                request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantResponse.FromString,
+                _registered_method=True)
+        self.RemoveConversationParticipant = channel.unary_unary(
+                '/switchboard.v1.ConversationService/RemoveConversationParticipant',
+                request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantResponse.FromString,
+                _registered_method=True)
+        self.GetConversationThread = channel.unary_unary(
+                '/switchboard.v1.ConversationService/GetConversationThread',
+                request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadResponse.FromString,
+                _registered_method=True)
         self.AddConversationTags = channel.unary_unary(
                 '/switchboard.v1.ConversationService/AddConversationTags',
                 request_serializer=switchboard_dot_v1_dot_conversation__service__pb2.AddConversationTagsRequest.SerializeToString,
@@ -150,14 +170,16 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversation(self, request, context):
-        """Changes priority, subject or attributes; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
+        """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
+        defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversation(self, request, context):
-        """Hides a conversation at once. It can be restored; a message of the customer starts a new one.
+        """Hides a conversation at once. It can be restored until the tenant's retention is over, then it is gone; a message of the customer
+        starts a new one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,6 +229,34 @@ class ConversationServiceServicer:
 
     def DeleteConversationNote(self, request, context):
         """Deletes a note.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConversationParticipants(self, request, context):
+        """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddConversationParticipant(self, request, context):
+        """Adds an agent. Adding twice changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveConversationParticipant(self, request, context):
+        """Removes an agent, until it has to do with the conversation again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetConversationThread(self, request, context):
+        """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -301,6 +351,26 @@ def add_ConversationServiceServicer_to_server(servicer, server):
                     servicer.DeleteConversationNote,
                     request_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteResponse.SerializeToString,
+            ),
+            'GetConversationParticipants': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConversationParticipants,
+                    request_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsResponse.SerializeToString,
+            ),
+            'AddConversationParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddConversationParticipant,
+                    request_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantResponse.SerializeToString,
+            ),
+            'RemoveConversationParticipant': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveConversationParticipant,
+                    request_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantResponse.SerializeToString,
+            ),
+            'GetConversationThread': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConversationThread,
+                    request_deserializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadResponse.SerializeToString,
             ),
             'AddConversationTags': grpc.unary_unary_rpc_method_handler(
                     servicer.AddConversationTags,
@@ -670,6 +740,114 @@ class ConversationService:
             '/switchboard.v1.ConversationService/DeleteConversationNote',
             switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteRequest.SerializeToString,
             switchboard_dot_v1_dot_conversation__service__pb2.DeleteConversationNoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConversationParticipants(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ConversationService/GetConversationParticipants',
+            switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsRequest.SerializeToString,
+            switchboard_dot_v1_dot_conversation__service__pb2.GetConversationParticipantsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddConversationParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ConversationService/AddConversationParticipant',
+            switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantRequest.SerializeToString,
+            switchboard_dot_v1_dot_conversation__service__pb2.AddConversationParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveConversationParticipant(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ConversationService/RemoveConversationParticipant',
+            switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantRequest.SerializeToString,
+            switchboard_dot_v1_dot_conversation__service__pb2.RemoveConversationParticipantResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConversationThread(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ConversationService/GetConversationThread',
+            switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadRequest.SerializeToString,
+            switchboard_dot_v1_dot_conversation__service__pb2.GetConversationThreadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,9 +42,13 @@ class ConversationServiceStub:
     CreateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]
     """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet."""
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
-    """Changes priority, subject or attributes; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH."""
+    """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
+    defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
+    """
     DeleteConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]
-    """Hides a conversation at once. It can be restored; a message of the customer starts a new one."""
+    """Hides a conversation at once. It can be restored until the tenant's retention is over, then it is gone; a message of the customer
+    starts a new one.
+    """
     RestoreConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RestoreConversationRequest, _conversation_service_pb2.RestoreConversationResponse]
     """Brings a deleted conversation back. FAILED_PRECONDITION CONVERSATION_SUPERSEDED when it was live and another one is now."""
     UpdateConversationStatus: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationStatusRequest, _conversation_service_pb2.UpdateConversationStatusResponse]
@@ -59,6 +63,14 @@ class ConversationServiceStub:
     """Changes a note's text, or pins or unpins it; what is absent stays."""
     DeleteConversationNote: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationNoteRequest, _conversation_service_pb2.DeleteConversationNoteResponse]
     """Deletes a note."""
+    GetConversationParticipants: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationParticipantsRequest, _conversation_service_pb2.GetConversationParticipantsResponse]
+    """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note."""
+    AddConversationParticipant: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationParticipantRequest, _conversation_service_pb2.AddConversationParticipantResponse]
+    """Adds an agent. Adding twice changes nothing."""
+    RemoveConversationParticipant: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationParticipantRequest, _conversation_service_pb2.RemoveConversationParticipantResponse]
+    """Removes an agent, until it has to do with the conversation again."""
+    GetConversationThread: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]
+    """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]
     """Adds tags by name; unknown ones are created. Adding twice is not an error."""
     RemoveConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]
@@ -82,9 +94,13 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     CreateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]  # type: ignore[assignment]
     """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet."""
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
-    """Changes priority, subject or attributes; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH."""
+    """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
+    defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
+    """
     DeleteConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationRequest, _conversation_service_pb2.DeleteConversationResponse]  # type: ignore[assignment]
-    """Hides a conversation at once. It can be restored; a message of the customer starts a new one."""
+    """Hides a conversation at once. It can be restored until the tenant's retention is over, then it is gone; a message of the customer
+    starts a new one.
+    """
     RestoreConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RestoreConversationRequest, _conversation_service_pb2.RestoreConversationResponse]  # type: ignore[assignment]
     """Brings a deleted conversation back. FAILED_PRECONDITION CONVERSATION_SUPERSEDED when it was live and another one is now."""
     UpdateConversationStatus: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationStatusRequest, _conversation_service_pb2.UpdateConversationStatusResponse]  # type: ignore[assignment]
@@ -99,6 +115,14 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     """Changes a note's text, or pins or unpins it; what is absent stays."""
     DeleteConversationNote: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationNoteRequest, _conversation_service_pb2.DeleteConversationNoteResponse]  # type: ignore[assignment]
     """Deletes a note."""
+    GetConversationParticipants: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationParticipantsRequest, _conversation_service_pb2.GetConversationParticipantsResponse]  # type: ignore[assignment]
+    """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note."""
+    AddConversationParticipant: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationParticipantRequest, _conversation_service_pb2.AddConversationParticipantResponse]  # type: ignore[assignment]
+    """Adds an agent. Adding twice changes nothing."""
+    RemoveConversationParticipant: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationParticipantRequest, _conversation_service_pb2.RemoveConversationParticipantResponse]  # type: ignore[assignment]
+    """Removes an agent, until it has to do with the conversation again."""
+    GetConversationThread: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]  # type: ignore[assignment]
+    """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]  # type: ignore[assignment]
     """Adds tags by name; unknown ones are created. Adding twice is not an error."""
     RemoveConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]  # type: ignore[assignment]
@@ -149,7 +173,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.UpdateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationResponse]]:
-        """Changes priority, subject or attributes; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH."""
+        """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
+        defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
+        """
 
     @_abc_1.abstractmethod
     def DeleteConversation(
@@ -157,7 +183,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.DeleteConversationResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationResponse]]:
-        """Hides a conversation at once. It can be restored; a message of the customer starts a new one."""
+        """Hides a conversation at once. It can be restored until the tenant's retention is over, then it is gone; a message of the customer
+        starts a new one.
+        """
 
     @_abc_1.abstractmethod
     def RestoreConversation(
@@ -214,6 +242,38 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.DeleteConversationNoteResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationNoteResponse]]:
         """Deletes a note."""
+
+    @_abc_1.abstractmethod
+    def GetConversationParticipants(
+        self,
+        request: _conversation_service_pb2.GetConversationParticipantsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.GetConversationParticipantsResponse, _abc.Awaitable[_conversation_service_pb2.GetConversationParticipantsResponse]]:
+        """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note."""
+
+    @_abc_1.abstractmethod
+    def AddConversationParticipant(
+        self,
+        request: _conversation_service_pb2.AddConversationParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.AddConversationParticipantResponse, _abc.Awaitable[_conversation_service_pb2.AddConversationParticipantResponse]]:
+        """Adds an agent. Adding twice changes nothing."""
+
+    @_abc_1.abstractmethod
+    def RemoveConversationParticipant(
+        self,
+        request: _conversation_service_pb2.RemoveConversationParticipantRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.RemoveConversationParticipantResponse, _abc.Awaitable[_conversation_service_pb2.RemoveConversationParticipantResponse]]:
+        """Removes an agent, until it has to do with the conversation again."""
+
+    @_abc_1.abstractmethod
+    def GetConversationThread(
+        self,
+        request: _conversation_service_pb2.GetConversationThreadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_conversation_service_pb2.GetConversationThreadResponse, _abc.Awaitable[_conversation_service_pb2.GetConversationThreadResponse]]:
+        """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
 
     @_abc_1.abstractmethod
     def AddConversationTags(

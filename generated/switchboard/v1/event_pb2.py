@@ -26,6 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from switchboard.v1 import actor_pb2 as switchboard_dot_v1_dot_actor__pb2
 from switchboard.v1 import assignment_pb2 as switchboard_dot_v1_dot_assignment__pb2
 from switchboard.v1 import assignment_policy_pb2 as switchboard_dot_v1_dot_assignment__policy__pb2
+from switchboard.v1 import attribute_definition_pb2 as switchboard_dot_v1_dot_attribute__definition__pb2
 from switchboard.v1 import availability_pb2 as switchboard_dot_v1_dot_availability__pb2
 from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
@@ -33,77 +34,92 @@ from switchboard.v1 import conversation_pb2 as switchboard_dot_v1_dot_conversati
 from switchboard.v1 import message_pb2 as switchboard_dot_v1_dot_message__pb2
 from switchboard.v1 import note_pb2 as switchboard_dot_v1_dot_note__pb2
 from switchboard.v1 import status_update_pb2 as switchboard_dot_v1_dot_status__update__pb2
+from switchboard.v1 import tenant_settings_pb2 as switchboard_dot_v1_dot_tenant__settings__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/event.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/actor.proto\x1a\x1fswitchboard/v1/assignment.proto\x1a&switchboard/v1/assignment_policy.proto\x1a!switchboard/v1/availability.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/contact.proto\x1a!switchboard/v1/conversation.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x19switchboard/v1/note.proto\x1a\"switchboard/v1/status_update.proto\"\xd8\x11\n\nInboxEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x15.switchboard.v1.Actor\x12$\n\x05\x63\x61use\x18\x06 \x01(\x0b\x32\x15.switchboard.v1.Cause\x12\x1c\n\x0f\x63onversation_id\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x14\x63onversation_version\x18\x08 \x01(\x03\x12\x1b\n\x13last_of_transaction\x18\t \x01(\x08\x12.\n\ntransition\x18\n \x01(\x0e\x32\x1a.switchboard.v1.Transition\x12;\n\x10message_received\x18\x14 \x01(\x0b\x32\x1f.switchboard.v1.MessageReceivedH\x00\x12\x39\n\x0fmessage_created\x18\x15 \x01(\x0b\x32\x1e.switchboard.v1.MessageCreatedH\x00\x12\x46\n\x16message_status_updated\x18\x16 \x01(\x0b\x32$.switchboard.v1.MessageStatusUpdatedH\x00\x12\x39\n\x0fmessage_updated\x18\x17 \x01(\x0b\x32\x1e.switchboard.v1.MessageUpdatedH\x00\x12\x43\n\x14\x63onversation_created\x18\x1e \x01(\x0b\x32#.switchboard.v1.ConversationCreatedH\x00\x12\x43\n\x14\x63onversation_deleted\x18\x1f \x01(\x0b\x32#.switchboard.v1.ConversationDeletedH\x00\x12\x45\n\x15\x63onversation_restored\x18  \x01(\x0b\x32$.switchboard.v1.ConversationRestoredH\x00\x12P\n\x1b\x63onversation_status_changed\x18! \x01(\x0b\x32).switchboard.v1.ConversationStatusChangedH\x00\x12\x45\n\x15\x63onversation_assigned\x18\" \x01(\x0b\x32$.switchboard.v1.ConversationAssignedH\x00\x12I\n\x17\x63onversation_unassigned\x18# \x01(\x0b\x32&.switchboard.v1.ConversationUnassignedH\x00\x12\x43\n\x14\x63onversation_updated\x18$ \x01(\x0b\x32#.switchboard.v1.ConversationUpdatedH\x00\x12=\n\x11\x63onversation_read\x18% \x01(\x0b\x32 .switchboard.v1.ConversationReadH\x00\x12\x42\n\x14reply_window_closing\x18& \x01(\x0b\x32\".switchboard.v1.ReplyWindowClosingH\x00\x12@\n\x13reply_window_closed\x18\' \x01(\x0b\x32!.switchboard.v1.ReplyWindowClosedH\x00\x12/\n\nnote_added\x18\x32 \x01(\x0b\x32\x19.switchboard.v1.NoteAddedH\x00\x12\x33\n\x0cnote_updated\x18\x33 \x01(\x0b\x32\x1b.switchboard.v1.NoteUpdatedH\x00\x12\x33\n\x0cnote_deleted\x18\x34 \x01(\x0b\x32\x1b.switchboard.v1.NoteDeletedH\x00\x12\x39\n\x0f\x63ontact_created\x18< \x01(\x0b\x32\x1e.switchboard.v1.ContactCreatedH\x00\x12\x39\n\x0f\x63ontact_updated\x18= \x01(\x0b\x32\x1e.switchboard.v1.ContactUpdatedH\x00\x12=\n\x11identity_conflict\x18> \x01(\x0b\x32 .switchboard.v1.IdentityConflictH\x00\x12=\n\x11\x63hannel_connected\x18\x46 \x01(\x0b\x32 .switchboard.v1.ChannelConnectedH\x00\x12\x46\n\x16\x63hannel_health_changed\x18G \x01(\x0b\x32$.switchboard.v1.ChannelHealthChangedH\x00\x12N\n\x1a\x61gent_availability_changed\x18H \x01(\x0b\x32(.switchboard.v1.AgentAvailabilityChangedH\x00\x12\x46\n\x16\x61gent_capacity_changed\x18I \x01(\x0b\x32$.switchboard.v1.AgentCapacityChangedH\x00\x12L\n\x19\x61ssignment_policy_changed\x18J \x01(\x0b\x32\'.switchboard.v1.AssignmentPolicyChangedH\x00\x12L\n\x19\x61ssignment_policy_deleted\x18K \x01(\x0b\x32\'.switchboard.v1.AssignmentPolicyDeletedH\x00\x12:\n\rscope_changed\x18Z \x01(\x0b\x32!.switchboard.v1.AgentScopeChangedH\x00\x12?\n\x12\x63redential_revoked\x18[ \x01(\x0b\x32!.switchboard.v1.CredentialRevokedH\x00\x12=\n\x11\x63onversation_left\x18\x63 \x01(\x0b\x32 .switchboard.v1.ConversationLeftH\x00\x42\x06\n\x04\x62odyB\x12\n\x10_conversation_id\"o\n\x0fMessageReceived\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"n\n\x0eMessageCreated\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\xd1\x01\n\x14MessageStatusUpdated\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x18\n\x0b\x65xternal_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x33\n\rstatus_update\x18\x05 \x01(\x0b\x32\x1c.switchboard.v1.StatusUpdateB\x0e\n\x0c_external_id\"\x86\x01\n\x0eMessageUpdated\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x16\n\x0e\x63hanged_fields\x18\x03 \x03(\t\"I\n\x13\x43onversationCreated\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"I\n\x13\x43onversationDeleted\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"J\n\x14\x43onversationRestored\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\x84\x02\n\x19\x43onversationStatusChanged\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x30\n\x04\x66rom\x18\x02 \x01(\x0e\x32\".switchboard.v1.ConversationStatus\x12.\n\x02to\x18\x03 \x01(\x0e\x32\".switchboard.v1.ConversationStatus\x12\x13\n\x06reason\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x31\n\rintended_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_reason\"\xe4\x01\n\x14\x43onversationAssigned\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12.\n\nassignment\x18\x02 \x01(\x0b\x32\x1a.switchboard.v1.Assignment\x12\x1e\n\x11previous_agent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10previous_team_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x14\n\x12_previous_agent_idB\x13\n\x11_previous_team_id\"\x8f\x02\n\x16\x43onversationUnassigned\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x1e\n\x11previous_agent_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10previous_team_id\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06reason\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x37\n\nend_reason\x18\x05 \x01(\x0e\x32#.switchboard.v1.AssignmentEndReasonB\x14\n\x12_previous_agent_idB\x13\n\x11_previous_team_idB\t\n\x07_reason\"a\n\x13\x43onversationUpdated\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\"{\n\x10\x43onversationRead\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x15\n\x08\x61gent_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x61rrival\x18\x03 \x01(\x05\x42\x0b\n\t_agent_id\"{\n\x12ReplyWindowClosing\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x31\n\rintended_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x11ReplyWindowClosed\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x31\n\rintended_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\tNoteAdded\x12\"\n\x04note\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Note\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"e\n\x0bNoteUpdated\x12\"\n\x04note\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Note\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"R\n\x0bNoteDeleted\x12\x0f\n\x07note_id\x18\x01 \x01(\t\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\":\n\x0e\x43ontactCreated\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\":\n\x0e\x43ontactUpdated\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x7f\n\x10IdentityConflict\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x19\n\x11other_identity_id\x18\x03 \x01(\t\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\"<\n\x10\x43hannelConnected\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"@\n\x14\x43hannelHealthChanged\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\x7f\n\x18\x41gentAvailabilityChanged\x12\x37\n\x0c\x61vailability\x18\x01 \x01(\x0b\x32!.switchboard.v1.AgentAvailability\x12*\n\x04\x66rom\x18\x02 \x01(\x0e\x32\x1c.switchboard.v1.Availability\"O\n\x14\x41gentCapacityChanged\x12\x37\n\x0c\x61vailability\x18\x01 \x01(\x0b\x32!.switchboard.v1.AgentAvailability\"K\n\x17\x41ssignmentPolicyChanged\x12\x30\n\x06policy\x18\x01 \x01(\x0b\x32 .switchboard.v1.AssignmentPolicy\"K\n\x17\x41ssignmentPolicyDeleted\x12\x30\n\x06policy\x18\x01 \x01(\x0b\x32 .switchboard.v1.AssignmentPolicy\"%\n\x11\x41gentScopeChanged\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\'\n\x11\x43redentialRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t\"+\n\x10\x43onversationLeft\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t*\x90\x08\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_MESSAGE_RECEIVED\x10\x14\x12\x1e\n\x1a\x45VENT_TYPE_MESSAGE_CREATED\x10\x15\x12%\n!EVENT_TYPE_MESSAGE_STATUS_UPDATED\x10\x16\x12\x1e\n\x1a\x45VENT_TYPE_MESSAGE_UPDATED\x10\x17\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_CREATED\x10\x1e\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_DELETED\x10\x1f\x12$\n EVENT_TYPE_CONVERSATION_RESTORED\x10 \x12*\n&EVENT_TYPE_CONVERSATION_STATUS_CHANGED\x10!\x12$\n EVENT_TYPE_CONVERSATION_ASSIGNED\x10\"\x12&\n\"EVENT_TYPE_CONVERSATION_UNASSIGNED\x10#\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_UPDATED\x10$\x12 \n\x1c\x45VENT_TYPE_CONVERSATION_READ\x10%\x12#\n\x1f\x45VENT_TYPE_REPLY_WINDOW_CLOSING\x10&\x12\"\n\x1e\x45VENT_TYPE_REPLY_WINDOW_CLOSED\x10\'\x12\x19\n\x15\x45VENT_TYPE_NOTE_ADDED\x10\x32\x12\x1b\n\x17\x45VENT_TYPE_NOTE_UPDATED\x10\x33\x12\x1b\n\x17\x45VENT_TYPE_NOTE_DELETED\x10\x34\x12\x1e\n\x1a\x45VENT_TYPE_CONTACT_CREATED\x10<\x12\x1e\n\x1a\x45VENT_TYPE_CONTACT_UPDATED\x10=\x12 \n\x1c\x45VENT_TYPE_IDENTITY_CONFLICT\x10>\x12 \n\x1c\x45VENT_TYPE_CHANNEL_CONNECTED\x10\x46\x12%\n!EVENT_TYPE_CHANNEL_HEALTH_CHANGED\x10G\x12)\n%EVENT_TYPE_AGENT_AVAILABILITY_CHANGED\x10H\x12%\n!EVENT_TYPE_AGENT_CAPACITY_CHANGED\x10I\x12(\n$EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED\x10J\x12(\n$EVENT_TYPE_ASSIGNMENT_POLICY_DELETED\x10K\x12\x1c\n\x18\x45VENT_TYPE_SCOPE_CHANGED\x10Z\x12!\n\x1d\x45VENT_TYPE_CREDENTIAL_REVOKED\x10[*U\n\nTransition\x12\x1a\n\x16TRANSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12TRANSITION_ENTERED\x10\x01\x12\x13\n\x0fTRANSITION_LEFT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/event.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/actor.proto\x1a\x1fswitchboard/v1/assignment.proto\x1a&switchboard/v1/assignment_policy.proto\x1a)switchboard/v1/attribute_definition.proto\x1a!switchboard/v1/availability.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/contact.proto\x1a!switchboard/v1/conversation.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x19switchboard/v1/note.proto\x1a\"switchboard/v1/status_update.proto\x1a$switchboard/v1/tenant_settings.proto\"\xca\x15\n\nInboxEvent\x12\x0b\n\x03seq\x18\x01 \x01(\x03\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\t\x12\n\n\x02id\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12$\n\x05\x61\x63tor\x18\x05 \x01(\x0b\x32\x15.switchboard.v1.Actor\x12$\n\x05\x63\x61use\x18\x06 \x01(\x0b\x32\x15.switchboard.v1.Cause\x12\x1c\n\x0f\x63onversation_id\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x1c\n\x14\x63onversation_version\x18\x08 \x01(\x03\x12\x1b\n\x13last_of_transaction\x18\t \x01(\x08\x12.\n\ntransition\x18\n \x01(\x0e\x32\x1a.switchboard.v1.Transition\x12;\n\x10message_received\x18\x14 \x01(\x0b\x32\x1f.switchboard.v1.MessageReceivedH\x00\x12\x39\n\x0fmessage_created\x18\x15 \x01(\x0b\x32\x1e.switchboard.v1.MessageCreatedH\x00\x12\x46\n\x16message_status_updated\x18\x16 \x01(\x0b\x32$.switchboard.v1.MessageStatusUpdatedH\x00\x12\x39\n\x0fmessage_updated\x18\x17 \x01(\x0b\x32\x1e.switchboard.v1.MessageUpdatedH\x00\x12\x43\n\x14\x63onversation_created\x18\x1e \x01(\x0b\x32#.switchboard.v1.ConversationCreatedH\x00\x12\x43\n\x14\x63onversation_deleted\x18\x1f \x01(\x0b\x32#.switchboard.v1.ConversationDeletedH\x00\x12\x45\n\x15\x63onversation_restored\x18  \x01(\x0b\x32$.switchboard.v1.ConversationRestoredH\x00\x12P\n\x1b\x63onversation_status_changed\x18! \x01(\x0b\x32).switchboard.v1.ConversationStatusChangedH\x00\x12\x45\n\x15\x63onversation_assigned\x18\" \x01(\x0b\x32$.switchboard.v1.ConversationAssignedH\x00\x12I\n\x17\x63onversation_unassigned\x18# \x01(\x0b\x32&.switchboard.v1.ConversationUnassignedH\x00\x12\x43\n\x14\x63onversation_updated\x18$ \x01(\x0b\x32#.switchboard.v1.ConversationUpdatedH\x00\x12=\n\x11\x63onversation_read\x18% \x01(\x0b\x32 .switchboard.v1.ConversationReadH\x00\x12\x42\n\x14reply_window_closing\x18& \x01(\x0b\x32\".switchboard.v1.ReplyWindowClosingH\x00\x12@\n\x13reply_window_closed\x18\' \x01(\x0b\x32!.switchboard.v1.ReplyWindowClosedH\x00\x12H\n\x17tenant_settings_changed\x18( \x01(\x0b\x32%.switchboard.v1.TenantSettingsChangedH\x00\x12R\n\x1c\x61ttribute_definition_changed\x18) \x01(\x0b\x32*.switchboard.v1.AttributeDefinitionChangedH\x00\x12R\n\x1c\x61ttribute_definition_deleted\x18* \x01(\x0b\x32*.switchboard.v1.AttributeDefinitionDeletedH\x00\x12\x39\n\x0f\x63hannel_updated\x18+ \x01(\x0b\x32\x1e.switchboard.v1.ChannelUpdatedH\x00\x12\x41\n\x13\x63onversation_purged\x18, \x01(\x0b\x32\".switchboard.v1.ConversationPurgedH\x00\x12=\n\x11participant_added\x18- \x01(\x0b\x32 .switchboard.v1.ParticipantAddedH\x00\x12\x41\n\x13participant_removed\x18. \x01(\x0b\x32\".switchboard.v1.ParticipantRemovedH\x00\x12/\n\nnote_added\x18\x32 \x01(\x0b\x32\x19.switchboard.v1.NoteAddedH\x00\x12\x33\n\x0cnote_updated\x18\x33 \x01(\x0b\x32\x1b.switchboard.v1.NoteUpdatedH\x00\x12\x33\n\x0cnote_deleted\x18\x34 \x01(\x0b\x32\x1b.switchboard.v1.NoteDeletedH\x00\x12\x39\n\x0f\x63ontact_created\x18< \x01(\x0b\x32\x1e.switchboard.v1.ContactCreatedH\x00\x12\x39\n\x0f\x63ontact_updated\x18= \x01(\x0b\x32\x1e.switchboard.v1.ContactUpdatedH\x00\x12=\n\x11identity_conflict\x18> \x01(\x0b\x32 .switchboard.v1.IdentityConflictH\x00\x12=\n\x11\x63hannel_connected\x18\x46 \x01(\x0b\x32 .switchboard.v1.ChannelConnectedH\x00\x12\x46\n\x16\x63hannel_health_changed\x18G \x01(\x0b\x32$.switchboard.v1.ChannelHealthChangedH\x00\x12N\n\x1a\x61gent_availability_changed\x18H \x01(\x0b\x32(.switchboard.v1.AgentAvailabilityChangedH\x00\x12\x46\n\x16\x61gent_capacity_changed\x18I \x01(\x0b\x32$.switchboard.v1.AgentCapacityChangedH\x00\x12L\n\x19\x61ssignment_policy_changed\x18J \x01(\x0b\x32\'.switchboard.v1.AssignmentPolicyChangedH\x00\x12L\n\x19\x61ssignment_policy_deleted\x18K \x01(\x0b\x32\'.switchboard.v1.AssignmentPolicyDeletedH\x00\x12:\n\rscope_changed\x18Z \x01(\x0b\x32!.switchboard.v1.AgentScopeChangedH\x00\x12?\n\x12\x63redential_revoked\x18[ \x01(\x0b\x32!.switchboard.v1.CredentialRevokedH\x00\x12=\n\x11\x63onversation_left\x18\x63 \x01(\x0b\x32 .switchboard.v1.ConversationLeftH\x00\x42\x06\n\x04\x62odyB\x12\n\x10_conversation_id\"o\n\x0fMessageReceived\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"n\n\x0eMessageCreated\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\xd1\x01\n\x14MessageStatusUpdated\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12-\n\x06status\x18\x03 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x18\n\x0b\x65xternal_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x33\n\rstatus_update\x18\x05 \x01(\x0b\x32\x1c.switchboard.v1.StatusUpdateB\x0e\n\x0c_external_id\"\x86\x01\n\x0eMessageUpdated\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x16\n\x0e\x63hanged_fields\x18\x03 \x03(\t\"I\n\x13\x43onversationCreated\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"I\n\x13\x43onversationDeleted\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"J\n\x14\x43onversationRestored\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"\x84\x02\n\x19\x43onversationStatusChanged\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x30\n\x04\x66rom\x18\x02 \x01(\x0e\x32\".switchboard.v1.ConversationStatus\x12.\n\x02to\x18\x03 \x01(\x0e\x32\".switchboard.v1.ConversationStatus\x12\x13\n\x06reason\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x31\n\rintended_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07_reason\"\xe4\x01\n\x14\x43onversationAssigned\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12.\n\nassignment\x18\x02 \x01(\x0b\x32\x1a.switchboard.v1.Assignment\x12\x1e\n\x11previous_agent_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10previous_team_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x42\x14\n\x12_previous_agent_idB\x13\n\x11_previous_team_id\"\x8f\x02\n\x16\x43onversationUnassigned\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x1e\n\x11previous_agent_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x1d\n\x10previous_team_id\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x13\n\x06reason\x18\x04 \x01(\tH\x02\x88\x01\x01\x12\x37\n\nend_reason\x18\x05 \x01(\x0e\x32#.switchboard.v1.AssignmentEndReasonB\x14\n\x12_previous_agent_idB\x13\n\x11_previous_team_idB\t\n\x07_reason\"a\n\x13\x43onversationUpdated\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x16\n\x0e\x63hanged_fields\x18\x02 \x03(\t\"{\n\x10\x43onversationRead\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x15\n\x08\x61gent_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x0f\n\x07\x61rrival\x18\x03 \x01(\x05\x42\x0b\n\t_agent_id\"{\n\x12ReplyWindowClosing\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x31\n\rintended_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"z\n\x11ReplyWindowClosed\x12\x32\n\x0c\x63onversation\x18\x01 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\x12\x31\n\rintended_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"I\n\x15TenantSettingsChanged\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1e.switchboard.v1.TenantSettings\"_\n\x1a\x41ttributeDefinitionChanged\x12\x41\n\x14\x61ttribute_definition\x18\x01 \x01(\x0b\x32#.switchboard.v1.AttributeDefinition\"_\n\x1a\x41ttributeDefinitionDeleted\x12\x41\n\x14\x61ttribute_definition\x18\x01 \x01(\x0b\x32#.switchboard.v1.AttributeDefinition\":\n\x0e\x43hannelUpdated\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"`\n\x12\x43onversationPurged\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t\x12\x31\n\rintended_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"X\n\x10ParticipantAdded\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"Z\n\x12ParticipantRemoved\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"c\n\tNoteAdded\x12\"\n\x04note\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Note\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"e\n\x0bNoteUpdated\x12\"\n\x04note\x18\x01 \x01(\x0b\x32\x14.switchboard.v1.Note\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\"R\n\x0bNoteDeleted\x12\x0f\n\x07note_id\x18\x01 \x01(\t\x12\x32\n\x0c\x63onversation\x18\x02 \x01(\x0b\x32\x1c.switchboard.v1.Conversation\":\n\x0e\x43ontactCreated\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\":\n\x0e\x43ontactUpdated\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x7f\n\x10IdentityConflict\x12\x12\n\nchannel_id\x18\x01 \x01(\t\x12\x13\n\x0bidentity_id\x18\x02 \x01(\t\x12\x19\n\x11other_identity_id\x18\x03 \x01(\t\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\"<\n\x10\x43hannelConnected\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"@\n\x14\x43hannelHealthChanged\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\x7f\n\x18\x41gentAvailabilityChanged\x12\x37\n\x0c\x61vailability\x18\x01 \x01(\x0b\x32!.switchboard.v1.AgentAvailability\x12*\n\x04\x66rom\x18\x02 \x01(\x0e\x32\x1c.switchboard.v1.Availability\"O\n\x14\x41gentCapacityChanged\x12\x37\n\x0c\x61vailability\x18\x01 \x01(\x0b\x32!.switchboard.v1.AgentAvailability\"K\n\x17\x41ssignmentPolicyChanged\x12\x30\n\x06policy\x18\x01 \x01(\x0b\x32 .switchboard.v1.AssignmentPolicy\"K\n\x17\x41ssignmentPolicyDeleted\x12\x30\n\x06policy\x18\x01 \x01(\x0b\x32 .switchboard.v1.AssignmentPolicy\"%\n\x11\x41gentScopeChanged\x12\x10\n\x08\x61gent_id\x18\x01 \x01(\t\"\'\n\x11\x43redentialRevoked\x12\x12\n\napi_key_id\x18\x01 \x01(\t\"+\n\x10\x43onversationLeft\x12\x17\n\x0f\x63onversation_id\x18\x01 \x01(\t*\x9c\n\n\tEventType\x12\x1a\n\x16\x45VENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45VENT_TYPE_MESSAGE_RECEIVED\x10\x14\x12\x1e\n\x1a\x45VENT_TYPE_MESSAGE_CREATED\x10\x15\x12%\n!EVENT_TYPE_MESSAGE_STATUS_UPDATED\x10\x16\x12\x1e\n\x1a\x45VENT_TYPE_MESSAGE_UPDATED\x10\x17\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_CREATED\x10\x1e\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_DELETED\x10\x1f\x12$\n EVENT_TYPE_CONVERSATION_RESTORED\x10 \x12*\n&EVENT_TYPE_CONVERSATION_STATUS_CHANGED\x10!\x12$\n EVENT_TYPE_CONVERSATION_ASSIGNED\x10\"\x12&\n\"EVENT_TYPE_CONVERSATION_UNASSIGNED\x10#\x12#\n\x1f\x45VENT_TYPE_CONVERSATION_UPDATED\x10$\x12 \n\x1c\x45VENT_TYPE_CONVERSATION_READ\x10%\x12#\n\x1f\x45VENT_TYPE_REPLY_WINDOW_CLOSING\x10&\x12\"\n\x1e\x45VENT_TYPE_REPLY_WINDOW_CLOSED\x10\'\x12&\n\"EVENT_TYPE_TENANT_SETTINGS_CHANGED\x10(\x12+\n\'EVENT_TYPE_ATTRIBUTE_DEFINITION_CHANGED\x10)\x12+\n\'EVENT_TYPE_ATTRIBUTE_DEFINITION_DELETED\x10*\x12\x1e\n\x1a\x45VENT_TYPE_CHANNEL_UPDATED\x10+\x12\"\n\x1e\x45VENT_TYPE_CONVERSATION_PURGED\x10,\x12 \n\x1c\x45VENT_TYPE_PARTICIPANT_ADDED\x10-\x12\"\n\x1e\x45VENT_TYPE_PARTICIPANT_REMOVED\x10.\x12\x19\n\x15\x45VENT_TYPE_NOTE_ADDED\x10\x32\x12\x1b\n\x17\x45VENT_TYPE_NOTE_UPDATED\x10\x33\x12\x1b\n\x17\x45VENT_TYPE_NOTE_DELETED\x10\x34\x12\x1e\n\x1a\x45VENT_TYPE_CONTACT_CREATED\x10<\x12\x1e\n\x1a\x45VENT_TYPE_CONTACT_UPDATED\x10=\x12 \n\x1c\x45VENT_TYPE_IDENTITY_CONFLICT\x10>\x12 \n\x1c\x45VENT_TYPE_CHANNEL_CONNECTED\x10\x46\x12%\n!EVENT_TYPE_CHANNEL_HEALTH_CHANGED\x10G\x12)\n%EVENT_TYPE_AGENT_AVAILABILITY_CHANGED\x10H\x12%\n!EVENT_TYPE_AGENT_CAPACITY_CHANGED\x10I\x12(\n$EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED\x10J\x12(\n$EVENT_TYPE_ASSIGNMENT_POLICY_DELETED\x10K\x12\x1c\n\x18\x45VENT_TYPE_SCOPE_CHANGED\x10Z\x12!\n\x1d\x45VENT_TYPE_CREDENTIAL_REVOKED\x10[*U\n\nTransition\x12\x1a\n\x16TRANSITION_UNSPECIFIED\x10\x00\x12\x16\n\x12TRANSITION_ENTERED\x10\x01\x12\x13\n\x0fTRANSITION_LEFT\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTTYPE']._serialized_start=5866
-  _globals['_EVENTTYPE']._serialized_end=6906
-  _globals['_TRANSITION']._serialized_start=6908
-  _globals['_TRANSITION']._serialized_end=6993
-  _globals['_INBOXEVENT']._serialized_start=404
-  _globals['_INBOXEVENT']._serialized_end=2668
-  _globals['_MESSAGERECEIVED']._serialized_start=2670
-  _globals['_MESSAGERECEIVED']._serialized_end=2781
-  _globals['_MESSAGECREATED']._serialized_start=2783
-  _globals['_MESSAGECREATED']._serialized_end=2893
-  _globals['_MESSAGESTATUSUPDATED']._serialized_start=2896
-  _globals['_MESSAGESTATUSUPDATED']._serialized_end=3105
-  _globals['_MESSAGEUPDATED']._serialized_start=3108
-  _globals['_MESSAGEUPDATED']._serialized_end=3242
-  _globals['_CONVERSATIONCREATED']._serialized_start=3244
-  _globals['_CONVERSATIONCREATED']._serialized_end=3317
-  _globals['_CONVERSATIONDELETED']._serialized_start=3319
-  _globals['_CONVERSATIONDELETED']._serialized_end=3392
-  _globals['_CONVERSATIONRESTORED']._serialized_start=3394
-  _globals['_CONVERSATIONRESTORED']._serialized_end=3468
-  _globals['_CONVERSATIONSTATUSCHANGED']._serialized_start=3471
-  _globals['_CONVERSATIONSTATUSCHANGED']._serialized_end=3731
-  _globals['_CONVERSATIONASSIGNED']._serialized_start=3734
-  _globals['_CONVERSATIONASSIGNED']._serialized_end=3962
-  _globals['_CONVERSATIONUNASSIGNED']._serialized_start=3965
-  _globals['_CONVERSATIONUNASSIGNED']._serialized_end=4236
-  _globals['_CONVERSATIONUPDATED']._serialized_start=4238
-  _globals['_CONVERSATIONUPDATED']._serialized_end=4335
-  _globals['_CONVERSATIONREAD']._serialized_start=4337
-  _globals['_CONVERSATIONREAD']._serialized_end=4460
-  _globals['_REPLYWINDOWCLOSING']._serialized_start=4462
-  _globals['_REPLYWINDOWCLOSING']._serialized_end=4585
-  _globals['_REPLYWINDOWCLOSED']._serialized_start=4587
-  _globals['_REPLYWINDOWCLOSED']._serialized_end=4709
-  _globals['_NOTEADDED']._serialized_start=4711
-  _globals['_NOTEADDED']._serialized_end=4810
-  _globals['_NOTEUPDATED']._serialized_start=4812
-  _globals['_NOTEUPDATED']._serialized_end=4913
-  _globals['_NOTEDELETED']._serialized_start=4915
-  _globals['_NOTEDELETED']._serialized_end=4997
-  _globals['_CONTACTCREATED']._serialized_start=4999
-  _globals['_CONTACTCREATED']._serialized_end=5057
-  _globals['_CONTACTUPDATED']._serialized_start=5059
-  _globals['_CONTACTUPDATED']._serialized_end=5117
-  _globals['_IDENTITYCONFLICT']._serialized_start=5119
-  _globals['_IDENTITYCONFLICT']._serialized_end=5246
-  _globals['_CHANNELCONNECTED']._serialized_start=5248
-  _globals['_CHANNELCONNECTED']._serialized_end=5308
-  _globals['_CHANNELHEALTHCHANGED']._serialized_start=5310
-  _globals['_CHANNELHEALTHCHANGED']._serialized_end=5374
-  _globals['_AGENTAVAILABILITYCHANGED']._serialized_start=5376
-  _globals['_AGENTAVAILABILITYCHANGED']._serialized_end=5503
-  _globals['_AGENTCAPACITYCHANGED']._serialized_start=5505
-  _globals['_AGENTCAPACITYCHANGED']._serialized_end=5584
-  _globals['_ASSIGNMENTPOLICYCHANGED']._serialized_start=5586
-  _globals['_ASSIGNMENTPOLICYCHANGED']._serialized_end=5661
-  _globals['_ASSIGNMENTPOLICYDELETED']._serialized_start=5663
-  _globals['_ASSIGNMENTPOLICYDELETED']._serialized_end=5738
-  _globals['_AGENTSCOPECHANGED']._serialized_start=5740
-  _globals['_AGENTSCOPECHANGED']._serialized_end=5777
-  _globals['_CREDENTIALREVOKED']._serialized_start=5779
-  _globals['_CREDENTIALREVOKED']._serialized_end=5818
-  _globals['_CONVERSATIONLEFT']._serialized_start=5820
-  _globals['_CONVERSATIONLEFT']._serialized_end=5863
+  _globals['_EVENTTYPE']._serialized_start=7054
+  _globals['_EVENTTYPE']._serialized_end=8362
+  _globals['_TRANSITION']._serialized_start=8364
+  _globals['_TRANSITION']._serialized_end=8449
+  _globals['_INBOXEVENT']._serialized_start=485
+  _globals['_INBOXEVENT']._serialized_end=3247
+  _globals['_MESSAGERECEIVED']._serialized_start=3249
+  _globals['_MESSAGERECEIVED']._serialized_end=3360
+  _globals['_MESSAGECREATED']._serialized_start=3362
+  _globals['_MESSAGECREATED']._serialized_end=3472
+  _globals['_MESSAGESTATUSUPDATED']._serialized_start=3475
+  _globals['_MESSAGESTATUSUPDATED']._serialized_end=3684
+  _globals['_MESSAGEUPDATED']._serialized_start=3687
+  _globals['_MESSAGEUPDATED']._serialized_end=3821
+  _globals['_CONVERSATIONCREATED']._serialized_start=3823
+  _globals['_CONVERSATIONCREATED']._serialized_end=3896
+  _globals['_CONVERSATIONDELETED']._serialized_start=3898
+  _globals['_CONVERSATIONDELETED']._serialized_end=3971
+  _globals['_CONVERSATIONRESTORED']._serialized_start=3973
+  _globals['_CONVERSATIONRESTORED']._serialized_end=4047
+  _globals['_CONVERSATIONSTATUSCHANGED']._serialized_start=4050
+  _globals['_CONVERSATIONSTATUSCHANGED']._serialized_end=4310
+  _globals['_CONVERSATIONASSIGNED']._serialized_start=4313
+  _globals['_CONVERSATIONASSIGNED']._serialized_end=4541
+  _globals['_CONVERSATIONUNASSIGNED']._serialized_start=4544
+  _globals['_CONVERSATIONUNASSIGNED']._serialized_end=4815
+  _globals['_CONVERSATIONUPDATED']._serialized_start=4817
+  _globals['_CONVERSATIONUPDATED']._serialized_end=4914
+  _globals['_CONVERSATIONREAD']._serialized_start=4916
+  _globals['_CONVERSATIONREAD']._serialized_end=5039
+  _globals['_REPLYWINDOWCLOSING']._serialized_start=5041
+  _globals['_REPLYWINDOWCLOSING']._serialized_end=5164
+  _globals['_REPLYWINDOWCLOSED']._serialized_start=5166
+  _globals['_REPLYWINDOWCLOSED']._serialized_end=5288
+  _globals['_TENANTSETTINGSCHANGED']._serialized_start=5290
+  _globals['_TENANTSETTINGSCHANGED']._serialized_end=5363
+  _globals['_ATTRIBUTEDEFINITIONCHANGED']._serialized_start=5365
+  _globals['_ATTRIBUTEDEFINITIONCHANGED']._serialized_end=5460
+  _globals['_ATTRIBUTEDEFINITIONDELETED']._serialized_start=5462
+  _globals['_ATTRIBUTEDEFINITIONDELETED']._serialized_end=5557
+  _globals['_CHANNELUPDATED']._serialized_start=5559
+  _globals['_CHANNELUPDATED']._serialized_end=5617
+  _globals['_CONVERSATIONPURGED']._serialized_start=5619
+  _globals['_CONVERSATIONPURGED']._serialized_end=5715
+  _globals['_PARTICIPANTADDED']._serialized_start=5717
+  _globals['_PARTICIPANTADDED']._serialized_end=5805
+  _globals['_PARTICIPANTREMOVED']._serialized_start=5807
+  _globals['_PARTICIPANTREMOVED']._serialized_end=5897
+  _globals['_NOTEADDED']._serialized_start=5899
+  _globals['_NOTEADDED']._serialized_end=5998
+  _globals['_NOTEUPDATED']._serialized_start=6000
+  _globals['_NOTEUPDATED']._serialized_end=6101
+  _globals['_NOTEDELETED']._serialized_start=6103
+  _globals['_NOTEDELETED']._serialized_end=6185
+  _globals['_CONTACTCREATED']._serialized_start=6187
+  _globals['_CONTACTCREATED']._serialized_end=6245
+  _globals['_CONTACTUPDATED']._serialized_start=6247
+  _globals['_CONTACTUPDATED']._serialized_end=6305
+  _globals['_IDENTITYCONFLICT']._serialized_start=6307
+  _globals['_IDENTITYCONFLICT']._serialized_end=6434
+  _globals['_CHANNELCONNECTED']._serialized_start=6436
+  _globals['_CHANNELCONNECTED']._serialized_end=6496
+  _globals['_CHANNELHEALTHCHANGED']._serialized_start=6498
+  _globals['_CHANNELHEALTHCHANGED']._serialized_end=6562
+  _globals['_AGENTAVAILABILITYCHANGED']._serialized_start=6564
+  _globals['_AGENTAVAILABILITYCHANGED']._serialized_end=6691
+  _globals['_AGENTCAPACITYCHANGED']._serialized_start=6693
+  _globals['_AGENTCAPACITYCHANGED']._serialized_end=6772
+  _globals['_ASSIGNMENTPOLICYCHANGED']._serialized_start=6774
+  _globals['_ASSIGNMENTPOLICYCHANGED']._serialized_end=6849
+  _globals['_ASSIGNMENTPOLICYDELETED']._serialized_start=6851
+  _globals['_ASSIGNMENTPOLICYDELETED']._serialized_end=6926
+  _globals['_AGENTSCOPECHANGED']._serialized_start=6928
+  _globals['_AGENTSCOPECHANGED']._serialized_end=6965
+  _globals['_CREDENTIALREVOKED']._serialized_start=6967
+  _globals['_CREDENTIALREVOKED']._serialized_end=7006
+  _globals['_CONVERSATIONLEFT']._serialized_start=7008
+  _globals['_CONVERSATIONLEFT']._serialized_end=7051
 # @@protoc_insertion_point(module_scope)

@@ -12,6 +12,7 @@ from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import actor_pb2 as _actor_pb2
 from switchboard.v1 import assignment_pb2 as _assignment_pb2
 from switchboard.v1 import assignment_policy_pb2 as _assignment_policy_pb2
+from switchboard.v1 import attribute_definition_pb2 as _attribute_definition_pb2
 from switchboard.v1 import availability_pb2 as _availability_pb2
 from switchboard.v1 import channel_pb2 as _channel_pb2
 from switchboard.v1 import contact_pb2 as _contact_pb2
@@ -19,6 +20,7 @@ from switchboard.v1 import conversation_pb2 as _conversation_pb2
 from switchboard.v1 import message_pb2 as _message_pb2
 from switchboard.v1 import note_pb2 as _note_pb2
 from switchboard.v1 import status_update_pb2 as _status_update_pb2
+from switchboard.v1 import tenant_settings_pb2 as _tenant_settings_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -66,6 +68,20 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """The reply window closes soon."""
     EVENT_TYPE_REPLY_WINDOW_CLOSED: _EventType.ValueType  # 39
     """The reply window closed."""
+    EVENT_TYPE_TENANT_SETTINGS_CHANGED: _EventType.ValueType  # 40
+    """The settings of the tenant changed."""
+    EVENT_TYPE_ATTRIBUTE_DEFINITION_CHANGED: _EventType.ValueType  # 41
+    """A key of attributes was defined, or its definition changed."""
+    EVENT_TYPE_ATTRIBUTE_DEFINITION_DELETED: _EventType.ValueType  # 42
+    """A key of attributes has no definition any more."""
+    EVENT_TYPE_CHANNEL_UPDATED: _EventType.ValueType  # 43
+    """A channel's name changed, or how its conversations end and begin."""
+    EVENT_TYPE_CONVERSATION_PURGED: _EventType.ValueType  # 44
+    """A deleted conversation is gone for good."""
+    EVENT_TYPE_PARTICIPANT_ADDED: _EventType.ValueType  # 45
+    """An agent was added to a conversation."""
+    EVENT_TYPE_PARTICIPANT_REMOVED: _EventType.ValueType  # 46
+    """An agent was removed from a conversation."""
     EVENT_TYPE_NOTE_ADDED: _EventType.ValueType  # 50
     """A note was added."""
     EVENT_TYPE_NOTE_UPDATED: _EventType.ValueType  # 51
@@ -128,6 +144,20 @@ EVENT_TYPE_REPLY_WINDOW_CLOSING: EventType.ValueType  # 38
 """The reply window closes soon."""
 EVENT_TYPE_REPLY_WINDOW_CLOSED: EventType.ValueType  # 39
 """The reply window closed."""
+EVENT_TYPE_TENANT_SETTINGS_CHANGED: EventType.ValueType  # 40
+"""The settings of the tenant changed."""
+EVENT_TYPE_ATTRIBUTE_DEFINITION_CHANGED: EventType.ValueType  # 41
+"""A key of attributes was defined, or its definition changed."""
+EVENT_TYPE_ATTRIBUTE_DEFINITION_DELETED: EventType.ValueType  # 42
+"""A key of attributes has no definition any more."""
+EVENT_TYPE_CHANNEL_UPDATED: EventType.ValueType  # 43
+"""A channel's name changed, or how its conversations end and begin."""
+EVENT_TYPE_CONVERSATION_PURGED: EventType.ValueType  # 44
+"""A deleted conversation is gone for good."""
+EVENT_TYPE_PARTICIPANT_ADDED: EventType.ValueType  # 45
+"""An agent was added to a conversation."""
+EVENT_TYPE_PARTICIPANT_REMOVED: EventType.ValueType  # 46
+"""An agent was removed from a conversation."""
 EVENT_TYPE_NOTE_ADDED: EventType.ValueType  # 50
 """A note was added."""
 EVENT_TYPE_NOTE_UPDATED: EventType.ValueType  # 51
@@ -212,6 +242,13 @@ class InboxEvent(_message.Message):
     CONVERSATION_READ_FIELD_NUMBER: _builtins.int
     REPLY_WINDOW_CLOSING_FIELD_NUMBER: _builtins.int
     REPLY_WINDOW_CLOSED_FIELD_NUMBER: _builtins.int
+    TENANT_SETTINGS_CHANGED_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_DEFINITION_CHANGED_FIELD_NUMBER: _builtins.int
+    ATTRIBUTE_DEFINITION_DELETED_FIELD_NUMBER: _builtins.int
+    CHANNEL_UPDATED_FIELD_NUMBER: _builtins.int
+    CONVERSATION_PURGED_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_ADDED_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_REMOVED_FIELD_NUMBER: _builtins.int
     NOTE_ADDED_FIELD_NUMBER: _builtins.int
     NOTE_UPDATED_FIELD_NUMBER: _builtins.int
     NOTE_DELETED_FIELD_NUMBER: _builtins.int
@@ -312,6 +349,34 @@ class InboxEvent(_message.Message):
         """The reply window closed."""
 
     @_builtins.property
+    def tenant_settings_changed(self) -> Global___TenantSettingsChanged:
+        """The settings of the tenant changed."""
+
+    @_builtins.property
+    def attribute_definition_changed(self) -> Global___AttributeDefinitionChanged:
+        """A key of attributes was defined, or its definition changed."""
+
+    @_builtins.property
+    def attribute_definition_deleted(self) -> Global___AttributeDefinitionDeleted:
+        """A key of attributes has no definition any more."""
+
+    @_builtins.property
+    def channel_updated(self) -> Global___ChannelUpdated:
+        """A channel's name changed, or how its conversations end and begin."""
+
+    @_builtins.property
+    def conversation_purged(self) -> Global___ConversationPurged:
+        """A deleted conversation is gone for good."""
+
+    @_builtins.property
+    def participant_added(self) -> Global___ParticipantAdded:
+        """An agent was added to a conversation."""
+
+    @_builtins.property
+    def participant_removed(self) -> Global___ParticipantRemoved:
+        """An agent was removed from a conversation."""
+
+    @_builtins.property
     def note_added(self) -> Global___NoteAdded:
         """A note was added."""
 
@@ -398,6 +463,13 @@ class InboxEvent(_message.Message):
         conversation_read: Global___ConversationRead | None = ...,
         reply_window_closing: Global___ReplyWindowClosing | None = ...,
         reply_window_closed: Global___ReplyWindowClosed | None = ...,
+        tenant_settings_changed: Global___TenantSettingsChanged | None = ...,
+        attribute_definition_changed: Global___AttributeDefinitionChanged | None = ...,
+        attribute_definition_deleted: Global___AttributeDefinitionDeleted | None = ...,
+        channel_updated: Global___ChannelUpdated | None = ...,
+        conversation_purged: Global___ConversationPurged | None = ...,
+        participant_added: Global___ParticipantAdded | None = ...,
+        participant_removed: Global___ParticipantRemoved | None = ...,
         note_added: Global___NoteAdded | None = ...,
         note_updated: Global___NoteUpdated | None = ...,
         note_deleted: Global___NoteDeleted | None = ...,
@@ -414,13 +486,13 @@ class InboxEvent(_message.Message):
         credential_revoked: Global___CredentialRevoked | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -899,6 +971,186 @@ class ReplyWindowClosed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReplyWindowClosed: _TypeAlias = ReplyWindowClosed  # noqa: Y015
+
+@_typing.final
+class TenantSettingsChanged(_message.Message):
+    """The settings of the tenant changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _tenant_settings_pb2.TenantSettings:
+        """The settings after it."""
+
+    def __init__(
+        self,
+        *,
+        settings: _tenant_settings_pb2.TenantSettings | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantSettingsChanged: _TypeAlias = TenantSettingsChanged  # noqa: Y015
+
+@_typing.final
+class AttributeDefinitionChanged(_message.Message):
+    """A key of attributes was defined, or its definition changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_DEFINITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attribute_definition(self) -> _attribute_definition_pb2.AttributeDefinition:
+        """The definition after it."""
+
+    def __init__(
+        self,
+        *,
+        attribute_definition: _attribute_definition_pb2.AttributeDefinition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribute_definition", b"attribute_definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_definition", b"attribute_definition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeDefinitionChanged: _TypeAlias = AttributeDefinitionChanged  # noqa: Y015
+
+@_typing.final
+class AttributeDefinitionDeleted(_message.Message):
+    """A key of attributes has no definition any more."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTRIBUTE_DEFINITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def attribute_definition(self) -> _attribute_definition_pb2.AttributeDefinition:
+        """The definition as it was."""
+
+    def __init__(
+        self,
+        *,
+        attribute_definition: _attribute_definition_pb2.AttributeDefinition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attribute_definition", b"attribute_definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attribute_definition", b"attribute_definition"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttributeDefinitionDeleted: _TypeAlias = AttributeDefinitionDeleted  # noqa: Y015
+
+@_typing.final
+class ChannelUpdated(_message.Message):
+    """A channel's name changed, or how its conversations end and begin."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel after it."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelUpdated: _TypeAlias = ChannelUpdated  # noqa: Y015
+
+@_typing.final
+class ConversationPurged(_message.Message):
+    """A deleted conversation is gone for good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONVERSATION_ID_FIELD_NUMBER: _builtins.int
+    INTENDED_TIME_FIELD_NUMBER: _builtins.int
+    conversation_id: _builtins.str
+    """The conversation."""
+    @_builtins.property
+    def intended_time(self) -> _timestamp_pb2.Timestamp:
+        """When that was due."""
+
+    def __init__(
+        self,
+        *,
+        conversation_id: _builtins.str = ...,
+        intended_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["intended_time", b"intended_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "intended_time", b"intended_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConversationPurged: _TypeAlias = ConversationPurged  # noqa: Y015
+
+@_typing.final
+class ParticipantAdded(_message.Message):
+    """An agent was added to a conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent."""
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The list row after it."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        conversation: _conversation_pb2.Conversation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "conversation", b"conversation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParticipantAdded: _TypeAlias = ParticipantAdded  # noqa: Y015
+
+@_typing.final
+class ParticipantRemoved(_message.Message):
+    """An agent was removed from a conversation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """The agent."""
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The list row after it."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        conversation: _conversation_pb2.Conversation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "conversation", b"conversation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParticipantRemoved: _TypeAlias = ParticipantRemoved  # noqa: Y015
 
 @_typing.final
 class NoteAdded(_message.Message):

@@ -29,7 +29,7 @@ from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 from switchboard.v1 import status_update_pb2 as switchboard_dot_v1_dot_status__update__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\"\xdb\x01\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_id\")\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"?\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"y\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x8d\x05\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\"\xdb\x01\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_id\")\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"u\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x1e\n\x11unseen_message_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x14\n\x12_unseen_message_id\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"y\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x8d\x05\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -75,19 +75,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDTEXT']._serialized_start=433
   _globals['_SENDTEXT']._serialized_end=474
   _globals['_SENDMESSAGERESPONSE']._serialized_start=476
-  _globals['_SENDMESSAGERESPONSE']._serialized_end=539
-  _globals['_GETMESSAGEREQUEST']._serialized_start=541
-  _globals['_GETMESSAGEREQUEST']._serialized_end=590
-  _globals['_GETMESSAGERESPONSE']._serialized_start=592
-  _globals['_GETMESSAGERESPONSE']._serialized_end=669
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=671
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=785
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=787
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=892
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=894
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=1015
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=1018
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=1146
-  _globals['_MESSAGESERVICE']._serialized_start=1149
-  _globals['_MESSAGESERVICE']._serialized_end=1802
+  _globals['_SENDMESSAGERESPONSE']._serialized_end=593
+  _globals['_GETMESSAGEREQUEST']._serialized_start=595
+  _globals['_GETMESSAGEREQUEST']._serialized_end=644
+  _globals['_GETMESSAGERESPONSE']._serialized_start=646
+  _globals['_GETMESSAGERESPONSE']._serialized_end=723
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=725
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=839
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=841
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=946
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=948
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=1069
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=1072
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=1200
+  _globals['_MESSAGESERVICE']._serialized_start=1203
+  _globals['_MESSAGESERVICE']._serialized_end=1856
 # @@protoc_insertion_point(module_scope)

@@ -35,7 +35,9 @@ class SendMessageRequest(_message.Message):
     request_id: _builtins.str
     """Makes the call repeatable for ever: the same id answers the same message. Choose one per message."""
     last_seen_message_id: _builtins.str
-    """The newest message the sender has seen; the send is refused with REPLY_OUTDATED if somebody else wrote since."""
+    """The newest message the sender has seen. If somebody else wrote since, the tenant's policy decides: the send is refused with
+    REPLY_OUTDATED unless it says otherwise.
+    """
     @_builtins.property
     def text(self) -> Global___SendText:
         """Text."""
@@ -92,6 +94,9 @@ class SendMessageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MESSAGE_FIELD_NUMBER: _builtins.int
+    UNSEEN_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    unseen_message_id: _builtins.str
+    """What arrived last before it although the sender had not seen it; absent: all was seen, or the tenant wants no warning."""
     @_builtins.property
     def message(self) -> _message_pb2.Message:
         """The message, status pending."""
@@ -100,12 +105,15 @@ class SendMessageResponse(_message.Message):
         self,
         *,
         message: _message_pb2.Message | None = ...,
+        unseen_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_unseen_message_id", b"_unseen_message_id", "message", b"message", "unseen_message_id", b"unseen_message_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_unseen_message_id", b"_unseen_message_id", "message", b"message", "unseen_message_id", b"unseen_message_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__unseen_message_id: _TypeAlias = _typing.Literal["unseen_message_id"]  # noqa: Y015
+    _WhichOneofArgType__unseen_message_id: _TypeAlias = _typing.Literal["_unseen_message_id", b"_unseen_message_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unseen_message_id) -> _WhichOneofReturnType__unseen_message_id | None: ...
 
 Global___SendMessageResponse: _TypeAlias = SendMessageResponse  # noqa: Y015
 

@@ -11,13 +11,19 @@ from server.models.tenant.assignment import (
 from server.models.tenant.audit import AuditEntry, AuditHead, AuditPending
 from server.models.tenant.channel import Channel
 from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
-from server.models.tenant.conversation import Conversation, ConversationAttributeKey, ReadPosition
+from server.models.tenant.conversation import (
+    Conversation,
+    ConversationAttributeKey,
+    ConversationParticipant,
+    ReadPosition,
+)
 from server.models.tenant.delivery import Delivery, RecipientBucket
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.journal import Journal, JournalItem
 from server.models.tenant.message import Message, MessageAttachment, MessagePart
 from server.models.tenant.note import ConversationNote
 from server.models.tenant.receipt import MessageStatusUpdate, ParkedReceipt
+from server.models.tenant.setting import AttributeDefinition, TenantSetting
 from server.models.tenant.statistics import ConversationCount, CountedConversation, StatisticsBucket, StatisticsStart
 from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
 from server.models.tenant.tag import ConversationTag, Tag
@@ -30,6 +36,7 @@ __all__ = [
     "AssignmentPolicy",
     "AssignmentQueue",
     "AssignmentTurn",
+    "AttributeDefinition",
     "AuditEntry",
     "AuditHead",
     "AuditPending",
@@ -42,6 +49,7 @@ __all__ = [
     "ConversationAttributeKey",
     "ConversationCount",
     "ConversationNote",
+    "ConversationParticipant",
     "ConversationTag",
     "CountedConversation",
     "Delivery",
@@ -65,6 +73,7 @@ __all__ = [
     "Tag",
     "Team",
     "TeamMember",
+    "TenantSetting",
     "Timer",
     "Trace",
 ]

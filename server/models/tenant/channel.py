@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import Index, Interval, LargeBinary, text
+from sqlalchemy import CheckConstraint, Index, Interval, LargeBinary, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -13,6 +13,7 @@ from server.models.base import Id, TenantBase, Time, Word, words
 class Channel(TenantBase):
     """A connected account. access_token is sealed with the tenant's key, bound to this row.
 
+    auto_resolve_after: without a change for so long, conversations are resolved; None: never.
     sends_per_second: None for what the provider allows everybody. next_send_time: when the next send may be taken.
     """
 
@@ -20,6 +21,7 @@ class Channel(TenantBase):
     __table_args__ = (
         words("provider", ("whatsapp",)),
         words("state", ("active", "paused")),
+        CheckConstraint("auto_resolve_after > interval '0'", name="auto_resolve_after"),
         Index(
             "uq_channels_phone_number_id",
             "phone_number_id",
@@ -43,3 +45,4 @@ class Channel(TenantBase):
     sends_per_second: Mapped[int | None]
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     create_time: Mapped[Time]
+    auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)

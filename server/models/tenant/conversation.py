@@ -79,6 +79,11 @@ class Conversation(TenantBase):
             postgresql_where=text("assignee_id IS NULL AND status IN ('new', 'open') AND delete_time IS NULL"),
         ),
         Index("ix_conversations_contact", "contact_id"),
+        Index(
+            "ix_conversations_previous",
+            "previous_conversation_id",
+            postgresql_where=text("previous_conversation_id IS NOT NULL"),
+        ),
         Index("ix_conversations_identity", "identity_id"),
         Index("ix_conversations_live_assignee", "assignee_id", "channel_id", postgresql_where=text(LIVE)),
         Index("ix_conversations_live_team", "team_id", "assignee_id", postgresql_where=text(LIVE)),
@@ -141,6 +146,17 @@ class ConversationAttributeKey(TenantBase):
     conversation_id: Mapped[Id] = mapped_column(
         ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True, index=True
     )
+
+
+class ConversationParticipant(TenantBase):
+    """That an agent was added to a conversation (joined), or removed from it; what it does there later makes it take part again."""
+
+    __tablename__ = "conversation_participants"
+
+    conversation_id: Mapped[Id] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
+    agent_id: Mapped[Id] = mapped_column(ForeignKey("agents.id"), primary_key=True)
+    joined: Mapped[bool]
+    update_time: Mapped[Time]
 
 
 class ReadPosition(TenantBase):

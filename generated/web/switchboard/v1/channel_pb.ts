@@ -4,15 +4,15 @@
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/channel.proto.
  */
 export const file_switchboard_v1_channel: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSKZAgoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIo4BCg9XaGF0c2FwcEFjY291bnQSFwoPcGhvbmVfbnVtYmVyX2lkGAEgASgJEg8KB3dhYmFfaWQYAiABKAkSIQoUZGlzcGxheV9waG9uZV9udW1iZXIYAyABKAlIAIgBARIVCg1ncmFwaF92ZXJzaW9uGAQgASgJQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCo7CghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAEqYQoMQ2hhbm5lbFN0YXRlEh0KGUNIQU5ORUxfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRDSEFOTkVMX1NUQVRFX0FDVElWRRABEhgKFENIQU5ORUxfU1RBVEVfUEFVU0VEEAJiBnByb3RvMw", [file_google_protobuf_timestamp]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSKgAwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoNcmVvcGVuX3dpbmRvdxgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIcChRuZXdfdGhyZWFkX2VhY2hfdGltZRgJIAEoCBI1ChJhdXRvX3Jlc29sdmVfYWZ0ZXIYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIo4BCg9XaGF0c2FwcEFjY291bnQSFwoPcGhvbmVfbnVtYmVyX2lkGAEgASgJEg8KB3dhYmFfaWQYAiABKAkSIQoUZGlzcGxheV9waG9uZV9udW1iZXIYAyABKAlIAIgBARIVCg1ncmFwaF92ZXJzaW9uGAQgASgJQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCo7CghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAEqYQoMQ2hhbm5lbFN0YXRlEh0KGUNIQU5ORUxfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRDSEFOTkVMX1NUQVRFX0FDVElWRRABEhgKFENIQU5ORUxfU1RBVEVfUEFVU0VEEAJiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A connected account of a provider.
@@ -76,6 +76,27 @@ export type Channel = Message<"switchboard.v1.Channel"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 7;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * For how long after its end a conversation takes the customer's next message. 72 hours unless set.
+   *
+   * @generated from field: google.protobuf.Duration reopen_window = 8;
+   */
+  reopenWindow?: Duration | undefined;
+
+  /**
+   * Whether a message after the end always starts a new conversation.
+   *
+   * @generated from field: bool new_thread_each_time = 9;
+   */
+  newThreadEachTime: boolean;
+
+  /**
+   * After how long without any change a conversation is resolved; absent: never.
+   *
+   * @generated from field: google.protobuf.Duration auto_resolve_after = 10;
+   */
+  autoResolveAfter?: Duration | undefined;
 };
 
 /**

@@ -12,6 +12,8 @@ import type { Assignment, AssignmentEndReason } from "./assignment_pb";
 import { file_switchboard_v1_assignment } from "./assignment_pb";
 import type { AssignmentPolicy } from "./assignment_policy_pb";
 import { file_switchboard_v1_assignment_policy } from "./assignment_policy_pb";
+import type { AttributeDefinition } from "./attribute_definition_pb";
+import { file_switchboard_v1_attribute_definition } from "./attribute_definition_pb";
 import type { AgentAvailability, Availability } from "./availability_pb";
 import { file_switchboard_v1_availability } from "./availability_pb";
 import type { Channel } from "./channel_pb";
@@ -26,13 +28,15 @@ import type { Note } from "./note_pb";
 import { file_switchboard_v1_note } from "./note_pb";
 import type { StatusUpdate } from "./status_update_pb";
 import { file_switchboard_v1_status_update } from "./status_update_pb";
+import type { TenantSettings } from "./tenant_settings_pb";
+import { file_switchboard_v1_tenant_settings } from "./tenant_settings_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/event.proto.
  */
 export const file_switchboard_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEi2BEKCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASOQoPbWVzc2FnZV91cGRhdGVkGBcgASgLMh4uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVVwZGF0ZWRIABJDChRjb252ZXJzYXRpb25fY3JlYXRlZBgeIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNyZWF0ZWRIABJDChRjb252ZXJzYXRpb25fZGVsZXRlZBgfIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkRlbGV0ZWRIABJFChVjb252ZXJzYXRpb25fcmVzdG9yZWQYICABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25SZXN0b3JlZEgAElAKG2NvbnZlcnNhdGlvbl9zdGF0dXNfY2hhbmdlZBghIAEoCzIpLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWRIABJFChVjb252ZXJzYXRpb25fYXNzaWduZWQYIiABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Bc3NpZ25lZEgAEkkKF2NvbnZlcnNhdGlvbl91bmFzc2lnbmVkGCMgASgLMiYuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVW5hc3NpZ25lZEgAEkMKFGNvbnZlcnNhdGlvbl91cGRhdGVkGCQgASgLMiMuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVXBkYXRlZEgAEj0KEWNvbnZlcnNhdGlvbl9yZWFkGCUgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVhZEgAEkIKFHJlcGx5X3dpbmRvd19jbG9zaW5nGCYgASgLMiIuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dDbG9zaW5nSAASQAoTcmVwbHlfd2luZG93X2Nsb3NlZBgnIAEoCzIhLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2VkSAASLwoKbm90ZV9hZGRlZBgyIAEoCzIZLnN3aXRjaGJvYXJkLnYxLk5vdGVBZGRlZEgAEjMKDG5vdGVfdXBkYXRlZBgzIAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVVcGRhdGVkSAASMwoMbm90ZV9kZWxldGVkGDQgASgLMhsuc3dpdGNoYm9hcmQudjEuTm90ZURlbGV0ZWRIABI5Cg9jb250YWN0X2NyZWF0ZWQYPCABKAsyHi5zd2l0Y2hib2FyZC52MS5Db250YWN0Q3JlYXRlZEgAEjkKD2NvbnRhY3RfdXBkYXRlZBg9IAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RVcGRhdGVkSAASPQoRaWRlbnRpdHlfY29uZmxpY3QYPiABKAsyIC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eUNvbmZsaWN0SAASPQoRY2hhbm5lbF9jb25uZWN0ZWQYRiABKAsyIC5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ29ubmVjdGVkSAASRgoWY2hhbm5lbF9oZWFsdGhfY2hhbmdlZBhHIAEoCzIkLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhDaGFuZ2VkSAASTgoaYWdlbnRfYXZhaWxhYmlsaXR5X2NoYW5nZWQYSCABKAsyKC5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eUNoYW5nZWRIABJGChZhZ2VudF9jYXBhY2l0eV9jaGFuZ2VkGEkgASgLMiQuc3dpdGNoYm9hcmQudjEuQWdlbnRDYXBhY2l0eUNoYW5nZWRIABJMChlhc3NpZ25tZW50X3BvbGljeV9jaGFuZ2VkGEogASgLMicuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFBvbGljeUNoYW5nZWRIABJMChlhc3NpZ25tZW50X3BvbGljeV9kZWxldGVkGEsgASgLMicuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFBvbGljeURlbGV0ZWRIABI6Cg1zY29wZV9jaGFuZ2VkGFogASgLMiEuc3dpdGNoYm9hcmQudjEuQWdlbnRTY29wZUNoYW5nZWRIABI/ChJjcmVkZW50aWFsX3Jldm9rZWQYWyABKAsyIS5zd2l0Y2hib2FyZC52MS5DcmVkZW50aWFsUmV2b2tlZEgAEj0KEWNvbnZlcnNhdGlvbl9sZWZ0GGMgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uTGVmdEgAQgYKBGJvZHlCEgoQX2NvbnZlcnNhdGlvbl9pZCJvCg9NZXNzYWdlUmVjZWl2ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIm4KDk1lc3NhZ2VDcmVhdGVkEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiLRAQoUTWVzc2FnZVN0YXR1c1VwZGF0ZWQSEgoKbWVzc2FnZV9pZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSLQoGc3RhdHVzGAMgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIYCgtleHRlcm5hbF9pZBgEIAEoCUgAiAEBEjMKDXN0YXR1c191cGRhdGUYBSABKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGVCDgoMX2V4dGVybmFsX2lkIoYBCg5NZXNzYWdlVXBkYXRlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFgoOY2hhbmdlZF9maWVsZHMYAyADKAkiSQoTQ29udmVyc2F0aW9uQ3JlYXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSQoTQ29udmVyc2F0aW9uRGVsZXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSgoUQ29udmVyc2F0aW9uUmVzdG9yZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIoQCChlDb252ZXJzYXRpb25TdGF0dXNDaGFuZ2VkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIwCgRmcm9tGAIgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEi4KAnRvGAMgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEhMKBnJlYXNvbhgEIAEoCUgAiAEBEjEKDWludGVuZGVkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgkKB19yZWFzb24i5AEKFENvbnZlcnNhdGlvbkFzc2lnbmVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIuCgphc3NpZ25tZW50GAIgASgLMhouc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudBIeChFwcmV2aW91c19hZ2VudF9pZBgDIAEoCUgAiAEBEh0KEHByZXZpb3VzX3RlYW1faWQYBCABKAlIAYgBAUIUChJfcHJldmlvdXNfYWdlbnRfaWRCEwoRX3ByZXZpb3VzX3RlYW1faWQijwIKFkNvbnZlcnNhdGlvblVuYXNzaWduZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEh4KEXByZXZpb3VzX2FnZW50X2lkGAIgASgJSACIAQESHQoQcHJldmlvdXNfdGVhbV9pZBgDIAEoCUgBiAEBEhMKBnJlYXNvbhgEIAEoCUgCiAEBEjcKCmVuZF9yZWFzb24YBSABKA4yIy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50RW5kUmVhc29uQhQKEl9wcmV2aW91c19hZ2VudF9pZEITChFfcHJldmlvdXNfdGVhbV9pZEIJCgdfcmVhc29uImEKE0NvbnZlcnNhdGlvblVwZGF0ZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhYKDmNoYW5nZWRfZmllbGRzGAIgAygJInsKEENvbnZlcnNhdGlvblJlYWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhUKCGFnZW50X2lkGAIgASgJSACIAQESDwoHYXJyaXZhbBgDIAEoBUILCglfYWdlbnRfaWQiewoSUmVwbHlXaW5kb3dDbG9zaW5nEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIxCg1pbnRlbmRlZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6ChFSZXBseVdpbmRvd0Nsb3NlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiYwoJTm90ZUFkZGVkEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJlCgtOb3RlVXBkYXRlZBIiCgRub3RlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iUgoLTm90ZURlbGV0ZWQSDwoHbm90ZV9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iOgoOQ29udGFjdENyZWF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiOgoOQ29udGFjdFVwZGF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QifwoQSWRlbnRpdHlDb25mbGljdBISCgpjaGFubmVsX2lkGAEgASgJEhMKC2lkZW50aXR5X2lkGAIgASgJEhkKEW90aGVyX2lkZW50aXR5X2lkGAMgASgJEicKBGtpbmQYBCABKA4yGS5zd2l0Y2hib2FyZC52MS5BbGlhc0tpbmQiPAoQQ2hhbm5lbENvbm5lY3RlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJAChRDaGFubmVsSGVhbHRoQ2hhbmdlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJ/ChhBZ2VudEF2YWlsYWJpbGl0eUNoYW5nZWQSNwoMYXZhaWxhYmlsaXR5GAEgASgLMiEuc3dpdGNoYm9hcmQudjEuQWdlbnRBdmFpbGFiaWxpdHkSKgoEZnJvbRgCIAEoDjIcLnN3aXRjaGJvYXJkLnYxLkF2YWlsYWJpbGl0eSJPChRBZ2VudENhcGFjaXR5Q2hhbmdlZBI3CgxhdmFpbGFiaWxpdHkYASABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eSJLChdBc3NpZ25tZW50UG9saWN5Q2hhbmdlZBIwCgZwb2xpY3kYASABKAsyIC5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5IksKF0Fzc2lnbm1lbnRQb2xpY3lEZWxldGVkEjAKBnBvbGljeRgBIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRQb2xpY3kiJQoRQWdlbnRTY29wZUNoYW5nZWQSEAoIYWdlbnRfaWQYASABKAkiJwoRQ3JlZGVudGlhbFJldm9rZWQSEgoKYXBpX2tleV9pZBgBIAEoCSIrChBDb252ZXJzYXRpb25MZWZ0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCSqQCAoJRXZlbnRUeXBlEhoKFkVWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIfChtFVkVOVF9UWVBFX01FU1NBR0VfUkVDRUlWRUQQFBIeChpFVkVOVF9UWVBFX01FU1NBR0VfQ1JFQVRFRBAVEiUKIUVWRU5UX1RZUEVfTUVTU0FHRV9TVEFUVVNfVVBEQVRFRBAWEh4KGkVWRU5UX1RZUEVfTUVTU0FHRV9VUERBVEVEEBcSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQ1JFQVRFRBAeEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0RFTEVURUQQHxIkCiBFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9SRVNUT1JFRBAgEioKJkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1NUQVRVU19DSEFOR0VEECESJAogRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQVNTSUdORUQQIhImCiJFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9VTkFTU0lHTkVEECMSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fVVBEQVRFRBAkEiAKHEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1JFQUQQJRIjCh9FVkVOVF9UWVBFX1JFUExZX1dJTkRPV19DTE9TSU5HECYSIgoeRVZFTlRfVFlQRV9SRVBMWV9XSU5ET1dfQ0xPU0VEECcSGQoVRVZFTlRfVFlQRV9OT1RFX0FEREVEEDISGwoXRVZFTlRfVFlQRV9OT1RFX1VQREFURUQQMxIbChdFVkVOVF9UWVBFX05PVEVfREVMRVRFRBA0Eh4KGkVWRU5UX1RZUEVfQ09OVEFDVF9DUkVBVEVEEDwSHgoaRVZFTlRfVFlQRV9DT05UQUNUX1VQREFURUQQPRIgChxFVkVOVF9UWVBFX0lERU5USVRZX0NPTkZMSUNUED4SIAocRVZFTlRfVFlQRV9DSEFOTkVMX0NPTk5FQ1RFRBBGEiUKIUVWRU5UX1RZUEVfQ0hBTk5FTF9IRUFMVEhfQ0hBTkdFRBBHEikKJUVWRU5UX1RZUEVfQUdFTlRfQVZBSUxBQklMSVRZX0NIQU5HRUQQSBIlCiFFVkVOVF9UWVBFX0FHRU5UX0NBUEFDSVRZX0NIQU5HRUQQSRIoCiRFVkVOVF9UWVBFX0FTU0lHTk1FTlRfUE9MSUNZX0NIQU5HRUQQShIoCiRFVkVOVF9UWVBFX0FTU0lHTk1FTlRfUE9MSUNZX0RFTEVURUQQSxIcChhFVkVOVF9UWVBFX1NDT1BFX0NIQU5HRUQQWhIhCh1FVkVOVF9UWVBFX0NSRURFTlRJQUxfUkVWT0tFRBBbKlUKClRyYW5zaXRpb24SGgoWVFJBTlNJVElPTl9VTlNQRUNJRklFRBAAEhYKElRSQU5TSVRJT05fRU5URVJFRBABEhMKD1RSQU5TSVRJT05fTEVGVBACYgZwcm90bzM", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_assignment, file_switchboard_v1_assignment_policy, file_switchboard_v1_availability, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update]);
+  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEiyhUKCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASOQoPbWVzc2FnZV91cGRhdGVkGBcgASgLMh4uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVVwZGF0ZWRIABJDChRjb252ZXJzYXRpb25fY3JlYXRlZBgeIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNyZWF0ZWRIABJDChRjb252ZXJzYXRpb25fZGVsZXRlZBgfIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkRlbGV0ZWRIABJFChVjb252ZXJzYXRpb25fcmVzdG9yZWQYICABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25SZXN0b3JlZEgAElAKG2NvbnZlcnNhdGlvbl9zdGF0dXNfY2hhbmdlZBghIAEoCzIpLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWRIABJFChVjb252ZXJzYXRpb25fYXNzaWduZWQYIiABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Bc3NpZ25lZEgAEkkKF2NvbnZlcnNhdGlvbl91bmFzc2lnbmVkGCMgASgLMiYuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVW5hc3NpZ25lZEgAEkMKFGNvbnZlcnNhdGlvbl91cGRhdGVkGCQgASgLMiMuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVXBkYXRlZEgAEj0KEWNvbnZlcnNhdGlvbl9yZWFkGCUgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVhZEgAEkIKFHJlcGx5X3dpbmRvd19jbG9zaW5nGCYgASgLMiIuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dDbG9zaW5nSAASQAoTcmVwbHlfd2luZG93X2Nsb3NlZBgnIAEoCzIhLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2VkSAASSAoXdGVuYW50X3NldHRpbmdzX2NoYW5nZWQYKCABKAsyJS5zd2l0Y2hib2FyZC52MS5UZW5hbnRTZXR0aW5nc0NoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9jaGFuZ2VkGCkgASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkNoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9kZWxldGVkGCogASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkRlbGV0ZWRIABI5Cg9jaGFubmVsX3VwZGF0ZWQYKyABKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsVXBkYXRlZEgAEkEKE2NvbnZlcnNhdGlvbl9wdXJnZWQYLCABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25QdXJnZWRIABI9ChFwYXJ0aWNpcGFudF9hZGRlZBgtIAEoCzIgLnN3aXRjaGJvYXJkLnYxLlBhcnRpY2lwYW50QWRkZWRIABJBChNwYXJ0aWNpcGFudF9yZW1vdmVkGC4gASgLMiIuc3dpdGNoYm9hcmQudjEuUGFydGljaXBhbnRSZW1vdmVkSAASLwoKbm90ZV9hZGRlZBgyIAEoCzIZLnN3aXRjaGJvYXJkLnYxLk5vdGVBZGRlZEgAEjMKDG5vdGVfdXBkYXRlZBgzIAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVVcGRhdGVkSAASMwoMbm90ZV9kZWxldGVkGDQgASgLMhsuc3dpdGNoYm9hcmQudjEuTm90ZURlbGV0ZWRIABI5Cg9jb250YWN0X2NyZWF0ZWQYPCABKAsyHi5zd2l0Y2hib2FyZC52MS5Db250YWN0Q3JlYXRlZEgAEjkKD2NvbnRhY3RfdXBkYXRlZBg9IAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RVcGRhdGVkSAASPQoRaWRlbnRpdHlfY29uZmxpY3QYPiABKAsyIC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eUNvbmZsaWN0SAASPQoRY2hhbm5lbF9jb25uZWN0ZWQYRiABKAsyIC5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ29ubmVjdGVkSAASRgoWY2hhbm5lbF9oZWFsdGhfY2hhbmdlZBhHIAEoCzIkLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhDaGFuZ2VkSAASTgoaYWdlbnRfYXZhaWxhYmlsaXR5X2NoYW5nZWQYSCABKAsyKC5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eUNoYW5nZWRIABJGChZhZ2VudF9jYXBhY2l0eV9jaGFuZ2VkGEkgASgLMiQuc3dpdGNoYm9hcmQudjEuQWdlbnRDYXBhY2l0eUNoYW5nZWRIABJMChlhc3NpZ25tZW50X3BvbGljeV9jaGFuZ2VkGEogASgLMicuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFBvbGljeUNoYW5nZWRIABJMChlhc3NpZ25tZW50X3BvbGljeV9kZWxldGVkGEsgASgLMicuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFBvbGljeURlbGV0ZWRIABI6Cg1zY29wZV9jaGFuZ2VkGFogASgLMiEuc3dpdGNoYm9hcmQudjEuQWdlbnRTY29wZUNoYW5nZWRIABI/ChJjcmVkZW50aWFsX3Jldm9rZWQYWyABKAsyIS5zd2l0Y2hib2FyZC52MS5DcmVkZW50aWFsUmV2b2tlZEgAEj0KEWNvbnZlcnNhdGlvbl9sZWZ0GGMgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uTGVmdEgAQgYKBGJvZHlCEgoQX2NvbnZlcnNhdGlvbl9pZCJvCg9NZXNzYWdlUmVjZWl2ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIm4KDk1lc3NhZ2VDcmVhdGVkEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiLRAQoUTWVzc2FnZVN0YXR1c1VwZGF0ZWQSEgoKbWVzc2FnZV9pZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSLQoGc3RhdHVzGAMgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIYCgtleHRlcm5hbF9pZBgEIAEoCUgAiAEBEjMKDXN0YXR1c191cGRhdGUYBSABKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGVCDgoMX2V4dGVybmFsX2lkIoYBCg5NZXNzYWdlVXBkYXRlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFgoOY2hhbmdlZF9maWVsZHMYAyADKAkiSQoTQ29udmVyc2F0aW9uQ3JlYXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSQoTQ29udmVyc2F0aW9uRGVsZXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iSgoUQ29udmVyc2F0aW9uUmVzdG9yZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIoQCChlDb252ZXJzYXRpb25TdGF0dXNDaGFuZ2VkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIwCgRmcm9tGAIgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEi4KAnRvGAMgASgOMiIuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uU3RhdHVzEhMKBnJlYXNvbhgEIAEoCUgAiAEBEjEKDWludGVuZGVkX3RpbWUYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQgkKB19yZWFzb24i5AEKFENvbnZlcnNhdGlvbkFzc2lnbmVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIuCgphc3NpZ25tZW50GAIgASgLMhouc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudBIeChFwcmV2aW91c19hZ2VudF9pZBgDIAEoCUgAiAEBEh0KEHByZXZpb3VzX3RlYW1faWQYBCABKAlIAYgBAUIUChJfcHJldmlvdXNfYWdlbnRfaWRCEwoRX3ByZXZpb3VzX3RlYW1faWQijwIKFkNvbnZlcnNhdGlvblVuYXNzaWduZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEh4KEXByZXZpb3VzX2FnZW50X2lkGAIgASgJSACIAQESHQoQcHJldmlvdXNfdGVhbV9pZBgDIAEoCUgBiAEBEhMKBnJlYXNvbhgEIAEoCUgCiAEBEjcKCmVuZF9yZWFzb24YBSABKA4yIy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50RW5kUmVhc29uQhQKEl9wcmV2aW91c19hZ2VudF9pZEITChFfcHJldmlvdXNfdGVhbV9pZEIJCgdfcmVhc29uImEKE0NvbnZlcnNhdGlvblVwZGF0ZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhYKDmNoYW5nZWRfZmllbGRzGAIgAygJInsKEENvbnZlcnNhdGlvblJlYWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEhUKCGFnZW50X2lkGAIgASgJSACIAQESDwoHYXJyaXZhbBgDIAEoBUILCglfYWdlbnRfaWQiewoSUmVwbHlXaW5kb3dDbG9zaW5nEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIxCg1pbnRlbmRlZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6ChFSZXBseVdpbmRvd0Nsb3NlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSQoVVGVuYW50U2V0dGluZ3NDaGFuZ2VkEjAKCHNldHRpbmdzGAEgASgLMh4uc3dpdGNoYm9hcmQudjEuVGVuYW50U2V0dGluZ3MiXwoaQXR0cmlidXRlRGVmaW5pdGlvbkNoYW5nZWQSQQoUYXR0cmlidXRlX2RlZmluaXRpb24YASABKAsyIy5zd2l0Y2hib2FyZC52MS5BdHRyaWJ1dGVEZWZpbml0aW9uIl8KGkF0dHJpYnV0ZURlZmluaXRpb25EZWxldGVkEkEKFGF0dHJpYnV0ZV9kZWZpbml0aW9uGAEgASgLMiMuc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbiI6Cg5DaGFubmVsVXBkYXRlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJgChJDb252ZXJzYXRpb25QdXJnZWQSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEjEKDWludGVuZGVkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIlgKEFBhcnRpY2lwYW50QWRkZWQSEAoIYWdlbnRfaWQYASABKAkSMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uIloKElBhcnRpY2lwYW50UmVtb3ZlZBIQCghhZ2VudF9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iYwoJTm90ZUFkZGVkEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJlCgtOb3RlVXBkYXRlZBIiCgRub3RlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iUgoLTm90ZURlbGV0ZWQSDwoHbm90ZV9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iOgoOQ29udGFjdENyZWF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiOgoOQ29udGFjdFVwZGF0ZWQSKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QifwoQSWRlbnRpdHlDb25mbGljdBISCgpjaGFubmVsX2lkGAEgASgJEhMKC2lkZW50aXR5X2lkGAIgASgJEhkKEW90aGVyX2lkZW50aXR5X2lkGAMgASgJEicKBGtpbmQYBCABKA4yGS5zd2l0Y2hib2FyZC52MS5BbGlhc0tpbmQiPAoQQ2hhbm5lbENvbm5lY3RlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJAChRDaGFubmVsSGVhbHRoQ2hhbmdlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJ/ChhBZ2VudEF2YWlsYWJpbGl0eUNoYW5nZWQSNwoMYXZhaWxhYmlsaXR5GAEgASgLMiEuc3dpdGNoYm9hcmQudjEuQWdlbnRBdmFpbGFiaWxpdHkSKgoEZnJvbRgCIAEoDjIcLnN3aXRjaGJvYXJkLnYxLkF2YWlsYWJpbGl0eSJPChRBZ2VudENhcGFjaXR5Q2hhbmdlZBI3CgxhdmFpbGFiaWxpdHkYASABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eSJLChdBc3NpZ25tZW50UG9saWN5Q2hhbmdlZBIwCgZwb2xpY3kYASABKAsyIC5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5IksKF0Fzc2lnbm1lbnRQb2xpY3lEZWxldGVkEjAKBnBvbGljeRgBIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRQb2xpY3kiJQoRQWdlbnRTY29wZUNoYW5nZWQSEAoIYWdlbnRfaWQYASABKAkiJwoRQ3JlZGVudGlhbFJldm9rZWQSEgoKYXBpX2tleV9pZBgBIAEoCSIrChBDb252ZXJzYXRpb25MZWZ0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCSqcCgoJRXZlbnRUeXBlEhoKFkVWRU5UX1RZUEVfVU5TUEVDSUZJRUQQABIfChtFVkVOVF9UWVBFX01FU1NBR0VfUkVDRUlWRUQQFBIeChpFVkVOVF9UWVBFX01FU1NBR0VfQ1JFQVRFRBAVEiUKIUVWRU5UX1RZUEVfTUVTU0FHRV9TVEFUVVNfVVBEQVRFRBAWEh4KGkVWRU5UX1RZUEVfTUVTU0FHRV9VUERBVEVEEBcSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQ1JFQVRFRBAeEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0RFTEVURUQQHxIkCiBFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9SRVNUT1JFRBAgEioKJkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1NUQVRVU19DSEFOR0VEECESJAogRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fQVNTSUdORUQQIhImCiJFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9VTkFTU0lHTkVEECMSIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fVVBEQVRFRBAkEiAKHEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1JFQUQQJRIjCh9FVkVOVF9UWVBFX1JFUExZX1dJTkRPV19DTE9TSU5HECYSIgoeRVZFTlRfVFlQRV9SRVBMWV9XSU5ET1dfQ0xPU0VEECcSJgoiRVZFTlRfVFlQRV9URU5BTlRfU0VUVElOR1NfQ0hBTkdFRBAoEisKJ0VWRU5UX1RZUEVfQVRUUklCVVRFX0RFRklOSVRJT05fQ0hBTkdFRBApEisKJ0VWRU5UX1RZUEVfQVRUUklCVVRFX0RFRklOSVRJT05fREVMRVRFRBAqEh4KGkVWRU5UX1RZUEVfQ0hBTk5FTF9VUERBVEVEECsSIgoeRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fUFVSR0VEECwSIAocRVZFTlRfVFlQRV9QQVJUSUNJUEFOVF9BRERFRBAtEiIKHkVWRU5UX1RZUEVfUEFSVElDSVBBTlRfUkVNT1ZFRBAuEhkKFUVWRU5UX1RZUEVfTk9URV9BRERFRBAyEhsKF0VWRU5UX1RZUEVfTk9URV9VUERBVEVEEDMSGwoXRVZFTlRfVFlQRV9OT1RFX0RFTEVURUQQNBIeChpFVkVOVF9UWVBFX0NPTlRBQ1RfQ1JFQVRFRBA8Eh4KGkVWRU5UX1RZUEVfQ09OVEFDVF9VUERBVEVEED0SIAocRVZFTlRfVFlQRV9JREVOVElUWV9DT05GTElDVBA+EiAKHEVWRU5UX1RZUEVfQ0hBTk5FTF9DT05ORUNURUQQRhIlCiFFVkVOVF9UWVBFX0NIQU5ORUxfSEVBTFRIX0NIQU5HRUQQRxIpCiVFVkVOVF9UWVBFX0FHRU5UX0FWQUlMQUJJTElUWV9DSEFOR0VEEEgSJQohRVZFTlRfVFlQRV9BR0VOVF9DQVBBQ0lUWV9DSEFOR0VEEEkSKAokRVZFTlRfVFlQRV9BU1NJR05NRU5UX1BPTElDWV9DSEFOR0VEEEoSKAokRVZFTlRfVFlQRV9BU1NJR05NRU5UX1BPTElDWV9ERUxFVEVEEEsSHAoYRVZFTlRfVFlQRV9TQ09QRV9DSEFOR0VEEFoSIQodRVZFTlRfVFlQRV9DUkVERU5USUFMX1JFVk9LRUQQWypVCgpUcmFuc2l0aW9uEhoKFlRSQU5TSVRJT05fVU5TUEVDSUZJRUQQABIWChJUUkFOU0lUSU9OX0VOVEVSRUQQARITCg9UUkFOU0lUSU9OX0xFRlQQAmIGcHJvdG8z", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_assignment, file_switchboard_v1_assignment_policy, file_switchboard_v1_attribute_definition, file_switchboard_v1_availability, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update, file_switchboard_v1_tenant_settings]);
 
 /**
  * One committed change. Events of a tenant have contiguous seqs from 1; a scoped or filtered stream shows some of them.
@@ -228,6 +232,62 @@ export type InboxEvent = Message<"switchboard.v1.InboxEvent"> & {
      */
     value: ReplyWindowClosed;
     case: "replyWindowClosed";
+  } | {
+    /**
+     * The settings of the tenant changed.
+     *
+     * @generated from field: switchboard.v1.TenantSettingsChanged tenant_settings_changed = 40;
+     */
+    value: TenantSettingsChanged;
+    case: "tenantSettingsChanged";
+  } | {
+    /**
+     * A key of attributes was defined, or its definition changed.
+     *
+     * @generated from field: switchboard.v1.AttributeDefinitionChanged attribute_definition_changed = 41;
+     */
+    value: AttributeDefinitionChanged;
+    case: "attributeDefinitionChanged";
+  } | {
+    /**
+     * A key of attributes has no definition any more.
+     *
+     * @generated from field: switchboard.v1.AttributeDefinitionDeleted attribute_definition_deleted = 42;
+     */
+    value: AttributeDefinitionDeleted;
+    case: "attributeDefinitionDeleted";
+  } | {
+    /**
+     * A channel's name changed, or how its conversations end and begin.
+     *
+     * @generated from field: switchboard.v1.ChannelUpdated channel_updated = 43;
+     */
+    value: ChannelUpdated;
+    case: "channelUpdated";
+  } | {
+    /**
+     * A deleted conversation is gone for good.
+     *
+     * @generated from field: switchboard.v1.ConversationPurged conversation_purged = 44;
+     */
+    value: ConversationPurged;
+    case: "conversationPurged";
+  } | {
+    /**
+     * An agent was added to a conversation.
+     *
+     * @generated from field: switchboard.v1.ParticipantAdded participant_added = 45;
+     */
+    value: ParticipantAdded;
+    case: "participantAdded";
+  } | {
+    /**
+     * An agent was removed from a conversation.
+     *
+     * @generated from field: switchboard.v1.ParticipantRemoved participant_removed = 46;
+     */
+    value: ParticipantRemoved;
+    case: "participantRemoved";
   } | {
     /**
      * A note was added.
@@ -821,6 +881,174 @@ export const ReplyWindowClosedSchema: GenMessage<ReplyWindowClosed> = /*@__PURE_
   messageDesc(file_switchboard_v1_event, 14);
 
 /**
+ * The settings of the tenant changed.
+ *
+ * @generated from message switchboard.v1.TenantSettingsChanged
+ */
+export type TenantSettingsChanged = Message<"switchboard.v1.TenantSettingsChanged"> & {
+  /**
+   * The settings after it.
+   *
+   * @generated from field: switchboard.v1.TenantSettings settings = 1;
+   */
+  settings?: TenantSettings | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.TenantSettingsChanged.
+ * Use `create(TenantSettingsChangedSchema)` to create a new message.
+ */
+export const TenantSettingsChangedSchema: GenMessage<TenantSettingsChanged> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 15);
+
+/**
+ * A key of attributes was defined, or its definition changed.
+ *
+ * @generated from message switchboard.v1.AttributeDefinitionChanged
+ */
+export type AttributeDefinitionChanged = Message<"switchboard.v1.AttributeDefinitionChanged"> & {
+  /**
+   * The definition after it.
+   *
+   * @generated from field: switchboard.v1.AttributeDefinition attribute_definition = 1;
+   */
+  attributeDefinition?: AttributeDefinition | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AttributeDefinitionChanged.
+ * Use `create(AttributeDefinitionChangedSchema)` to create a new message.
+ */
+export const AttributeDefinitionChangedSchema: GenMessage<AttributeDefinitionChanged> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 16);
+
+/**
+ * A key of attributes has no definition any more.
+ *
+ * @generated from message switchboard.v1.AttributeDefinitionDeleted
+ */
+export type AttributeDefinitionDeleted = Message<"switchboard.v1.AttributeDefinitionDeleted"> & {
+  /**
+   * The definition as it was.
+   *
+   * @generated from field: switchboard.v1.AttributeDefinition attribute_definition = 1;
+   */
+  attributeDefinition?: AttributeDefinition | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AttributeDefinitionDeleted.
+ * Use `create(AttributeDefinitionDeletedSchema)` to create a new message.
+ */
+export const AttributeDefinitionDeletedSchema: GenMessage<AttributeDefinitionDeleted> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 17);
+
+/**
+ * A channel's name changed, or how its conversations end and begin.
+ *
+ * @generated from message switchboard.v1.ChannelUpdated
+ */
+export type ChannelUpdated = Message<"switchboard.v1.ChannelUpdated"> & {
+  /**
+   * The channel after it.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelUpdated.
+ * Use `create(ChannelUpdatedSchema)` to create a new message.
+ */
+export const ChannelUpdatedSchema: GenMessage<ChannelUpdated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 18);
+
+/**
+ * A deleted conversation is gone for good.
+ *
+ * @generated from message switchboard.v1.ConversationPurged
+ */
+export type ConversationPurged = Message<"switchboard.v1.ConversationPurged"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * When that was due.
+   *
+   * @generated from field: google.protobuf.Timestamp intended_time = 2;
+   */
+  intendedTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ConversationPurged.
+ * Use `create(ConversationPurgedSchema)` to create a new message.
+ */
+export const ConversationPurgedSchema: GenMessage<ConversationPurged> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 19);
+
+/**
+ * An agent was added to a conversation.
+ *
+ * @generated from message switchboard.v1.ParticipantAdded
+ */
+export type ParticipantAdded = Message<"switchboard.v1.ParticipantAdded"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * The list row after it.
+   *
+   * @generated from field: switchboard.v1.Conversation conversation = 2;
+   */
+  conversation?: Conversation | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ParticipantAdded.
+ * Use `create(ParticipantAddedSchema)` to create a new message.
+ */
+export const ParticipantAddedSchema: GenMessage<ParticipantAdded> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 20);
+
+/**
+ * An agent was removed from a conversation.
+ *
+ * @generated from message switchboard.v1.ParticipantRemoved
+ */
+export type ParticipantRemoved = Message<"switchboard.v1.ParticipantRemoved"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * The list row after it.
+   *
+   * @generated from field: switchboard.v1.Conversation conversation = 2;
+   */
+  conversation?: Conversation | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ParticipantRemoved.
+ * Use `create(ParticipantRemovedSchema)` to create a new message.
+ */
+export const ParticipantRemovedSchema: GenMessage<ParticipantRemoved> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 21);
+
+/**
  * A note was added.
  *
  * @generated from message switchboard.v1.NoteAdded
@@ -846,7 +1074,7 @@ export type NoteAdded = Message<"switchboard.v1.NoteAdded"> & {
  * Use `create(NoteAddedSchema)` to create a new message.
  */
 export const NoteAddedSchema: GenMessage<NoteAdded> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 15);
+  messageDesc(file_switchboard_v1_event, 22);
 
 /**
  * A note was changed.
@@ -874,7 +1102,7 @@ export type NoteUpdated = Message<"switchboard.v1.NoteUpdated"> & {
  * Use `create(NoteUpdatedSchema)` to create a new message.
  */
 export const NoteUpdatedSchema: GenMessage<NoteUpdated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 16);
+  messageDesc(file_switchboard_v1_event, 23);
 
 /**
  * A note was deleted.
@@ -902,7 +1130,7 @@ export type NoteDeleted = Message<"switchboard.v1.NoteDeleted"> & {
  * Use `create(NoteDeletedSchema)` to create a new message.
  */
 export const NoteDeletedSchema: GenMessage<NoteDeleted> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 17);
+  messageDesc(file_switchboard_v1_event, 24);
 
 /**
  * A contact was seen for the first time.
@@ -923,7 +1151,7 @@ export type ContactCreated = Message<"switchboard.v1.ContactCreated"> & {
  * Use `create(ContactCreatedSchema)` to create a new message.
  */
 export const ContactCreatedSchema: GenMessage<ContactCreated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 18);
+  messageDesc(file_switchboard_v1_event, 25);
 
 /**
  * A contact's name or addresses changed.
@@ -944,7 +1172,7 @@ export type ContactUpdated = Message<"switchboard.v1.ContactUpdated"> & {
  * Use `create(ContactUpdatedSchema)` to create a new message.
  */
 export const ContactUpdatedSchema: GenMessage<ContactUpdated> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 19);
+  messageDesc(file_switchboard_v1_event, 26);
 
 /**
  * Two addresses of one payload belong to two identities. Nothing was merged.
@@ -986,7 +1214,7 @@ export type IdentityConflict = Message<"switchboard.v1.IdentityConflict"> & {
  * Use `create(IdentityConflictSchema)` to create a new message.
  */
 export const IdentityConflictSchema: GenMessage<IdentityConflict> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 20);
+  messageDesc(file_switchboard_v1_event, 27);
 
 /**
  * A channel was connected.
@@ -1007,7 +1235,7 @@ export type ChannelConnected = Message<"switchboard.v1.ChannelConnected"> & {
  * Use `create(ChannelConnectedSchema)` to create a new message.
  */
 export const ChannelConnectedSchema: GenMessage<ChannelConnected> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 21);
+  messageDesc(file_switchboard_v1_event, 28);
 
 /**
  * A channel stopped sending, or sends again.
@@ -1028,7 +1256,7 @@ export type ChannelHealthChanged = Message<"switchboard.v1.ChannelHealthChanged"
  * Use `create(ChannelHealthChangedSchema)` to create a new message.
  */
 export const ChannelHealthChangedSchema: GenMessage<ChannelHealthChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 22);
+  messageDesc(file_switchboard_v1_event, 29);
 
 /**
  * An agent takes conversations, or no longer.
@@ -1056,7 +1284,7 @@ export type AgentAvailabilityChanged = Message<"switchboard.v1.AgentAvailability
  * Use `create(AgentAvailabilityChangedSchema)` to create a new message.
  */
 export const AgentAvailabilityChangedSchema: GenMessage<AgentAvailabilityChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 23);
+  messageDesc(file_switchboard_v1_event, 30);
 
 /**
  * An agent takes more or less, or can do something else.
@@ -1077,7 +1305,7 @@ export type AgentCapacityChanged = Message<"switchboard.v1.AgentCapacityChanged"
  * Use `create(AgentCapacityChangedSchema)` to create a new message.
  */
 export const AgentCapacityChangedSchema: GenMessage<AgentCapacityChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 24);
+  messageDesc(file_switchboard_v1_event, 31);
 
 /**
  * How conversations find an agent changed.
@@ -1098,7 +1326,7 @@ export type AssignmentPolicyChanged = Message<"switchboard.v1.AssignmentPolicyCh
  * Use `create(AssignmentPolicyChangedSchema)` to create a new message.
  */
 export const AssignmentPolicyChangedSchema: GenMessage<AssignmentPolicyChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 25);
+  messageDesc(file_switchboard_v1_event, 32);
 
 /**
  * A channel or a team has no policy any more.
@@ -1119,7 +1347,7 @@ export type AssignmentPolicyDeleted = Message<"switchboard.v1.AssignmentPolicyDe
  * Use `create(AssignmentPolicyDeletedSchema)` to create a new message.
  */
 export const AssignmentPolicyDeletedSchema: GenMessage<AssignmentPolicyDeleted> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 26);
+  messageDesc(file_switchboard_v1_event, 33);
 
 /**
  * Rights of an agent changed.
@@ -1140,7 +1368,7 @@ export type AgentScopeChanged = Message<"switchboard.v1.AgentScopeChanged"> & {
  * Use `create(AgentScopeChangedSchema)` to create a new message.
  */
 export const AgentScopeChangedSchema: GenMessage<AgentScopeChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 27);
+  messageDesc(file_switchboard_v1_event, 34);
 
 /**
  * A credential was revoked.
@@ -1161,7 +1389,7 @@ export type CredentialRevoked = Message<"switchboard.v1.CredentialRevoked"> & {
  * Use `create(CredentialRevokedSchema)` to create a new message.
  */
 export const CredentialRevokedSchema: GenMessage<CredentialRevoked> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 28);
+  messageDesc(file_switchboard_v1_event, 35);
 
 /**
  * The conversation stopped being visible to this stream.
@@ -1182,7 +1410,7 @@ export type ConversationLeft = Message<"switchboard.v1.ConversationLeft"> & {
  * Use `create(ConversationLeftSchema)` to create a new message.
  */
 export const ConversationLeftSchema: GenMessage<ConversationLeft> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 29);
+  messageDesc(file_switchboard_v1_event, 36);
 
 /**
  * Kind of an event: the number of its field in InboxEvent.
@@ -1294,6 +1522,55 @@ export enum EventType {
    * @generated from enum value: EVENT_TYPE_REPLY_WINDOW_CLOSED = 39;
    */
   REPLY_WINDOW_CLOSED = 39,
+
+  /**
+   * The settings of the tenant changed.
+   *
+   * @generated from enum value: EVENT_TYPE_TENANT_SETTINGS_CHANGED = 40;
+   */
+  TENANT_SETTINGS_CHANGED = 40,
+
+  /**
+   * A key of attributes was defined, or its definition changed.
+   *
+   * @generated from enum value: EVENT_TYPE_ATTRIBUTE_DEFINITION_CHANGED = 41;
+   */
+  ATTRIBUTE_DEFINITION_CHANGED = 41,
+
+  /**
+   * A key of attributes has no definition any more.
+   *
+   * @generated from enum value: EVENT_TYPE_ATTRIBUTE_DEFINITION_DELETED = 42;
+   */
+  ATTRIBUTE_DEFINITION_DELETED = 42,
+
+  /**
+   * A channel's name changed, or how its conversations end and begin.
+   *
+   * @generated from enum value: EVENT_TYPE_CHANNEL_UPDATED = 43;
+   */
+  CHANNEL_UPDATED = 43,
+
+  /**
+   * A deleted conversation is gone for good.
+   *
+   * @generated from enum value: EVENT_TYPE_CONVERSATION_PURGED = 44;
+   */
+  CONVERSATION_PURGED = 44,
+
+  /**
+   * An agent was added to a conversation.
+   *
+   * @generated from enum value: EVENT_TYPE_PARTICIPANT_ADDED = 45;
+   */
+  PARTICIPANT_ADDED = 45,
+
+  /**
+   * An agent was removed from a conversation.
+   *
+   * @generated from enum value: EVENT_TYPE_PARTICIPANT_REMOVED = 46;
+   */
+  PARTICIPANT_REMOVED = 46,
 
   /**
    * A note was added.

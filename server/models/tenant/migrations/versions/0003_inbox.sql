@@ -2,6 +2,73 @@
 
 -- == Conversations.
 
+-- How the whole tenant works. One row.
+CREATE TABLE tenant_settings (
+    id smallint NOT NULL,
+    conversation_retention interval DEFAULT interval '720 hours' NOT NULL,
+    reply_fence_policy text DEFAULT 'refuse' NOT NULL,
+    CONSTRAINT pk_tenant_settings PRIMARY KEY (id),
+    CONSTRAINT ck_tenant_settings_single CHECK (id = 1),
+    CONSTRAINT ck_tenant_settings_conversation_retention CHECK (conversation_retention >= interval '0'),
+    CONSTRAINT ck_tenant_settings_reply_fence_policy CHECK (reply_fence_policy IN ('accept', 'warn', 'refuse'))
+);
+
+INSERT INTO tenant_settings (id) VALUES (1);
+
+-- What values of an attribute must be. Keys without a definition take anything.
+CREATE TABLE attribute_definitions (
+    id uuid NOT NULL,
+    target text NOT NULL,
+    key text NOT NULL,
+    type text NOT NULL,
+    options text[] DEFAULT '{}' NOT NULL,
+    label text NOT NULL,
+    create_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
+    CONSTRAINT pk_attribute_definitions PRIMARY KEY (id),
+    CONSTRAINT uq_attribute_definitions_target_key UNIQUE (target, key),
+    CONSTRAINT ck_attribute_definitions_target CHECK (target IN ('conversation', 'contact')),
+    CONSTRAINT ck_attribute_definitions_type CHECK (type IN ('text', 'number', 'boolean', 'date', 'option')),
+    CONSTRAINT ck_attribute_definitions_options CHECK ((type = 'option') = (cardinality(options) > 0))
+);
+
+-- After how long without a change a conversation of the channel is resolved; NULL: never.
+ALTER TABLE channels ADD COLUMN auto_resolve_after interval,
+    ADD CONSTRAINT ck_channels_auto_resolve_after CHECK (auto_resolve_after > interval '0');
+
+-- Whatever makes a conversation active sets its timer, if it has none: the timer sees for itself what happened since. Before the row
+-- is written, so that the head, which the same statement may advance, is locked last.
+CREATE FUNCTION set_auto_resolve() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO timers (kind, key, due_time, generation)
+    SELECT 'auto_resolve', NEW.id, NEW.update_time + c.auto_resolve_after, 0 FROM channels c
+    WHERE c.id = NEW.channel_id AND c.auto_resolve_after IS NOT NULL
+    ON CONFLICT (kind, key) DO NOTHING;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER set_auto_resolve_inserted BEFORE INSERT ON conversations
+    FOR EACH ROW WHEN (NEW.status IN ('new', 'open', 'pending') AND NEW.delete_time IS NULL) EXECUTE FUNCTION set_auto_resolve();
+
+CREATE TRIGGER set_auto_resolve_updated BEFORE UPDATE OF status, delete_time ON conversations
+    FOR EACH ROW WHEN (NEW.status IN ('new', 'open', 'pending') AND NEW.delete_time IS NULL
+        AND (OLD.status NOT IN ('new', 'open', 'pending') OR OLD.delete_time IS NOT NULL))
+    EXECUTE FUNCTION set_auto_resolve();
+
+-- Who was added to a conversation, and who was removed; what else makes an agent take part is told by messages, notes and the ledger.
+CREATE TABLE conversation_participants (
+    conversation_id uuid NOT NULL,
+    agent_id uuid NOT NULL,
+    joined boolean NOT NULL,
+    update_time timestamptz NOT NULL,
+    CONSTRAINT pk_conversation_participants PRIMARY KEY (conversation_id, agent_id),
+    CONSTRAINT fk_conversation_participants_conversation_id FOREIGN KEY (conversation_id) REFERENCES conversations (id) ON DELETE CASCADE,
+    CONSTRAINT fk_conversation_participants_agent_id FOREIGN KEY (agent_id) REFERENCES agents (id)
+);
+
+CREATE INDEX ix_conversations_previous ON conversations (previous_conversation_id) WHERE previous_conversation_id IS NOT NULL;
+
 -- == Lists, notes and tags.
 
 -- Both columns go up, so that a page can go on behind any row of it, also among the many that wait alike or not at all.

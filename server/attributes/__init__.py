@@ -1,0 +1,1 @@
+"""What attributes of conversations and contacts may hold: definitions per tenant, and the check of values."""

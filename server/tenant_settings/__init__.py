@@ -1,0 +1,1 @@
+"""How the whole tenant works."""
