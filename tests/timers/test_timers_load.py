@@ -49,6 +49,24 @@ async def test_a_hundred_due_each_second_are_at_most_a_second_late(timer_stack: 
     assert p99 <= 1
 
 
+@pytest.mark.timeout(300)
+async def test_two_hundred_of_one_second_and_one_of_the_next_tenth_are_in_time(
+    timer_stack: TimerStack, people: People
+) -> None:
+    await people.meet(1)
+    snoozes = await timer_stack.snooze(200, first=timedelta(seconds=8), apart=timedelta(milliseconds=5))
+    await timer_stack.settle()
+    soon = utc_now() + timedelta(milliseconds=100)
+    snoozes.due[await people.snooze(soon)] = soon
+    await timer_stack.until_woken(snoozes, within=60)
+    late = await timer_stack.check_once_and_intended(snoozes)
+    print(
+        f"\n200 of a second and one of a tenth: late p50 {percentile(late, 0.5) * 1000:.0f} ms, most {max(late) * 1000:.0f} ms"
+    )
+    assert min(late) >= 0
+    assert max(late) <= 1
+
+
 @pytest.mark.timeout(900)
 async def test_a_hundred_thousand_due_at_once_all_fire_and_people_hardly_notice(
     timer_stack: TimerStack, people: People

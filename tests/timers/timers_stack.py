@@ -15,7 +15,7 @@ from typing import Any
 
 import asyncpg
 from grpc import aio
-from switchboard.v1 import conversation_service_pb2, event_pb2, message_service_pb2
+from switchboard.v1 import conversation_pb2, conversation_service_pb2, event_pb2, message_service_pb2
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceStub
 from switchboard.v1.message_service_pb2_grpc import MessageServiceStub
 
@@ -176,6 +176,15 @@ class People:
             dev["simulator"]["url"] + "/_control/inbound", data=body.encode(), method="POST"
         )
         urllib.request.urlopen(request, timeout=10).close()
+
+    async def snooze(self, until: datetime) -> uuid.UUID:
+        """Snoozes the first conversation until then, as any caller does."""
+        request = conversation_service_pb2.UpdateConversationStatusRequest(
+            conversation_id=self._ids[0], status=conversation_pb2.CONVERSATION_STATUS_SNOOZED
+        )
+        request.snooze_until_time.FromDatetime(until)
+        await self._conversations.UpdateConversationStatus(request, metadata=self._metadata, timeout=30)
+        return uuid.UUID(self._ids[0])
 
     async def work(self, until: Callable[[], bool]) -> dict[str, list[float]]:
         """Goes on until that is so; seconds that each call took."""
