@@ -71,12 +71,16 @@ Key = tuple[uuid.UUID, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who wrote, as a payload says it: addresses on one channel, the best first, and a profile name."""
+    """Who wrote, as a payload says it: addresses on one channel, the best first, and a profile name.
+
+    given_name: how an agent calls a stranger; not looked at for somebody known.
+    """
 
     channel_id: uuid.UUID
     provider: str
     addresses: tuple[Address, ...]
     profile_name: str | None = None
+    given_name: str | None = None
 
     @property
     def keys(self) -> list[Key]:
@@ -205,7 +209,8 @@ def _beside(person: Person, met: dict[tuple[str, str, str], Resolved]) -> Resolv
 
 
 def _stranger(person: Person) -> Resolved:
-    name, source = display_name(person.profile_name, person.addresses)
+    given = person.given_name
+    name, source = display_name(person.profile_name, person.addresses) if given is None else (given, "agent")
     return Resolved(
         identity_id=new_id(),
         contact_id=new_id(),

@@ -1,21 +1,21 @@
-"""Contacts: reading them, and finding whom to write to."""
+"""Contacts: reading, creating and naming them, and finding whom to write to."""
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import phonenumbers
-from switchboard.v1 import contact_pb2
+from switchboard.v1 import contact_pb2, event_pb2
 
 from server.contacts.resolve import IDENTITIES, Person, resolve, shown_contacts
 from server.kit.clock import utc_now
 from server.kit.db import Connection
-from server.kit.errors import FieldViolation, InvalidFields, NotFound
-from server.log.event import NewEvent, Origin
+from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound
+from server.log.event import NewEvent, Origin, Routing
 from server.providers.contract import Address
 from server.rpc.call import Scope
 
@@ -33,6 +33,20 @@ ORDER BY create_time DESC, id DESC LIMIT $7
 IDENTITY = """
 SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.id = $1 AND i.channel_id = $2
 """
+RENAME = """
+UPDATE contacts SET name = $2, name_source = 'agent', update_time = $3
+WHERE id = $1 AND (name, name_source) IS DISTINCT FROM ($2, 'agent') RETURNING id
+"""
+CHANNEL = "SELECT provider, display_phone_number FROM channels WHERE id = $1"
+
+
+class ContactExists(AlreadyExists):
+    """Somebody has the address. contact_id: who, if the caller may know."""
+
+    def __init__(self, contact_id: uuid.UUID | None) -> None:
+        super().__init__("contact", "a contact with this address exists")
+        if contact_id is not None:
+            self.metadata["contact_id"] = str(contact_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +104,55 @@ async def by_phone_number(
     )
 
 
-def _digits(phone_number: str) -> str:
-    """The number as WhatsApp writes it: E.164 without the plus."""
+async def create(
+    connection: Connection, scope: Scope, channel_id: uuid.UUID, *, name: str, phone_number: str, origin: Origin
+) -> tuple[uuid.UUID, list[NewEvent]]:
+    """Creates a contact with a number on a channel. NotFound for the channel, INVALID_FIELDS, ContactExists; Raced."""
+    channel = await connection.fetchrow(CHANNEL, channel_id)
+    if channel is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
+        raise NotFound("channel")
+    address = Address("wa_id", _digits(phone_number, region=_region(channel["display_phone_number"])))
+    person = Person(channel_id=channel_id, provider=channel["provider"], addresses=(address,), given_name=name)
+    resolution = await resolve(connection, [person], origin=origin, now=utc_now())
+    found = resolution.people[0]
+    if found.new_contact:
+        return found.contact_id, resolution.events
+    # The identity that resolving has just given the contact here is undone with this refusal, and shows it to nobody.
+    seen = replace(scope, channel_ids=scope.channel_ids - {channel_id}) if found.new_identity else scope
+    raise ContactExists(await connection.fetchval(GET, *_scope_values(seen), found.contact_id))
+
+
+async def rename(
+    connection: Connection, scope: Scope, contact_id: uuid.UUID, *, name: str, origin: Origin
+) -> list[NewEvent]:
+    """Gives a contact a name that no provider replaces; an event for each of its channels, none if it had it. NotFound."""
+    await get_visible(connection, scope, contact_id)
+    if await connection.fetchval(RENAME, contact_id, name, utc_now()) is None:
+        return []
+    contact = await shown(connection, contact_id)
+    body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
+    channels = sorted({uuid.UUID(identity.channel_id) for identity in contact.identities})
+    return [
+        NewEvent(body=body, actor=origin.actor, cause=origin.cause, before=routing, after=routing)
+        for routing in (Routing(channel_id=channel_id) for channel_id in channels)
+    ]
+
+
+def _region(number: str | None) -> str | None:
+    """The main country of a channel's own number, such as "DE"; None if it says none."""
     try:
-        parsed = phonenumbers.parse(phone_number, None)
+        parsed = phonenumbers.parse("+" + (number or "").lstrip("+"), None)
+    except phonenumbers.NumberParseException:
+        return None
+    return phonenumbers.region_code_for_country_code(parsed.country_code or 0)
+
+
+def _digits(phone_number: str, *, region: str | None = None) -> str:
+    """The number as WhatsApp writes it: E.164 without the plus. region: where it is dialled, for one without country code."""
+    try:
+        parsed = phonenumbers.parse(phone_number, region)
     except phonenumbers.NumberParseException:
         parsed = None
     if parsed is None or not phonenumbers.is_possible_number(parsed):
-        raise InvalidFields(FieldViolation("phone_number", "is not a possible phone number in international form"))
+        raise InvalidFields(FieldViolation("phone_number", "is not a possible phone number"))
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import uuid
 
+from switchboard.v1 import contact_pb2
 from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceServicer
 
 from server.contacts import convert, service
+from server.kit.db import Write
+from server.kit.ids import new_id
+from server.log.append import append
 from server.log.cursor import Cursors
+from server.log.event import origin_of
 from server.log.read import read_head
+from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 
@@ -20,6 +26,43 @@ class ContactServicer(ContactServiceServicer):
     def __init__(self, *, tokens: PageTokens, cursors: Cursors) -> None:
         self._tokens = tokens
         self._cursors = cursors
+
+    async def CreateContact(self, request: rpc.CreateContactRequest, call: Call) -> rpc.CreateContactResponse:
+        """Creates a contact."""
+        origin, claimed = origin_of(call, request.request_id), new_id()
+
+        async def unit(write: Write) -> contact_pb2.Contact:
+            earlier = await requests.claim(write, call, request, resource_id=claimed)
+            if earlier is not None:
+                return convert.contact(*await service.get_visible(write.connection, call.scope, earlier))
+            contact_id, events = await service.create(
+                write.connection,
+                call.scope,
+                uuid.UUID(request.channel_id),
+                name=request.name,
+                phone_number=request.phone_number,
+                origin=origin,
+            )
+            await requests.settle(write, call, request, resource_id=contact_id)
+            await append(write, events)
+            return await service.shown(write.connection, contact_id)
+
+        return rpc.CreateContactResponse(contact=await call.database.write(unit))
+
+    async def UpdateContact(self, request: rpc.UpdateContactRequest, call: Call) -> rpc.UpdateContactResponse:
+        """Gives a contact another name."""
+        origin, contact_id = origin_of(call, request.request_id), uuid.UUID(request.contact_id)
+
+        async def unit(write: Write) -> contact_pb2.Contact:
+            earlier = await requests.claim(write, call, request, resource_id=contact_id)
+            if earlier is None and request.HasField("name"):
+                events = await service.rename(
+                    write.connection, call.scope, contact_id, name=request.name, origin=origin
+                )
+                await append(write, events)
+            return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
+
+        return rpc.UpdateContactResponse(contact=await call.database.write(unit))
 
     async def GetContact(self, request: rpc.GetContactRequest, call: Call) -> rpc.GetContactResponse:
         """A contact with its identities."""

@@ -69,7 +69,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),
         ("agents", "create create-team get list list-teams set-memberships"),
-        ("contacts", "get list"),
+        ("contacts", "create get list update"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),
         ("audit", "get-settings list-entries update-settings"),

@@ -397,6 +397,20 @@ INBOX: dict[str, Case] = {
     ),
 }
 CONTACTS: dict[str, Case] = {
+    "CreateContact": Case(
+        ask=lambda w: contacts.CreateContactRequest(
+            name="Ümit O'Hara", channel_id=w.channel_id, phone_number=f"+49151{digits(8)}"
+        ),
+        refuse=lambda w: contacts.CreateContactRequest(name="Cara", channel_id=w.channel_id, phone_number="12"),
+        reason="INVALID_FIELDS",
+        caller="supervisor",
+    ),
+    "UpdateContact": Case(
+        ask=lambda w: contacts.UpdateContactRequest(contact_id=w.conversation().contact.id, name=f"Cara {digits(8)}"),
+        refuse=lambda w: contacts.UpdateContactRequest(contact_id=w.sample.contact.id, name="Cara"),
+        reason="PERMISSION_MISSING",
+        refused="read_only",
+    ),
     "GetContact": Case(
         ask=lambda w: contacts.GetContactRequest(contact_id=w.sample.contact.id),
         refuse=lambda w: contacts.GetContactRequest(contact_id=unknown()),

@@ -28,13 +28,27 @@ from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x99\x02\n\x0e\x43ontactService\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\x98\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x81\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xa1\x04\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.contact_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\nr\010\020\001\030d\272\001\001\000'
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['phone_number']._loaded_options = None
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['phone_number']._serialized_options = b'\272H\nr\010\020\001\030(\272\001\001\000'
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATECONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\nr\010\020\001\030d\272\001\001\000'
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATECONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -43,18 +57,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_CONTACTSERVICE']._loaded_options = None
   _globals['_CONTACTSERVICE']._serialized_options = b'\252\273\030\010contacts'
+  _globals['_CONTACTSERVICE'].methods_by_name['CreateContact']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['CreateContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002\021\"\014/v1/contacts:\001*'
+  _globals['_CONTACTSERVICE'].methods_by_name['UpdateContact']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['UpdateContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002\0362\031/v1/contacts/{contact_id}:\001*'
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\016\022\014/v1/contacts'
-  _globals['_GETCONTACTREQUEST']._serialized_start=175
-  _globals['_GETCONTACTREQUEST']._serialized_end=224
-  _globals['_GETCONTACTRESPONSE']._serialized_start=226
-  _globals['_GETCONTACTRESPONSE']._serialized_end=303
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=305
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=384
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=386
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=491
-  _globals['_CONTACTSERVICE']._serialized_start=494
-  _globals['_CONTACTSERVICE']._serialized_end=775
+  _globals['_CREATECONTACTREQUEST']._serialized_start=176
+  _globals['_CREATECONTACTREQUEST']._serialized_end=328
+  _globals['_CREATECONTACTRESPONSE']._serialized_start=330
+  _globals['_CREATECONTACTRESPONSE']._serialized_end=395
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=398
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=527
+  _globals['_UPDATECONTACTRESPONSE']._serialized_start=529
+  _globals['_UPDATECONTACTRESPONSE']._serialized_end=594
+  _globals['_GETCONTACTREQUEST']._serialized_start=596
+  _globals['_GETCONTACTREQUEST']._serialized_end=645
+  _globals['_GETCONTACTRESPONSE']._serialized_start=647
+  _globals['_GETCONTACTRESPONSE']._serialized_end=724
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=726
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=805
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=807
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=912
+  _globals['_CONTACTSERVICE']._serialized_start=915
+  _globals['_CONTACTSERVICE']._serialized_end=1460
 # @@protoc_insertion_point(module_scope)

@@ -35,6 +35,16 @@ class ContactServiceStub:
         Args:
             channel: A grpc.Channel.
         """
+        self.CreateContact = channel.unary_unary(
+                '/switchboard.v1.ContactService/CreateContact',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.CreateContactRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.CreateContactResponse.FromString,
+                _registered_method=True)
+        self.UpdateContact = channel.unary_unary(
+                '/switchboard.v1.ContactService/UpdateContact',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.FromString,
+                _registered_method=True)
         self.GetContact = channel.unary_unary(
                 '/switchboard.v1.ContactService/GetContact',
                 request_serializer=switchboard_dot_v1_dot_contact__service__pb2.GetContactRequest.SerializeToString,
@@ -50,6 +60,20 @@ class ContactServiceStub:
 class ContactServiceServicer:
     """People who write to the tenant.
     """
+
+    def CreateContact(self, request, context):
+        """Creates a contact with one address, a phone number on a channel.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateContact(self, request, context):
+        """Gives a contact another name. Its conversations show it from their next inbound message on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
 
     def GetContact(self, request, context):
         """Gets a contact with its identities.
@@ -68,6 +92,16 @@ class ContactServiceServicer:
 
 def add_ContactServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
+            'CreateContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateContact,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.CreateContactRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.CreateContactResponse.SerializeToString,
+            ),
+            'UpdateContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateContact,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.SerializeToString,
+            ),
             'GetContact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContact,
                     request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.GetContactRequest.FromString,
@@ -89,6 +123,60 @@ def add_ContactServiceServicer_to_server(servicer, server):
 class ContactService:
     """People who write to the tenant.
     """
+
+    @staticmethod
+    def CreateContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/CreateContact',
+            switchboard_dot_v1_dot_contact__service__pb2.CreateContactRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.CreateContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/UpdateContact',
+            switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
 
     @staticmethod
     def GetContact(request,

@@ -33,6 +33,10 @@ class ContactServiceStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContactServiceAsyncStub: ...
+    CreateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]
+    """Creates a contact with one address, a phone number on a channel."""
+    UpdateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]
+    """Gives a contact another name. Its conversations show it from their next inbound message on."""
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]
     """Gets a contact with its identities."""
     ListContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]
@@ -43,6 +47,10 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """People who write to the tenant."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
+    CreateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]  # type: ignore[assignment]
+    """Creates a contact with one address, a phone number on a channel."""
+    UpdateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
+    """Gives a contact another name. Its conversations show it from their next inbound message on."""
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Gets a contact with its identities."""
     ListContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]  # type: ignore[assignment]
@@ -50,6 +58,22 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
     """People who write to the tenant."""
+
+    @_abc_1.abstractmethod
+    def CreateContact(
+        self,
+        request: _contact_service_pb2.CreateContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.CreateContactResponse, _abc.Awaitable[_contact_service_pb2.CreateContactResponse]]:
+        """Creates a contact with one address, a phone number on a channel."""
+
+    @_abc_1.abstractmethod
+    def UpdateContact(
+        self,
+        request: _contact_service_pb2.UpdateContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.UpdateContactResponse, _abc.Awaitable[_contact_service_pb2.UpdateContactResponse]]:
+        """Gives a contact another name. Its conversations show it from their next inbound message on."""
 
     @_abc_1.abstractmethod
     def GetContact(

@@ -93,6 +93,8 @@ __all__ = (
     "CreateAssignmentPolicyResponse",
     "CreateAttributeDefinitionRequest",
     "CreateAttributeDefinitionResponse",
+    "CreateContactRequest",
+    "CreateContactResponse",
     "CreateConversationRequest",
     "CreateConversationResponse",
     "CreateMetaAppRequest",
@@ -284,6 +286,8 @@ __all__ = (
     "UpdateAuditSettingsResponse",
     "UpdateChannelRequest",
     "UpdateChannelResponse",
+    "UpdateContactRequest",
+    "UpdateContactResponse",
     "UpdateConversationNoteRequest",
     "UpdateConversationNoteResponse",
     "UpdateConversationRequest",
@@ -5172,6 +5176,52 @@ default_message_pool.register_message(
 
 
 @dataclass(eq=False, repr=False)
+class CreateContactRequest(betterproto2.Message):
+    """
+    Asks for a new contact.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Name to show. It is an agent's word: what the provider tells later does not replace it.
+    """
+
+    channel_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The channel it is met on.
+    """
+
+    phone_number: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its number: with + and country code, or as dialled in the country of the channel's own number. A number that a contact has on any
+    channel of the provider is refused with RESOURCE_EXISTS; metadata "contact_id", if the caller may see that contact.
+    """
+
+    request_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id answers the same contact.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CreateContactRequest", CreateContactRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CreateContactResponse(betterproto2.Message):
+    """
+    The new contact.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with its identity.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CreateContactResponse", CreateContactResponse)
+
+
+@dataclass(eq=False, repr=False)
 class CreateConversationRequest(betterproto2.Message):
     """
     Starts a conversation.
@@ -9635,6 +9685,46 @@ class UpdateChannelResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UpdateChannelResponse", UpdateChannelResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateContactRequest(betterproto2.Message):
+    """
+    Changes a contact.
+    """
+
+    contact_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The contact.
+    """
+
+    name: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Another name; absent changes nothing. What the provider tells later does not replace it.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateContactRequest", UpdateContactRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateContactResponse(betterproto2.Message):
+    """
+    The contact after the change.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with identities.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateContactResponse", UpdateContactResponse)
 
 
 @dataclass(eq=False, repr=False)

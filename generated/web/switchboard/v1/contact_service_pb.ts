@@ -15,7 +15,127 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIjEKEUdldENvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldENvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdBINCgVhc19vZhgCIAEoCSJPChNMaXN0Q29udGFjdHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMpkCCg5Db250YWN0U2VydmljZRJ/CgpHZXRDb250YWN0EiEuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVzcG9uc2UiKpACAaK7GAIIBoLT5JMCGxIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfRJ4CgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiHZACAaK7GAIIBoLT5JMCDhIML3YxL2NvbnRhY3RzGgyquxgIY29udGFjdHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIpgBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQAiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0IoEBChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENvbnRhY3RzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENvbnRhY3RzUmVzcG9uc2USKQoIY29udGFjdHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTKhBAoOQ29udGFjdFNlcnZpY2USewoNQ3JlYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlc3BvbnNlIh2iuxgCCA+C0+STAhEiDC92MS9jb250YWN0czoBKhKIAQoNVXBkYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlc3BvbnNlIiqiuxgCCA+C0+STAh4yGS92MS9jb250YWN0cy97Y29udGFjdF9pZH06ASoSfwoKR2V0Q29udGFjdBIhLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlc3BvbnNlIiqQAgGiuxgCCAaC0+STAhsSGS92MS9jb250YWN0cy97Y29udGFjdF9pZH0SeAoMTGlzdENvbnRhY3RzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1Jlc3BvbnNlIh2QAgGiuxgCCAaC0+STAg4SDC92MS9jb250YWN0cxoMqrsYCGNvbnRhY3RzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_contact, file_switchboard_v1_options]);
+
+/**
+ * Asks for a new contact.
+ *
+ * @generated from message switchboard.v1.CreateContactRequest
+ */
+export type CreateContactRequest = Message<"switchboard.v1.CreateContactRequest"> & {
+  /**
+   * Name to show. It is an agent's word: what the provider tells later does not replace it.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The channel it is met on.
+   *
+   * @generated from field: string channel_id = 2;
+   */
+  channelId: string;
+
+  /**
+   * Its number: with + and country code, or as dialled in the country of the channel's own number. A number that a contact has on any
+   * channel of the provider is refused with RESOURCE_EXISTS; metadata "contact_id", if the caller may see that contact.
+   *
+   * @generated from field: string phone_number = 3;
+   */
+  phoneNumber: string;
+
+  /**
+   * Makes the call repeatable: the same id answers the same contact.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateContactRequest.
+ * Use `create(CreateContactRequestSchema)` to create a new message.
+ */
+export const CreateContactRequestSchema: GenMessage<CreateContactRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 0);
+
+/**
+ * The new contact.
+ *
+ * @generated from message switchboard.v1.CreateContactResponse
+ */
+export type CreateContactResponse = Message<"switchboard.v1.CreateContactResponse"> & {
+  /**
+   * The contact, with its identity.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateContactResponse.
+ * Use `create(CreateContactResponseSchema)` to create a new message.
+ */
+export const CreateContactResponseSchema: GenMessage<CreateContactResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 1);
+
+/**
+ * Changes a contact.
+ *
+ * @generated from message switchboard.v1.UpdateContactRequest
+ */
+export type UpdateContactRequest = Message<"switchboard.v1.UpdateContactRequest"> & {
+  /**
+   * The contact.
+   *
+   * @generated from field: string contact_id = 1;
+   */
+  contactId: string;
+
+  /**
+   * Another name; absent changes nothing. What the provider tells later does not replace it.
+   *
+   * @generated from field: optional string name = 2;
+   */
+  name?: string | undefined;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateContactRequest.
+ * Use `create(UpdateContactRequestSchema)` to create a new message.
+ */
+export const UpdateContactRequestSchema: GenMessage<UpdateContactRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 2);
+
+/**
+ * The contact after the change.
+ *
+ * @generated from message switchboard.v1.UpdateContactResponse
+ */
+export type UpdateContactResponse = Message<"switchboard.v1.UpdateContactResponse"> & {
+  /**
+   * The contact, with identities.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateContactResponse.
+ * Use `create(UpdateContactResponseSchema)` to create a new message.
+ */
+export const UpdateContactResponseSchema: GenMessage<UpdateContactResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 3);
 
 /**
  * Asks for a contact.
@@ -36,7 +156,7 @@ export type GetContactRequest = Message<"switchboard.v1.GetContactRequest"> & {
  * Use `create(GetContactRequestSchema)` to create a new message.
  */
 export const GetContactRequestSchema: GenMessage<GetContactRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 0);
+  messageDesc(file_switchboard_v1_contact_service, 4);
 
 /**
  * A contact.
@@ -64,7 +184,7 @@ export type GetContactResponse = Message<"switchboard.v1.GetContactResponse"> & 
  * Use `create(GetContactResponseSchema)` to create a new message.
  */
 export const GetContactResponseSchema: GenMessage<GetContactResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 1);
+  messageDesc(file_switchboard_v1_contact_service, 5);
 
 /**
  * Asks for a page of contacts.
@@ -92,7 +212,7 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
  * Use `create(ListContactsRequestSchema)` to create a new message.
  */
 export const ListContactsRequestSchema: GenMessage<ListContactsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 2);
+  messageDesc(file_switchboard_v1_contact_service, 6);
 
 /**
  * A page of contacts.
@@ -127,7 +247,7 @@ export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"
  * Use `create(ListContactsResponseSchema)` to create a new message.
  */
 export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 3);
+  messageDesc(file_switchboard_v1_contact_service, 7);
 
 /**
  * People who write to the tenant.
@@ -135,6 +255,26 @@ export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@_
  * @generated from service switchboard.v1.ContactService
  */
 export const ContactService: GenService<{
+  /**
+   * Creates a contact with one address, a phone number on a channel.
+   *
+   * @generated from rpc switchboard.v1.ContactService.CreateContact
+   */
+  createContact: {
+    methodKind: "unary";
+    input: typeof CreateContactRequestSchema;
+    output: typeof CreateContactResponseSchema;
+  },
+  /**
+   * Gives a contact another name. Its conversations show it from their next inbound message on.
+   *
+   * @generated from rpc switchboard.v1.ContactService.UpdateContact
+   */
+  updateContact: {
+    methodKind: "unary";
+    input: typeof UpdateContactRequestSchema;
+    output: typeof UpdateContactResponseSchema;
+  },
   /**
    * Gets a contact with its identities.
    *
