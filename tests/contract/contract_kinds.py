@@ -34,7 +34,6 @@ KINDS: Mapping[str, str] = {
     "agent_id": "agent",
     "assignee_id": "agent",
     "actor_id": "agent",
-    "resource_id": "conversation",
     "policy_id": "policy",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
@@ -46,6 +45,7 @@ NO_IDS: Mapping[str, str] = {
     "request_id": "made up by the caller, and looked for among the caller's own",
     "phone_number_id": "Meta's",
     "waba_id": "Meta's",
+    "resource_id": "whatever a call of the tenant named, in the tenant's own trail",
     "app_id": "Meta's, of an app of the installation",
     "id": "Meta's, of an app of the installation",
 }

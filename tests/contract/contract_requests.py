@@ -43,9 +43,9 @@ def in_future(seconds: int) -> timestamp_pb2.Timestamp:
     return timestamp_pb2.Timestamp(seconds=int(time.time()) + seconds)
 
 
-def of_today(**more: Any) -> statistics.GetStatisticsRequest:
-    """Of the last day and the quarter of an hour that is not over."""
-    end = int(time.time()) // 900 * 900 + 900
+def of_yesterday(**more: Any) -> statistics.GetStatisticsRequest:
+    """Of yesterday: the numbers of today are on their way while the calls are compared."""
+    end = int(time.time()) // 900 * 900 - 96 * 900
     start_time, end_time = timestamp_pb2.Timestamp(seconds=end - 96 * 900), timestamp_pb2.Timestamp(seconds=end)
     return statistics.GetStatisticsRequest(start_time=start_time, end_time=end_time, **more)
 

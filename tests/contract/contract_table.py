@@ -18,8 +18,8 @@ from contract_requests import (
     notification,
     of_a_team_with_policy,
     of_sample,
-    of_today,
     of_trail,
+    of_yesterday,
     participant,
     policy,
     sample_update,
@@ -660,8 +660,8 @@ AUDIT: dict[str, Case] = {
 }
 STATISTICS: dict[str, Case] = {
     "GetStatistics": Case(
-        ask=lambda w: of_today(dimensions=["STATISTICS_DIMENSION_AGENT"], time_zone="Asia/Kathmandu"),
-        refuse=lambda w: of_today(dimensions=["STATISTICS_DIMENSION_AGENT", "STATISTICS_DIMENSION_TAG"]),
+        ask=lambda w: of_yesterday(dimensions=["STATISTICS_DIMENSION_AGENT"], time_zone="Asia/Kathmandu"),
+        refuse=lambda w: of_yesterday(dimensions=["STATISTICS_DIMENSION_AGENT", "STATISTICS_DIMENSION_TAG"]),
         reason="EXPORT_NEEDED",
     ),
 }

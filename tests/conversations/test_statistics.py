@@ -4,6 +4,7 @@ import json
 import time
 import urllib.request
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 Call = Callable[..., dict[str, Any]]
@@ -42,3 +43,31 @@ def test_a_conversation_is_counted_under_its_present_status_alone(dev: dict[str,
     conversation = next(row for row in rows if row["lastMessagePreview"] == "count me")
     call("PATCH", f"/v1/conversations/{conversation['id']}/status", {"status": open_})
     eventually(lambda: counts(call), {**before, open_: before.get(open_, 0) + 1})
+
+
+def test_what_happened_is_told_by_interval_and_value(dev: dict[str, Any], customer_writes: Any) -> None:
+    call, quarter = caller(dev), int(time.time()) // 900 * 900
+    start, end = (
+        datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z") for at in (quarter, quarter + 1800)
+    )
+    asked = f"/v1/statistics?startTime={start}&endTime={end}&timeZone=Asia/Kathmandu&interval=STATISTICS_INTERVAL_DAY"
+
+    def told(dimension: str) -> list[Any]:
+        found: list[Any] = call("GET", f"{asked}&dimensions=STATISTICS_DIMENSION_{dimension}")["statistics"]
+        return found
+
+    def answered() -> int:
+        return sum(row["firstResponse"]["count"] for row in told("CHANNEL"))
+
+    before = answered()
+    customer_writes("4915190000002", "how long does it take")
+    eventually(lambda: any(row["inboundCount"] for row in told("CHANNEL")), True)
+    rows = call("GET", "/v1/conversations?pageSize=200")["conversations"]
+    conversation = next(row for row in rows if row["lastMessagePreview"] == "how long does it take")
+    call("POST", f"/v1/conversations/{conversation['id']}/messages", {"text": {"body": "not long"}})
+    eventually(answered, before + 1)
+    (row,) = [row for row in told("CHANNEL") if row["channelId"] == conversation["channelId"]]
+    assert row["outboundCount"] >= 1
+    assert 0 < float(row["firstResponse"]["median"].rstrip("s")) < 60
+    # A key replied, which is no agent.
+    assert "agentId" not in next(row for row in told("AGENT") if row["firstResponse"]["count"])

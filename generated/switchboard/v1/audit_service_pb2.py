@@ -29,7 +29,7 @@ from switchboard.v1 import audit_pb2 as switchboard_dot_v1_dot_audit__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/audit_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/audit.proto\x1a\x1cswitchboard/v1/options.proto\"\xc3\x02\n\x17ListAuditEntriesRequest\x12\x1f\n\x08\x61\x63tor_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12#\n\x06method\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xc8\x01\xba\x01\x01\x00H\x01\x88\x01\x01\x12\"\n\x0bresource_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02\x88\x01\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tpage_size\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x42\x0b\n\t_actor_idB\t\n\x07_methodB\x0e\n\x0c_resource_id\"o\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.switchboard.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x19\n\x17GetAuditSettingsRequest\"Z\n\x18GetAuditSettingsResponse\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.switchboard.v1.AuditSettings\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\":\n\x1aUpdateAuditSettingsRequest\x12\x12\n\x05reads\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_reads\"N\n\x1bUpdateAuditSettingsResponse\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.switchboard.v1.AuditSettings2\xc8\x03\n\x0c\x41uditService\x12\x89\x01\n\x10ListAuditEntries\x12\'.switchboard.v1.ListAuditEntriesRequest\x1a(.switchboard.v1.ListAuditEntriesResponse\"\"\x90\x02\x01\xa2\xbb\x18\x02\x08\x12\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit/entries\x12\x8a\x01\n\x10GetAuditSettings\x12\'.switchboard.v1.GetAuditSettingsRequest\x1a(.switchboard.v1.GetAuditSettingsResponse\"#\x90\x02\x01\xa2\xbb\x18\x02\x08\x12\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/audit/settings\x12\x93\x01\n\x13UpdateAuditSettings\x12*.switchboard.v1.UpdateAuditSettingsRequest\x1a+.switchboard.v1.UpdateAuditSettingsResponse\"#\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x17\x32\x12/v1/audit/settings:\x01*\x1a\t\xaa\xbb\x18\x05\x61uditb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/audit_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/audit.proto\x1a\x1cswitchboard/v1/options.proto\"\xc9\x02\n\x17ListAuditEntriesRequest\x12\x1f\n\x08\x61\x63tor_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12#\n\x06method\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xc8\x01\xba\x01\x01\x00H\x01\x88\x01\x01\x12(\n\x0bresource_id\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x01\xba\x01\x01\x00H\x02\x88\x01\x01\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tpage_size\x18\x06 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x42\x0b\n\t_actor_idB\t\n\x07_methodB\x0e\n\x0c_resource_id\"o\n\x18ListAuditEntriesResponse\x12+\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x1a.switchboard.v1.AuditEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x19\n\x17GetAuditSettingsRequest\"Z\n\x18GetAuditSettingsResponse\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.switchboard.v1.AuditSettings\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\":\n\x1aUpdateAuditSettingsRequest\x12\x12\n\x05reads\x18\x01 \x01(\x08H\x00\x88\x01\x01\x42\x08\n\x06_reads\"N\n\x1bUpdateAuditSettingsResponse\x12/\n\x08settings\x18\x01 \x01(\x0b\x32\x1d.switchboard.v1.AuditSettings2\xc8\x03\n\x0c\x41uditService\x12\x89\x01\n\x10ListAuditEntries\x12\'.switchboard.v1.ListAuditEntriesRequest\x1a(.switchboard.v1.ListAuditEntriesResponse\"\"\x90\x02\x01\xa2\xbb\x18\x02\x08\x12\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit/entries\x12\x8a\x01\n\x10GetAuditSettings\x12\'.switchboard.v1.GetAuditSettingsRequest\x1a(.switchboard.v1.GetAuditSettingsResponse\"#\x90\x02\x01\xa2\xbb\x18\x02\x08\x12\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/audit/settings\x12\x93\x01\n\x13UpdateAuditSettings\x12*.switchboard.v1.UpdateAuditSettingsRequest\x1a+.switchboard.v1.UpdateAuditSettingsResponse\"#\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x17\x32\x12/v1/audit/settings:\x01*\x1a\t\xaa\xbb\x18\x05\x61uditb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['method']._loaded_options = None
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['method']._serialized_options = b'\272H\013r\t\020\001\030\310\001\272\001\001\000'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource_id']._loaded_options = None
-  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['resource_id']._serialized_options = b'\272H\013r\t\020\001\030\200\001\272\001\001\000'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTAUDITENTRIESREQUEST'].fields_by_name['page_token']._loaded_options = None
@@ -55,17 +55,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITSERVICE'].methods_by_name['UpdateAuditSettings']._loaded_options = None
   _globals['_AUDITSERVICE'].methods_by_name['UpdateAuditSettings']._serialized_options = b'\242\273\030\002\010\023\202\323\344\223\002\0272\022/v1/audit/settings:\001*'
   _globals['_LISTAUDITENTRIESREQUEST']._serialized_start=205
-  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=528
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=530
-  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=641
-  _globals['_GETAUDITSETTINGSREQUEST']._serialized_start=643
-  _globals['_GETAUDITSETTINGSREQUEST']._serialized_end=668
-  _globals['_GETAUDITSETTINGSRESPONSE']._serialized_start=670
-  _globals['_GETAUDITSETTINGSRESPONSE']._serialized_end=760
-  _globals['_UPDATEAUDITSETTINGSREQUEST']._serialized_start=762
-  _globals['_UPDATEAUDITSETTINGSREQUEST']._serialized_end=820
-  _globals['_UPDATEAUDITSETTINGSRESPONSE']._serialized_start=822
-  _globals['_UPDATEAUDITSETTINGSRESPONSE']._serialized_end=900
-  _globals['_AUDITSERVICE']._serialized_start=903
-  _globals['_AUDITSERVICE']._serialized_end=1359
+  _globals['_LISTAUDITENTRIESREQUEST']._serialized_end=534
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_start=536
+  _globals['_LISTAUDITENTRIESRESPONSE']._serialized_end=647
+  _globals['_GETAUDITSETTINGSREQUEST']._serialized_start=649
+  _globals['_GETAUDITSETTINGSREQUEST']._serialized_end=674
+  _globals['_GETAUDITSETTINGSRESPONSE']._serialized_start=676
+  _globals['_GETAUDITSETTINGSRESPONSE']._serialized_end=766
+  _globals['_UPDATEAUDITSETTINGSREQUEST']._serialized_start=768
+  _globals['_UPDATEAUDITSETTINGSREQUEST']._serialized_end=826
+  _globals['_UPDATEAUDITSETTINGSRESPONSE']._serialized_start=828
+  _globals['_UPDATEAUDITSETTINGSRESPONSE']._serialized_end=906
+  _globals['_AUDITSERVICE']._serialized_start=909
+  _globals['_AUDITSERVICE']._serialized_end=1365
 # @@protoc_insertion_point(module_scope)

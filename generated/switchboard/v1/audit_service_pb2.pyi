@@ -38,7 +38,7 @@ class ListAuditEntriesRequest(_message.Message):
     method: _builtins.str
     """Of this method, by its full name."""
     resource_id: _builtins.str
-    """About what has this id."""
+    """About what has this id: any that a call of the tenant named, whether or not there is such a thing."""
     page_size: _builtins.int
     """0 means 50, above 200 is read as 200."""
     page_token: _builtins.str

@@ -7243,7 +7243,7 @@ class ListAuditEntriesRequest(betterproto2.Message):
 
     resource_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    About what has this id.
+    About what has this id: any that a call of the tenant named, whether or not there is such a thing.
     """
 
     start_time: "datetime.datetime | None" = betterproto2.field(
