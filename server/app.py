@@ -46,6 +46,8 @@ from switchboard.v1 import (
     settings_service_pb2_grpc,
     statistics_service_pb2,
     statistics_service_pb2_grpc,
+    tag_service_pb2,
+    tag_service_pb2_grpc,
     tenant_service_pb2,
     tenant_service_pb2_grpc,
     webhook_service_pb2,
@@ -67,6 +69,7 @@ from server.composition import Commits, Parts, background, compose, shared_loops
 from server.contacts.servicer import ContactServicer
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
+from server.conversations.tag_servicer import TagServicer
 from server.inbox.metrics import InboxMetrics
 from server.inbox.servicer import InboxServicer
 from server.inbox.stream import StreamLimits
@@ -112,6 +115,7 @@ SERVICES = (
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
+    tag_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -191,6 +195,7 @@ async def assemble(
     conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
         ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
     )
+    tag_service_pb2_grpc.add_TagServiceServicer_to_server(TagServicer(tokens=tokens, cursors=cursors), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(
         MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
     )

@@ -17,6 +17,7 @@ from server.assignments import availability
 from server.assignments import queue as assignment_queue
 from server.audit import follow as audit
 from server.composition import Parts
+from server.conversations import tag_sweep
 from server.conversations import timers as conversation_timers
 from server.conversations.statistics import follow as statistics
 from server.deliveries import claiming
@@ -31,7 +32,7 @@ from server.tenancy.work import Lease
 from server.timers import service as timers
 
 log = structlog.get_logger(__name__)
-TIMERS: timers.Handlers = {**conversation_timers.HANDLERS, **availability.HANDLERS}
+TIMERS: timers.Handlers = {**conversation_timers.HANDLERS, **tag_sweep.HANDLERS, **availability.HANDLERS}
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
 # While people write, every commit is a hint; each look costs a few statements, and these are soon enough.

@@ -10,6 +10,7 @@ from switchboard.v1 import (
     channel_pb2,
     conversation_pb2,
     note_pb2,
+    tag_pb2,
 )
 
 from server.conversations.row import ConversationRow
@@ -88,6 +89,26 @@ def note(record: Any) -> note_pb2.Note:
         author_id=_text(record["author_id"]),
         text=record["text"],
         pinned=record["pinned"],
+        create_time=pb.timestamp(record["create_time"]),
+        update_time=pb.timestamp(record["update_time"]),
+        mentions=_mentions(record),
+    )
+
+
+def _mentions(record: Any) -> note_pb2.Mentions | None:
+    agents, teams = record["mentioned_agent_ids"], record["mentioned_team_ids"]
+    if not agents and not teams:
+        return None
+    return note_pb2.Mentions(agent_ids=map(str, agents), team_ids=map(str, teams))
+
+
+def tag(record: Any) -> tag_pb2.Tag:
+    """A word of the vocabulary."""
+    return tag_pb2.Tag(
+        id=str(record["id"]),
+        name=record["name"],
+        color=record["color"],
+        description=record["description"],
         create_time=pb.timestamp(record["create_time"]),
         update_time=pb.timestamp(record["update_time"]),
     )

@@ -146,7 +146,8 @@ class Where:
 
     def tag_named(self, names: Iterable[str]) -> str:
         """That a tag t has one of these names."""
-        return f"lower(t.name) = ANY(ARRAY(SELECT lower(n) FROM unnest({self.value(list(names), 'text[]')}) n))"
+        lowered = f"ARRAY(SELECT lower(n) FROM unnest({self.value(list(names), 'text[]')}) n)"
+        return f"t.delete_time IS NULL AND lower(t.name) = ANY({lowered})"
 
     def _attribute(self, condition: filters.AttributeCondition) -> str:
         name, value = self.attribute(condition)

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Mapping
 
 from switchboard.v1 import conversation_service_pb2 as rpc
-from switchboard.v1 import options_pb2
+from switchboard.v1 import note_pb2, options_pb2
 from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServicer
 
 from server.channels import service as channels
@@ -197,7 +197,10 @@ class ConversationServicer(ConversationServiceServicer):
         """Adds tags."""
 
         async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
-            return await tags.add(write, call.scope, conversation_id, origin=origin, names=request.tags)
+            def create() -> None:
+                require(call.caller, options_pb2.PERMISSION_TAGS_MANAGE)
+
+            return await tags.add(write, call.scope, conversation_id, origin=origin, names=request.tags, create=create)
 
         return rpc.AddConversationTagsResponse(conversation=await change(call, request, work))
 
@@ -229,6 +232,7 @@ class ConversationServicer(ConversationServiceServicer):
                 note_id=note_id,
                 text=request.text,
                 pinned=request.pinned,
+                mentions=_mentions(request.mentions),
             )
             await append(write, noted.events)
             return noted
@@ -266,6 +270,7 @@ class ConversationServicer(ConversationServiceServicer):
                 origin=origin,
                 text=request.text if request.HasField("text") else None,
                 pinned=request.pinned if request.HasField("pinned") else None,
+                mentions=_mentions(request.mentions) if request.HasField("mentions") else None,
             )
             await append(write, noted.events)
             return noted
@@ -340,6 +345,10 @@ class ConversationServicer(ConversationServiceServicer):
 
     def _as_of(self, call: Call, head: HeadRow) -> str:
         return self._cursors.at(call.tenant_id, head)
+
+
+def _mentions(asked: note_pb2.Mentions) -> notes.Mentions:
+    return notes.Mentions([uuid.UUID(item) for item in asked.agent_ids], [uuid.UUID(item) for item in asked.team_ids])
 
 
 def _counts(live: counts.Live) -> rpc.ConversationCounts:

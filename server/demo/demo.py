@@ -19,7 +19,7 @@ from switchboard_sdk import Client, connect
 
 from server.demo import mischief, view
 from server.demo.cast import Cast, Phones
-from server.demo.desk import Desk
+from server.demo.desk import Desk, agree_on_tags
 from server.demo.proof import Proof, prove
 from server.demo.stage import Stage
 from server.demo.view import Facts
@@ -115,6 +115,7 @@ class Demo:
             Desk(self._stage, place, world.ledger, seed=options.seed, speed=options.speed)
             for place in range(len(self._stage.agents()))
         ]
+        await agree_on_tags(client)
         async with asyncio.TaskGroup() as group:
             staff = [
                 group.create_task(work)

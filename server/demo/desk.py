@@ -38,6 +38,13 @@ MANNERS = (
 )
 
 
+async def agree_on_tags(client: Client) -> None:
+    """Creates the tags that the agents use, which may not add to the vocabulary themselves. Doing it again changes nothing."""
+    for manner in MANNERS:
+        if manner.tag:
+            await client.tags.create_tag(name=manner.tag, request_id=f"demo {manner.tag}")
+
+
 class Desk:
     """One agent at work. The first one sees everything, and hands out conversations by their ids."""
 

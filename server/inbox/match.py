@@ -28,6 +28,11 @@ HIDDEN = -1
 _APPEARING = frozenset({event_pb2.EVENT_TYPE_CONVERSATION_CREATED, event_pb2.EVENT_TYPE_CONVERSATION_RESTORED})
 _STREAMABLE = frozenset({"channel_id", "provider", "assignee_id", "team_id", "and", "or", "not"})
 
+# The vocabulary is everybody's.
+_OF_TENANT = frozenset(
+    {event_pb2.EVENT_TYPE_TAG_CREATED, event_pb2.EVENT_TYPE_TAG_UPDATED, event_pb2.EVENT_TYPE_TAG_DELETED}
+)
+
 Providers = Mapping[uuid.UUID, int]
 Condition = Callable[["Seen"], bool]
 
@@ -173,14 +178,24 @@ class Matcher:
         scope = self._scope
         keys: set[Key] = {(By.CHANNEL, channel_id) for channel_id in scope.channel_ids}
         keys |= {(By.TEAM, team_id) for team_id in scope.team_ids}
+        keys |= {(By.KIND, kind) for kind in self._of_tenant()}
         return frozenset(keys if scope.agent_id is None else keys | {(By.ASSIGNEE, scope.agent_id)})
+
+    def _of_tenant(self) -> frozenset[int]:
+        """What everybody sees, as far as it is asked for; a filter that has keys lets nothing pass that is of no conversation."""
+        selection = self._selection
+        if selection.kinds:
+            return _OF_TENANT & selection.kinds
+        return _OF_TENANT if selection.keys is None else frozenset()
 
     def transition(self, event: LogEvent) -> int:
         """The Transition with which the event is shown, or HIDDEN."""
         if self._selection.kinds and event.kind not in self._selection.kinds:
             return HIDDEN
+        if event.kind == event_pb2.EVENT_TYPE_AGENT_MENTIONED:
+            return event_pb2.TRANSITION_UNSPECIFIED if self._shows_mention(event) else HIDDEN
         if event.conversation_id is None:
-            return event_pb2.TRANSITION_UNSPECIFIED if self._shows_channel(event.channel_id) else HIDDEN
+            return event_pb2.TRANSITION_UNSPECIFIED if self._shows_channel(event) else HIDDEN
         after = self._shows(event, event.team_after, event.assignee_after)
         if event.kind in _APPEARING:
             return event_pb2.TRANSITION_ENTERED if after else HIDDEN
@@ -197,6 +212,13 @@ class Matcher:
             return False
         return self._selection.wants(Seen(channel_id, team_id, assignee_id))
 
-    def _shows_channel(self, channel_id: uuid.UUID | None) -> bool:
-        visible = self._scope.all or (channel_id is not None and channel_id in self._scope.channel_ids)
+    def _shows_mention(self, event: LogEvent) -> bool:
+        """To whom it is for, who is its assignee after, and to services; a mention gives no right to see the conversation."""
+        scope = self._scope
+        told = scope.all if scope.agent_id is None else scope.agent_id == event.assignee_after
+        return told and self._shows(event, event.team_before, event.assignee_before)
+
+    def _shows_channel(self, event: LogEvent) -> bool:
+        channel_id = event.channel_id
+        visible = self._scope.all or event.kind in _OF_TENANT or channel_id in self._scope.channel_ids
         return visible and self._selection.wants_channel(channel_id)

@@ -90,7 +90,7 @@ FROM messages m {FIRST_PART} JOIN conversations c ON c.id = m.conversation_id WH
 """
 STATUS_UPDATES = """
 SELECT * FROM message_status_updates
-WHERE message_id = $1 AND ($2::timestamptz IS NULL OR (create_time, id) > ($2, $3::uuid))
+WHERE message_id = $1 AND ($2::timestamptz IS NULL OR (create_time, id) > ($2, $3::uuid)) AND ($5::integer IS NULL OR position = $5)
 ORDER BY create_time, id LIMIT $4
 """
 
@@ -195,9 +195,9 @@ async def get_visible(connection: Connection, scope: Scope, message_id: uuid.UUI
 
 
 async def status_updates(
-    connection: Connection, message_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
+    connection: Connection, message_id: uuid.UUID, *, part: int | None, after: Sequence[Any] | None, limit: int
 ) -> list[Any]:
-    """The audit trail of a message that the caller has been shown to see, in the order it came."""
+    """The audit trail of a message that the caller has been shown to see, or of one of its parts, in the order it came."""
     time, update_id = (datetime.fromisoformat(after[0]), uuid.UUID(after[1])) if after else (None, None)
-    records: list[Any] = await connection.fetch(STATUS_UPDATES, message_id, time, update_id, limit)
+    records: list[Any] = await connection.fetch(STATUS_UPDATES, message_id, time, update_id, limit, part)
     return records

@@ -32,10 +32,16 @@ async def get(database: Database, scope: Scope, message_id: uuid.UUID) -> tuple[
 
 
 async def status_updates(
-    database: Database, scope: Scope, message_id: uuid.UUID, *, after: Sequence[Any] | None, limit: int
+    database: Database,
+    scope: Scope,
+    message_id: uuid.UUID,
+    *,
+    part: int | None,
+    after: Sequence[Any] | None,
+    limit: int,
 ) -> tuple[list[Any], HeadRow]:
-    """The audit trail of a message, and the head. NotFound."""
+    """The audit trail of a message, or of one of its parts, and the head. NotFound."""
     async with database.snapshot() as connection:
         head = await read_head(connection)
         await repository.get_visible(connection, scope, message_id)
-        return await repository.status_updates(connection, message_id, after=after, limit=limit), head
+        return await repository.status_updates(connection, message_id, part=part, after=after, limit=limit), head

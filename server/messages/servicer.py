@@ -69,7 +69,10 @@ class MessageServicer(MessageServiceServicer):
         """A page of the audit trail."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
         message_id = uuid.UUID(request.message_id)
-        records, head = await service.status_updates(call.database, call.scope, message_id, after=after, limit=size + 1)
+        part = request.part if request.HasField("part") else None
+        records, head = await service.status_updates(
+            call.database, call.scope, message_id, part=part, after=after, limit=size + 1
+        )
         items, last = cut(records, size, convert.status_update)
         values = None if last is None else [last["create_time"].isoformat(), str(last["id"])]
         token = "" if values is None else self._tokens.write(call, request, values)

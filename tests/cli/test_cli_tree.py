@@ -33,6 +33,7 @@ OURS = [
         "inbox",
         "messages",
         "settings",
+        "tags",
         "tenants",
     )
     for rpc in shipped().groups[group].rpcs.values()
@@ -47,7 +48,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 16
+    assert len(shipped().groups) == 17
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "add-note add-participant add-tags count create delete delete-note get get-participants get-statistics get-thread "
             "list list-notes mark-read remove-participant remove-tags restore update update-note update-status",
         ),
+        ("tags", "create delete list update"),
         ("messages", "get list list-status-updates send"),
         ("deliveries", "get give-up-delivery list retry"),
         ("assignments", "assign-conversation list-conversation-assignments preview unassign-conversation"),

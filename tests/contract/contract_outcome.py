@@ -24,6 +24,7 @@ from switchboard.v1 import (
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
+    tag_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -45,6 +46,7 @@ FILES = (
     agent_service_pb2,
     webhook_service_pb2,
     auth_service_pb2,
+    tag_service_pb2,
     tenant_service_pb2,
 )
 

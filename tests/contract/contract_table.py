@@ -48,6 +48,7 @@ from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import settings_service_pb2 as tenant_settings
+from switchboard.v1 import tag_service_pb2 as tags
 from switchboard.v1 import tenant_service_pb2 as tenants
 
 Ask = Callable[[World], Message]
@@ -252,6 +253,31 @@ MESSAGES: dict[str, Case] = {
         ask=lambda w: messages.ListMessageStatusUpdatesRequest(message_id=w.sent),
         refuse=lambda w: messages.ListMessageStatusUpdatesRequest(message_id="not an id"),
         reason="INVALID_FIELDS",
+    ),
+}
+TAGS: dict[str, Case] = {
+    "ListTags": Case(
+        ask=lambda w: tags.ListTagsRequest(page_size=2),
+        refuse=lambda w: tags.ListTagsRequest(page_token="AAAA"),
+        reason="PAGE_TOKEN_INVALID",
+        caller="read_only",
+    ),
+    "CreateTag": Case(
+        ask=lambda w: tags.CreateTagRequest(name=f"Tag {nonce()}", color="#00FFaa", description="What it is for"),
+        refuse=lambda w: tags.CreateTagRequest(name="SAMPLE"),
+        reason="RESOURCE_EXISTS",
+        caller="supervisor",
+    ),
+    "UpdateTag": Case(
+        ask=lambda w: tags.UpdateTagRequest(tag_id=w.tag(), name=f"Tag {nonce()}", color=""),
+        refuse=lambda w: tags.UpdateTagRequest(tag_id=w.tag(), name="sample"),
+        reason="RESOURCE_EXISTS",
+    ),
+    "DeleteTag": Case(
+        ask=lambda w: tags.DeleteTagRequest(tag_id=w.tag()),
+        refuse=lambda w: tags.DeleteTagRequest(tag_id=w.tag()),
+        reason="PERMISSION_MISSING",
+        refused="agent",
     ),
 }
 DELIVERIES: dict[str, Case] = {
@@ -670,6 +696,7 @@ CASES: Mapping[str, Case] = {
     for service, cases in {
         "ConversationService": CONVERSATIONS,
         "MessageService": MESSAGES,
+        "TagService": TAGS,
         "DeliveryService": DELIVERIES,
         "AssignmentService": ASSIGNMENTS,
         "AssignmentPolicyService": POLICIES,

@@ -30,6 +30,7 @@ from switchboard.v1.conversation_service_pb2 import (
 )
 from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
+from switchboard.v1.tag_service_pb2 import CreateTagRequest
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
 
 STOCK = 100
@@ -166,6 +167,7 @@ class World(Tenant):
         self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
         self.foreign_policy: str = self._policy(self.foreign)
         self.foreign_attribute: str = self._attribute(self.foreign)
+        self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()
 
@@ -252,6 +254,10 @@ class World(Tenant):
         if not self._stock:
             self._stock = self.customers_write(STOCK)
         return self._stock.pop()
+
+    def tag(self) -> str:
+        """A fresh word of the vocabulary."""
+        return str(self.call(CreateTagRequest(name=f"Word {nonce()}")).tag.id)
 
     def api_key_id(self) -> str:
         """A fresh API key."""

@@ -25,6 +25,7 @@ from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
+from switchboard.v1 import tag_service_pb2 as tags
 from switchboard.v1 import tenant_service_pb2 as tenants
 
 PAGED = {name for name, method in methods().items() if "page_token" in method.input_type.fields_by_name}
@@ -75,6 +76,7 @@ class Lists:
         policy(world)
         attribute(world)
         world.api_key_id()
+        world.tag()
         world.call(connect(digits(15)))
         world.call(meta_app(nonce()), token=world.platform_key)
 
@@ -95,6 +97,7 @@ class Lists:
             "AssignmentPolicyService.ListAssignmentPolicies": policies.ListAssignmentPoliciesRequest(),
             "AvailabilityService.ListAgentAvailabilities": availability.ListAgentAvailabilitiesRequest(),
             "DeliveryService.ListDeliveries": deliveries.ListDeliveriesRequest(conversation_id=self.conversation),
+            "TagService.ListTags": tags.ListTagsRequest(),
             "ContactService.ListContacts": contacts.ListContactsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),
             "ChannelService.ListMetaApps": channels.ListMetaAppsRequest(),

@@ -55,7 +55,7 @@ async def fill(desk: Desk, *, seed: int, count: int = 60) -> Inbox:
     tag_ids = [
         await desk.value(
             "INSERT INTO tags (id, name, create_time) VALUES ($1, $2, now())"
-            " ON CONFLICT (lower(name)) DO UPDATE SET name = tags.name RETURNING id",
+            " ON CONFLICT (lower(name)) WHERE delete_time IS NULL DO UPDATE SET name = tags.name RETURNING id",
             new_id(),
             name,
         )
@@ -81,7 +81,7 @@ async def _one(desk: Desk, world: Inbox, chance: random.Random, tag_ids: list[uu
         " tags, priority, attributes, message_count, inbound_count, team_read_count, last_message_time, waiting_since,"
         " reply_window_expire_time, create_time, update_time, resolve_time, delete_time) VALUES"
         " ($1, $2, 'whatsapp', $3, 'Cara', $4, $5, $6, $7, $8, $9, $10::jsonb, 9, $11, $12, $13, $14, $15, $16, now(), $17, $18)",
-        *(conversation_id, channel_id, contact_id, identity_id, status),
+        *(conversation_id, channel_id, contact_id, identity_id, "resolved" if status == "archived" else status),
         *(chance.choice([None, *world.agents]), chance.choice([None, *world.teams])),
         *(sorted(TAGS[index] for index in chosen), chance.randint(1, 5)),
         chance.choice(ATTRIBUTES),
@@ -99,6 +99,7 @@ async def _one(desk: Desk, world: Inbox, chance: random.Random, tag_ids: list[uu
                 "INSERT INTO read_positions VALUES ($1, $2, 0, $3, now())", conversation_id, agent_id, read
             )
             world.positions[conversation_id, agent_id] = read
+    await desk.execute("UPDATE conversations SET status = $2 WHERE id = $1", conversation_id, status)
     (record,) = await desk.rows("SELECT * FROM conversations WHERE id = $1", conversation_id)
     world.rows.append(from_record(record))
 

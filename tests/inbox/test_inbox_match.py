@@ -11,6 +11,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import event_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 
+from server.inbox.index import By
 from server.inbox.match import HIDDEN, FilterNotStreamable, Matcher, Seen, Selection
 from server.inbox.ring import Gap, Place
 from server.inbox.subscriber import Subscriber
@@ -172,6 +173,16 @@ def test_events_without_a_conversation_go_by_their_channel(
     assert (matcher.transition(contact) != HIDDEN) == passes
 
 
+@pytest.mark.parametrize("scope", SCOPES, ids=range(len(SCOPES)))
+def test_the_vocabulary_is_everybodys(scope: Scope) -> None:
+    reader = subscriber(select({}), scope)
+    kinds = (event_pb2.EVENT_TYPE_TAG_CREATED, event_pb2.EVENT_TYPE_TAG_UPDATED, event_pb2.EVENT_TYPE_TAG_DELETED)
+    events = [event(seq, None, kind=kind) for seq, kind in enumerate(kinds, start=1)]
+    assert [item.seq for item in shown(reader, *events)] == [1, 2, 3]
+    keys = Matcher(select({}), scope).keys
+    assert keys is None or {(By.KIND, kind) for kind in kinds} <= keys
+
+
 @pytest.mark.parametrize(
     ("wanted", "field"),
     [
@@ -182,6 +193,12 @@ def test_events_without_a_conversation_go_by_their_channel(
         ({"contactId": [str(ME)]}, "filter.contact_id"),
         ({"replyWindow": ["REPLY_WINDOW_STATE_OPEN"]}, "filter.reply_window"),
         ({"or": [{"teamId": ["none"]}, {"not": {"tags": ["vip"]}}]}, "filter.or.not.tags"),
+        ({"tagsAll": ["vip"]}, "filter.tags_all"),
+        ({"tagsNone": ["vip"]}, "filter.tags_none"),
+        ({"createTime": {"startTime": "2026-01-01T00:00:00Z"}}, "filter.create_time"),
+        ({"lastMessageTime": {"startTime": "2026-01-01T00:00:00Z"}}, "filter.last_message_time"),
+        ({"waitingSince": {"endTime": "2026-01-01T00:00:00Z"}}, "filter.waiting_since"),
+        ({"attributes": [{"name": "plan", "stringValue": "gold"}]}, "filter.attributes"),
     ],
 )
 def test_what_the_log_cannot_answer_is_refused_by_name(wanted: dict[str, Any], field: str) -> None:

@@ -715,6 +715,7 @@ class AddConversationNoteRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MENTIONS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation."""
     text: _builtins.str
@@ -723,6 +724,10 @@ class AddConversationNoteRequest(_message.Message):
     """Shown first."""
     request_id: _builtins.str
     """Makes the call repeatable."""
+    @_builtins.property
+    def mentions(self) -> _note_pb2.Mentions:
+        """Whom to tell; each agent once, and not the author."""
+
     def __init__(
         self,
         *,
@@ -730,10 +735,11 @@ class AddConversationNoteRequest(_message.Message):
         text: _builtins.str = ...,
         pinned: _builtins.bool = ...,
         request_id: _builtins.str = ...,
+        mentions: _note_pb2.Mentions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mentions", b"mentions"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "pinned", b"pinned", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_id", b"conversation_id", "mentions", b"mentions", "pinned", b"pinned", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -836,6 +842,7 @@ class UpdateConversationNoteRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     PINNED_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    MENTIONS_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation."""
     note_id: _builtins.str
@@ -846,6 +853,10 @@ class UpdateConversationNoteRequest(_message.Message):
     """Shown first."""
     request_id: _builtins.str
     """Makes the call repeatable."""
+    @_builtins.property
+    def mentions(self) -> _note_pb2.Mentions:
+        """Replaces who is mentioned; those who were not mentioned before are told."""
+
     def __init__(
         self,
         *,
@@ -854,10 +865,11 @@ class UpdateConversationNoteRequest(_message.Message):
         text: _builtins.str | None = ...,
         pinned: _builtins.bool | None = ...,
         request_id: _builtins.str = ...,
+        mentions: _note_pb2.Mentions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "_text", b"_text", "pinned", b"pinned", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "_text", b"_text", "mentions", b"mentions", "pinned", b"pinned", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "_text", b"_text", "conversation_id", b"conversation_id", "note_id", b"note_id", "pinned", b"pinned", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pinned", b"_pinned", "_text", b"_text", "conversation_id", b"conversation_id", "mentions", b"mentions", "note_id", b"note_id", "pinned", b"pinned", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pinned: _TypeAlias = _typing.Literal["pinned"]  # noqa: Y015
     _WhichOneofArgType__pinned: _TypeAlias = _typing.Literal["_pinned", b"_pinned"]  # noqa: Y015

@@ -263,7 +263,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddConversationTags(self, request, context):
-        """Adds tags by name; unknown ones are created. Adding twice is not an error.
+        """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
+        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -72,7 +72,9 @@ class ConversationServiceStub:
     GetConversationThread: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]
     """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]
-    """Adds tags by name; unknown ones are created. Adding twice is not an error."""
+    """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
+    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+    """
     RemoveConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]
     """Removes tags by name. Removing what is not there is not an error."""
     GetConversationStatistics: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]
@@ -124,7 +126,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     GetConversationThread: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]  # type: ignore[assignment]
     """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]  # type: ignore[assignment]
-    """Adds tags by name; unknown ones are created. Adding twice is not an error."""
+    """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
+    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+    """
     RemoveConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]  # type: ignore[assignment]
     """Removes tags by name. Removing what is not there is not an error."""
     GetConversationStatistics: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]  # type: ignore[assignment]
@@ -281,7 +285,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.AddConversationTagsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AddConversationTagsResponse, _abc.Awaitable[_conversation_service_pb2.AddConversationTagsResponse]]:
-        """Adds tags by name; unknown ones are created. Adding twice is not an error."""
+        """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
+        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+        """
 
     @_abc_1.abstractmethod
     def RemoveConversationTags(

@@ -20,6 +20,7 @@ from switchboard.v1 import conversation_pb2 as _conversation_pb2
 from switchboard.v1 import message_pb2 as _message_pb2
 from switchboard.v1 import note_pb2 as _note_pb2
 from switchboard.v1 import status_update_pb2 as _status_update_pb2
+from switchboard.v1 import tag_pb2 as _tag_pb2
 from switchboard.v1 import tenant_settings_pb2 as _tenant_settings_pb2
 import builtins as _builtins
 import sys
@@ -88,6 +89,14 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A note was changed."""
     EVENT_TYPE_NOTE_DELETED: _EventType.ValueType  # 52
     """A note was deleted."""
+    EVENT_TYPE_AGENT_MENTIONED: _EventType.ValueType  # 53
+    """An agent was mentioned in a note. Shown to that agent, and to services that see everything."""
+    EVENT_TYPE_TAG_CREATED: _EventType.ValueType  # 54
+    """A tag joined the vocabulary."""
+    EVENT_TYPE_TAG_UPDATED: _EventType.ValueType  # 55
+    """A tag was changed."""
+    EVENT_TYPE_TAG_DELETED: _EventType.ValueType  # 56
+    """A tag was deleted."""
     EVENT_TYPE_CONTACT_CREATED: _EventType.ValueType  # 60
     """A contact was seen for the first time."""
     EVENT_TYPE_CONTACT_UPDATED: _EventType.ValueType  # 61
@@ -164,6 +173,14 @@ EVENT_TYPE_NOTE_UPDATED: EventType.ValueType  # 51
 """A note was changed."""
 EVENT_TYPE_NOTE_DELETED: EventType.ValueType  # 52
 """A note was deleted."""
+EVENT_TYPE_AGENT_MENTIONED: EventType.ValueType  # 53
+"""An agent was mentioned in a note. Shown to that agent, and to services that see everything."""
+EVENT_TYPE_TAG_CREATED: EventType.ValueType  # 54
+"""A tag joined the vocabulary."""
+EVENT_TYPE_TAG_UPDATED: EventType.ValueType  # 55
+"""A tag was changed."""
+EVENT_TYPE_TAG_DELETED: EventType.ValueType  # 56
+"""A tag was deleted."""
 EVENT_TYPE_CONTACT_CREATED: EventType.ValueType  # 60
 """A contact was seen for the first time."""
 EVENT_TYPE_CONTACT_UPDATED: EventType.ValueType  # 61
@@ -252,6 +269,10 @@ class InboxEvent(_message.Message):
     NOTE_ADDED_FIELD_NUMBER: _builtins.int
     NOTE_UPDATED_FIELD_NUMBER: _builtins.int
     NOTE_DELETED_FIELD_NUMBER: _builtins.int
+    AGENT_MENTIONED_FIELD_NUMBER: _builtins.int
+    TAG_CREATED_FIELD_NUMBER: _builtins.int
+    TAG_UPDATED_FIELD_NUMBER: _builtins.int
+    TAG_DELETED_FIELD_NUMBER: _builtins.int
     CONTACT_CREATED_FIELD_NUMBER: _builtins.int
     CONTACT_UPDATED_FIELD_NUMBER: _builtins.int
     IDENTITY_CONFLICT_FIELD_NUMBER: _builtins.int
@@ -389,6 +410,22 @@ class InboxEvent(_message.Message):
         """A note was deleted."""
 
     @_builtins.property
+    def agent_mentioned(self) -> Global___AgentMentioned:
+        """An agent was mentioned in a note."""
+
+    @_builtins.property
+    def tag_created(self) -> Global___TagCreated:
+        """A tag joined the vocabulary."""
+
+    @_builtins.property
+    def tag_updated(self) -> Global___TagUpdated:
+        """A tag was changed."""
+
+    @_builtins.property
+    def tag_deleted(self) -> Global___TagDeleted:
+        """A tag was deleted."""
+
+    @_builtins.property
     def contact_created(self) -> Global___ContactCreated:
         """A contact was seen for the first time."""
 
@@ -473,6 +510,10 @@ class InboxEvent(_message.Message):
         note_added: Global___NoteAdded | None = ...,
         note_updated: Global___NoteUpdated | None = ...,
         note_deleted: Global___NoteDeleted | None = ...,
+        agent_mentioned: Global___AgentMentioned | None = ...,
+        tag_created: Global___TagCreated | None = ...,
+        tag_updated: Global___TagUpdated | None = ...,
+        tag_deleted: Global___TagDeleted | None = ...,
         contact_created: Global___ContactCreated | None = ...,
         contact_updated: Global___ContactUpdated | None = ...,
         identity_conflict: Global___IdentityConflict | None = ...,
@@ -486,13 +527,13 @@ class InboxEvent(_message.Message):
         credential_revoked: Global___CredentialRevoked | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_mentioned", b"agent_mentioned", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_mentioned", b"agent_mentioned", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1239,6 +1280,114 @@ class NoteDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NoteDeleted: _TypeAlias = NoteDeleted  # noqa: Y015
+
+@_typing.final
+class AgentMentioned(_message.Message):
+    """An agent was mentioned in a note: by name, or with a team. Once for each note, and again only when a later edit mentions it anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    CONVERSATION_FIELD_NUMBER: _builtins.int
+    agent_id: _builtins.str
+    """Who is mentioned."""
+    @_builtins.property
+    def note(self) -> _note_pb2.Note:
+        """The note."""
+
+    @_builtins.property
+    def conversation(self) -> _conversation_pb2.Conversation:
+        """The list row after it."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: _builtins.str = ...,
+        note: _note_pb2.Note | None = ...,
+        conversation: _conversation_pb2.Conversation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation", b"conversation", "note", b"note"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "conversation", b"conversation", "note", b"note"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentMentioned: _TypeAlias = AgentMentioned  # noqa: Y015
+
+@_typing.final
+class TagCreated(_message.Message):
+    """A tag joined the vocabulary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tag(self) -> _tag_pb2.Tag:
+        """The tag."""
+
+    def __init__(
+        self,
+        *,
+        tag: _tag_pb2.Tag | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagCreated: _TypeAlias = TagCreated  # noqa: Y015
+
+@_typing.final
+class TagUpdated(_message.Message):
+    """A tag was changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def tag(self) -> _tag_pb2.Tag:
+        """The tag after it."""
+
+    def __init__(
+        self,
+        *,
+        tag: _tag_pb2.Tag | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tag", b"tag"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagUpdated: _TypeAlias = TagUpdated  # noqa: Y015
+
+@_typing.final
+class TagDeleted(_message.Message):
+    """A tag was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TAG_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    tag_id: _builtins.str
+    """The tag."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        tag_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "tag_id", b"tag_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TagDeleted: _TypeAlias = TagDeleted  # noqa: Y015
 
 @_typing.final
 class ContactCreated(_message.Message):

@@ -22,16 +22,23 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19switchboard/v1/note.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd1\x01\n\x04Note\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x16\n\tauthor_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x0c\n\n_author_idb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19switchboard/v1/note.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"U\n\x08Mentions\x12$\n\tagent_ids\x18\x01 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x32\x18\x01\"\x05r\x03\xb0\x01\x01\x12#\n\x08team_ids\x18\x02 \x03(\tB\x11\xbaH\x0e\x92\x01\x0b\x10\x14\x18\x01\"\x05r\x03\xb0\x01\x01\"\xfd\x01\n\x04Note\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x16\n\tauthor_id\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\x08\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x08mentions\x18\x08 \x01(\x0b\x32\x18.switchboard.v1.MentionsB\x0c\n\n_author_idb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.note_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTE']._serialized_start=79
-  _globals['_NOTE']._serialized_end=288
+  _globals['_MENTIONS'].fields_by_name['agent_ids']._loaded_options = None
+  _globals['_MENTIONS'].fields_by_name['agent_ids']._serialized_options = b'\272H\016\222\001\013\0202\030\001\"\005r\003\260\001\001'
+  _globals['_MENTIONS'].fields_by_name['team_ids']._loaded_options = None
+  _globals['_MENTIONS'].fields_by_name['team_ids']._serialized_options = b'\272H\016\222\001\013\020\024\030\001\"\005r\003\260\001\001'
+  _globals['_MENTIONS']._serialized_start=107
+  _globals['_MENTIONS']._serialized_end=192
+  _globals['_NOTE']._serialized_start=195
+  _globals['_NOTE']._serialized_end=448
 # @@protoc_insertion_point(module_scope)

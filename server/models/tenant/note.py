@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import ARRAY, ForeignKey, Index, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word
+
+NOBODY = text("'{}'")
 
 
 class ConversationNote(TenantBase):
@@ -23,3 +25,6 @@ class ConversationNote(TenantBase):
     pinned: Mapped[bool]
     create_time: Mapped[Time]
     update_time: Mapped[Time | None]
+    mentioned_agent_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default=NOBODY)
+    mentioned_team_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default=NOBODY)
+    notified_agent_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default=NOBODY)

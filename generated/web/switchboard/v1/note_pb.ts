@@ -4,6 +4,7 @@
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
+import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
@@ -12,7 +13,35 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/note.proto.
  */
 export const file_switchboard_v1_note: GenFile = /*@__PURE__*/
-  fileDesc("Chlzd2l0Y2hib2FyZC92MS9ub3RlLnByb3RvEg5zd2l0Y2hib2FyZC52MSLRAQoETm90ZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSFgoJYXV0aG9yX2lkGAMgASgJSACIAQESDAoEdGV4dBgEIAEoCRIOCgZwaW5uZWQYBSABKAgSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIMCgpfYXV0aG9yX2lkYgZwcm90bzM", [file_google_protobuf_timestamp]);
+  fileDesc("Chlzd2l0Y2hib2FyZC92MS9ub3RlLnByb3RvEg5zd2l0Y2hib2FyZC52MSJVCghNZW50aW9ucxIkCglhZ2VudF9pZHMYASADKAlCEbpIDpIBCxAyGAEiBXIDsAEBEiMKCHRlYW1faWRzGAIgAygJQhG6SA6SAQsQFBgBIgVyA7ABASL9AQoETm90ZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSFgoJYXV0aG9yX2lkGAMgASgJSACIAQESDAoEdGV4dBgEIAEoCRIOCgZwaW5uZWQYBSABKAgSLwoLY3JlYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC3VwZGF0ZV90aW1lGAcgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCghtZW50aW9ucxgIIAEoCzIYLnN3aXRjaGJvYXJkLnYxLk1lbnRpb25zQgwKCl9hdXRob3JfaWRiBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+
+/**
+ * Who is to be told of a note.
+ *
+ * @generated from message switchboard.v1.Mentions
+ */
+export type Mentions = Message<"switchboard.v1.Mentions"> & {
+  /**
+   * These agents.
+   *
+   * @generated from field: repeated string agent_ids = 1;
+   */
+  agentIds: string[];
+
+  /**
+   * Everybody in these teams.
+   *
+   * @generated from field: repeated string team_ids = 2;
+   */
+  teamIds: string[];
+};
+
+/**
+ * Describes the message switchboard.v1.Mentions.
+ * Use `create(MentionsSchema)` to create a new message.
+ */
+export const MentionsSchema: GenMessage<Mentions> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_note, 0);
 
 /**
  * A remark of an agent on a conversation. Never sent to the customer.
@@ -68,6 +97,13 @@ export type Note = Message<"switchboard.v1.Note"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 7;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * Who is mentioned; absent when nobody is.
+   *
+   * @generated from field: switchboard.v1.Mentions mentions = 8;
+   */
+  mentions?: Mentions | undefined;
 };
 
 /**
@@ -75,5 +111,5 @@ export type Note = Message<"switchboard.v1.Note"> & {
  * Use `create(NoteSchema)` to create a new message.
  */
 export const NoteSchema: GenMessage<Note> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_note, 0);
+  messageDesc(file_switchboard_v1_note, 1);
 

@@ -112,9 +112,20 @@ UPDATE conversations c SET tags = n.names FROM named n WHERE n.conversation_id =
 
 DELETE FROM tags t USING tags first WHERE lower(first.name) = lower(t.name) AND first.id < t.id;
 
-ALTER TABLE tags DROP CONSTRAINT uq_tags_name;
+-- swept_to: the conversation up to which a new name, or a deletion, has come.
+ALTER TABLE tags DROP CONSTRAINT uq_tags_name,
+    ADD COLUMN color TEXT, ADD COLUMN description TEXT, ADD COLUMN update_time TIMESTAMP WITH TIME ZONE,
+    ADD COLUMN delete_time TIMESTAMP WITH TIME ZONE, ADD COLUMN swept_to UUID,
+    ADD CONSTRAINT ck_tags_color CHECK (color ~ '^#[0-9a-f]{6}$'),
+    ADD CONSTRAINT ck_tags_name CHECK (length(name) BETWEEN 1 AND 50);
 
-CREATE UNIQUE INDEX uq_tags_name ON tags (lower(name));
+CREATE UNIQUE INDEX uq_tags_name ON tags (lower(name)) WHERE delete_time IS NULL;
+
+-- Who is mentioned, and who was told of it already.
+ALTER TABLE conversation_notes
+    ADD COLUMN mentioned_agent_ids UUID[] DEFAULT '{}' NOT NULL,
+    ADD COLUMN mentioned_team_ids UUID[] DEFAULT '{}' NOT NULL,
+    ADD COLUMN notified_agent_ids UUID[] DEFAULT '{}' NOT NULL;
 
 -- Attributes that lists are filtered by, as one number for name and value, so that any length of either can be looked up. The value
 -- keeps its type; numbers that are equal are one.
