@@ -61,6 +61,10 @@ class Installed:
         await Provisioning(self.control).create(name)
         return name
 
+    def owned(self, dsn: str) -> str:
+        """The same database, as the role that owns it: the guards of its tables hold for its tenant's role alone."""
+        return f"{self.server_dsn.rpartition('/')[0]}/{dsn.rpartition('/')[2]}"
+
     async def execute(self, statement: str, *values: object) -> None:
         """Runs a statement in the control database."""
         async with self.control.database.connection() as connection:

@@ -112,9 +112,7 @@ class StatisticsMachine(stateful.RuleBasedStateMachine):
     async def _emptied(self) -> None:
         """What another example did is not counted."""
         desk = self.world.desk
-        await desk.execute(
-            "UPDATE conversations SET status = 'archived', delete_time = now() WHERE delete_time IS NULL"
-        )
+        await desk.execute("UPDATE conversations SET delete_time = now() WHERE delete_time IS NULL")
         for table in ("conversation_counts", "counted_conversations", "statistics_buckets"):
             await desk.execute(f"DELETE FROM {table}")
         await desk.execute("DELETE FROM consumers")

@@ -16,6 +16,7 @@ from server.messages.items import Stored
 from server.providers.contract import Accepted
 from server.simulator import payloads
 from tests.desk import phone
+from tests.installation import connection_to
 
 PLACE = {"latitude": 52.5, "longitude": 13.4, "name": "Berlin"}
 ORDER = {"catalog_id": "1", "text": "two of these", "product_items": [{"product_retailer_id": "a", "quantity": 2}]}
@@ -167,7 +168,8 @@ async def test_a_receipt_that_failed_moves_its_message_and_sends_nothing(inlet: 
     before = await deliveries(inlet)
     # The parser learns to read it: here by reading other bytes, as they should have been.
     statuses[1]["timestamp"] = statuses[0]["timestamp"]
-    await desk.execute("UPDATE journal SET body = $2 WHERE id = $1", payload.id, payloads.encode(body))
+    async with connection_to(inlet.installed.owned(desk.dsn)) as owner:
+        await owner.execute("UPDATE journal SET body = $2 WHERE id = $1", payload.id, payloads.encode(body))
     assert found(await inlet.replayed(apply=True)) == {("missed", "receipt"): 1, ("superseded", "broken"): 1}
     assert await desk.value("SELECT status FROM messages WHERE id = $1", stored.message.id) == "read"
     assert await inlet.items(payload.id) == [("broken", "superseded"), ("receipt", "applied"), ("receipt", "applied")]

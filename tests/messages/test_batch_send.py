@@ -48,7 +48,9 @@ async def test_refusals_change_nothing_and_leave_their_neighbours(desk: Desk) ->
     channel = await desk.new_channel()
     good, closed, archived, deleted = [await desk.started(channel) for _ in range(4)]
     await desk.execute("UPDATE conversations SET reply_window_expire_time = now() WHERE id = $1", closed.id)
-    await desk.execute("UPDATE conversations SET status = 'archived' WHERE id = $1", archived.id)
+    resolved = "UPDATE conversations SET status = 'resolved', resolve_time = now(), waiting_since = NULL WHERE id = $1"
+    for change in (resolved, "UPDATE conversations SET status = 'archived' WHERE id = $1"):
+        await desk.execute(change, archived.id)
     await desk.execute("UPDATE conversations SET delete_time = now() WHERE id = $1", deleted.id)
     blind = Scope(all=False, channel_ids=frozenset({new_id()}), agent_id=new_id())
     items = [

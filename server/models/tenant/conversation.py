@@ -30,6 +30,13 @@ class Conversation(TenantBase):
         CheckConstraint("priority BETWEEN 1 AND 5", name="priority"),
         CheckConstraint("team_read_count BETWEEN 0 AND inbound_count", name="team_read_count"),
         CheckConstraint("(status = 'snoozed') OR (snooze_until IS NULL)", name="snooze_until"),
+        CheckConstraint(
+            "inbound_count BETWEEN 0 AND message_count AND last_inbound_arrival BETWEEN 0 AND message_count"
+            " AND last_outbound_arrival BETWEEN 0 AND message_count",
+            name="counts",
+        ),
+        CheckConstraint("waiting_since IS NULL OR status NOT IN ('resolved', 'archived')", name="waiting_since"),
+        CheckConstraint("resolve_time IS NOT NULL OR status NOT IN ('resolved', 'archived')", name="resolve_time"),
         CheckConstraint("weight >= 0 AND waiting_weight >= 0", name="weight"),
         Index("uq_conversations_live", "channel_id", "identity_id", unique=True, postgresql_where=text(LIVE)),
         Index("ix_conversations_by_message", text("last_message_time DESC"), text("id DESC"), postgresql_where=LISTED),
@@ -163,6 +170,7 @@ class ReadPosition(TenantBase):
     """How far an agent has read a conversation: arrival number, and the inbound messages up to it."""
 
     __tablename__ = "read_positions"
+    __table_args__ = (CheckConstraint("arrival >= 0 AND inbound_count >= 0", name="arrival"),)
 
     conversation_id: Mapped[Id] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
     agent_id: Mapped[Id] = mapped_column(ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True)

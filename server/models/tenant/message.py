@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, SmallInteger, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -27,6 +27,7 @@ class Message(TenantBase):
         words("direction", DIRECTIONS),
         words("type", TYPES),
         words("status", STATUSES),
+        CheckConstraint("arrival > 0 AND sequence >= 0", name="arrival"),
         UniqueConstraint("conversation_id", "sequence"),
         UniqueConstraint("conversation_id", "arrival"),
         Index(

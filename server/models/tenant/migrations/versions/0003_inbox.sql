@@ -162,6 +162,151 @@ INSERT INTO conversation_attribute_keys (key, conversation_id)
 SELECT DISTINCT attribute_key(a.key, a.value), c.id FROM conversations c, jsonb_each(c.attributes) a
 WHERE jsonb_typeof(a.value) IN ('string', 'number', 'boolean');
 
+-- The rules that a careless statement of the tenant's role cannot break either. Whoever owns the tables may: it repairs and restores.
+CREATE FUNCTION refused(relation oid, why text) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT has_table_privilege(relation, 'TRUNCATE') THEN
+        RAISE EXCEPTION '%', why USING ERRCODE = 'restrict_violation';
+    END IF;
+END $$;
+
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM refused(TG_RELID, TG_ARGV[0]);
+    RETURN NULL;
+END $$;
+
+-- Triggers after a row with a condition cost the condition; those before a row would lock each row once more. Those that name
+-- columns and come before a statement cost nothing where the columns are not named.
+CREATE TRIGGER guard_log_forward AFTER UPDATE ON stream_head FOR EACH ROW
+    WHEN (NEW.epoch = OLD.epoch AND (NEW.head < OLD.head OR NEW.floor < OLD.floor))
+    EXECUTE FUNCTION refuse('the head and the floor of a log never go back');
+
+CREATE TRIGGER guard_log_head BEFORE DELETE ON stream_head FOR EACH STATEMENT EXECUTE FUNCTION refuse('a log has a head');
+
+CREATE TRIGGER guard_event_final AFTER UPDATE ON stream_event FOR EACH ROW EXECUTE FUNCTION refuse('an event never changes');
+
+CREATE FUNCTION keep_event() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.seq >= (SELECT floor FROM stream_head) THEN
+        PERFORM refused(TG_RELID, 'an event at or above the floor is kept');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER guard_event_kept AFTER DELETE ON stream_event FOR EACH ROW EXECUTE FUNCTION keep_event();
+
+CREATE TRIGGER guard_payload_final AFTER UPDATE OF id, receive_time, provider, meta_app_id, body, sha256, split ON journal
+    FOR EACH ROW EXECUTE FUNCTION refuse('a payload stays as it came');
+
+CREATE TRIGGER guard_trail_final AFTER UPDATE ON message_status_updates
+    FOR EACH ROW EXECUTE FUNCTION refuse('the audit trail of receipts never changes');
+
+CREATE TRIGGER guard_message_place
+    BEFORE UPDATE OF id, conversation_id, channel_id, direction, sequence, arrival, author_kind, author_id, request_id, create_time
+    ON messages FOR EACH STATEMENT EXECUTE FUNCTION refuse('where a message stands, and whose it is, never changes');
+
+CREATE TRIGGER guard_message_forward AFTER UPDATE OF status ON messages FOR EACH ROW
+    WHEN ((OLD.status = 'read' AND NEW.status <> 'read') OR (OLD.status = 'delivered' AND NEW.status NOT IN ('delivered', 'read'))
+        OR (OLD.status = 'sent' AND NEW.status IN ('pending', 'unknown')))
+    EXECUTE FUNCTION refuse('the status of a message moves forward only');
+
+CREATE FUNCTION check_parts() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM made) > (
+        SELECT count(*) FROM made m
+        CROSS JOIN LATERAL (SELECT FROM message_parts p WHERE p.message_id = m.id AND p.position = 0 OFFSET 0) p)
+    THEN
+        PERFORM refused(TG_RELID, 'a message is written with its parts');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER guard_message_parts AFTER INSERT ON messages REFERENCING NEW TABLE AS made
+    FOR EACH STATEMENT EXECUTE FUNCTION check_parts();
+
+CREATE TRIGGER guard_part_place BEFORE UPDATE OF id, message_id, conversation_id, channel_id, position ON message_parts
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse('a part stays with its message');
+
+CREATE TRIGGER guard_part_forward AFTER UPDATE OF status, provider_message_id ON message_parts FOR EACH ROW
+    WHEN (NEW.provider_message_id <> OLD.provider_message_id
+        OR (OLD.status = 'read' AND NEW.status <> 'read') OR (OLD.status = 'delivered' AND NEW.status NOT IN ('delivered', 'read'))
+        OR (OLD.status = 'sent' AND NEW.status IN ('pending', 'unknown'))
+        OR (OLD.status = 'failed' AND NEW.status IN ('unknown', 'sent')))
+    EXECUTE FUNCTION refuse('a part moves forward only, and keeps the id that the provider gave it');
+
+CREATE TRIGGER guard_delivery_accepted AFTER UPDATE OF state ON deliveries FOR EACH ROW
+    WHEN (OLD.state = 'accepted' AND NEW.state NOT IN ('accepted', 'failed'))
+    EXECUTE FUNCTION refuse('what the provider accepted is not sent again');
+
+CREATE TRIGGER guard_conversation_place BEFORE UPDATE OF id, channel_id, provider, identity_id, create_time ON conversations
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse('a conversation stays with its identity');
+
+CREATE TRIGGER guard_conversation_forward AFTER UPDATE ON conversations FOR EACH ROW
+    WHEN (NEW.version < OLD.version OR NEW.message_count < OLD.message_count OR NEW.inbound_count < OLD.inbound_count
+        OR NEW.last_sequence < OLD.last_sequence OR NEW.snooze_generation < OLD.snooze_generation
+        OR (NEW.status <> OLD.status AND (NEW.status = 'new' OR (OLD.status = 'archived' AND NEW.status <> 'open')
+            OR (OLD.status = 'resolved' AND NEW.status NOT IN ('open', 'archived'))
+            OR (NEW.status = 'archived' AND OLD.status <> 'resolved'))))
+    EXECUTE FUNCTION refuse('a conversation counts up, and its status makes the moves of the matrix only');
+
+CREATE TRIGGER guard_conversation_archived AFTER UPDATE OF priority, subject, attributes ON conversations FOR EACH ROW
+    WHEN (OLD.status = 'archived' AND NEW.status = 'archived'
+        AND (OLD.priority, OLD.subject, OLD.attributes) IS DISTINCT FROM (NEW.priority, NEW.subject, NEW.attributes))
+    EXECUTE FUNCTION refuse('an archived conversation is read-only');
+
+CREATE FUNCTION check_not_archived() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (SELECT FROM conversations WHERE id = NEW.conversation_id AND status = 'archived') THEN
+        PERFORM refused(TG_RELID, 'an archived conversation is read-only');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER guard_tag_archived AFTER INSERT ON conversation_tags FOR EACH ROW EXECUTE FUNCTION check_not_archived();
+
+CREATE TRIGGER guard_note_archived AFTER INSERT OR UPDATE ON conversation_notes FOR EACH ROW EXECUTE FUNCTION check_not_archived();
+
+CREATE TRIGGER guard_position_forward AFTER UPDATE ON read_positions FOR EACH ROW
+    WHEN (NEW.arrival < OLD.arrival OR NEW.inbound_count < OLD.inbound_count)
+    EXECUTE FUNCTION refuse('a read position moves forward only');
+
+CREATE FUNCTION check_positions() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM moved r CROSS JOIN LATERAL (
+            SELECT c.message_count, c.inbound_count FROM conversations c WHERE c.id = r.conversation_id OFFSET 0) c
+        WHERE r.arrival > c.message_count OR r.inbound_count > c.inbound_count)
+    THEN
+        PERFORM refused(TG_RELID, 'nobody has read what is not there');
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER guard_position_set AFTER INSERT ON read_positions REFERENCING NEW TABLE AS moved
+    FOR EACH STATEMENT EXECUTE FUNCTION check_positions();
+
+CREATE TRIGGER guard_position_moved AFTER UPDATE ON read_positions REFERENCING NEW TABLE AS moved
+    FOR EACH STATEMENT EXECUTE FUNCTION check_positions();
+
+CREATE TRIGGER guard_assignment_place
+    BEFORE UPDATE OF id, conversation_id, agent_id, team_id, type, assigned_by_kind, assigned_by_id ON conversation_assignments
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse('the ledger is written once');
+
+CREATE TRIGGER guard_assignment_ended AFTER UPDATE OF end_time ON conversation_assignments FOR EACH ROW
+    WHEN (OLD.end_time IS NOT NULL AND NEW.end_time IS DISTINCT FROM OLD.end_time)
+    EXECUTE FUNCTION refuse('an assignment ends once');
+
+ALTER TABLE conversations
+    ADD CONSTRAINT ck_conversations_counts CHECK (inbound_count BETWEEN 0 AND message_count
+        AND last_inbound_arrival BETWEEN 0 AND message_count AND last_outbound_arrival BETWEEN 0 AND message_count),
+    ADD CONSTRAINT ck_conversations_waiting_since CHECK (waiting_since IS NULL OR status NOT IN ('resolved', 'archived')),
+    ADD CONSTRAINT ck_conversations_resolve_time CHECK (resolve_time IS NOT NULL OR status NOT IN ('resolved', 'archived'));
+
+ALTER TABLE messages ADD CONSTRAINT ck_messages_arrival CHECK (arrival > 0 AND sequence >= 0);
+
+ALTER TABLE read_positions ADD CONSTRAINT ck_read_positions_arrival CHECK (arrival >= 0 AND inbound_count >= 0);
+
 -- == Agents, roles, contacts.
 
 -- == Assignment.
