@@ -69,31 +69,52 @@ def _counted(where: Where, scope: Scope, wanted: filters.ConversationFilter, amo
 async def live(connection: Connection, scope: Scope) -> Live:
     """Counts of what the caller may see. Reads at most 1,001 entries of an index for each way in which it may."""
     where = Where()
-    mine = "0" if scope.agent_id is None else _together([f"c.assignee_id = {where.value(scope.agent_id, 'uuid')}"])
-    unassigned = _together([f"{way} AND c.assignee_id IS NULL" for way in _ways(where, scope)])
+    own = [] if scope.agent_id is None else [_Way(f"c.assignee_id = {where.value(scope.agent_id, 'uuid')}", _BY_AGENT)]
     ways = _ways(where, scope)
-    if not scope.all and scope.agent_id is not None:
-        ways.append(f"c.assignee_id = {where.value(scope.agent_id, 'uuid')}")
-    sql = f"SELECT {mine} AS mine, {unassigned} AS unassigned, {_together(ways)} AS all_live"
+    unassigned = [way.unassigned() for way in ways]
+    if not scope.all:
+        ways += own
+    sql = f"SELECT {_together(own)} AS mine, {_together(unassigned)} AS unassigned, {_together(ways)} AS all_live"
     record: Any = await connection.fetchrow(sql, *where.values)
     return Live(Limited.of(record["mine"]), Limited.of(record["unassigned"]), Limited.of(record["all_live"]))
 
 
-def _ways(where: Where, scope: Scope) -> list[str]:
+_BY_CHANNEL, _BY_AGENT, _BY_TEAM = (
+    "c.channel_id, c.identity_id",
+    "c.assignee_id, c.channel_id",
+    "c.team_id, c.assignee_id",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """A condition, and the order of the index that knows it: without it the planner may read the table instead."""
+
+    condition: str
+    order: str
+
+    def unassigned(self) -> _Way:
+        """Those of nobody among them."""
+        order = self.order if self.order == _BY_TEAM else _BY_AGENT
+        return _Way(f"{self.condition} AND c.assignee_id IS NULL", order)
+
+
+def _ways(where: Where, scope: Scope) -> list[_Way]:
     """The ways in which the caller may see a conversation that is nobody's."""
     if scope.all:
-        return ["TRUE"]
+        return [_Way("TRUE", _BY_CHANNEL)]
     return [
-        *(f"c.channel_id = {where.value(channel_id, 'uuid')}" for channel_id in sorted(scope.channel_ids)),
-        *(f"c.team_id = {where.value(team_id, 'uuid')}" for team_id in sorted(scope.team_ids)),
+        *(_Way(f"c.channel_id = {where.value(item, 'uuid')}", _BY_CHANNEL) for item in sorted(scope.channel_ids)),
+        *(_Way(f"c.team_id = {where.value(item, 'uuid')}", _BY_TEAM) for item in sorted(scope.team_ids)),
     ]
 
 
-def _together(conditions: list[str]) -> str:
-    """How many live conversations meet one of these conditions; each is followed in its index until the limit."""
-    if not conditions:
+def _together(ways: list[_Way]) -> str:
+    """How many live conversations can be seen in one of these ways; each is followed in its index until the limit."""
+    if not ways:
         return "0"
     parts = [
-        f"(SELECT c.id FROM conversations c WHERE {LIVE} AND {condition} LIMIT {LIMIT + 1})" for condition in conditions
+        f"(SELECT c.id FROM conversations c WHERE {LIVE} AND {way.condition} ORDER BY {way.order} LIMIT {LIMIT + 1})"
+        for way in ways
     ]
     return f"(SELECT count(*) FROM (SELECT id FROM ({' UNION '.join(parts)}) u LIMIT {LIMIT + 1}) x)"

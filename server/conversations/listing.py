@@ -183,15 +183,22 @@ def _shown(where: Where, scope: Scope) -> str:
 async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
     """The page out of the next rows of the order."""
     where, order = Where(), query.order.order_by
+    limit = where.value(query.limit, "bigint")
+    values = _merged(where, scope, query)
     # Whoever asks for what it has not read itself has its position read for each row as well.
-    walked = query.limit * WALKED // (2 if uses(query.wanted, "unread", filters.UNREAD_MINE) else 1)
-    most, limit = where.value(walked, "bigint"), where.value(query.limit, "bigint")
+    dearer = 2 if uses(query.wanted, "unread", filters.UNREAD_MINE) else 1
+    walked = max(1, query.limit * WALKED // dearer // len(values))
+    most = where.value(walked, "bigint")
     matched = f"coalesce({where.scope(scope)} AND {where.filter(query.wanted, scope)}, FALSE)"
-    deleted = f"c.delete_time IS {'NOT ' if query.deleted else ''}NULL"
-    inside = [deleted, _after(where, query), *_inside(where, scope, query)]
+    inside = [f"c.delete_time IS {'NOT ' if query.deleted else ''}NULL", _after(where, query)]
+    inside += where.fields(query.wanted, scope, _ranges(query)).values()
+    parts = [
+        f"SELECT c.* FROM conversations c WHERE {' AND '.join([*inside, value])} ORDER BY {order} LIMIT {most}"
+        for value in values
+    ]
     rows = (
-        f"SELECT c.*, row_number() OVER (ORDER BY {order}) AS place FROM {_merged(where, scope, query, deleted)} c"
-        f" WHERE {' AND '.join(inside)} ORDER BY {order} LIMIT {most}"
+        f"SELECT c.*, row_number() OVER (ORDER BY {order}) AS place FROM ({' UNION ALL '.join(f'({part})' for part in parts)}) c"
+        f" ORDER BY {order} LIMIT {most}"
     )
     sql = (
         f"SELECT l.*, {HEAD} FROM stream_head h LEFT JOIN LATERAL ("
@@ -206,28 +213,19 @@ async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
     return Page([from_record(record) for record in found if record["matched"]], edge, HeadRow.of(records[0]))
 
 
-def _inside(where: Where, scope: Scope, query: Query) -> list[str]:
-    """Conditions on the order's own first column: the walk starts and ends with them."""
-    return list(where.fields(query.wanted, scope, _ranges(query)).values())
-
-
 def _ranges(query: Query) -> list[str]:
     """The fields that are a range of the order's first column: times are, and of a set of values one alone."""
     return [name for name in query.order.ranges if name in TIMES or len(getattr(query.wanted, name)) == 1]
 
 
-def _merged(where: Where, scope: Scope, query: Query, deleted: str) -> str:
-    """What is walked: the table, or for each value of a field that has an index in this order, its part of the table."""
+def _merged(where: Where, scope: Scope, query: Query) -> list[str]:
+    """What is walked: all, or the part of each value of a field that has an index in this order."""
     field = _merging(query)
     if field is None:
-        return "conversations"
+        return ["TRUE"]
     if field == "unread":
-        return f"(SELECT c.* FROM conversations c WHERE {deleted} AND c.inbound_count > c.team_read_count)"
-    parts = [
-        f"SELECT c.* FROM conversations c WHERE {deleted} AND {condition}"
-        for condition in _values(where, scope, field, query)
-    ]
-    return f"({' UNION ALL '.join(parts)})"
+        return ["c.inbound_count > c.team_read_count"]
+    return _values(where, scope, field, query)
 
 
 def _merging(query: Query) -> str | None:

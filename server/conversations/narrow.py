@@ -16,14 +16,14 @@ from server.conversations.filter import WAITING, WINDOW, Where, read_ids
 from server.rpc.call import Scope
 
 MOST = 4
-_NEWEST = "ORDER BY c.last_message_time DESC, c.id DESC"
+_NEWEST = "c.last_message_time DESC, c.id DESC"
 _LISTED = "SELECT c.id FROM conversations c WHERE c.delete_time IS NULL"
 _UNREAD = "c.inbound_count > c.team_read_count"
 # The order makes the planner walk the index instead of the table, which may hold what is looked for at its very end.
 _ORDERED = {
     "waiting_since": f"ORDER BY {WAITING}, c.id",
     "create_time": "ORDER BY c.create_time DESC, c.id DESC",
-    "last_message_time": _NEWEST,
+    "last_message_time": f"ORDER BY {_NEWEST}",
 }
 # The most selective first, as it is in most inboxes.
 _RANKED = (
@@ -69,7 +69,7 @@ class Narrow:
         if name == "tags":
             return [_later(self._tagged, list(value))]
         if name == "unread":
-            return [] if value == filters.UNREAD_MINE else [_limited(f"{_LISTED} AND {_UNREAD} {_NEWEST}")]
+            return [] if value == filters.UNREAD_MINE else [_limited(f"{_LISTED} AND {_UNREAD} ORDER BY {_NEWEST}")]
         if name == "reply_window":
             return [_union([_later(self._window, state) for state in value])]
         if name in _ORDERED:
@@ -91,17 +91,21 @@ class Narrow:
         if name == "provider":
             words = self._where.value([PROVIDER.word(item) for item in value], "text[]")
             places = f"ARRAY(SELECT h.id FROM channels h WHERE h.provider = ANY({words}))"
-            return _each(places, f"{_LISTED} AND c.channel_id = v {_NEWEST}")
+            return _each(places, f"{_LISTED} AND c.channel_id = v ORDER BY {_NEWEST}")
         ids, absent = read_ids(name, value, self._scope)
         statement = self._each_of(name, ids, "uuid[]")
-        return _union([statement, _limited(f"{_LISTED} AND c.{name} IS NULL {_NEWEST}")]) if absent else statement
+        return (
+            _union([statement, _limited(f"{_LISTED} AND c.{name} IS NULL ORDER BY c.{name}, {_NEWEST}")])
+            if absent
+            else statement
+        )
 
     def _window(self, state: Any) -> Statement:
         condition = self._where.window([state])
         return _limited(f"{_LISTED} AND {condition} ORDER BY {WINDOW}, c.id")
 
     def _each_of(self, column: str, values: list[Any], cast: str) -> Statement:
-        return _each(self._where.value(values, cast), f"{_LISTED} AND c.{column} = v {_NEWEST}")
+        return _each(self._where.value(values, cast), f"{_LISTED} AND c.{column} = v ORDER BY {_NEWEST}")
 
     def _tagged(self, names: list[str]) -> Statement:
         places = f"ARRAY(SELECT t.id FROM tags t WHERE {self._where.tag_named(names)})"
