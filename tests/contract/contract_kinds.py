@@ -32,9 +32,11 @@ KINDS: Mapping[str, str] = {
     "team_id": "team",
     "team_ids": "team",
     "agent_id": "agent",
+    "agent_ids": "agent",
     "assignee_id": "agent",
     "actor_id": "agent",
     "policy_id": "policy",
+    "tag_id": "tag",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
     "tenant_id": "tenant",
@@ -56,6 +58,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "team": "teams are what one assigns to",
     "policy": "of a team or a channel, and managed for the whole tenant",
     "attribute": "of the whole tenant",
+    "tag": "the vocabulary is everybody's",
     "api_key": "of the tenant; who may manage them may manage all",
     "tenant": "the platform's, which no tenant may ask about",
 }
@@ -144,6 +147,10 @@ class Holdings:
         return str(self._world.call(made).policy.id)
 
     @cached_property
+    def _tag(self) -> str:
+        return self._world.tag()
+
+    @cached_property
     def _attribute(self) -> str:
         return attribute(self._world)
 
@@ -189,6 +196,7 @@ def foreign(world: World, kind: str) -> str:
         "note": world.foreign_note,
         "policy": world.foreign_policy,
         "attribute": world.foreign_attribute,
+        "tag": world.foreign_tag,
         "agent": tenant.agents["agent"],
         "team": tenant.team_id,
         "channel": tenant.channel_id,
