@@ -9,6 +9,7 @@ from switchboard.v1 import agent_service_pb2 as rpc
 from switchboard.v1.agent_service_pb2_grpc import AgentServiceServicer
 
 from server.agents import convert, service
+from server.agents.roles import PERMISSIONS
 from server.agents.service import Member
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -18,6 +19,7 @@ from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Team
 from server.requests import service as requests
+from server.rpc.auth import check_held
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 
@@ -32,6 +34,8 @@ class AgentServicer(AgentServiceServicer):
     async def CreateAgent(self, request: rpc.CreateAgentRequest, call: Call) -> rpc.CreateAgentResponse:
         """Creates an agent."""
         agent_id = new_id()
+        role = convert.ROLE.word(request.role or agent_pb2.AGENT_ROLE_AGENT)
+        check_held(PERMISSIONS[role], call.caller)
 
         async def unit(write: Write) -> Member:
             earlier = await requests.claim(write, call, request, resource_id=agent_id)
@@ -43,7 +47,7 @@ class AgentServicer(AgentServiceServicer):
                 name=request.name,
                 email=request.email if request.HasField("email") else None,
                 kind=convert.KIND.word(request.kind or agent_pb2.AGENT_KIND_HUMAN),
-                role=convert.ROLE.word(request.role or agent_pb2.AGENT_ROLE_AGENT),
+                role=role,
                 team_ids=[uuid.UUID(item) for item in request.team_ids],
                 channel_ids=[uuid.UUID(item) for item in request.channel_ids],
             )

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from switchboard.v1 import event_pb2, options_pb2
+from switchboard.v1 import event_pb2
 
 from server.auth.repository import load_rights
 from server.auth.tokens import AgentTokens
@@ -14,7 +14,7 @@ from server.kit.db import Database, Write
 from server.kit.errors import NotFound
 from server.log.append import append
 from server.log.event import NewEvent, Origin
-from server.rpc.auth import PermissionMissing
+from server.rpc.auth import check_held
 from server.rpc.call import Caller
 from server.tenancy.api_keys import ApiKey, ApiKeys
 
@@ -40,9 +40,7 @@ async def create_key(
 ) -> tuple[ApiKey, str]:
     """A key of the tenant, and the key itself. PERMISSION_MISSING for what the caller may not do either."""
     wanted = frozenset(permissions)
-    for number in sorted(wanted - caller.permissions):
-        lacking = options_pb2.Permission.Name(number)  # type: ignore[arg-type]
-        raise PermissionMissing(f"the caller lacks {lacking}", metadata={"permission": lacking})
+    check_held(wanted, caller)
     return await keys.create(tenant_id=tenant_id, name=name, permissions=wanted, expire_time=expire_time)
 
 

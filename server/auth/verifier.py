@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from server.agents.roles import PERMISSIONS, SEES_ALL
 from server.auth.repository import Rights, load_all_rights, load_rights
-from server.auth.roles import PERMISSIONS, SEES_ALL
 from server.auth.tokens import AgentTokens
 from server.kit.cache import Cache
 from server.kit.clock import utc_now

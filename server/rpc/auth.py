@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from switchboard.v1 import options_pb2
@@ -101,6 +101,13 @@ def require(caller: Caller, permission: int) -> None:
     if permission not in caller.permissions:
         wanted = options_pb2.Permission.Name(permission)  # type: ignore[arg-type]
         raise PermissionMissing(f"the caller lacks {wanted}", metadata={"permission": wanted})
+
+
+def check_held(granted: Iterable[int], caller: Caller) -> None:
+    """Refuses a caller that would give away a permission which it does not hold itself."""
+    for number in sorted(frozenset(granted) - caller.permissions):
+        lacking = options_pb2.Permission.Name(number)  # type: ignore[arg-type]
+        raise PermissionMissing(f"the caller lacks {lacking}", metadata={"permission": lacking})
 
 
 class AuthInterceptor(WrappingInterceptor):

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from server.auth.roles import PERMISSIONS
+from server.agents.roles import PERMISSIONS
 from server.kit.clock import utc_now
 from server.kit.ids import new_id
 from server.models.tenant.agent import ROLES

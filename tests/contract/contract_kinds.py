@@ -15,7 +15,7 @@ from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1.assignment_pb2 import ASSIGNMENT_TYPE_MANUAL
 
-from server.auth.roles import PERMISSIONS, SEES_ALL
+from server.agents.roles import PERMISSIONS, SEES_ALL
 from server.rpc.permissions import named
 
 # The kind of resource that a field of this name takes the id of.

@@ -7,7 +7,7 @@ from contract_world import World
 from google.protobuf.message import Message
 from switchboard.v1 import options_pb2
 
-from server.auth.roles import PERMISSIONS
+from server.agents.roles import PERMISSIONS
 from server.rpc.rules import Rule, rule_of
 
 RULES = {name: rule_of(f"/switchboard.v1.{name.replace('.', '/')}") for name in methods()}
@@ -139,3 +139,20 @@ def test_no_key_can_make_a_key_that_may_more_than_itself(direct: Grpc, world: Wo
         "PERMISSION_MISSING",
         "PERMISSION_MESSAGES_SEND",
     )
+
+
+def test_nobody_can_make_an_agent_that_may_more_than_himself(direct: Grpc, world: World) -> None:
+    from switchboard.v1.agent_pb2 import AgentRole
+    from switchboard.v1.agent_service_pb2 import CreateAgentRequest
+
+    narrow = world.key_with(options_pb2.PERMISSION_AGENTS_MANAGE, *PERMISSIONS["read_only"])
+    made = world.call(CreateAgentRequest(name="As much", role=AgentRole.AGENT_ROLE_READ_ONLY), token=narrow)
+    assert made.agent.role == AgentRole.AGENT_ROLE_READ_ONLY
+    for role in ("owner", "admin", "supervisor", "agent", "unspecified"):
+        request = CreateAgentRequest(name="More", role=AgentRole.Value(f"AGENT_ROLE_{role.upper()}"))
+        with pytest.raises(Refused) as raised:
+            direct.call(methods()["AgentService.CreateAgent"], request, token=narrow)
+        assert (raised.value.reason, raised.value.info.metadata["permission"]) == (
+            "PERMISSION_MISSING",
+            "PERMISSION_CONVERSATIONS_WRITE",
+        )

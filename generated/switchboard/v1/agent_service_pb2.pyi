@@ -39,7 +39,7 @@ class CreateAgentRequest(_message.Message):
     kind: _agent_pb2.AgentKind.ValueType
     """Human or program; unspecified means human."""
     role: _agent_pb2.AgentRole.ValueType
-    """What it may do; unspecified means agent."""
+    """What it may do, at most what the caller may; unspecified means agent."""
     request_id: _builtins.str
     """Makes the call repeatable: the same id answers the same agent."""
     @_builtins.property

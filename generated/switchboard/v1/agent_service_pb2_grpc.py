@@ -72,7 +72,7 @@ class AgentServiceServicer:
     """
 
     def CreateAgent(self, request, context):
-        """Creates an agent.
+        """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

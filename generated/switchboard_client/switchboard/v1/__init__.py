@@ -5008,7 +5008,7 @@ class CreateAgentRequest(betterproto2.Message):
 
     role: "AgentRole" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: AgentRole(0))
     """
-    What it may do; unspecified means agent.
+    What it may do, at most what the caller may; unspecified means agent.
     """
 
     team_ids: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)

@@ -45,7 +45,7 @@ export type CreateAgentRequest = Message<"switchboard.v1.CreateAgentRequest"> & 
   kind: AgentKind;
 
   /**
-   * What it may do; unspecified means agent.
+   * What it may do, at most what the caller may; unspecified means agent.
    *
    * @generated from field: switchboard.v1.AgentRole role = 4;
    */
@@ -395,7 +395,7 @@ export const ListTeamsResponseSchema: GenMessage<ListTeamsResponse> = /*@__PURE_
  */
 export const AgentService: GenService<{
   /**
-   * Creates an agent.
+   * Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
    *
    * @generated from rpc switchboard.v1.AgentService.CreateAgent
    */
