@@ -120,7 +120,13 @@ def test_roles_widen_from_reader_to_owner() -> None:
     chain = [PERMISSIONS[role] for role in ("read_only", "agent", "supervisor", "admin", "owner")]
     assert all(smaller <= larger for smaller, larger in itertools.pairwise(chain))
     assert ALL - PERMISSIONS["supervisor"] == named(
-        "API_KEYS_MANAGE", "TOKENS_ISSUE", "AGENTS_MANAGE", "CHANNELS_MANAGE"
+        "API_KEYS_MANAGE",
+        "TOKENS_ISSUE",
+        "AGENTS_MANAGE",
+        "CHANNELS_MANAGE",
+        "ROLES_MANAGE",
+        "SETTINGS_MANAGE",
+        "AUDIT_READ",
     )
     assert not PERMISSIONS["read_only"] & named("CONVERSATIONS_WRITE", "MESSAGES_SEND", "CONVERSATIONS_ASSIGN")
 
