@@ -9,7 +9,6 @@ SUPERVISOR = ALL - named(
     "TOKENS_ISSUE",
     "AGENTS_MANAGE",
     "CHANNELS_MANAGE",
-    "ROLES_MANAGE",
     "SETTINGS_MANAGE",
     "AUDIT_READ",
 )

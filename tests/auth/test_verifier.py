@@ -124,7 +124,6 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "TOKENS_ISSUE",
         "AGENTS_MANAGE",
         "CHANNELS_MANAGE",
-        "ROLES_MANAGE",
         "SETTINGS_MANAGE",
         "AUDIT_READ",
     )

@@ -65,8 +65,6 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Read who changed what."""
     PERMISSION_SETTINGS_MANAGE: _Permission.ValueType  # 19
     """Change the settings of the tenant: attribute definitions, retention, what is audited."""
-    PERMISSION_ROLES_MANAGE: _Permission.ValueType  # 20
-    """Create, change and delete roles."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a credential may do. Roles of agents and API keys are sets of these."""
@@ -111,8 +109,6 @@ PERMISSION_AUDIT_READ: Permission.ValueType  # 18
 """Read who changed what."""
 PERMISSION_SETTINGS_MANAGE: Permission.ValueType  # 19
 """Change the settings of the tenant: attribute definitions, retention, what is audited."""
-PERMISSION_ROLES_MANAGE: Permission.ValueType  # 20
-"""Create, change and delete roles."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 @_typing.final

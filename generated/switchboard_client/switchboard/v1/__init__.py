@@ -2426,11 +2426,6 @@ class Permission(betterproto2.Enum):
     Change the settings of the tenant: attribute definitions, retention, what is audited.
     """
 
-    ROLES_MANAGE = 20
-    """
-    Create, change and delete roles.
-    """
-
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2454,7 +2449,6 @@ class Permission(betterproto2.Enum):
             17: "PERMISSION_ASSIGNMENT_MANAGE",
             18: "PERMISSION_AUDIT_READ",
             19: "PERMISSION_SETTINGS_MANAGE",
-            20: "PERMISSION_ROLES_MANAGE",
         }
 
     @classmethod
@@ -2480,7 +2474,6 @@ class Permission(betterproto2.Enum):
             "PERMISSION_ASSIGNMENT_MANAGE": 17,
             "PERMISSION_AUDIT_READ": 18,
             "PERMISSION_SETTINGS_MANAGE": 19,
-            "PERMISSION_ROLES_MANAGE": 20,
         }
 
 
