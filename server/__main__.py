@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from server.commands.journal import journal
-from server.commands.running import importing, operator_settings, process_settings, run, say
+from server.commands.running import await_settings, importing, operator_settings, process_settings, run, say
 from server.commands.secrets import secrets
 from server.commands.timers import timers
 
@@ -18,11 +18,16 @@ from server.commands.timers import timers
 @click.command()
 @click.option("--listen", help="Address for gRPC; SWITCHBOARD_LISTEN.")
 @click.option("--internal-listen", help="Address for health, reflection and channelz; SWITCHBOARD_INTERNAL_LISTEN.")
-def serve(listen: str | None, internal_listen: str | None) -> None:
+@click.option(
+    "--standby", is_flag=True, help="Import, then wait for a line on standard input: a JSON object of settings."
+)
+def serve(listen: str | None, internal_listen: str | None, *, standby: bool) -> None:
     """Serve the API behind Envoy."""
     with importing():
         from server import app
 
+    if standby:
+        await_settings()
     settings = process_settings()
     say(lambda: app.run(settings, listen or settings.listen, internal_listen or settings.internal_listen))
 

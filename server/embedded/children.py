@@ -10,13 +10,20 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from server.embedded.ports import LOOPBACK
-from server.embedded.processes import Program
+from server.embedded.processes import Program, Spare
+from server.settings import PREFIX
 
 
 def serve(name: str, *, port: int, internal: int, environment: Mapping[str, str]) -> Program:
     """A server process: public gRPC on one port, health and metrics on the other."""
-    arguments = ("serve", "--listen", f"{LOOPBACK}:{port}", "--internal-listen", f"{LOOPBACK}:{internal}")
-    return _program(name, arguments, internal, environment)
+    addresses = {"LISTEN": f"{LOOPBACK}:{port}", "INTERNAL_LISTEN": f"{LOOPBACK}:{internal}"}
+    settings = {f"{PREFIX}{name}": address for name, address in addresses.items()}
+    return _program(name, ("serve",), internal, {**environment, **settings})
+
+
+def spare_serve(environment: Mapping[str, str]) -> Spare:
+    """What takes the place of a server process that died: its settings but the addresses are known before."""
+    return Spare((sys.executable, "-m", "server", "serve", "--standby"), {**_paths(), **environment})
 
 
 def work(name: str, *, internal: int, environment: Mapping[str, str]) -> Program:

@@ -1,5 +1,6 @@
 """A child process: its own session, a signal when this process dies, its output in a rotated file."""
 
+import json
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +20,8 @@ from server.embedded.errors import StartError
 LAUNCH = Path(__file__).with_name("launch.py")
 POLL = 0.01
 LAST_LINES = 20
+SPARE_AFTER = timedelta(seconds=2)
+"""A new spare is made so long after the last one was."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +40,66 @@ class Program:
     stop_within: timedelta = timedelta(seconds=10)
 
 
+class Spare:
+    """A process that has imported everything and waits, so that who takes the place of a dead one need not begin with that.
+
+    It runs `command` and reads one line from standard input: a JSON object of the settings it shall start with. When the input
+    ends without a line, it ends. Use it from a thread that lives as long as the children shall.
+    """
+
+    def __init__(self, command: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self._command = command
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+        self._not_before = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process that waits; 0 where there is none."""
+        return self._process.pid if self._process else 0
+
+    def keep(self) -> None:
+        """Have one ready; not in the moments after one was taken, which belong to that one."""
+        if time.monotonic() < self._not_before or (self._process and self._process.poll() is None):
+            return
+        self.close()
+        self._rest()
+        self._process = spawn(self._command, self._environment, stop_signal=signal.SIGTERM, stdin=subprocess.PIPE)
+
+    def take(self, environment: Mapping[str, str]) -> subprocess.Popen[bytes] | None:
+        """The process, which starts now with these settings; None where there is none."""
+        process, self._process = self._process, None
+        self._rest()
+        if process is None:
+            return None
+        try:
+            with _stdin(process) as pipe:
+                pipe.write(json.dumps(dict(environment)).encode() + b"\n")
+        except BrokenPipeError:
+            # It died; nobody reads its input any more.
+            _discard(process)
+            return None
+        return process
+
+    def close(self) -> None:
+        """End it."""
+        process, self._process = self._process, None
+        if process is not None:
+            _discard(process)
+
+    def _rest(self) -> None:
+        self._not_before = time.monotonic() + SPARE_AFTER.total_seconds()
+
+
 class Child:
     """A program and the process that runs it now. Start it from a thread that lives as long as the child shall.
 
     Linux sends the parent-death signal when the *thread* that started the child ends.
     """
 
-    def __init__(self, program: Program, *, logs: Path) -> None:
+    def __init__(self, program: Program, *, logs: Path, spare: Spare | None = None) -> None:
         self.program = program
+        self._spare = spare
         self._log = RotatedFile(logs / f"{program.name}.log")
         self._last: deque[str] = deque(maxlen=LAST_LINES)
         self._process: subprocess.Popen[bytes] | None = None
@@ -72,18 +128,17 @@ class Child:
     def start(self) -> None:
         """Start the process and return at once."""
         program = self.program
-        launch = (sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(program.stop_signal)))
         self._last.clear()
         program.before()
-        self._process = subprocess.Popen(
-            [*program.wrapper, *launch, *program.command],
-            env={**os.environ, **program.environment},
-            cwd=program.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        self._process = self._spare.take(program.environment) if self._spare else None
+        if self._process is None:
+            self._process = spawn(
+                program.command,
+                program.environment,
+                wrapper=program.wrapper,
+                stop_signal=program.stop_signal,
+                folder=program.folder,
+            )
         self._pump = threading.Thread(
             target=self._read, args=(self._process.stdout,), name=f"log of {self.name}", daemon=True
         )
@@ -139,6 +194,42 @@ class Child:
             for line in pipe:
                 self._last.append(line.decode(errors="replace").rstrip())
                 self._log.write(self.name.encode() + b" | " + line)
+
+
+def spawn(
+    command: tuple[str, ...],
+    environment: Mapping[str, str],
+    *,
+    stop_signal: signal.Signals,
+    wrapper: tuple[str, ...] = (),
+    folder: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
+) -> subprocess.Popen[bytes]:
+    """A process in a session of its own that gets the signal when the calling thread ends; its output is one pipe."""
+    launch = (sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid()), str(int(stop_signal)))
+    return subprocess.Popen(
+        [*wrapper, *launch, *command],
+        env={**os.environ, **environment},
+        cwd=folder,
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def _stdin(process: subprocess.Popen[bytes]) -> IO[bytes]:
+    assert process.stdin is not None
+    return process.stdin
+
+
+def _discard(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with suppress(BrokenPipeError):
+                pipe.close()
 
 
 def is_stopped(pid: int) -> bool:

@@ -24,7 +24,7 @@ REAL_NUMBER = {
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the shared one: after a kill the others would wait for pools and streams to recover."""
-    options = Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER, workers=2)
+    options = Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER, workers=2, spare=True)
     with Stack(options) as running:
         yield running
 
@@ -59,6 +59,23 @@ def test_tokens_in_dev_json_are_renewed_before_they_expire(own_stack: Stack, mon
     assert {agent["id"] for agent in written["agents"]} == {agent["id"] for agent in before["agents"]}
     assert not {agent["token"] for agent in written["agents"]} & {agent["token"] for agent in before["agents"]}
     assert lists(stack, written["agents"][0]["token"]) == 200
+
+
+def test_what_waited_with_its_imports_done_takes_the_place_of_a_server(own_stack: Stack) -> None:
+    stack = own_stack
+    for _ in range(2):  # the first may find none that waits, as one is made some seconds after the start
+        stack.kill("serve-1")
+        assert stack.resurrect() == ["serve-1"]
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline and not stack.spare_pid:
+            stack.resurrect()
+            time.sleep(0.05)
+        waiting = stack.spare_pid
+    stack.kill("serve-1")
+    stack.resurrect()
+    assert stack.pid("serve-1") == waiting
+    stack.restart("serve-1")
+    assert lists(stack, stack.dev()["tenant_key"]) == 200
 
 
 @pytest.mark.parametrize("name", ["serve-2", "work-2", "valkey", "simulator", "envoy", "postgres"])

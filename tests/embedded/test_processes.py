@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from server.embedded import binaries, leftovers
+from server.embedded import binaries, leftovers, processes
 from server.embedded.errors import StartError
-from server.embedded.processes import Child, Program, RotatedFile
+from server.embedded.processes import Child, Program, RotatedFile, Spare, state
 
 SOON = timedelta(seconds=10)
 
@@ -32,6 +32,63 @@ def test_a_child_is_ready_logged_with_its_name_and_stopped(tmp_path: Path) -> No
     one.close()
     assert one.exit_code == -signal.SIGTERM
     assert (tmp_path / "one.log").read_text() == "one | hello\n"
+
+
+WAITS = """
+import json, sys, time
+open(json.loads(sys.stdin.readline())['READY'], 'w')
+print('here', flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_spare_takes_the_place_of_a_child_with_its_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = tmp_path / "ready"
+    cold = (sys.executable, "-c", "import os, time; open(os.environ['READY'], 'w'); time.sleep(60)")
+    spare = Spare((sys.executable, "-c", WAITS), {})
+    program = Program(
+        "one", cold, ready=ready.exists, before=lambda: ready.unlink(missing_ok=True), environment={"READY": str(ready)}
+    )
+    one = Child(program, logs=tmp_path, spare=spare)
+    one.start()
+    one.wait_ready(within=SOON)
+    spare.keep()
+    assert spare.pid == 0, "the moments after a start belong to who starts"
+    monkeypatch.setattr(processes, "SPARE_AFTER", timedelta(0))
+    one.kill()
+    one.start()
+    one.wait_ready(within=SOON)
+    spare.keep()
+    waiting = spare.pid
+    assert waiting
+    assert waiting != one.pid
+    one.kill()
+    one.start()
+    one.wait_ready(within=SOON)
+    assert one.pid == waiting
+    one.close()
+    assert (tmp_path / "one.log").read_text() == "one | here\n"
+
+
+def test_a_spare_that_died_is_not_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "SPARE_AFTER", timedelta(0))
+    ready = tmp_path / "ready"
+    cold = (sys.executable, "-c", f"import time; open({str(ready)!r}, 'w'); time.sleep(60)")
+    spare = Spare((sys.executable, "-c", WAITS), {})
+    spare.keep()
+    dead = spare.pid
+    os.kill(dead, signal.SIGKILL)
+    os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+    one = Child(Program("one", cold, ready=ready.exists), logs=tmp_path, spare=spare)
+    one.start()
+    one.wait_ready(within=SOON)
+    assert one.pid != dead
+    one.close()
+    spare.keep()
+    left = spare.pid
+    assert left not in (0, dead)
+    spare.close()
+    assert state(left) == ""
 
 
 def test_a_child_that_dies_while_it_starts_is_refused_with_its_last_lines(tmp_path: Path) -> None:
