@@ -20,8 +20,8 @@ from server.embedded.errors import StartError
 LAUNCH = Path(__file__).with_name("launch.py")
 POLL = 0.01
 LAST_LINES = 20
-SPARE_AFTER = timedelta(seconds=2)
-"""A new spare is made so long after the last one was."""
+SPARE_AFTER = timedelta(seconds=0.5)
+"""A new spare begins so long after the last one was taken; by then that one serves."""
 
 
 @dataclass(frozen=True)
