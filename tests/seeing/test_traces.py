@@ -75,7 +75,8 @@ def test_a_conversation_is_two_traces_that_know_each_other(traced: Stack, collec
     # A span is sent when it ends, so the outer ones come last.
     collector.until(lambda: tree(collector.of(inbound)) == expected)
 
-    conversation = call(traced, "GET", "/v1/conversations")["conversations"][0]
+    listed = call(traced, "GET", "/v1/conversations?pageSize=200")["conversations"]
+    (conversation,) = (row for row in listed if row["lastMessagePreview"] == "where is my parcel?")
     caller, parent = secrets.token_hex(16), secrets.token_hex(8)
     send = {"text": {"body": "it is on its way"}, "lastSeenMessageId": conversation["lastMessageId"]}
     path = f"/v1/conversations/{conversation['id']}/messages"
