@@ -2,7 +2,6 @@
 
 import os
 import re
-import socket
 from pathlib import Path
 from typing import Any, get_args
 
@@ -10,17 +9,12 @@ import pytest
 from docs_typed import Terminal, blocks, normalised, shows
 
 from server.simulator.faults import Fault, FaultBase
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+from tests.lasting_port import lasting_port
 
 
 def test_every_block_prints_what_the_page_shows(checkout: Path, tmp_path: Path) -> None:
     page = (checkout / "docs" / "simulator.md").read_text()
-    ports = {"9900": free_port(), "9901": free_port()}
+    ports = {"9900": lasting_port(), "9901": lasting_port()}
     path = f"{checkout / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     terminal = Terminal(tmp_path, tmp_path, {**os.environ, "PATH": path})
     try:

@@ -41,6 +41,7 @@ from server.rpc.auth import CredentialExpired, CredentialInvalid, CredentialRevo
 from server.rpc.call import Caller, CallerKind, Scope, Verified
 from server.rpc.rates import RateLimits
 from server.rpc.server import public_server
+from tests.lasting_port import lasting_port
 
 SCHEMA = Path(__file__).parents[2] / "server/models/tenant/migrations/versions"
 KEYS = MacKeys({1: b"k" * 32}, current=1)
@@ -352,13 +353,13 @@ class Watcher:
         item, self._reading = self._reading.result(), None
         return item
 
-    async def next(self, within: float = 5.0) -> inbox.WatchInboxResponse:
+    async def next(self, within: float = 30.0) -> inbox.WatchInboxResponse:
         item = await self.read(within)
         assert item is not aio.EOF, f"it ended: {await self.call.code()} {self.items[-1:]}"
         self.items.append(item)
         return item
 
-    async def control(self, name: str, within: float = 5.0) -> Any:
+    async def control(self, name: str, within: float = 30.0) -> Any:
         """Reads to the next control of this name."""
         until = time.monotonic() + within
         while True:
@@ -366,7 +367,7 @@ class Watcher:
             if item.WhichOneof("control") == name:
                 return getattr(item, name)
 
-    async def until(self, reached: Callable[[Watcher], bool], within: float = 10.0) -> Watcher:
+    async def until(self, reached: Callable[[Watcher], bool], within: float = 30.0) -> Watcher:
         until = time.monotonic() + within
         while not reached(self):
             await self.next(until - time.monotonic())
@@ -380,13 +381,13 @@ class Watcher:
                 await self.next(until - time.monotonic())
         return self.items[first:]
 
-    async def to_seq(self, seq: int, within: float = 10.0) -> Watcher:
+    async def to_seq(self, seq: int, within: float = 30.0) -> Watcher:
         return await self.until(lambda watcher: bool(watcher.seqs) and watcher.seqs[-1] >= seq, within)
 
-    async def end(self, within: float = 10.0) -> inbox.End:
+    async def end(self, within: float = 30.0) -> inbox.End:
         """Reads to the end item; nothing may follow it, and the status is OK."""
         end = await self.control("end", within)
-        assert await self.read(2) is aio.EOF
+        assert await self.read(10) is aio.EOF
         assert await self.call.code() is StatusCode.OK
         return end
 
@@ -414,9 +415,7 @@ class Valkey:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = lasting_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -428,7 +427,7 @@ class Valkey:
             ],
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
-        for _ in range(200):
+        for _ in range(2000):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
                 return
             time.sleep(0.01)
