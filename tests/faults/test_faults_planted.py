@@ -47,7 +47,7 @@ BUGS = {
 }
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("bug", BUGS)
 async def test_a_planted_bug_is_found(bug: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rates, cards, seconds, end, finders = BUGS[bug]

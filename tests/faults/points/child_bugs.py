@@ -52,9 +52,19 @@ def bookmark_from_hint() -> None:
     """A bookmark stands where a hint says that the head is, not where the log was read up to."""
     from server.inbox import wire
     from server.inbox.stream import InboxStream
+    from server.inbox.tail import TenantTail
+
+    farthest: dict[Any, int] = {}
+    hinted = TenantTail.hinted
+
+    def believed(self: Any, new_head: int) -> None:
+        farthest[self] = max(farthest.get(self, 0), new_head)
+        hinted(self, new_head)
+
+    TenantTail.hinted = believed  # type: ignore[method-assign]
 
     async def bookmark(self: Any) -> None:
-        seq = self._tail._hinted
+        seq = max(self._tail._hinted, farthest.get(self._tail, 0))
         await self._write(wire.bookmark(self._tail.encoder.cursor(seq, None), seq))
 
     InboxStream._bookmark = bookmark  # type: ignore[method-assign]
