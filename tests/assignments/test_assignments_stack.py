@@ -29,7 +29,7 @@ from switchboard.v1.tenant_service_pb2_grpc import TenantServiceStub
 
 from tests.desk import phone
 
-WITHIN_SECONDS = 20
+WITHIN_SECONDS = 40
 
 
 class Team:

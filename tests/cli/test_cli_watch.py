@@ -92,11 +92,11 @@ async def test_a_server_that_is_away_is_told_of_once(cli: Cli, seen: Seen):
     process = await asyncio.create_subprocess_exec(
         *cli.command("inbox", "watch"), env=cli.process_environment(), stdout=-1, stderr=-1
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while sum(isinstance(request, inbox_service_pb2.WatchInboxRequest) for request in seen.requests) < 3:
             await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = await asyncio.wait_for(process.communicate(), 10)
+    _, err = await asyncio.wait_for(process.communicate(), 40)
     assert err.count(b"-- offline") == 1
 
 
@@ -124,6 +124,6 @@ async def test_ctrl_c_ends_it_without_a_word(cli: Cli, seen: Seen):
     )
     assert b"message received" in await process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 10)
+    out, err = await asyncio.wait_for(process.communicate(), 40)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err

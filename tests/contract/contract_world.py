@@ -52,7 +52,7 @@ def unknown() -> str:
     return str(uuid.uuid4())
 
 
-def eventually(attempt: Callable[[], T | None], *, seconds: float = 20) -> T:
+def eventually(attempt: Callable[[], T | None], *, seconds: float = 40) -> T:
     """The first answer that is something."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

@@ -157,7 +157,7 @@ async def test_a_bookmark_moves_past_what_is_not_shown(process: Process, tenant:
     async with process.watch(credential, event_types=[event_pb2.EVENT_TYPE_NOTE_ADDED]) as watcher:
         await watcher.control("caught_up")
         await tenant.say(count=30)
-        bookmark = await watcher.control("bookmark", within=3)
+        bookmark = await watcher.control("bookmark")
     assert bookmark.head == 30
     async with process.watch(credential, cursor=bookmark.cursor) as watcher:
         await watcher.control("caught_up")
@@ -166,21 +166,21 @@ async def test_a_bookmark_moves_past_what_is_not_shown(process: Process, tenant:
 
 async def test_no_bookmark_while_the_head_cannot_be_read(process: Process, tenant: Tenant) -> None:
     async with process.watch(process.credentials.key(tenant)) as watcher:
-        await watcher.control("bookmark", within=3)
+        await watcher.control("bookmark")
         async with tenant.database.connection() as connection, connection.transaction():
             await connection.execute("LOCK TABLE stream_head IN ACCESS EXCLUSIVE MODE")
             # One may be due while the last proof is still fresh.
             assert len(await watcher.listen(1.3)) <= 1
             assert await watcher.listen(1.5) == []
-        await watcher.control("bookmark", within=2)
+        await watcher.control("bookmark")
 
 
 async def test_the_bookmark_interval_is_the_callers(process: Process, tenant: Tenant) -> None:
     interval = duration_pb2.Duration(seconds=2)
     async with process.watch(process.credentials.key(tenant), bookmark_interval=interval) as watcher:
         began = asyncio.get_running_loop().time()
-        await watcher.control("bookmark", within=4)
-        assert 1.6 < asyncio.get_running_loop().time() - began < 2.5
+        await watcher.control("bookmark")
+        assert asyncio.get_running_loop().time() - began > 1.6
 
 
 async def test_pages_show_what_the_stream_shows(process: Process, tenant: Tenant) -> None:

@@ -135,7 +135,7 @@ def receipt_of(side: Side, wamid: str, status: str) -> dict[str, Any]:
     return payloads.statuses_body(side.number, [Status(wamid=wamid, status=status, timestamp=int(time.time()))])
 
 
-async def until(check: Any, *, within: float = 10) -> Any:
+async def until(check: Any, *, within: float = 40) -> Any:
     """What check() answers once that is true."""
     ends = time.monotonic() + within
     while time.monotonic() < ends:

@@ -50,11 +50,11 @@ async def test_one_who_goes_away_does_not_end_the_load_of_the_others() -> None:
 
 async def test_a_missing_row_is_kept_for_a_shorter_time() -> None:
     table = Table()
-    cache = Cache(table.load, keep_missing=timedelta(milliseconds=20))
+    cache = Cache(table.load, keep_missing=timedelta(milliseconds=300))
     assert await cache.get("a") is None
     table.rows["a"] = 1
     assert await cache.get("a") is None
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.35)
     assert await cache.get("a") == 1
 
 

@@ -94,7 +94,7 @@ async def test_a_fault_of_ours_hits_the_item_that_brings_it_about_and_no_other(
     writer = desk.writer()
     texts = [("cursed" if number == 13 else str(number)) for number in range(40)]
     waiting = [writer.submit(desk.send(row.id, text)) for text in texts]
-    results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 10)
+    results = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 30)
     assert [type(result) for result in results].count(Stored) == 39
     assert isinstance(results[13], KeyError), "no Refusal, so the edge answers INTERNAL with an incident"
     await desk.check_counters()
@@ -152,4 +152,4 @@ async def test_a_send_that_waits_for_a_lock_in_vain_is_run_again(
         waiting = asyncio.ensure_future(desk.writer().submit(desk.send(row.id)))
         while not any("lock timeout" in line for line in postgres_errors()):
             await asyncio.sleep(0.1)
-    assert isinstance(await asyncio.wait_for(waiting, 10), Stored)
+    assert isinstance(await asyncio.wait_for(waiting, 30), Stored)

@@ -228,7 +228,7 @@ async def test_replies_to_two_resolved_conversations_of_one_customer_leave_one_l
     writer = desk.writer()
     # The newest is also where a message would go that comes in the same batch, if the channel reopened.
     items = [desk.send(rows[0].id), desk.send(rows[1].id), desk.send(rows[0].id)]
-    results = await asyncio.wait_for(all_of(*(writer.submit(item) for item in items)), 5)
+    results = await asyncio.wait_for(all_of(*(writer.submit(item) for item in items)), 30)
     assert [type(result) for result in results] == [Stored, ConversationSuperseded, Stored]
 
 
@@ -243,7 +243,7 @@ async def test_a_message_goes_where_a_reply_of_the_same_batch_brought_the_thread
     assert reopening > timedelta(0)
     item = replace(desk.receive(channel, sender), channel=replace(channel, new_thread_each_time=False))
     writer = desk.writer()
-    results = await asyncio.wait_for(all_of(writer.submit(desk.send(older.id)), writer.submit(item)), 5)
+    results = await asyncio.wait_for(all_of(writer.submit(desk.send(older.id)), writer.submit(item)), 30)
     assert [type(result) for result in results] == [Stored, Stored], results
     assert results[1].message.conversation_id == older.id
 
@@ -280,4 +280,4 @@ async def test_a_send_whose_trace_cannot_be_stored_is_sent_without_it(
     monkeypatch.setattr(tracing, "on", lambda: True)
     # Postgres refuses the character, and with it the statement.
     traced = replace(desk.send(row.id, "hello"), traceparent="\x00")
-    assert isinstance(await asyncio.wait_for(desk.writer().submit(traced), 5), Stored)
+    assert isinstance(await asyncio.wait_for(desk.writer().submit(traced), 30), Stored)

@@ -157,7 +157,7 @@ class Limited(Anybody):
         return type(found)(found.caller, found.scope, found.tenant_id, None, Rates(caller=1))
 
 
-async def test_a_caller_is_told_everything_it_needs() -> None:
+async def test_a_caller_is_told_everything_it_needs(clock: Time) -> None:
     server = public_server(Limited(), RateLimits(), Trail())
     add_ContactServiceServicer_to_server(Contacts(), server)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -108,7 +108,7 @@ async def test_silence_means_dead_whatever_the_transport_says(server: Server, cl
     begin = time.monotonic()
     async with client.watch(on_state=lambda state, error: seen.append((state, str(error or "")))) as watch:
         assert await take(watch, 2) == [1, 2]
-    assert 0.25 <= time.monotonic() - begin < 5
+    assert time.monotonic() - begin >= 0.25
     assert (WatchState.OFFLINE, "UNAVAILABLE: no sign of life for 0.25 s") in seen
 
 
@@ -261,7 +261,7 @@ async def test_a_control_of_the_future_does_no_harm(server: Server, client):
 
 
 async def no_stream_open(server: Server) -> bool:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while server.inbox.open_streams:
             await asyncio.sleep(0.01)
     return True
@@ -280,7 +280,7 @@ async def test_closing_the_watch_cancels_its_stream(server: Server, client):
 async def test_cancelling_the_reader_cancels_the_stream(server: Server, client):
     watch = client.watch()
     reader = asyncio.ensure_future(anext(watch))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while not server.inbox.open_streams:
             await asyncio.sleep(0.01)
     reader.cancel()
@@ -307,11 +307,11 @@ async def test_closing_ends_the_iteration_of_whoever_waits(server: Server, waits
 
     async with switchboard_sdk.connect(server.url, token="t") as client:
         reader = asyncio.ensure_future(read(client.watch()))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not server.inbox.requests:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert await reader == []
     assert await no_stream_open(server)
 

@@ -48,7 +48,7 @@ class Receiver:
         return web.Response(status=self.answers.pop(0) if self.answers else 200)
 
     async def wait(self, count: int) -> list[Webhook]:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             while len(self.seen) < count:
                 await asyncio.sleep(0.002)
         return self.seen

@@ -105,5 +105,5 @@ async def test_sleep_ends_early_when_the_clock_moves() -> None:
     await asyncio.sleep(0)
 
     clock.move(3600)
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(30):
         await sleeping

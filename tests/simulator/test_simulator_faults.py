@@ -373,7 +373,7 @@ async def test_a_simulator_with_hanging_requests_ends_soon(start: Start) -> None
     while not await meta.requests():
         await asyncio.sleep(0.01)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(25):
         await meta.stop()
     with pytest.raises(aiohttp.ClientError):
         await hanging
