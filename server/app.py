@@ -54,7 +54,6 @@ from switchboard.v1 import (
     webhook_service_pb2_grpc,
 )
 
-from server.agents.servicer import AgentServicer
 from server.assignments.availability_servicer import AvailabilityServicer
 from server.assignments.policy_servicer import AssignmentPolicyServicer
 from server.assignments.servicer import AssignmentServicer
@@ -81,6 +80,7 @@ from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
 from server.messages.servicer import MessageServicer
+from server.people.servicer import AgentServicer
 from server.redelivery.servicer import DeliveryServicer
 from server.rpc.paging import PageTokens
 from server.rpc.rates import RateLimits

@@ -11,6 +11,7 @@ from server.kit import pb
 from server.models.tenant import Agent, Team
 
 KIND = pb.Words(agent_pb2.AgentKind, "AGENT_KIND_")
+STATE = pb.Words(agent_pb2.AgentState, "AGENT_STATE_")
 ROLE = pb.Words(agent_pb2.AgentRole, "AGENT_ROLE_")
 
 
@@ -25,6 +26,7 @@ def agent(row: Agent, *, team_ids: Iterable[uuid.UUID], channel_ids: Iterable[uu
         team_ids=sorted(map(str, team_ids)),
         channel_ids=sorted(map(str, channel_ids)),
         create_time=pb.timestamp(row.create_time),
+        state=STATE.number(row.state),
     )
 
 

@@ -10,7 +10,7 @@ from server.kit.errors import FieldViolation, InvalidFields
 
 KNOWN = {
     "agent_ids": "SELECT id FROM agents WHERE id = ANY($1::uuid[]) AND state = 'active'",
-    "team_ids": "SELECT id FROM teams WHERE id = ANY($1::uuid[])",
+    "team_ids": "SELECT id FROM teams WHERE id = ANY($1::uuid[]) AND delete_time IS NULL",
 }
 MEMBERS = """
 SELECT DISTINCT m.agent_id FROM team_members m JOIN agents a ON a.id = m.agent_id

@@ -11,6 +11,7 @@ SUPERVISOR = ALL - named(
     "CHANNELS_MANAGE",
     "SETTINGS_MANAGE",
     "AUDIT_READ",
+    "OWNERS_MANAGE",
 )
 READ_ONLY = named("CONVERSATIONS_READ", "CONTACTS_READ", "CHANNELS_READ", "AGENTS_READ", "EVENTS_READ")
 AGENT = READ_ONLY | named(
@@ -19,7 +20,7 @@ AGENT = READ_ONLY | named(
 
 PERMISSIONS: dict[str, frozenset[int]] = {
     "owner": ALL,
-    "admin": ALL,
+    "admin": ALL - named("OWNERS_MANAGE"),
     "supervisor": SUPERVISOR,
     "agent": AGENT,
     "read_only": READ_ONLY,

@@ -1,4 +1,4 @@
-"""Agents and teams: creating, reading, and setting memberships."""
+"""Agents: creating, reading, and setting memberships."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import delete, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
-from switchboard.v1 import event_pb2
+from switchboard.v1 import agent_pb2
 
+from server.agents import convert, events
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
@@ -35,6 +36,10 @@ class Member:
     team_ids: list[uuid.UUID] = field(default_factory=list)
     channel_ids: list[uuid.UUID] = field(default_factory=list)
 
+    def shown(self) -> agent_pb2.Agent:
+        """As the contract shows it."""
+        return convert.agent(self.agent, team_ids=self.team_ids, channel_ids=self.channel_ids)
+
 
 async def create(
     write: Write,
@@ -46,7 +51,8 @@ async def create(
     role: str,
     team_ids: Sequence[uuid.UUID],
     channel_ids: Sequence[uuid.UUID],
-) -> Member:
+    origin: Origin,
+) -> tuple[Member, list[NewEvent]]:
     """Creates an agent. AlreadyExists for a taken address, INVALID_FIELDS for unknown teams or channels."""
     row = Agent(id=agent_id, name=name, email=email, kind=kind, role=role, state="active", create_time=utc_now())
     write.session.add(row)
@@ -54,7 +60,8 @@ async def create(
         await write.session.flush()
     except IntegrityError:
         raise AlreadyExists("agent", "an agent with this address exists") from None
-    return await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)
+    member = await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)
+    return member, [events.agent_event(origin, "created", member.shown())]
 
 
 async def set_memberships(
@@ -73,8 +80,12 @@ async def set_memberships(
     await write.session.execute(delete(TeamMember).where(TeamMember.agent_id == agent_id))
     await write.session.execute(delete(ChannelMember).where(ChannelMember.agent_id == agent_id))
     member = await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)
-    body = event_pb2.InboxEvent(scope_changed=event_pb2.AgentScopeChanged(agent_id=str(agent_id)))
-    return member, [NewEvent(body=body, actor=origin.actor, cause=origin.cause)]
+    return member, membership_events(member, origin)
+
+
+def membership_events(member: Member, origin: Origin) -> list[NewEvent]:
+    """What the log says when an agent's teams or channels changed."""
+    return [events.agent_event(origin, "updated", member.shown()), events.scope_changed(origin, member.agent.id)]
 
 
 async def _set(write: Write, row: Agent, *, team_ids: Sequence[uuid.UUID], channel_ids: Sequence[uuid.UUID]) -> Member:
@@ -89,7 +100,11 @@ async def _set(write: Write, row: Agent, *, team_ids: Sequence[uuid.UUID], chann
 async def _check_known(
     session: AsyncSession, name: str, table: type[Team] | type[Channel], ids: Sequence[uuid.UUID]
 ) -> None:
-    known = set((await session.scalars(select(table.id).where(table.id.in_(ids)))).all())
+    query = select(table.id).where(table.id.in_(ids)).order_by(table.id)
+    if table is Team:
+        # Whoever deletes one of them waits, and then sees its members.
+        query = query.where(Team.delete_time.is_(None)).with_for_update(read=True)
+    known = set((await session.scalars(query)).all())
     unknown = [
         FieldViolation(f"{name}[{index}]", "is not known") for index, wanted in enumerate(ids) if wanted not in known
     ]
@@ -99,7 +114,7 @@ async def _check_known(
 
 async def get(session: AsyncSession, agent_id: uuid.UUID) -> Member:
     """An agent. NotFound."""
-    row = await session.get(Agent, agent_id)
+    row = await session.get(Agent, agent_id, populate_existing=True)
     if row is None:
         raise NotFound("agent")
     return (await _members(session, [row]))[0]
@@ -123,44 +138,18 @@ async def _members(session: AsyncSession, rows: Sequence[Agent]) -> list[Member]
     return list(members.values())
 
 
-async def create_team(write: Write, *, team_id: uuid.UUID, name: str) -> Team:
-    """Creates a team. AlreadyExists."""
-    row = Team(id=team_id, name=name, create_time=utc_now())
-    write.session.add(row)
-    try:
-        await write.session.flush()
-    except IntegrityError:
-        raise AlreadyExists("team", "a team of this name exists") from None
-    return row
-
-
-async def get_team(session: AsyncSession, team_id: uuid.UUID) -> Team:
-    """A team. NotFound."""
-    row = await session.get(Team, team_id)
-    if row is None:
-        raise NotFound("team")
-    return row
-
-
-async def page_of_teams(session: AsyncSession, *, after: Sequence[Any] | None, limit: int) -> Sequence[Team]:
-    """Teams in the order they were created."""
-    query = select(Team).order_by(Team.create_time, Team.id).limit(limit)
-    if after is not None:
-        query = query.where(tuple_(Team.create_time, Team.id) > _last(after))
-    return (await session.scalars(query)).all()
-
-
 def _last(after: Sequence[Any]) -> tuple[datetime, uuid.UUID]:
     return datetime.fromisoformat(after[0]), uuid.UUID(after[1])
 
 
+# Shared until the caller commits: whoever disables the one or deletes the other waits, and takes back what was given.
+TAKES = "SELECT true FROM agents WHERE id = $1 AND state = 'active' AND role <> 'read_only' FOR SHARE"
+IS_TEAM = "SELECT true FROM teams WHERE id = $1 AND delete_time IS NULL FOR SHARE"
+
+
 async def check_assignable(connection: Connection, *, agent_id: uuid.UUID | None, team_id: uuid.UUID | None) -> None:
-    """Refuses an agent or team that is unknown, disabled or read-only. NotAssignable."""
-    if agent_id is not None:
-        found = await connection.fetchval(
-            "SELECT true FROM agents WHERE id = $1 AND state = 'active' AND role <> 'read_only'", agent_id
-        )
-        if not found:
-            raise NotAssignable("no such agent takes conversations", metadata={"agent_id": str(agent_id)})
-    if team_id is not None and not await connection.fetchval("SELECT true FROM teams WHERE id = $1", team_id):
+    """Refuses an agent or team that is unknown, disabled, deleted or read-only. NotAssignable."""
+    if agent_id is not None and not await connection.fetchval(TAKES, agent_id):
+        raise NotAssignable("no such agent takes conversations", metadata={"agent_id": str(agent_id)})
+    if team_id is not None and not await connection.fetchval(IS_TEAM, team_id):
         raise NotAssignable("no such team", metadata={"team_id": str(team_id)})

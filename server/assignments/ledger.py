@@ -21,6 +21,8 @@ from server.kit.db import Connection, Write
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
 
+# The agent is gone, for a while or for good; the conversation stays its team's.
+AGENT_LOST = ("reclaimed", "agent_disabled")
 # Never before it began, whatever the clocks of two processes say.
 CLOSE = """
 UPDATE conversation_assignments SET end_time = greatest(start_time, $2), end_reason = $3
@@ -69,14 +71,14 @@ async def give(write: Write, given: Sequence[Given], *, origin: Origin) -> list[
 async def take(
     write: Write, rows: Sequence[ConversationRow], *, origin: Origin, now: datetime, why: str, reason: str | None
 ) -> list[NewEvent]:
-    """Takes locked conversations from their agents; from their teams too, unless their agents gave them back (reclaimed)."""
+    """Takes locked conversations from their agents; from their teams too, unless their agents lost them."""
     if not rows:
         return []
     await write.connection.execute(CLOSE, [row.id for row in rows], now, why)
     events = []
     for row in rows:
         before = row.routing
-        row.assignee_id, row.team_id = None, row.team_id if why == "reclaimed" else None
+        row.assignee_id, row.team_id = None, row.team_id if why in AGENT_LOST else None
         rules.touch(row, now)
         body = event_pb2.ConversationUnassigned(
             conversation=convert.conversation(row),

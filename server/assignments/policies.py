@@ -11,6 +11,7 @@ from typing import Any
 import asyncpg
 from switchboard.v1 import event_pb2
 
+from server.agents import service as agents
 from server.assignments import convert, reclaim
 from server.assignments.decision import Policy
 from server.conversations import repository
@@ -129,6 +130,8 @@ async def create(
     columns = settings.columns(of_channel=channel_id is not None)
     rows = await _locked(write.connection, channel_id)
     record: Any
+    if team_id is not None and not await write.connection.fetchval(agents.IS_TEAM, team_id):
+        raise NotFound("team")
     try:
         record = await write.connection.fetchrow(INSERT, policy_id, channel_id, team_id, *columns, now, now)
     except asyncpg.UniqueViolationError:

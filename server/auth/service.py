@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from switchboard.v1 import event_pb2
 
+from server.agents.roles import PERMISSIONS
 from server.auth.repository import load_rights
 from server.auth.tokens import AgentTokens
 from server.kit.db import Database, Write
@@ -20,12 +21,22 @@ from server.tenancy.api_keys import ApiKey, ApiKeys
 
 
 async def issue_token(
-    tokens: AgentTokens, database: Database, *, tenant_id: uuid.UUID, agent_id: uuid.UUID, lifetime: timedelta
+    tokens: AgentTokens,
+    database: Database,
+    caller: Caller,
+    *,
+    tenant_id: uuid.UUID,
+    agent_id: uuid.UUID,
+    lifetime: timedelta,
 ) -> tuple[str, datetime]:
-    """A token for an active agent of the tenant, and when it ends. NOT_FOUND for any other."""
+    """A token for an active agent of the tenant, and when it ends. NOT_FOUND for any other.
+
+    PERMISSION_MISSING when the agent may what the caller may not: a token would give that away.
+    """
     rights = await load_rights(database, agent_id)
     if rights is None or rights.state != "active":
         raise NotFound("agent")
+    check_held(PERMISSIONS[rights.role], caller)
     return await tokens.issue(tenant_id=tenant_id, agent_id=agent_id, lifetime=lifetime)
 
 

@@ -31,6 +31,7 @@ class AuthServicer(AuthServiceServicer):
         token, expire_time = await service.issue_token(
             self._tokens,
             call.database,
+            call.caller,
             tenant_id=call.tenant_id,
             agent_id=uuid.UUID(request.agent_id),
             lifetime=request.lifetime.ToTimedelta() if request.HasField("lifetime") else LIFETIME,

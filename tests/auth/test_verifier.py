@@ -126,7 +126,9 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "CHANNELS_MANAGE",
         "SETTINGS_MANAGE",
         "AUDIT_READ",
+        "OWNERS_MANAGE",
     )
+    assert PERMISSIONS["owner"] - PERMISSIONS["admin"] == named("OWNERS_MANAGE")
     assert not PERMISSIONS["read_only"] & named("CONVERSATIONS_WRITE", "MESSAGES_SEND", "CONVERSATIONS_ASSIGN")
 
 

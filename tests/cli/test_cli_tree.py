@@ -70,7 +70,11 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),
-        ("agents", "create create-team get list list-teams set-memberships"),
+        (
+            "agents",
+            "add-team-member create create-team delete-team disable enable get get-team list list-teams remove-team-member "
+            "set-memberships update update-team",
+        ),
         ("contacts", "create get list update"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),

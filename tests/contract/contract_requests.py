@@ -167,6 +167,11 @@ def some_agent(world: World) -> str:
     return str(world.call(agents.CreateAgentRequest(name="Fresh")).agent.id)
 
 
+def some_team(world: World) -> str:
+    """A team of nobody's."""
+    return str(world.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team.id)
+
+
 def of_a_team_with_policy(world: World, *, agent: bool = True) -> str:
     """A conversation given to a team that has a policy, and somebody at work."""
     team = world.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team

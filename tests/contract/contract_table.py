@@ -27,18 +27,27 @@ from contract_requests import (
     signature,
     snooze,
     some_agent,
+    some_team,
     tagged,
 )
 from contract_world import World, digits, nonce, unknown
 from google.protobuf import duration_pb2
 from google.protobuf.message import Message
+from switchboard.v1 import (
+    agent_pb2,
+    availability_pb2,
+    conversation_pb2,
+    delivery_pb2,
+    event_pb2,
+    options_pb2,
+    tenant_settings_pb2,
+)
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
 from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
-from switchboard.v1 import availability_pb2, conversation_pb2, delivery_pb2, event_pb2, options_pb2, tenant_settings_pb2
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_service_pb2 as contacts
@@ -520,6 +529,61 @@ AGENTS: dict[str, Case] = {
         ),
         reason="INVALID_FIELDS",
         caller="admin",
+    ),
+    "UpdateAgent": Case(
+        ask=lambda w: agents.UpdateAgentRequest(
+            agent_id=some_agent(w), name="Renamed", email=f"{nonce()}@example.com", role=agent_pb2.AGENT_ROLE_SUPERVISOR
+        ),
+        refuse=lambda w: agents.UpdateAgentRequest(agent_id=w.agents["owner"], role=agent_pb2.AGENT_ROLE_ADMIN),
+        reason="LAST_OWNER",
+    ),
+    "DisableAgent": Case(
+        ask=lambda w: agents.DisableAgentRequest(agent_id=some_agent(w)),
+        refuse=lambda w: agents.DisableAgentRequest(agent_id=w.agents["owner"]),
+        reason="PERMISSION_MISSING",
+        refused="admin",
+    ),
+    "EnableAgent": Case(
+        ask=lambda w: agents.EnableAgentRequest(
+            agent_id=w.call(agents.DisableAgentRequest(agent_id=some_agent(w))).agent.id
+        ),
+        refuse=lambda w: agents.EnableAgentRequest(agent_id=w.foreign.agents["agent"]),
+        reason="RESOURCE_NOT_FOUND",
+        caller="owner",
+    ),
+    "GetTeam": Case(
+        ask=lambda w: agents.GetTeamRequest(team_id=w.team_id),
+        refuse=lambda w: agents.GetTeamRequest(team_id=w.foreign.team_id),
+        reason="RESOURCE_NOT_FOUND",
+        caller="agent",
+    ),
+    "UpdateTeam": Case(
+        ask=lambda w: agents.UpdateTeamRequest(team_id=some_team(w), name=f"Team {nonce()}"),
+        refuse=lambda w: agents.UpdateTeamRequest(team_id=some_team(w), name="Team"),
+        reason="RESOURCE_EXISTS",
+    ),
+    "DeleteTeam": Case(
+        ask=lambda w: agents.DeleteTeamRequest(team_id=some_team(w)),
+        refuse=lambda w: agents.DeleteTeamRequest(
+            team_id=w.call(
+                conversations.GetConversationRequest(conversation_id=of_a_team_with_policy(w))
+            ).conversation.team_id
+        ),
+        reason="TEAM_IN_USE",
+    ),
+    "AddTeamMember": Case(
+        ask=lambda w: agents.AddTeamMemberRequest(team_id=w.team_id, agent_id=some_agent(w)),
+        refuse=lambda w: agents.AddTeamMemberRequest(team_id=w.foreign.team_id, agent_id=w.agents["agent"]),
+        reason="RESOURCE_NOT_FOUND",
+        caller="admin",
+    ),
+    "RemoveTeamMember": Case(
+        ask=lambda w: agents.RemoveTeamMemberRequest(
+            team_id=w.team_id,
+            agent_id=w.call(agents.CreateAgentRequest(name="Member", team_ids=[w.team_id])).agent.id,
+        ),
+        refuse=lambda w: agents.RemoveTeamMemberRequest(team_id=w.team_id, agent_id=w.foreign.agents["agent"]),
+        reason="RESOURCE_NOT_FOUND",
     ),
     "CreateTeam": Case(
         ask=lambda w: agents.CreateTeamRequest(name=f"Team {nonce()}"),

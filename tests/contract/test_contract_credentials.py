@@ -18,8 +18,10 @@ from google.protobuf import duration_pb2
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import options_pb2
 
+from server.agents.roles import PERMISSIONS
 from server.embedded.stack import Stack
 from server.settings import load
 from server.tenancy.control import open_control
@@ -189,3 +191,32 @@ def _reason(transport: Transport, credential: str) -> str:
     except Refused as refused:
         return refused.reason
     return ""
+
+
+def test_who_is_disabled_is_out_at_once(direct: Grpc, h2c: Grpc, world: World) -> None:
+    """In the process that was asked, in the other one, and where a stream is open."""
+    agent_id = world.call(agents.CreateAgentRequest(name="Leaving")).agent.id
+    token = world.token_of(agent_id)
+    stream = h2c.items(methods()["InboxService.WatchInbox"], inbox.WatchInboxRequest(), token=token)
+    next(stream)
+    world.call(agents.DisableAgentRequest(agent_id=agent_id))
+    last: Any = list(stream)[-1]
+    assert last.end.reason == inbox.END_REASON_CREDENTIAL_REVOKED
+    with pytest.raises(Refused) as refused:
+        direct.call(CALLER, auth.GetCallerRequest(), token=token)
+    assert refused.value.reason == "CREDENTIAL_REVOKED"
+    with pytest.raises(Refused) as unknown:
+        world.token_of(agent_id)
+    assert unknown.value.reason == "RESOURCE_NOT_FOUND"
+    world.call(agents.EnableAgentRequest(agent_id=agent_id))
+    assert direct.call(CALLER, auth.GetCallerRequest(), token=token)
+
+
+def test_a_key_signs_in_nobody_who_may_more_than_itself(direct: Grpc, world: World) -> None:
+    admins = world.key_with(*PERMISSIONS["admin"])
+    for key, role in ((world.key_with(options_pb2.PERMISSION_TOKENS_ISSUE), "read_only"), (admins, "owner")):
+        request = auth.CreateAgentTokenRequest(agent_id=world.agents[role])
+        with pytest.raises(Refused) as refused:
+            direct.call(methods()["AuthService.CreateAgentToken"], request, token=key)
+        assert refused.value.reason == "PERMISSION_MISSING"
+    assert world.call(auth.CreateAgentTokenRequest(agent_id=world.agents["admin"]), token=admins).token

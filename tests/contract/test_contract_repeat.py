@@ -15,7 +15,6 @@ from contract_transports import Grpc, Transport
 from contract_world import World, nonce
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
-from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_service_pb2 as assignments
 from switchboard.v1 import conversation_pb2, event_pb2, status_update_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
@@ -41,17 +40,9 @@ WITHOUT_REQUEST_ID = {
     "TenantService.EnableTenant": ALWAYS_THE_SAME,
     "WebhookService.ReceiveMetaWebhook": "the provider's own ids tell items apart",
 }
-# A channel that was not paused is resumed without an event, settings that are so already stay, and rights of agents reach no reader
-# of the log.
-SILENT = frozenset(
-    {"ChannelService.ResumeChannel", "SettingsService.UpdateTenantSettings", "AgentService.SetAgentMemberships"}
-)
+# A channel that was not paused is resumed without an event, and settings that are so already stay.
+SILENT = frozenset({"ChannelService.ResumeChannel", "SettingsService.UpdateTenantSettings"})
 VERSIONED = [name for name, method in methods().items() if "expected_version" in method.input_type.fields_by_name]
-# These write no event: that there is one agent, one team, is seen in the list.
-WITHOUT_EVENTS = {
-    "AgentService.CreateAgent": agents.ListAgentsRequest,
-    "AgentService.CreateTeam": agents.ListTeamsRequest,
-}
 
 
 def test_every_change_can_be_repeated_or_says_why_not() -> None:
@@ -80,27 +71,19 @@ def one_answer(name: str, answer: Message) -> Message:
 
 
 class Effects:
-    """What happened in the tenant since: transactions in its log, or rows of a list."""
+    """What happened in the tenant since: transactions in its log."""
 
     def __init__(self, world: World, name: str) -> None:
         self._world = world
-        self._list = WITHOUT_EVENTS.get(name)
         self._decides = name.startswith("DeliveryService.")
-        self._start = self._rows() if self._list else self._cursor()
+        self._start = self._cursor()
 
     def _cursor(self) -> str:
         cursor: str = self._world.call(inbox.ListInboxEventsRequest()).next_cursor
         return cursor
 
-    def _rows(self) -> int:
-        assert self._list is not None
-        answer = self._world.call(self._list(page_size=200))
-        return len(answer.agents if hasattr(answer, "agents") else answer.teams)
-
     def count(self) -> int:
-        """New rows, or transactions; receipts of messages sent before do not count, but where a status is decided about."""
-        if isinstance(self._start, int):
-            return self._rows() - self._start
+        """New transactions; receipts of messages sent before do not count, but where a status is decided about."""
         page = self._world.call(inbox.ListInboxEventsRequest(cursor=self._start, page_size=200))
         ends = [event for event in page.events if event.last_of_transaction]
         if self._decides:

@@ -28,7 +28,6 @@ from switchboard.v1 import (
 )
 
 from server.agents.presence import Presence
-from server.agents.servicer import AgentServicer
 from server.assignments import service as assignments
 from server.assignments.availability_servicer import AvailabilityServicer
 from server.assignments.policy_servicer import AssignmentPolicyServicer
@@ -43,6 +42,7 @@ from server.kit.ids import new_id
 from server.log.cursor import Cursors
 from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
+from server.people.servicer import AgentServicer
 from server.redelivery.servicer import DeliveryServicer
 from server.rpc.call import Call, Caller, CallerKind, Verified
 from server.rpc.paging import PageTokens
@@ -199,6 +199,7 @@ async def _fill(desk: Desk, office: Office) -> None:
             "message_id": str(message_id),
             "delivery_id": str(await desk.value(delivery, message_id)),
             "agent_id": str(agent_id),
+            "team_id": str(teams[0]),
             "policy_id": policy_id,
         }
 

@@ -55,7 +55,7 @@ class _AgentRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentRole.V
     AGENT_ROLE_OWNER: _AgentRole.ValueType  # 1
     """Everything."""
     AGENT_ROLE_ADMIN: _AgentRole.ValueType  # 2
-    """Everything but what concerns owners."""
+    """Everything but PERMISSION_OWNERS_MANAGE: what concerns owners."""
     AGENT_ROLE_SUPERVISOR: _AgentRole.ValueType  # 3
     """Sees and assigns all conversations."""
     AGENT_ROLE_AGENT: _AgentRole.ValueType  # 4
@@ -71,7 +71,7 @@ AGENT_ROLE_UNSPECIFIED: AgentRole.ValueType  # 0
 AGENT_ROLE_OWNER: AgentRole.ValueType  # 1
 """Everything."""
 AGENT_ROLE_ADMIN: AgentRole.ValueType  # 2
-"""Everything but what concerns owners."""
+"""Everything but PERMISSION_OWNERS_MANAGE: what concerns owners."""
 AGENT_ROLE_SUPERVISOR: AgentRole.ValueType  # 3
 """Sees and assigns all conversations."""
 AGENT_ROLE_AGENT: AgentRole.ValueType  # 4
@@ -79,6 +79,30 @@ AGENT_ROLE_AGENT: AgentRole.ValueType  # 4
 AGENT_ROLE_READ_ONLY: AgentRole.ValueType  # 5
 """Like an agent, without any change."""
 Global___AgentRole: _TypeAlias = AgentRole  # noqa: Y015
+
+class _AgentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AgentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AGENT_STATE_UNSPECIFIED: _AgentState.ValueType  # 0
+    """Never sent."""
+    AGENT_STATE_ACTIVE: _AgentState.ValueType  # 1
+    """Its credentials work."""
+    AGENT_STATE_DISABLED: _AgentState.ValueType  # 2
+    """It has no credentials and takes no conversations."""
+
+class AgentState(_AgentState, metaclass=_AgentStateEnumTypeWrapper):
+    """Whether an agent works here."""
+
+AGENT_STATE_UNSPECIFIED: AgentState.ValueType  # 0
+"""Never sent."""
+AGENT_STATE_ACTIVE: AgentState.ValueType  # 1
+"""Its credentials work."""
+AGENT_STATE_DISABLED: AgentState.ValueType  # 2
+"""It has no credentials and takes no conversations."""
+Global___AgentState: _TypeAlias = AgentState  # noqa: Y015
 
 @_typing.final
 class Agent(_message.Message):
@@ -94,6 +118,7 @@ class Agent(_message.Message):
     TEAM_IDS_FIELD_NUMBER: _builtins.int
     CHANNEL_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -104,6 +129,8 @@ class Agent(_message.Message):
     """Human or program."""
     role: Global___AgentRole.ValueType
     """What it may do."""
+    state: Global___AgentState.ValueType
+    """Whether it works here."""
     @_builtins.property
     def team_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Teams it belongs to."""
@@ -127,10 +154,11 @@ class Agent(_message.Message):
         team_ids: _abc.Iterable[_builtins.str] | None = ...,
         channel_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        state: Global___AgentState.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "create_time", b"create_time", "email", b"email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "channel_ids", b"channel_ids", "create_time", b"create_time", "email", b"email", "id", b"id", "kind", b"kind", "name", b"name", "role", b"role", "team_ids", b"team_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "channel_ids", b"channel_ids", "create_time", b"create_time", "email", b"email", "id", b"id", "kind", b"kind", "name", b"name", "role", b"role", "state", b"state", "team_ids", b"team_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015

@@ -55,6 +55,21 @@ class AgentServiceStub:
                 request_serializer=switchboard_dot_v1_dot_agent__service__pb2.SetAgentMembershipsRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.SetAgentMembershipsResponse.FromString,
                 _registered_method=True)
+        self.UpdateAgent = channel.unary_unary(
+                '/switchboard.v1.AgentService/UpdateAgent',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.FromString,
+                _registered_method=True)
+        self.DisableAgent = channel.unary_unary(
+                '/switchboard.v1.AgentService/DisableAgent',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.DisableAgentRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DisableAgentResponse.FromString,
+                _registered_method=True)
+        self.EnableAgent = channel.unary_unary(
+                '/switchboard.v1.AgentService/EnableAgent',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.EnableAgentRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.EnableAgentResponse.FromString,
+                _registered_method=True)
         self.CreateTeam = channel.unary_unary(
                 '/switchboard.v1.AgentService/CreateTeam',
                 request_serializer=switchboard_dot_v1_dot_agent__service__pb2.CreateTeamRequest.SerializeToString,
@@ -64,6 +79,31 @@ class AgentServiceStub:
                 '/switchboard.v1.AgentService/ListTeams',
                 request_serializer=switchboard_dot_v1_dot_agent__service__pb2.ListTeamsRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.ListTeamsResponse.FromString,
+                _registered_method=True)
+        self.GetTeam = channel.unary_unary(
+                '/switchboard.v1.AgentService/GetTeam',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.GetTeamRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.GetTeamResponse.FromString,
+                _registered_method=True)
+        self.UpdateTeam = channel.unary_unary(
+                '/switchboard.v1.AgentService/UpdateTeam',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamResponse.FromString,
+                _registered_method=True)
+        self.DeleteTeam = channel.unary_unary(
+                '/switchboard.v1.AgentService/DeleteTeam',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamResponse.FromString,
+                _registered_method=True)
+        self.AddTeamMember = channel.unary_unary(
+                '/switchboard.v1.AgentService/AddTeamMember',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberResponse.FromString,
+                _registered_method=True)
+        self.RemoveTeamMember = channel.unary_unary(
+                '/switchboard.v1.AgentService/RemoveTeamMember',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.FromString,
                 _registered_method=True)
 
 
@@ -99,6 +139,28 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UpdateAgent(self, request, context):
+        """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
+        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisableAgent(self, request, context):
+        """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EnableAgent(self, request, context):
+        """Enables an agent again. It gets nothing back of what it held.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CreateTeam(self, request, context):
         """Creates a team.
         """
@@ -108,6 +170,41 @@ class AgentServiceServicer:
 
     def ListTeams(self, request, context):
         """Lists teams in the order they were created.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetTeam(self, request, context):
+        """Gets a team.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTeam(self, request, context):
+        """Renames a team.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTeam(self, request, context):
+        """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddTeamMember(self, request, context):
+        """Adds an agent to a team. Its streams follow at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveTeamMember(self, request, context):
+        """Takes an agent out of a team. Its streams follow at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -136,6 +233,21 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.SetAgentMembershipsRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_agent__service__pb2.SetAgentMembershipsResponse.SerializeToString,
             ),
+            'UpdateAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateAgent,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.SerializeToString,
+            ),
+            'DisableAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisableAgent,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DisableAgentRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.DisableAgentResponse.SerializeToString,
+            ),
+            'EnableAgent': grpc.unary_unary_rpc_method_handler(
+                    servicer.EnableAgent,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.EnableAgentRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.EnableAgentResponse.SerializeToString,
+            ),
             'CreateTeam': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateTeam,
                     request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.CreateTeamRequest.FromString,
@@ -145,6 +257,31 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.ListTeams,
                     request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.ListTeamsRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_agent__service__pb2.ListTeamsResponse.SerializeToString,
+            ),
+            'GetTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetTeam,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.GetTeamRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.GetTeamResponse.SerializeToString,
+            ),
+            'UpdateTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTeam,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamResponse.SerializeToString,
+            ),
+            'DeleteTeam': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTeam,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamResponse.SerializeToString,
+            ),
+            'AddTeamMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddTeamMember,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberResponse.SerializeToString,
+            ),
+            'RemoveTeamMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveTeamMember,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -267,6 +404,87 @@ class AgentService:
             _registered_method=True)
 
     @staticmethod
+    def UpdateAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/UpdateAgent',
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisableAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/DisableAgent',
+            switchboard_dot_v1_dot_agent__service__pb2.DisableAgentRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.DisableAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EnableAgent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/EnableAgent',
+            switchboard_dot_v1_dot_agent__service__pb2.EnableAgentRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.EnableAgentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def CreateTeam(request,
             target,
             options=(),
@@ -310,6 +528,141 @@ class AgentService:
             '/switchboard.v1.AgentService/ListTeams',
             switchboard_dot_v1_dot_agent__service__pb2.ListTeamsRequest.SerializeToString,
             switchboard_dot_v1_dot_agent__service__pb2.ListTeamsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/GetTeam',
+            switchboard_dot_v1_dot_agent__service__pb2.GetTeamRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.GetTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/UpdateTeam',
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTeam(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/DeleteTeam',
+            switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.DeleteTeamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddTeamMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/AddTeamMember',
+            switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.AddTeamMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveTeamMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/RemoveTeamMember',
+            switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

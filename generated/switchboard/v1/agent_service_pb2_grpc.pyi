@@ -41,10 +41,28 @@ class AgentServiceStub:
     """Lists agents in the order they were created."""
     SetAgentMemberships: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentMembershipsRequest, _agent_service_pb2.SetAgentMembershipsResponse]
     """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
+    UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
+    """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
+    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+    """
+    DisableAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DisableAgentRequest, _agent_service_pb2.DisableAgentResponse]
+    """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER."""
+    EnableAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.EnableAgentRequest, _agent_service_pb2.EnableAgentResponse]
+    """Enables an agent again. It gets nothing back of what it held."""
     CreateTeam: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateTeamRequest, _agent_service_pb2.CreateTeamResponse]
     """Creates a team."""
     ListTeams: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListTeamsRequest, _agent_service_pb2.ListTeamsResponse]
     """Lists teams in the order they were created."""
+    GetTeam: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetTeamRequest, _agent_service_pb2.GetTeamResponse]
+    """Gets a team."""
+    UpdateTeam: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateTeamRequest, _agent_service_pb2.UpdateTeamResponse]
+    """Renames a team."""
+    DeleteTeam: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTeamRequest, _agent_service_pb2.DeleteTeamResponse]
+    """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its."""
+    AddTeamMember: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.AddTeamMemberRequest, _agent_service_pb2.AddTeamMemberResponse]
+    """Adds an agent to a team. Its streams follow at once."""
+    RemoveTeamMember: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]
+    """Takes an agent out of a team. Its streams follow at once."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -59,10 +77,28 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Lists agents in the order they were created."""
     SetAgentMemberships: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentMembershipsRequest, _agent_service_pb2.SetAgentMembershipsResponse]  # type: ignore[assignment]
     """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
+    UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
+    """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
+    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+    """
+    DisableAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DisableAgentRequest, _agent_service_pb2.DisableAgentResponse]  # type: ignore[assignment]
+    """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER."""
+    EnableAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.EnableAgentRequest, _agent_service_pb2.EnableAgentResponse]  # type: ignore[assignment]
+    """Enables an agent again. It gets nothing back of what it held."""
     CreateTeam: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateTeamRequest, _agent_service_pb2.CreateTeamResponse]  # type: ignore[assignment]
     """Creates a team."""
     ListTeams: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListTeamsRequest, _agent_service_pb2.ListTeamsResponse]  # type: ignore[assignment]
     """Lists teams in the order they were created."""
+    GetTeam: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetTeamRequest, _agent_service_pb2.GetTeamResponse]  # type: ignore[assignment]
+    """Gets a team."""
+    UpdateTeam: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateTeamRequest, _agent_service_pb2.UpdateTeamResponse]  # type: ignore[assignment]
+    """Renames a team."""
+    DeleteTeam: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTeamRequest, _agent_service_pb2.DeleteTeamResponse]  # type: ignore[assignment]
+    """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its."""
+    AddTeamMember: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.AddTeamMemberRequest, _agent_service_pb2.AddTeamMemberResponse]  # type: ignore[assignment]
+    """Adds an agent to a team. Its streams follow at once."""
+    RemoveTeamMember: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]  # type: ignore[assignment]
+    """Takes an agent out of a team. Its streams follow at once."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Agents, teams, and who belongs to what."""
@@ -100,6 +136,32 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
 
     @_abc_1.abstractmethod
+    def UpdateAgent(
+        self,
+        request: _agent_service_pb2.UpdateAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
+        """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
+        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+        """
+
+    @_abc_1.abstractmethod
+    def DisableAgent(
+        self,
+        request: _agent_service_pb2.DisableAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DisableAgentResponse, _abc.Awaitable[_agent_service_pb2.DisableAgentResponse]]:
+        """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER."""
+
+    @_abc_1.abstractmethod
+    def EnableAgent(
+        self,
+        request: _agent_service_pb2.EnableAgentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.EnableAgentResponse, _abc.Awaitable[_agent_service_pb2.EnableAgentResponse]]:
+        """Enables an agent again. It gets nothing back of what it held."""
+
+    @_abc_1.abstractmethod
     def CreateTeam(
         self,
         request: _agent_service_pb2.CreateTeamRequest,
@@ -114,5 +176,45 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.ListTeamsResponse, _abc.Awaitable[_agent_service_pb2.ListTeamsResponse]]:
         """Lists teams in the order they were created."""
+
+    @_abc_1.abstractmethod
+    def GetTeam(
+        self,
+        request: _agent_service_pb2.GetTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.GetTeamResponse, _abc.Awaitable[_agent_service_pb2.GetTeamResponse]]:
+        """Gets a team."""
+
+    @_abc_1.abstractmethod
+    def UpdateTeam(
+        self,
+        request: _agent_service_pb2.UpdateTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.UpdateTeamResponse, _abc.Awaitable[_agent_service_pb2.UpdateTeamResponse]]:
+        """Renames a team."""
+
+    @_abc_1.abstractmethod
+    def DeleteTeam(
+        self,
+        request: _agent_service_pb2.DeleteTeamRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DeleteTeamResponse, _abc.Awaitable[_agent_service_pb2.DeleteTeamResponse]]:
+        """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its."""
+
+    @_abc_1.abstractmethod
+    def AddTeamMember(
+        self,
+        request: _agent_service_pb2.AddTeamMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.AddTeamMemberResponse, _abc.Awaitable[_agent_service_pb2.AddTeamMemberResponse]]:
+        """Adds an agent to a team. Its streams follow at once."""
+
+    @_abc_1.abstractmethod
+    def RemoveTeamMember(
+        self,
+        request: _agent_service_pb2.RemoveTeamMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.RemoveTeamMemberResponse, _abc.Awaitable[_agent_service_pb2.RemoveTeamMemberResponse]]:
+        """Takes an agent out of a team. Its streams follow at once."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

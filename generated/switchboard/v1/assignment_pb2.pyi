@@ -68,6 +68,8 @@ class _AssignmentEndReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_A
     """It was taken from everybody."""
     ASSIGNMENT_END_REASON_RECLAIMED: _AssignmentEndReason.ValueType  # 3
     """Its agent was away for longer than the policy waits."""
+    ASSIGNMENT_END_REASON_AGENT_DISABLED: _AssignmentEndReason.ValueType  # 4
+    """Its agent was disabled."""
 
 class AssignmentEndReason(_AssignmentEndReason, metaclass=_AssignmentEndReasonEnumTypeWrapper):
     """Why an assignment ended."""
@@ -80,6 +82,8 @@ ASSIGNMENT_END_REASON_UNASSIGNED: AssignmentEndReason.ValueType  # 2
 """It was taken from everybody."""
 ASSIGNMENT_END_REASON_RECLAIMED: AssignmentEndReason.ValueType  # 3
 """Its agent was away for longer than the policy waits."""
+ASSIGNMENT_END_REASON_AGENT_DISABLED: AssignmentEndReason.ValueType  # 4
+"""Its agent was disabled."""
 Global___AssignmentEndReason: _TypeAlias = AssignmentEndReason  # noqa: Y015
 
 class _AssignmentFilter:

@@ -67,7 +67,8 @@ class AuthServiceServicer:
     """
 
     def CreateAgentToken(self, request, context):
-        """Issues a token for an agent, or renews it: a token is good for 15 minutes at most.
+        """Issues a token for an agent, or renews it: a token is good for 15 minutes at most. Nobody signs in who may more than the
+        caller: PERMISSION_MISSING names the first permission of the agent that the caller lacks.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

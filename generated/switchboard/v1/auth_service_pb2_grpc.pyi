@@ -34,7 +34,9 @@ class AuthServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AuthServiceAsyncStub: ...
     CreateAgentToken: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateAgentTokenRequest, _auth_service_pb2.CreateAgentTokenResponse]
-    """Issues a token for an agent, or renews it: a token is good for 15 minutes at most."""
+    """Issues a token for an agent, or renews it: a token is good for 15 minutes at most. Nobody signs in who may more than the
+    caller: PERMISSION_MISSING names the first permission of the agent that the caller lacks.
+    """
     CreateApiKey: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]
     """Creates an API key. The key itself is shown in this answer and never again."""
     ListApiKeys: _grpc.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]
@@ -50,7 +52,9 @@ class AuthServiceAsyncStub(AuthServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAgentToken: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateAgentTokenRequest, _auth_service_pb2.CreateAgentTokenResponse]  # type: ignore[assignment]
-    """Issues a token for an agent, or renews it: a token is good for 15 minutes at most."""
+    """Issues a token for an agent, or renews it: a token is good for 15 minutes at most. Nobody signs in who may more than the
+    caller: PERMISSION_MISSING names the first permission of the agent that the caller lacks.
+    """
     CreateApiKey: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.CreateApiKeyRequest, _auth_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Creates an API key. The key itself is shown in this answer and never again."""
     ListApiKeys: _aio.UnaryUnaryMultiCallable[_auth_service_pb2.ListApiKeysRequest, _auth_service_pb2.ListApiKeysResponse]  # type: ignore[assignment]
@@ -69,7 +73,9 @@ class AuthServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _auth_service_pb2.CreateAgentTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_auth_service_pb2.CreateAgentTokenResponse, _abc.Awaitable[_auth_service_pb2.CreateAgentTokenResponse]]:
-        """Issues a token for an agent, or renews it: a token is good for 15 minutes at most."""
+        """Issues a token for an agent, or renews it: a token is good for 15 minutes at most. Nobody signs in who may more than the
+        caller: PERMISSION_MISSING names the first permission of the agent that the caller lacks.
+        """
 
     @_abc_1.abstractmethod
     def CreateApiKey(

@@ -112,6 +112,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the rights of the caller cannot be computed now. Resume later from the cursor."""
     ERROR_REASON_DELIVERY_NOT_POSSIBLE: _ErrorReason.ValueType  # 43
     """FAILED_PRECONDITION: the delivery's state does not allow it; metadata "state" and "allowed" (RETRY, GIVE_UP, or nothing)."""
+    ERROR_REASON_LAST_OWNER: _ErrorReason.ValueType  # 63
+    """FAILED_PRECONDITION: the tenant has no other enabled owner."""
+    ERROR_REASON_TEAM_IN_USE: _ErrorReason.ValueType  # 64
+    """FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
     ERROR_REASON_NO_ASSIGNMENT_POLICY: _ErrorReason.ValueType  # 70
     """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
     ERROR_REASON_NOBODY_ELIGIBLE: _ErrorReason.ValueType  # 71
@@ -212,6 +216,10 @@ ERROR_REASON_SCOPE_UNAVAILABLE: ErrorReason.ValueType  # 42
 """UNAVAILABLE: the rights of the caller cannot be computed now. Resume later from the cursor."""
 ERROR_REASON_DELIVERY_NOT_POSSIBLE: ErrorReason.ValueType  # 43
 """FAILED_PRECONDITION: the delivery's state does not allow it; metadata "state" and "allowed" (RETRY, GIVE_UP, or nothing)."""
+ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 63
+"""FAILED_PRECONDITION: the tenant has no other enabled owner."""
+ERROR_REASON_TEAM_IN_USE: ErrorReason.ValueType  # 64
+"""FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
 ERROR_REASON_NO_ASSIGNMENT_POLICY: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
 ERROR_REASON_NOBODY_ELIGIBLE: ErrorReason.ValueType  # 71

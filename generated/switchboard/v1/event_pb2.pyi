@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import actor_pb2 as _actor_pb2
+from switchboard.v1 import agent_pb2 as _agent_pb2
 from switchboard.v1 import assignment_pb2 as _assignment_pb2
 from switchboard.v1 import assignment_policy_pb2 as _assignment_policy_pb2
 from switchboard.v1 import attribute_definition_pb2 as _attribute_definition_pb2
@@ -103,6 +104,14 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A contact's name or addresses changed."""
     EVENT_TYPE_IDENTITY_CONFLICT: _EventType.ValueType  # 62
     """Two addresses of one payload belong to two identities."""
+    EVENT_TYPE_AGENT_CREATED: _EventType.ValueType  # 63
+    """An agent was created. Like all events of agents and teams shown to who sees everything."""
+    EVENT_TYPE_AGENT_UPDATED: _EventType.ValueType  # 64
+    """An agent's name, address, role or memberships changed."""
+    EVENT_TYPE_AGENT_DISABLED: _EventType.ValueType  # 65
+    """An agent was disabled."""
+    EVENT_TYPE_AGENT_ENABLED: _EventType.ValueType  # 66
+    """An agent was enabled again."""
     EVENT_TYPE_CHANNEL_CONNECTED: _EventType.ValueType  # 70
     """A channel was connected."""
     EVENT_TYPE_CHANNEL_HEALTH_CHANGED: _EventType.ValueType  # 71
@@ -115,6 +124,12 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """How conversations find an agent changed."""
     EVENT_TYPE_ASSIGNMENT_POLICY_DELETED: _EventType.ValueType  # 75
     """A channel or a team has no policy any more."""
+    EVENT_TYPE_TEAM_CREATED: _EventType.ValueType  # 83
+    """A team was created."""
+    EVENT_TYPE_TEAM_UPDATED: _EventType.ValueType  # 84
+    """A team was renamed."""
+    EVENT_TYPE_TEAM_DELETED: _EventType.ValueType  # 85
+    """A team was deleted."""
     EVENT_TYPE_SCOPE_CHANGED: _EventType.ValueType  # 90
     """Rights of an agent changed. Takes a seq and reaches nobody."""
     EVENT_TYPE_CREDENTIAL_REVOKED: _EventType.ValueType  # 91
@@ -187,6 +202,14 @@ EVENT_TYPE_CONTACT_UPDATED: EventType.ValueType  # 61
 """A contact's name or addresses changed."""
 EVENT_TYPE_IDENTITY_CONFLICT: EventType.ValueType  # 62
 """Two addresses of one payload belong to two identities."""
+EVENT_TYPE_AGENT_CREATED: EventType.ValueType  # 63
+"""An agent was created. Like all events of agents and teams shown to who sees everything."""
+EVENT_TYPE_AGENT_UPDATED: EventType.ValueType  # 64
+"""An agent's name, address, role or memberships changed."""
+EVENT_TYPE_AGENT_DISABLED: EventType.ValueType  # 65
+"""An agent was disabled."""
+EVENT_TYPE_AGENT_ENABLED: EventType.ValueType  # 66
+"""An agent was enabled again."""
 EVENT_TYPE_CHANNEL_CONNECTED: EventType.ValueType  # 70
 """A channel was connected."""
 EVENT_TYPE_CHANNEL_HEALTH_CHANGED: EventType.ValueType  # 71
@@ -199,6 +222,12 @@ EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED: EventType.ValueType  # 74
 """How conversations find an agent changed."""
 EVENT_TYPE_ASSIGNMENT_POLICY_DELETED: EventType.ValueType  # 75
 """A channel or a team has no policy any more."""
+EVENT_TYPE_TEAM_CREATED: EventType.ValueType  # 83
+"""A team was created."""
+EVENT_TYPE_TEAM_UPDATED: EventType.ValueType  # 84
+"""A team was renamed."""
+EVENT_TYPE_TEAM_DELETED: EventType.ValueType  # 85
+"""A team was deleted."""
 EVENT_TYPE_SCOPE_CHANGED: EventType.ValueType  # 90
 """Rights of an agent changed. Takes a seq and reaches nobody."""
 EVENT_TYPE_CREDENTIAL_REVOKED: EventType.ValueType  # 91
@@ -276,12 +305,19 @@ class InboxEvent(_message.Message):
     CONTACT_CREATED_FIELD_NUMBER: _builtins.int
     CONTACT_UPDATED_FIELD_NUMBER: _builtins.int
     IDENTITY_CONFLICT_FIELD_NUMBER: _builtins.int
+    AGENT_CREATED_FIELD_NUMBER: _builtins.int
+    AGENT_UPDATED_FIELD_NUMBER: _builtins.int
+    AGENT_DISABLED_FIELD_NUMBER: _builtins.int
+    AGENT_ENABLED_FIELD_NUMBER: _builtins.int
     CHANNEL_CONNECTED_FIELD_NUMBER: _builtins.int
     CHANNEL_HEALTH_CHANGED_FIELD_NUMBER: _builtins.int
     AGENT_AVAILABILITY_CHANGED_FIELD_NUMBER: _builtins.int
     AGENT_CAPACITY_CHANGED_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_POLICY_CHANGED_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_POLICY_DELETED_FIELD_NUMBER: _builtins.int
+    TEAM_CREATED_FIELD_NUMBER: _builtins.int
+    TEAM_UPDATED_FIELD_NUMBER: _builtins.int
+    TEAM_DELETED_FIELD_NUMBER: _builtins.int
     SCOPE_CHANGED_FIELD_NUMBER: _builtins.int
     CREDENTIAL_REVOKED_FIELD_NUMBER: _builtins.int
     CONVERSATION_LEFT_FIELD_NUMBER: _builtins.int
@@ -438,6 +474,22 @@ class InboxEvent(_message.Message):
         """Two addresses of one payload belong to two identities."""
 
     @_builtins.property
+    def agent_created(self) -> Global___AgentCreated:
+        """An agent was created. Like all events of agents and teams shown to who sees everything."""
+
+    @_builtins.property
+    def agent_updated(self) -> Global___AgentUpdated:
+        """An agent's name, address, role or memberships changed."""
+
+    @_builtins.property
+    def agent_disabled(self) -> Global___AgentDisabled:
+        """An agent was disabled."""
+
+    @_builtins.property
+    def agent_enabled(self) -> Global___AgentEnabled:
+        """An agent was enabled again."""
+
+    @_builtins.property
     def channel_connected(self) -> Global___ChannelConnected:
         """A channel was connected."""
 
@@ -460,6 +512,18 @@ class InboxEvent(_message.Message):
     @_builtins.property
     def assignment_policy_deleted(self) -> Global___AssignmentPolicyDeleted:
         """A channel or a team has no policy any more."""
+
+    @_builtins.property
+    def team_created(self) -> Global___TeamCreated:
+        """A team was created."""
+
+    @_builtins.property
+    def team_updated(self) -> Global___TeamUpdated:
+        """A team was renamed."""
+
+    @_builtins.property
+    def team_deleted(self) -> Global___TeamDeleted:
+        """A team was deleted."""
 
     @_builtins.property
     def scope_changed(self) -> Global___AgentScopeChanged:
@@ -517,23 +581,30 @@ class InboxEvent(_message.Message):
         contact_created: Global___ContactCreated | None = ...,
         contact_updated: Global___ContactUpdated | None = ...,
         identity_conflict: Global___IdentityConflict | None = ...,
+        agent_created: Global___AgentCreated | None = ...,
+        agent_updated: Global___AgentUpdated | None = ...,
+        agent_disabled: Global___AgentDisabled | None = ...,
+        agent_enabled: Global___AgentEnabled | None = ...,
         channel_connected: Global___ChannelConnected | None = ...,
         channel_health_changed: Global___ChannelHealthChanged | None = ...,
         agent_availability_changed: Global___AgentAvailabilityChanged | None = ...,
         agent_capacity_changed: Global___AgentCapacityChanged | None = ...,
         assignment_policy_changed: Global___AssignmentPolicyChanged | None = ...,
         assignment_policy_deleted: Global___AssignmentPolicyDeleted | None = ...,
+        team_created: Global___TeamCreated | None = ...,
+        team_updated: Global___TeamUpdated | None = ...,
+        team_deleted: Global___TeamDeleted | None = ...,
         scope_changed: Global___AgentScopeChanged | None = ...,
         credential_revoked: Global___CredentialRevoked | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_mentioned", b"agent_mentioned", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_mentioned", b"agent_mentioned", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "team_created", "team_updated", "team_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1472,6 +1543,102 @@ class IdentityConflict(_message.Message):
 Global___IdentityConflict: _TypeAlias = IdentityConflict  # noqa: Y015
 
 @_typing.final
+class AgentCreated(_message.Message):
+    """An agent was created. Like all events of agents and teams shown to who sees everything."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent:
+        """The agent after it."""
+
+    def __init__(
+        self,
+        *,
+        agent: _agent_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentCreated: _TypeAlias = AgentCreated  # noqa: Y015
+
+@_typing.final
+class AgentUpdated(_message.Message):
+    """An agent's name, address, role or memberships changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent:
+        """The agent after it."""
+
+    def __init__(
+        self,
+        *,
+        agent: _agent_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentUpdated: _TypeAlias = AgentUpdated  # noqa: Y015
+
+@_typing.final
+class AgentDisabled(_message.Message):
+    """An agent was disabled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent:
+        """The agent after it."""
+
+    def __init__(
+        self,
+        *,
+        agent: _agent_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentDisabled: _TypeAlias = AgentDisabled  # noqa: Y015
+
+@_typing.final
+class AgentEnabled(_message.Message):
+    """An agent was enabled again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agent(self) -> _agent_pb2.Agent:
+        """The agent after it."""
+
+    def __init__(
+        self,
+        *,
+        agent: _agent_pb2.Agent | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AgentEnabled: _TypeAlias = AgentEnabled  # noqa: Y015
+
+@_typing.final
 class ChannelConnected(_message.Message):
     """A channel was connected."""
 
@@ -1615,6 +1782,80 @@ class AssignmentPolicyDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AssignmentPolicyDeleted: _TypeAlias = AssignmentPolicyDeleted  # noqa: Y015
+
+@_typing.final
+class TeamCreated(_message.Message):
+    """A team was created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def team(self) -> _agent_pb2.Team:
+        """The team after it."""
+
+    def __init__(
+        self,
+        *,
+        team: _agent_pb2.Team | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["team", b"team"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TeamCreated: _TypeAlias = TeamCreated  # noqa: Y015
+
+@_typing.final
+class TeamUpdated(_message.Message):
+    """A team was renamed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def team(self) -> _agent_pb2.Team:
+        """The team after it."""
+
+    def __init__(
+        self,
+        *,
+        team: _agent_pb2.Team | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["team", b"team"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TeamUpdated: _TypeAlias = TeamUpdated  # noqa: Y015
+
+@_typing.final
+class TeamDeleted(_message.Message):
+    """A team was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    team_id: _builtins.str
+    """The team."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        team_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "team_id", b"team_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TeamDeleted: _TypeAlias = TeamDeleted  # noqa: Y015
 
 @_typing.final
 class AgentScopeChanged(_message.Message):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -31,14 +31,15 @@ class Agent(TenantBase):
 
 
 class Team(TenantBase):
-    """A group of agents."""
+    """A group of agents. A deleted one stays in what was written of it."""
 
     __tablename__ = "teams"
-    __table_args__ = (UniqueConstraint("name"),)
+    __table_args__ = (Index("uq_teams_name", "name", unique=True, postgresql_where=text("delete_time IS NULL")),)
 
     id: Mapped[Id]
     name: Mapped[Word]
     create_time: Mapped[Time]
+    delete_time: Mapped[Time | None]
 
 
 class TeamMember(TenantBase):

@@ -37,7 +37,7 @@ class ConversationAssignment(TenantBase):
     __tablename__ = "conversation_assignments"
     __table_args__ = (
         words("type", TYPES),
-        words("end_reason", ("reassigned", "unassigned", "reclaimed")),
+        words("end_reason", ("reassigned", "unassigned", "reclaimed", "agent_disabled")),
         CheckConstraint("agent_id IS NOT NULL OR team_id IS NOT NULL", name="target"),
         CheckConstraint("end_time >= start_time", name="end_time"),
         Index(

@@ -13,15 +13,22 @@ __all__ = (
     "AddConversationParticipantResponse",
     "AddConversationTagsRequest",
     "AddConversationTagsResponse",
+    "AddTeamMemberRequest",
+    "AddTeamMemberResponse",
     "Agent",
     "AgentAvailability",
     "AgentAvailabilityChanged",
     "AgentCapacityChanged",
     "AgentCount",
+    "AgentCreated",
+    "AgentDisabled",
+    "AgentEnabled",
     "AgentKind",
     "AgentMentioned",
     "AgentRole",
     "AgentScopeChanged",
+    "AgentState",
+    "AgentUpdated",
     "Alias",
     "AliasKind",
     "ApiKey",
@@ -117,11 +124,17 @@ __all__ = (
     "DeleteConversationResponse",
     "DeleteTagRequest",
     "DeleteTagResponse",
+    "DeleteTeamRequest",
+    "DeleteTeamResponse",
     "Delivery",
     "DeliveryState",
+    "DisableAgentRequest",
+    "DisableAgentResponse",
     "DisableTenantRequest",
     "DisableTenantResponse",
     "DurationStatistics",
+    "EnableAgentRequest",
+    "EnableAgentResponse",
     "EnableTenantRequest",
     "EnableTenantResponse",
     "End",
@@ -157,6 +170,8 @@ __all__ = (
     "GetMessageResponse",
     "GetStatisticsRequest",
     "GetStatisticsResponse",
+    "GetTeamRequest",
+    "GetTeamResponse",
     "GetTenantRequest",
     "GetTenantResponse",
     "GetTenantSettingsRequest",
@@ -243,6 +258,8 @@ __all__ = (
     "RemoveConversationParticipantResponse",
     "RemoveConversationTagsRequest",
     "RemoveConversationTagsResponse",
+    "RemoveTeamMemberRequest",
+    "RemoveTeamMemberResponse",
     "ReplyFencePolicy",
     "ReplyWindow",
     "ReplyWindowClosed",
@@ -280,6 +297,9 @@ __all__ = (
     "TagUpdated",
     "Team",
     "TeamCount",
+    "TeamCreated",
+    "TeamDeleted",
+    "TeamUpdated",
     "Tenant",
     "TenantSettings",
     "TenantSettingsChanged",
@@ -290,6 +310,8 @@ __all__ = (
     "UnassignConversationRequest",
     "UnassignConversationResponse",
     "Unread",
+    "UpdateAgentRequest",
+    "UpdateAgentResponse",
     "UpdateAssignmentPolicyRequest",
     "UpdateAssignmentPolicyResponse",
     "UpdateAttributeDefinitionRequest",
@@ -308,6 +330,8 @@ __all__ = (
     "UpdateConversationStatusResponse",
     "UpdateTagRequest",
     "UpdateTagResponse",
+    "UpdateTeamRequest",
+    "UpdateTeamResponse",
     "UpdateTenantSettingsRequest",
     "UpdateTenantSettingsResponse",
     "VerifyMetaWebhookRequest",
@@ -447,7 +471,7 @@ class AgentRole(betterproto2.Enum):
 
     ADMIN = 2
     """
-    Everything but what concerns owners.
+    Everything but PERMISSION_OWNERS_MANAGE: what concerns owners.
     """
 
     SUPERVISOR = 3
@@ -485,6 +509,43 @@ class AgentRole(betterproto2.Enum):
             "AGENT_ROLE_SUPERVISOR": 3,
             "AGENT_ROLE_AGENT": 4,
             "AGENT_ROLE_READ_ONLY": 5,
+        }
+
+
+class AgentState(betterproto2.Enum):
+    """
+    Whether an agent works here.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    ACTIVE = 1
+    """
+    Its credentials work.
+    """
+
+    DISABLED = 2
+    """
+    It has no credentials and takes no conversations.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "AGENT_STATE_UNSPECIFIED",
+            1: "AGENT_STATE_ACTIVE",
+            2: "AGENT_STATE_DISABLED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "AGENT_STATE_UNSPECIFIED": 0,
+            "AGENT_STATE_ACTIVE": 1,
+            "AGENT_STATE_DISABLED": 2,
         }
 
 
@@ -557,6 +618,11 @@ class AssignmentEndReason(betterproto2.Enum):
     Its agent was away for longer than the policy waits.
     """
 
+    AGENT_DISABLED = 4
+    """
+    Its agent was disabled.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -564,6 +630,7 @@ class AssignmentEndReason(betterproto2.Enum):
             1: "ASSIGNMENT_END_REASON_REASSIGNED",
             2: "ASSIGNMENT_END_REASON_UNASSIGNED",
             3: "ASSIGNMENT_END_REASON_RECLAIMED",
+            4: "ASSIGNMENT_END_REASON_AGENT_DISABLED",
         }
 
     @classmethod
@@ -573,6 +640,7 @@ class AssignmentEndReason(betterproto2.Enum):
             "ASSIGNMENT_END_REASON_REASSIGNED": 1,
             "ASSIGNMENT_END_REASON_UNASSIGNED": 2,
             "ASSIGNMENT_END_REASON_RECLAIMED": 3,
+            "ASSIGNMENT_END_REASON_AGENT_DISABLED": 4,
         }
 
 
@@ -1630,6 +1698,16 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: the delivery's state does not allow it; metadata "state" and "allowed" (RETRY, GIVE_UP, or nothing).
     """
 
+    LAST_OWNER = 63
+    """
+    FAILED_PRECONDITION: the tenant has no other enabled owner.
+    """
+
+    TEAM_IN_USE = 64
+    """
+    FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which.
+    """
+
     NO_ASSIGNMENT_POLICY = 70
     """
     FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses.
@@ -1692,6 +1770,8 @@ class ErrorReason(betterproto2.Enum):
             41: "ERROR_REASON_FILTER_NOT_STREAMABLE",
             42: "ERROR_REASON_SCOPE_UNAVAILABLE",
             43: "ERROR_REASON_DELIVERY_NOT_POSSIBLE",
+            63: "ERROR_REASON_LAST_OWNER",
+            64: "ERROR_REASON_TEAM_IN_USE",
             70: "ERROR_REASON_NO_ASSIGNMENT_POLICY",
             71: "ERROR_REASON_NOBODY_ELIGIBLE",
             95: "ERROR_REASON_EXPORT_NEEDED",
@@ -1744,6 +1824,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_FILTER_NOT_STREAMABLE": 41,
             "ERROR_REASON_SCOPE_UNAVAILABLE": 42,
             "ERROR_REASON_DELIVERY_NOT_POSSIBLE": 43,
+            "ERROR_REASON_LAST_OWNER": 63,
+            "ERROR_REASON_TEAM_IN_USE": 64,
             "ERROR_REASON_NO_ASSIGNMENT_POLICY": 70,
             "ERROR_REASON_NOBODY_ELIGIBLE": 71,
             "ERROR_REASON_EXPORT_NEEDED": 95,
@@ -1915,6 +1997,26 @@ class EventType(betterproto2.Enum):
     Two addresses of one payload belong to two identities.
     """
 
+    AGENT_CREATED = 63
+    """
+    An agent was created. Like all events of agents and teams shown to who sees everything.
+    """
+
+    AGENT_UPDATED = 64
+    """
+    An agent's name, address, role or memberships changed.
+    """
+
+    AGENT_DISABLED = 65
+    """
+    An agent was disabled.
+    """
+
+    AGENT_ENABLED = 66
+    """
+    An agent was enabled again.
+    """
+
     CHANNEL_CONNECTED = 70
     """
     A channel was connected.
@@ -1943,6 +2045,21 @@ class EventType(betterproto2.Enum):
     ASSIGNMENT_POLICY_DELETED = 75
     """
     A channel or a team has no policy any more.
+    """
+
+    TEAM_CREATED = 83
+    """
+    A team was created.
+    """
+
+    TEAM_UPDATED = 84
+    """
+    A team was renamed.
+    """
+
+    TEAM_DELETED = 85
+    """
+    A team was deleted.
     """
 
     SCOPE_CHANGED = 90
@@ -1990,12 +2107,19 @@ class EventType(betterproto2.Enum):
             60: "EVENT_TYPE_CONTACT_CREATED",
             61: "EVENT_TYPE_CONTACT_UPDATED",
             62: "EVENT_TYPE_IDENTITY_CONFLICT",
+            63: "EVENT_TYPE_AGENT_CREATED",
+            64: "EVENT_TYPE_AGENT_UPDATED",
+            65: "EVENT_TYPE_AGENT_DISABLED",
+            66: "EVENT_TYPE_AGENT_ENABLED",
             70: "EVENT_TYPE_CHANNEL_CONNECTED",
             71: "EVENT_TYPE_CHANNEL_HEALTH_CHANGED",
             72: "EVENT_TYPE_AGENT_AVAILABILITY_CHANGED",
             73: "EVENT_TYPE_AGENT_CAPACITY_CHANGED",
             74: "EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED",
             75: "EVENT_TYPE_ASSIGNMENT_POLICY_DELETED",
+            83: "EVENT_TYPE_TEAM_CREATED",
+            84: "EVENT_TYPE_TEAM_UPDATED",
+            85: "EVENT_TYPE_TEAM_DELETED",
             90: "EVENT_TYPE_SCOPE_CHANGED",
             91: "EVENT_TYPE_CREDENTIAL_REVOKED",
         }
@@ -2035,12 +2159,19 @@ class EventType(betterproto2.Enum):
             "EVENT_TYPE_CONTACT_CREATED": 60,
             "EVENT_TYPE_CONTACT_UPDATED": 61,
             "EVENT_TYPE_IDENTITY_CONFLICT": 62,
+            "EVENT_TYPE_AGENT_CREATED": 63,
+            "EVENT_TYPE_AGENT_UPDATED": 64,
+            "EVENT_TYPE_AGENT_DISABLED": 65,
+            "EVENT_TYPE_AGENT_ENABLED": 66,
             "EVENT_TYPE_CHANNEL_CONNECTED": 70,
             "EVENT_TYPE_CHANNEL_HEALTH_CHANGED": 71,
             "EVENT_TYPE_AGENT_AVAILABILITY_CHANGED": 72,
             "EVENT_TYPE_AGENT_CAPACITY_CHANGED": 73,
             "EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED": 74,
             "EVENT_TYPE_ASSIGNMENT_POLICY_DELETED": 75,
+            "EVENT_TYPE_TEAM_CREATED": 83,
+            "EVENT_TYPE_TEAM_UPDATED": 84,
+            "EVENT_TYPE_TEAM_DELETED": 85,
             "EVENT_TYPE_SCOPE_CHANGED": 90,
             "EVENT_TYPE_CREDENTIAL_REVOKED": 91,
         }
@@ -2426,6 +2557,11 @@ class Permission(betterproto2.Enum):
     Change the settings of the tenant: attribute definitions, retention, what is audited.
     """
 
+    OWNERS_MANAGE = 21
+    """
+    Create and change owners, sign them in, and give this permission. No method asks for it by itself.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2449,6 +2585,7 @@ class Permission(betterproto2.Enum):
             17: "PERMISSION_ASSIGNMENT_MANAGE",
             18: "PERMISSION_AUDIT_READ",
             19: "PERMISSION_SETTINGS_MANAGE",
+            21: "PERMISSION_OWNERS_MANAGE",
         }
 
     @classmethod
@@ -2474,6 +2611,7 @@ class Permission(betterproto2.Enum):
             "PERMISSION_ASSIGNMENT_MANAGE": 17,
             "PERMISSION_AUDIT_READ": 18,
             "PERMISSION_SETTINGS_MANAGE": 19,
+            "PERMISSION_OWNERS_MANAGE": 21,
         }
 
 
@@ -3135,6 +3273,46 @@ default_message_pool.register_message("switchboard.v1", "AddConversationTagsResp
 
 
 @dataclass(eq=False, repr=False)
+class AddTeamMemberRequest(betterproto2.Message):
+    """
+    Adds an agent to a team.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+    agent_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The agent.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AddTeamMemberRequest", AddTeamMemberRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AddTeamMemberResponse(betterproto2.Message):
+    """
+    The agent after the change.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AddTeamMemberResponse", AddTeamMemberResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Agent(betterproto2.Message):
     """
     Somebody who answers customers.
@@ -3180,6 +3358,11 @@ class Agent(betterproto2.Message):
     )
     """
     When it was created.
+    """
+
+    state: "AgentState" = betterproto2.field(9, betterproto2.TYPE_ENUM, default_factory=lambda: AgentState(0))
+    """
+    Whether it works here.
     """
 
 
@@ -3313,6 +3496,51 @@ default_message_pool.register_message("switchboard.v1", "AgentCount", AgentCount
 
 
 @dataclass(eq=False, repr=False)
+class AgentCreated(betterproto2.Message):
+    """
+    An agent was created. Like all events of agents and teams shown to who sees everything.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AgentCreated", AgentCreated)
+
+
+@dataclass(eq=False, repr=False)
+class AgentDisabled(betterproto2.Message):
+    """
+    An agent was disabled.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AgentDisabled", AgentDisabled)
+
+
+@dataclass(eq=False, repr=False)
+class AgentEnabled(betterproto2.Message):
+    """
+    An agent was enabled again.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AgentEnabled", AgentEnabled)
+
+
+@dataclass(eq=False, repr=False)
 class AgentMentioned(betterproto2.Message):
     """
     An agent was mentioned in a note: by name, or with a team. Once for each note, and again only when a later edit mentions it anew.
@@ -3350,6 +3578,21 @@ class AgentScopeChanged(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "AgentScopeChanged", AgentScopeChanged)
+
+
+@dataclass(eq=False, repr=False)
+class AgentUpdated(betterproto2.Message):
+    """
+    An agent's name, address, role or memberships changed.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AgentUpdated", AgentUpdated)
 
 
 @dataclass(eq=False, repr=False)
@@ -5701,6 +5944,38 @@ default_message_pool.register_message("switchboard.v1", "DeleteTagResponse", Del
 
 
 @dataclass(eq=False, repr=False)
+class DeleteTeamRequest(betterproto2.Message):
+    """
+    Deletes a team.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteTeamRequest", DeleteTeamRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteTeamResponse(betterproto2.Message):
+    """
+    Nothing more to say.
+    """
+
+    pass
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteTeamResponse", DeleteTeamResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Delivery(betterproto2.Message):
     """
     The handing over of one part of a message to the provider.
@@ -5772,6 +6047,41 @@ default_message_pool.register_message("switchboard.v1", "Delivery", Delivery)
 
 
 @dataclass(eq=False, repr=False)
+class DisableAgentRequest(betterproto2.Message):
+    """
+    Disables an agent.
+    """
+
+    agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DisableAgentRequest", DisableAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DisableAgentResponse(betterproto2.Message):
+    """
+    The agent after the change.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DisableAgentResponse", DisableAgentResponse)
+
+
+@dataclass(eq=False, repr=False)
 class DisableTenantRequest(betterproto2.Message):
     """
     Stops serving a tenant.
@@ -5836,6 +6146,41 @@ class DurationStatistics(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "DurationStatistics", DurationStatistics)
+
+
+@dataclass(eq=False, repr=False)
+class EnableAgentRequest(betterproto2.Message):
+    """
+    Enables an agent.
+    """
+
+    agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "EnableAgentRequest", EnableAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class EnableAgentResponse(betterproto2.Message):
+    """
+    The agent after the change.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "EnableAgentResponse", EnableAgentResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -6508,6 +6853,41 @@ default_message_pool.register_message("switchboard.v1", "GetStatisticsResponse",
 
 
 @dataclass(eq=False, repr=False)
+class GetTeamRequest(betterproto2.Message):
+    """
+    Asks for a team.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "GetTeamRequest", GetTeamRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetTeamResponse(betterproto2.Message):
+    """
+    A team.
+    """
+
+    team: "Team | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The team.
+    """
+
+    as_of: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "GetTeamResponse", GetTeamResponse)
+
+
+@dataclass(eq=False, repr=False)
 class GetTenantRequest(betterproto2.Message):
     """
     Asks for a tenant.
@@ -7072,6 +7452,34 @@ class InboxEvent(betterproto2.Message):
     Two addresses of one payload belong to two identities.
     """
 
+    agent_created: "AgentCreated | None" = betterproto2.field(
+        63, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    An agent was created. Like all events of agents and teams shown to who sees everything.
+    """
+
+    agent_updated: "AgentUpdated | None" = betterproto2.field(
+        64, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    An agent's name, address, role or memberships changed.
+    """
+
+    agent_disabled: "AgentDisabled | None" = betterproto2.field(
+        65, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    An agent was disabled.
+    """
+
+    agent_enabled: "AgentEnabled | None" = betterproto2.field(
+        66, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    An agent was enabled again.
+    """
+
     channel_connected: "ChannelConnected | None" = betterproto2.field(
         70, betterproto2.TYPE_MESSAGE, optional=True, group="body"
     )
@@ -7112,6 +7520,21 @@ class InboxEvent(betterproto2.Message):
     )
     """
     A channel or a team has no policy any more.
+    """
+
+    team_created: "TeamCreated | None" = betterproto2.field(83, betterproto2.TYPE_MESSAGE, optional=True, group="body")
+    """
+    A team was created.
+    """
+
+    team_updated: "TeamUpdated | None" = betterproto2.field(84, betterproto2.TYPE_MESSAGE, optional=True, group="body")
+    """
+    A team was renamed.
+    """
+
+    team_deleted: "TeamDeleted | None" = betterproto2.field(85, betterproto2.TYPE_MESSAGE, optional=True, group="body")
+    """
+    A team was deleted.
     """
 
     scope_changed: "AgentScopeChanged | None" = betterproto2.field(
@@ -8823,6 +9246,46 @@ default_message_pool.register_message(
 
 
 @dataclass(eq=False, repr=False)
+class RemoveTeamMemberRequest(betterproto2.Message):
+    """
+    Takes an agent out of a team.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+    agent_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The agent.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RemoveTeamMemberRequest", RemoveTeamMemberRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveTeamMemberResponse(betterproto2.Message):
+    """
+    The agent after the change.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RemoveTeamMemberResponse", RemoveTeamMemberResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ReplyWindow(betterproto2.Message):
     """
     Until when free text may be sent.
@@ -9671,6 +10134,56 @@ default_message_pool.register_message("switchboard.v1", "TeamCount", TeamCount)
 
 
 @dataclass(eq=False, repr=False)
+class TeamCreated(betterproto2.Message):
+    """
+    A team was created.
+    """
+
+    team: "Team | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The team after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TeamCreated", TeamCreated)
+
+
+@dataclass(eq=False, repr=False)
+class TeamDeleted(betterproto2.Message):
+    """
+    A team was deleted.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+    name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TeamDeleted", TeamDeleted)
+
+
+@dataclass(eq=False, repr=False)
+class TeamUpdated(betterproto2.Message):
+    """
+    A team was renamed.
+    """
+
+    team: "Team | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The team after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TeamUpdated", TeamUpdated)
+
+
+@dataclass(eq=False, repr=False)
 class Tenant(betterproto2.Message):
     """
     One customer of the installation: a database of its own.
@@ -9838,6 +10351,56 @@ class UnassignConversationResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UnassignConversationResponse", UnassignConversationResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateAgentRequest(betterproto2.Message):
+    """
+    Changes an agent.
+    """
+
+    agent_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The agent.
+    """
+
+    name: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Name shown to colleagues.
+    """
+
+    email: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Address, unique in the tenant.
+    """
+
+    role: "AgentRole" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: AgentRole(0))
+    """
+    What it may do, at most what the caller may; unspecified leaves it.
+    """
+
+    request_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateAgentRequest", UpdateAgentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateAgentResponse(betterproto2.Message):
+    """
+    The agent after the change.
+    """
+
+    agent: "Agent | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The agent.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateAgentResponse", UpdateAgentResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -10288,6 +10851,46 @@ class UpdateTagResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UpdateTagResponse", UpdateTagResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateTeamRequest(betterproto2.Message):
+    """
+    Renames a team.
+    """
+
+    team_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The team.
+    """
+
+    name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Name, unique in the tenant.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateTeamRequest", UpdateTeamRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateTeamResponse(betterproto2.Message):
+    """
+    The team after the change.
+    """
+
+    team: "Team | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The team.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateTeamResponse", UpdateTeamResponse)
 
 
 @dataclass(eq=False, repr=False)

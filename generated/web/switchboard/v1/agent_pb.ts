@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/agent.proto.
  */
 export const file_switchboard_v1_agent: GenFile = /*@__PURE__*/
-  fileDesc("Chpzd2l0Y2hib2FyZC92MS9hZ2VudC5wcm90bxIOc3dpdGNoYm9hcmQudjEi6QEKBUFnZW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEgoFZW1haWwYAyABKAlIAIgBARInCgRraW5kGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kEicKBHJvbGUYBSABKA4yGS5zd2l0Y2hib2FyZC52MS5BZ2VudFJvbGUSEAoIdGVhbV9pZHMYBiADKAkSEwoLY2hhbm5lbF9pZHMYByADKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQggKBl9lbWFpbCJRCgRUZWFtEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSLwoLY3JlYXRlX3RpbWUYAyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKlEKCUFnZW50S2luZBIaChZBR0VOVF9LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUdFTlRfS0lORF9IVU1BThABEhIKDkFHRU5UX0tJTkRfQk9UEAIqngEKCUFnZW50Um9sZRIaChZBR0VOVF9ST0xFX1VOU1BFQ0lGSUVEEAASFAoQQUdFTlRfUk9MRV9PV05FUhABEhQKEEFHRU5UX1JPTEVfQURNSU4QAhIZChVBR0VOVF9ST0xFX1NVUEVSVklTT1IQAxIUChBBR0VOVF9ST0xFX0FHRU5UEAQSGAoUQUdFTlRfUk9MRV9SRUFEX09OTFkQBWIGcHJvdG8z", [file_google_protobuf_timestamp]);
+  fileDesc("Chpzd2l0Y2hib2FyZC92MS9hZ2VudC5wcm90bxIOc3dpdGNoYm9hcmQudjEilAIKBUFnZW50EgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSEgoFZW1haWwYAyABKAlIAIgBARInCgRraW5kGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kEicKBHJvbGUYBSABKA4yGS5zd2l0Y2hib2FyZC52MS5BZ2VudFJvbGUSEAoIdGVhbV9pZHMYBiADKAkSEwoLY2hhbm5lbF9pZHMYByADKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXN0YXRlGAkgASgOMhouc3dpdGNoYm9hcmQudjEuQWdlbnRTdGF0ZUIICgZfZW1haWwiUQoEVGVhbRIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEi8KC2NyZWF0ZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpRCglBZ2VudEtpbmQSGgoWQUdFTlRfS0lORF9VTlNQRUNJRklFRBAAEhQKEEFHRU5UX0tJTkRfSFVNQU4QARISCg5BR0VOVF9LSU5EX0JPVBACKp4BCglBZ2VudFJvbGUSGgoWQUdFTlRfUk9MRV9VTlNQRUNJRklFRBAAEhQKEEFHRU5UX1JPTEVfT1dORVIQARIUChBBR0VOVF9ST0xFX0FETUlOEAISGQoVQUdFTlRfUk9MRV9TVVBFUlZJU09SEAMSFAoQQUdFTlRfUk9MRV9BR0VOVBAEEhgKFEFHRU5UX1JPTEVfUkVBRF9PTkxZEAUqWwoKQWdlbnRTdGF0ZRIbChdBR0VOVF9TVEFURV9VTlNQRUNJRklFRBAAEhYKEkFHRU5UX1NUQVRFX0FDVElWRRABEhgKFEFHRU5UX1NUQVRFX0RJU0FCTEVEEAJiBnByb3RvMw", [file_google_protobuf_timestamp]);
 
 /**
  * Somebody who answers customers.
@@ -75,6 +75,13 @@ export type Agent = Message<"switchboard.v1.Agent"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 8;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * Whether it works here.
+   *
+   * @generated from field: switchboard.v1.AgentState state = 9;
+   */
+  state: AgentState;
 };
 
 /**
@@ -174,7 +181,7 @@ export enum AgentRole {
   OWNER = 1,
 
   /**
-   * Everything but what concerns owners.
+   * Everything but PERMISSION_OWNERS_MANAGE: what concerns owners.
    *
    * @generated from enum value: AGENT_ROLE_ADMIN = 2;
    */
@@ -207,4 +214,38 @@ export enum AgentRole {
  */
 export const AgentRoleSchema: GenEnum<AgentRole> = /*@__PURE__*/
   enumDesc(file_switchboard_v1_agent, 1);
+
+/**
+ * Whether an agent works here.
+ *
+ * @generated from enum switchboard.v1.AgentState
+ */
+export enum AgentState {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: AGENT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Its credentials work.
+   *
+   * @generated from enum value: AGENT_STATE_ACTIVE = 1;
+   */
+  ACTIVE = 1,
+
+  /**
+   * It has no credentials and takes no conversations.
+   *
+   * @generated from enum value: AGENT_STATE_DISABLED = 2;
+   */
+  DISABLED = 2,
+}
+
+/**
+ * Describes the enum switchboard.v1.AgentState.
+ */
+export const AgentStateSchema: GenEnum<AgentState> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_agent, 2);
 

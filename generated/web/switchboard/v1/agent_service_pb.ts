@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/agent_service.proto.
  */
 export const file_switchboard_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJzd2l0Y2hib2FyZC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSKyAgoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASHgoFZW1haWwYAiABKAlCCrpIB3IFGP4BYAFIAIgBARIxCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kQgi6SAWCAQIQARIxCgRyb2xlGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRSb2xlQgi6SAWCAQIQARIkCgh0ZWFtX2lkcxgFIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAYgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQggKBl9lbWFpbCI7ChNDcmVhdGVBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiLQoPR2V0QWdlbnRSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABASJHChBHZXRBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQSDQoFYXNfb2YYAiABKAkiTQoRTGlzdEFnZW50c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIImMKEkxpc3RBZ2VudHNSZXNwb25zZRIlCgZhZ2VudHMYASADKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiqQEKGlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABARIkCgh0ZWFtX2lkcxgCIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAMgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIkMKG1NldEFnZW50TWVtYmVyc2hpcHNSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlIKEUNyZWF0ZVRlYW1SZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjgKEkNyZWF0ZVRlYW1SZXNwb25zZRIiCgR0ZWFtGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuVGVhbSJMChBMaXN0VGVhbXNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJgChFMaXN0VGVhbXNSZXNwb25zZRIjCgV0ZWFtcxgBIAMoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMvwFCgxBZ2VudFNlcnZpY2UScwoLQ3JlYXRlQWdlbnQSIi5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlc3BvbnNlIhuiuxgCCAqC0+STAg8iCi92MS9hZ2VudHM6ASoSdQoIR2V0QWdlbnQSHy5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlcXVlc3QaIC5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlc3BvbnNlIiaQAgGiuxgCCAmC0+STAhcSFS92MS9hZ2VudHMve2FnZW50X2lkfRJwCgpMaXN0QWdlbnRzEiEuc3dpdGNoYm9hcmQudjEuTGlzdEFnZW50c1JlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5MaXN0QWdlbnRzUmVzcG9uc2UiG5ACAaK7GAIICYLT5JMCDBIKL3YxL2FnZW50cxKiAQoTU2V0QWdlbnRNZW1iZXJzaGlwcxIqLnN3aXRjaGJvYXJkLnYxLlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuU2V0QWdlbnRNZW1iZXJzaGlwc1Jlc3BvbnNlIjKiuxgCCAqC0+STAiYiIS92MS9hZ2VudHMve2FnZW50X2lkfS9tZW1iZXJzaGlwczoBKhJvCgpDcmVhdGVUZWFtEiEuc3dpdGNoYm9hcmQudjEuQ3JlYXRlVGVhbVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5DcmVhdGVUZWFtUmVzcG9uc2UiGqK7GAIICoLT5JMCDiIJL3YxL3RlYW1zOgEqEmwKCUxpc3RUZWFtcxIgLnN3aXRjaGJvYXJkLnYxLkxpc3RUZWFtc1JlcXVlc3QaIS5zd2l0Y2hib2FyZC52MS5MaXN0VGVhbXNSZXNwb25zZSIakAIBorsYAggJgtPkkwILEgkvdjEvdGVhbXMaCqq7GAZhZ2VudHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_agent, file_switchboard_v1_options]);
+  fileDesc("CiJzd2l0Y2hib2FyZC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSKyAgoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASHgoFZW1haWwYAiABKAlCCrpIB3IFGP4BYAFIAIgBARIxCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kQgi6SAWCAQIQARIxCgRyb2xlGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRSb2xlQgi6SAWCAQIQARIkCgh0ZWFtX2lkcxgFIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAYgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQggKBl9lbWFpbCI7ChNDcmVhdGVBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiLQoPR2V0QWdlbnRSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABASJHChBHZXRBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQSDQoFYXNfb2YYAiABKAkiTQoRTGlzdEFnZW50c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIImMKEkxpc3RBZ2VudHNSZXNwb25zZRIlCgZhZ2VudHMYASADKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiqQEKGlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABARIkCgh0ZWFtX2lkcxgCIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAMgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIkMKG1NldEFnZW50TWVtYmVyc2hpcHNSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlIKEUNyZWF0ZVRlYW1SZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjgKEkNyZWF0ZVRlYW1SZXNwb25zZRIiCgR0ZWFtGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuVGVhbSJMChBMaXN0VGVhbXNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJgChFMaXN0VGVhbXNSZXNwb25zZRIjCgV0ZWFtcxgBIAMoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJItoBChJVcGRhdGVBZ2VudFJlcXVlc3QSGgoIYWdlbnRfaWQYASABKAlCCLpIBXIDsAEBEiAKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQBIAIgBARIeCgVlbWFpbBgDIAEoCUIKukgHcgUY/gFgAUgBiAEBEjEKBHJvbGUYBCABKA4yGS5zd2l0Y2hib2FyZC52MS5BZ2VudFJvbGVCCLpIBYIBAhABEiAKCnJlcXVlc3RfaWQYBSABKAlCDLpICXIHGIABugEBAEIHCgVfbmFtZUIICgZfZW1haWwiOwoTVXBkYXRlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlMKE0Rpc2FibGVBZ2VudFJlcXVlc3QSGgoIYWdlbnRfaWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACI8ChREaXNhYmxlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlIKEkVuYWJsZUFnZW50UmVxdWVzdBIaCghhZ2VudF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjsKE0VuYWJsZUFnZW50UmVzcG9uc2USJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCIrCg5HZXRUZWFtUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABASJECg9HZXRUZWFtUmVzcG9uc2USIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0SDQoFYXNfb2YYAiABKAkibQoRVXBkYXRlVGVhbVJlcXVlc3QSGQoHdGVhbV9pZBgBIAEoCUIIukgFcgOwAQESGwoEbmFtZRgCIAEoCUINukgKcggQARhkugEBABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiOAoSVXBkYXRlVGVhbVJlc3BvbnNlEiIKBHRlYW0YASABKAsyFC5zd2l0Y2hib2FyZC52MS5UZWFtIlAKEURlbGV0ZVRlYW1SZXF1ZXN0EhkKB3RlYW1faWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACIUChJEZWxldGVUZWFtUmVzcG9uc2UibwoUQWRkVGVhbU1lbWJlclJlcXVlc3QSGQoHdGVhbV9pZBgBIAEoCUIIukgFcgOwAQESGgoIYWdlbnRfaWQYAiABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACI9ChVBZGRUZWFtTWVtYmVyUmVzcG9uc2USJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCJyChdSZW1vdmVUZWFtTWVtYmVyUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABARIaCghhZ2VudF9pZBgCIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIkAKGFJlbW92ZVRlYW1NZW1iZXJSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50MqAOCgxBZ2VudFNlcnZpY2UScwoLQ3JlYXRlQWdlbnQSIi5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlc3BvbnNlIhuiuxgCCAqC0+STAg8iCi92MS9hZ2VudHM6ASoSdQoIR2V0QWdlbnQSHy5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlcXVlc3QaIC5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlc3BvbnNlIiaQAgGiuxgCCAmC0+STAhcSFS92MS9hZ2VudHMve2FnZW50X2lkfRJwCgpMaXN0QWdlbnRzEiEuc3dpdGNoYm9hcmQudjEuTGlzdEFnZW50c1JlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5MaXN0QWdlbnRzUmVzcG9uc2UiG5ACAaK7GAIICYLT5JMCDBIKL3YxL2FnZW50cxKiAQoTU2V0QWdlbnRNZW1iZXJzaGlwcxIqLnN3aXRjaGJvYXJkLnYxLlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuU2V0QWdlbnRNZW1iZXJzaGlwc1Jlc3BvbnNlIjKiuxgCCAqC0+STAiYiIS92MS9hZ2VudHMve2FnZW50X2lkfS9tZW1iZXJzaGlwczoBKhJ+CgtVcGRhdGVBZ2VudBIiLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUFnZW50UmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUFnZW50UmVzcG9uc2UiJqK7GAIICoLT5JMCGjIVL3YxL2FnZW50cy97YWdlbnRfaWR9OgEqEokBCgxEaXNhYmxlQWdlbnQSIy5zd2l0Y2hib2FyZC52MS5EaXNhYmxlQWdlbnRSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuRGlzYWJsZUFnZW50UmVzcG9uc2UiLqK7GAIICoLT5JMCIiIdL3YxL2FnZW50cy97YWdlbnRfaWR9L2Rpc2FibGU6ASoShQEKC0VuYWJsZUFnZW50EiIuc3dpdGNoYm9hcmQudjEuRW5hYmxlQWdlbnRSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuRW5hYmxlQWdlbnRSZXNwb25zZSItorsYAggKgtPkkwIhIhwvdjEvYWdlbnRzL3thZ2VudF9pZH0vZW5hYmxlOgEqEm8KCkNyZWF0ZVRlYW0SIS5zd2l0Y2hib2FyZC52MS5DcmVhdGVUZWFtUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZVRlYW1SZXNwb25zZSIaorsYAggKgtPkkwIOIgkvdjEvdGVhbXM6ASoSbAoJTGlzdFRlYW1zEiAuc3dpdGNoYm9hcmQudjEuTGlzdFRlYW1zUmVxdWVzdBohLnN3aXRjaGJvYXJkLnYxLkxpc3RUZWFtc1Jlc3BvbnNlIhqQAgGiuxgCCAmC0+STAgsSCS92MS90ZWFtcxJwCgdHZXRUZWFtEh4uc3dpdGNoYm9hcmQudjEuR2V0VGVhbVJlcXVlc3QaHy5zd2l0Y2hib2FyZC52MS5HZXRUZWFtUmVzcG9uc2UiJJACAaK7GAIICYLT5JMCFRITL3YxL3RlYW1zL3t0ZWFtX2lkfRJ5CgpVcGRhdGVUZWFtEiEuc3dpdGNoYm9hcmQudjEuVXBkYXRlVGVhbVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5VcGRhdGVUZWFtUmVzcG9uc2UiJKK7GAIICoLT5JMCGDITL3YxL3RlYW1zL3t0ZWFtX2lkfToBKhJ2CgpEZWxldGVUZWFtEiEuc3dpdGNoYm9hcmQudjEuRGVsZXRlVGVhbVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5EZWxldGVUZWFtUmVzcG9uc2UiIaK7GAIICoLT5JMCFSoTL3YxL3RlYW1zL3t0ZWFtX2lkfRKKAQoNQWRkVGVhbU1lbWJlchIkLnN3aXRjaGJvYXJkLnYxLkFkZFRlYW1NZW1iZXJSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQWRkVGVhbU1lbWJlclJlc3BvbnNlIiyiuxgCCAqC0+STAiAiGy92MS90ZWFtcy97dGVhbV9pZH0vbWVtYmVyczoBKhKbAQoQUmVtb3ZlVGVhbU1lbWJlchInLnN3aXRjaGJvYXJkLnYxLlJlbW92ZVRlYW1NZW1iZXJSZXF1ZXN0Giguc3dpdGNoYm9hcmQudjEuUmVtb3ZlVGVhbU1lbWJlclJlc3BvbnNlIjSiuxgCCAqC0+STAigqJi92MS90ZWFtcy97dGVhbV9pZH0vbWVtYmVycy97YWdlbnRfaWR9GgqquxgGYWdlbnRzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_agent, file_switchboard_v1_options]);
 
 /**
  * Asks for an agent.
@@ -389,6 +389,434 @@ export const ListTeamsResponseSchema: GenMessage<ListTeamsResponse> = /*@__PURE_
   messageDesc(file_switchboard_v1_agent_service, 11);
 
 /**
+ * Changes an agent.
+ *
+ * @generated from message switchboard.v1.UpdateAgentRequest
+ */
+export type UpdateAgentRequest = Message<"switchboard.v1.UpdateAgentRequest"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Name shown to colleagues.
+   *
+   * @generated from field: optional string name = 2;
+   */
+  name?: string | undefined;
+
+  /**
+   * Address, unique in the tenant.
+   *
+   * @generated from field: optional string email = 3;
+   */
+  email?: string | undefined;
+
+  /**
+   * What it may do, at most what the caller may; unspecified leaves it.
+   *
+   * @generated from field: switchboard.v1.AgentRole role = 4;
+   */
+  role: AgentRole;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 5;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateAgentRequest.
+ * Use `create(UpdateAgentRequestSchema)` to create a new message.
+ */
+export const UpdateAgentRequestSchema: GenMessage<UpdateAgentRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 12);
+
+/**
+ * The agent after the change.
+ *
+ * @generated from message switchboard.v1.UpdateAgentResponse
+ */
+export type UpdateAgentResponse = Message<"switchboard.v1.UpdateAgentResponse"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateAgentResponse.
+ * Use `create(UpdateAgentResponseSchema)` to create a new message.
+ */
+export const UpdateAgentResponseSchema: GenMessage<UpdateAgentResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 13);
+
+/**
+ * Disables an agent.
+ *
+ * @generated from message switchboard.v1.DisableAgentRequest
+ */
+export type DisableAgentRequest = Message<"switchboard.v1.DisableAgentRequest"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.DisableAgentRequest.
+ * Use `create(DisableAgentRequestSchema)` to create a new message.
+ */
+export const DisableAgentRequestSchema: GenMessage<DisableAgentRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 14);
+
+/**
+ * The agent after the change.
+ *
+ * @generated from message switchboard.v1.DisableAgentResponse
+ */
+export type DisableAgentResponse = Message<"switchboard.v1.DisableAgentResponse"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.DisableAgentResponse.
+ * Use `create(DisableAgentResponseSchema)` to create a new message.
+ */
+export const DisableAgentResponseSchema: GenMessage<DisableAgentResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 15);
+
+/**
+ * Enables an agent.
+ *
+ * @generated from message switchboard.v1.EnableAgentRequest
+ */
+export type EnableAgentRequest = Message<"switchboard.v1.EnableAgentRequest"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 1;
+   */
+  agentId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.EnableAgentRequest.
+ * Use `create(EnableAgentRequestSchema)` to create a new message.
+ */
+export const EnableAgentRequestSchema: GenMessage<EnableAgentRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 16);
+
+/**
+ * The agent after the change.
+ *
+ * @generated from message switchboard.v1.EnableAgentResponse
+ */
+export type EnableAgentResponse = Message<"switchboard.v1.EnableAgentResponse"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.EnableAgentResponse.
+ * Use `create(EnableAgentResponseSchema)` to create a new message.
+ */
+export const EnableAgentResponseSchema: GenMessage<EnableAgentResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 17);
+
+/**
+ * Asks for a team.
+ *
+ * @generated from message switchboard.v1.GetTeamRequest
+ */
+export type GetTeamRequest = Message<"switchboard.v1.GetTeamRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.GetTeamRequest.
+ * Use `create(GetTeamRequestSchema)` to create a new message.
+ */
+export const GetTeamRequestSchema: GenMessage<GetTeamRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 18);
+
+/**
+ * A team.
+ *
+ * @generated from message switchboard.v1.GetTeamResponse
+ */
+export type GetTeamResponse = Message<"switchboard.v1.GetTeamResponse"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: switchboard.v1.Team team = 1;
+   */
+  team?: Team | undefined;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 2;
+   */
+  asOf: string;
+};
+
+/**
+ * Describes the message switchboard.v1.GetTeamResponse.
+ * Use `create(GetTeamResponseSchema)` to create a new message.
+ */
+export const GetTeamResponseSchema: GenMessage<GetTeamResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 19);
+
+/**
+ * Renames a team.
+ *
+ * @generated from message switchboard.v1.UpdateTeamRequest
+ */
+export type UpdateTeamRequest = Message<"switchboard.v1.UpdateTeamRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * Name, unique in the tenant.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateTeamRequest.
+ * Use `create(UpdateTeamRequestSchema)` to create a new message.
+ */
+export const UpdateTeamRequestSchema: GenMessage<UpdateTeamRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 20);
+
+/**
+ * The team after the change.
+ *
+ * @generated from message switchboard.v1.UpdateTeamResponse
+ */
+export type UpdateTeamResponse = Message<"switchboard.v1.UpdateTeamResponse"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: switchboard.v1.Team team = 1;
+   */
+  team?: Team | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateTeamResponse.
+ * Use `create(UpdateTeamResponseSchema)` to create a new message.
+ */
+export const UpdateTeamResponseSchema: GenMessage<UpdateTeamResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 21);
+
+/**
+ * Deletes a team.
+ *
+ * @generated from message switchboard.v1.DeleteTeamRequest
+ */
+export type DeleteTeamRequest = Message<"switchboard.v1.DeleteTeamRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteTeamRequest.
+ * Use `create(DeleteTeamRequestSchema)` to create a new message.
+ */
+export const DeleteTeamRequestSchema: GenMessage<DeleteTeamRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 22);
+
+/**
+ * Nothing more to say.
+ *
+ * @generated from message switchboard.v1.DeleteTeamResponse
+ */
+export type DeleteTeamResponse = Message<"switchboard.v1.DeleteTeamResponse"> & {
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteTeamResponse.
+ * Use `create(DeleteTeamResponseSchema)` to create a new message.
+ */
+export const DeleteTeamResponseSchema: GenMessage<DeleteTeamResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 23);
+
+/**
+ * Adds an agent to a team.
+ *
+ * @generated from message switchboard.v1.AddTeamMemberRequest
+ */
+export type AddTeamMemberRequest = Message<"switchboard.v1.AddTeamMemberRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 2;
+   */
+  agentId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.AddTeamMemberRequest.
+ * Use `create(AddTeamMemberRequestSchema)` to create a new message.
+ */
+export const AddTeamMemberRequestSchema: GenMessage<AddTeamMemberRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 24);
+
+/**
+ * The agent after the change.
+ *
+ * @generated from message switchboard.v1.AddTeamMemberResponse
+ */
+export type AddTeamMemberResponse = Message<"switchboard.v1.AddTeamMemberResponse"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AddTeamMemberResponse.
+ * Use `create(AddTeamMemberResponseSchema)` to create a new message.
+ */
+export const AddTeamMemberResponseSchema: GenMessage<AddTeamMemberResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 25);
+
+/**
+ * Takes an agent out of a team.
+ *
+ * @generated from message switchboard.v1.RemoveTeamMemberRequest
+ */
+export type RemoveTeamMemberRequest = Message<"switchboard.v1.RemoveTeamMemberRequest"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * The agent.
+   *
+   * @generated from field: string agent_id = 2;
+   */
+  agentId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.RemoveTeamMemberRequest.
+ * Use `create(RemoveTeamMemberRequestSchema)` to create a new message.
+ */
+export const RemoveTeamMemberRequestSchema: GenMessage<RemoveTeamMemberRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 26);
+
+/**
+ * The agent after the change.
+ *
+ * @generated from message switchboard.v1.RemoveTeamMemberResponse
+ */
+export type RemoveTeamMemberResponse = Message<"switchboard.v1.RemoveTeamMemberResponse"> & {
+  /**
+   * The agent.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.RemoveTeamMemberResponse.
+ * Use `create(RemoveTeamMemberResponseSchema)` to create a new message.
+ */
+export const RemoveTeamMemberResponseSchema: GenMessage<RemoveTeamMemberResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 27);
+
+/**
  * Agents, teams, and who belongs to what.
  *
  * @generated from service switchboard.v1.AgentService
@@ -435,6 +863,37 @@ export const AgentService: GenService<{
     output: typeof SetAgentMembershipsResponseSchema;
   },
   /**
+   * Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
+   * open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+   *
+   * @generated from rpc switchboard.v1.AgentService.UpdateAgent
+   */
+  updateAgent: {
+    methodKind: "unary";
+    input: typeof UpdateAgentRequestSchema;
+    output: typeof UpdateAgentResponseSchema;
+  },
+  /**
+   * Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER.
+   *
+   * @generated from rpc switchboard.v1.AgentService.DisableAgent
+   */
+  disableAgent: {
+    methodKind: "unary";
+    input: typeof DisableAgentRequestSchema;
+    output: typeof DisableAgentResponseSchema;
+  },
+  /**
+   * Enables an agent again. It gets nothing back of what it held.
+   *
+   * @generated from rpc switchboard.v1.AgentService.EnableAgent
+   */
+  enableAgent: {
+    methodKind: "unary";
+    input: typeof EnableAgentRequestSchema;
+    output: typeof EnableAgentResponseSchema;
+  },
+  /**
    * Creates a team.
    *
    * @generated from rpc switchboard.v1.AgentService.CreateTeam
@@ -453,6 +912,56 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof ListTeamsRequestSchema;
     output: typeof ListTeamsResponseSchema;
+  },
+  /**
+   * Gets a team.
+   *
+   * @generated from rpc switchboard.v1.AgentService.GetTeam
+   */
+  getTeam: {
+    methodKind: "unary";
+    input: typeof GetTeamRequestSchema;
+    output: typeof GetTeamResponseSchema;
+  },
+  /**
+   * Renames a team.
+   *
+   * @generated from rpc switchboard.v1.AgentService.UpdateTeam
+   */
+  updateTeam: {
+    methodKind: "unary";
+    input: typeof UpdateTeamRequestSchema;
+    output: typeof UpdateTeamResponseSchema;
+  },
+  /**
+   * Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its.
+   *
+   * @generated from rpc switchboard.v1.AgentService.DeleteTeam
+   */
+  deleteTeam: {
+    methodKind: "unary";
+    input: typeof DeleteTeamRequestSchema;
+    output: typeof DeleteTeamResponseSchema;
+  },
+  /**
+   * Adds an agent to a team. Its streams follow at once.
+   *
+   * @generated from rpc switchboard.v1.AgentService.AddTeamMember
+   */
+  addTeamMember: {
+    methodKind: "unary";
+    input: typeof AddTeamMemberRequestSchema;
+    output: typeof AddTeamMemberResponseSchema;
+  },
+  /**
+   * Takes an agent out of a team. Its streams follow at once.
+   *
+   * @generated from rpc switchboard.v1.AgentService.RemoveTeamMember
+   */
+  removeTeamMember: {
+    methodKind: "unary";
+    input: typeof RemoveTeamMemberRequestSchema;
+    output: typeof RemoveTeamMemberResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_switchboard_v1_agent_service, 0);

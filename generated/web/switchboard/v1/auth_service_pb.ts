@@ -301,7 +301,8 @@ export const GetCallerResponseSchema: GenMessage<GetCallerResponse> = /*@__PURE_
  */
 export const AuthService: GenService<{
   /**
-   * Issues a token for an agent, or renews it: a token is good for 15 minutes at most.
+   * Issues a token for an agent, or renews it: a token is good for 15 minutes at most. Nobody signs in who may more than the
+   * caller: PERMISSION_MISSING names the first permission of the agent that the caller lacks.
    *
    * @generated from rpc switchboard.v1.AuthService.CreateAgentToken
    */

@@ -8,6 +8,8 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Actor, Cause } from "./actor_pb";
 import { file_switchboard_v1_actor } from "./actor_pb";
+import type { Agent, Team } from "./agent_pb";
+import { file_switchboard_v1_agent } from "./agent_pb";
 import type { Assignment, AssignmentEndReason } from "./assignment_pb";
 import { file_switchboard_v1_assignment } from "./assignment_pb";
 import type { AssignmentPolicy } from "./assignment_policy_pb";
@@ -38,7 +40,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/event.proto.
  */
 export const file_switchboard_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEinhcKCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASOQoPbWVzc2FnZV91cGRhdGVkGBcgASgLMh4uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVVwZGF0ZWRIABJDChRjb252ZXJzYXRpb25fY3JlYXRlZBgeIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNyZWF0ZWRIABJDChRjb252ZXJzYXRpb25fZGVsZXRlZBgfIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkRlbGV0ZWRIABJFChVjb252ZXJzYXRpb25fcmVzdG9yZWQYICABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25SZXN0b3JlZEgAElAKG2NvbnZlcnNhdGlvbl9zdGF0dXNfY2hhbmdlZBghIAEoCzIpLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWRIABJFChVjb252ZXJzYXRpb25fYXNzaWduZWQYIiABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Bc3NpZ25lZEgAEkkKF2NvbnZlcnNhdGlvbl91bmFzc2lnbmVkGCMgASgLMiYuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVW5hc3NpZ25lZEgAEkMKFGNvbnZlcnNhdGlvbl91cGRhdGVkGCQgASgLMiMuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVXBkYXRlZEgAEj0KEWNvbnZlcnNhdGlvbl9yZWFkGCUgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVhZEgAEkIKFHJlcGx5X3dpbmRvd19jbG9zaW5nGCYgASgLMiIuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dDbG9zaW5nSAASQAoTcmVwbHlfd2luZG93X2Nsb3NlZBgnIAEoCzIhLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2VkSAASSAoXdGVuYW50X3NldHRpbmdzX2NoYW5nZWQYKCABKAsyJS5zd2l0Y2hib2FyZC52MS5UZW5hbnRTZXR0aW5nc0NoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9jaGFuZ2VkGCkgASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkNoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9kZWxldGVkGCogASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkRlbGV0ZWRIABI5Cg9jaGFubmVsX3VwZGF0ZWQYKyABKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsVXBkYXRlZEgAEkEKE2NvbnZlcnNhdGlvbl9wdXJnZWQYLCABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25QdXJnZWRIABI9ChFwYXJ0aWNpcGFudF9hZGRlZBgtIAEoCzIgLnN3aXRjaGJvYXJkLnYxLlBhcnRpY2lwYW50QWRkZWRIABJBChNwYXJ0aWNpcGFudF9yZW1vdmVkGC4gASgLMiIuc3dpdGNoYm9hcmQudjEuUGFydGljaXBhbnRSZW1vdmVkSAASLwoKbm90ZV9hZGRlZBgyIAEoCzIZLnN3aXRjaGJvYXJkLnYxLk5vdGVBZGRlZEgAEjMKDG5vdGVfdXBkYXRlZBgzIAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVVcGRhdGVkSAASMwoMbm90ZV9kZWxldGVkGDQgASgLMhsuc3dpdGNoYm9hcmQudjEuTm90ZURlbGV0ZWRIABI5Cg9hZ2VudF9tZW50aW9uZWQYNSABKAsyHi5zd2l0Y2hib2FyZC52MS5BZ2VudE1lbnRpb25lZEgAEjEKC3RhZ19jcmVhdGVkGDYgASgLMhouc3dpdGNoYm9hcmQudjEuVGFnQ3JlYXRlZEgAEjEKC3RhZ191cGRhdGVkGDcgASgLMhouc3dpdGNoYm9hcmQudjEuVGFnVXBkYXRlZEgAEjEKC3RhZ19kZWxldGVkGDggASgLMhouc3dpdGNoYm9hcmQudjEuVGFnRGVsZXRlZEgAEjkKD2NvbnRhY3RfY3JlYXRlZBg8IAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDcmVhdGVkSAASOQoPY29udGFjdF91cGRhdGVkGD0gASgLMh4uc3dpdGNoYm9hcmQudjEuQ29udGFjdFVwZGF0ZWRIABI9ChFpZGVudGl0eV9jb25mbGljdBg+IAEoCzIgLnN3aXRjaGJvYXJkLnYxLklkZW50aXR5Q29uZmxpY3RIABI9ChFjaGFubmVsX2Nvbm5lY3RlZBhGIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxDb25uZWN0ZWRIABJGChZjaGFubmVsX2hlYWx0aF9jaGFuZ2VkGEcgASgLMiQuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbEhlYWx0aENoYW5nZWRIABJOChphZ2VudF9hdmFpbGFiaWxpdHlfY2hhbmdlZBhIIAEoCzIoLnN3aXRjaGJvYXJkLnYxLkFnZW50QXZhaWxhYmlsaXR5Q2hhbmdlZEgAEkYKFmFnZW50X2NhcGFjaXR5X2NoYW5nZWQYSSABKAsyJC5zd2l0Y2hib2FyZC52MS5BZ2VudENhcGFjaXR5Q2hhbmdlZEgAEkwKGWFzc2lnbm1lbnRfcG9saWN5X2NoYW5nZWQYSiABKAsyJy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5Q2hhbmdlZEgAEkwKGWFzc2lnbm1lbnRfcG9saWN5X2RlbGV0ZWQYSyABKAsyJy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5RGVsZXRlZEgAEjoKDXNjb3BlX2NoYW5nZWQYWiABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudFNjb3BlQ2hhbmdlZEgAEj8KEmNyZWRlbnRpYWxfcmV2b2tlZBhbIAEoCzIhLnN3aXRjaGJvYXJkLnYxLkNyZWRlbnRpYWxSZXZva2VkSAASPQoRY29udmVyc2F0aW9uX2xlZnQYYyABKAsyIC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25MZWZ0SABCBgoEYm9keUISChBfY29udmVyc2F0aW9uX2lkIm8KD01lc3NhZ2VSZWNlaXZlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ibgoOTWVzc2FnZUNyZWF0ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uItEBChRNZXNzYWdlU3RhdHVzVXBkYXRlZBISCgptZXNzYWdlX2lkGAEgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCRItCgZzdGF0dXMYAyABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlU3RhdHVzEhgKC2V4dGVybmFsX2lkGAQgASgJSACIAQESMwoNc3RhdHVzX3VwZGF0ZRgFIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZUIOCgxfZXh0ZXJuYWxfaWQihgEKDk1lc3NhZ2VVcGRhdGVkEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIWCg5jaGFuZ2VkX2ZpZWxkcxgDIAMoCSJJChNDb252ZXJzYXRpb25DcmVhdGVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJJChNDb252ZXJzYXRpb25EZWxldGVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJKChRDb252ZXJzYXRpb25SZXN0b3JlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ihAIKGUNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEjAKBGZyb20YAiABKA4yIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXMSLgoCdG8YAyABKA4yIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXMSEwoGcmVhc29uGAQgASgJSACIAQESMQoNaW50ZW5kZWRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCCQoHX3JlYXNvbiLkAQoUQ29udmVyc2F0aW9uQXNzaWduZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEi4KCmFzc2lnbm1lbnQYAiABKAsyGi5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50Eh4KEXByZXZpb3VzX2FnZW50X2lkGAMgASgJSACIAQESHQoQcHJldmlvdXNfdGVhbV9pZBgEIAEoCUgBiAEBQhQKEl9wcmV2aW91c19hZ2VudF9pZEITChFfcHJldmlvdXNfdGVhbV9pZCKPAgoWQ29udmVyc2F0aW9uVW5hc3NpZ25lZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SHgoRcHJldmlvdXNfYWdlbnRfaWQYAiABKAlIAIgBARIdChBwcmV2aW91c190ZWFtX2lkGAMgASgJSAGIAQESEwoGcmVhc29uGAQgASgJSAKIAQESNwoKZW5kX3JlYXNvbhgFIAEoDjIjLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRFbmRSZWFzb25CFAoSX3ByZXZpb3VzX2FnZW50X2lkQhMKEV9wcmV2aW91c190ZWFtX2lkQgkKB19yZWFzb24iYQoTQ29udmVyc2F0aW9uVXBkYXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFgoOY2hhbmdlZF9maWVsZHMYAiADKAkiewoQQ29udmVyc2F0aW9uUmVhZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFQoIYWdlbnRfaWQYAiABKAlIAIgBARIPCgdhcnJpdmFsGAMgASgFQgsKCV9hZ2VudF9pZCJ7ChJSZXBseVdpbmRvd0Nsb3NpbmcSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEjEKDWludGVuZGVkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInoKEVJlcGx5V2luZG93Q2xvc2VkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIxCg1pbnRlbmRlZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJJChVUZW5hbnRTZXR0aW5nc0NoYW5nZWQSMAoIc2V0dGluZ3MYASABKAsyHi5zd2l0Y2hib2FyZC52MS5UZW5hbnRTZXR0aW5ncyJfChpBdHRyaWJ1dGVEZWZpbml0aW9uQ2hhbmdlZBJBChRhdHRyaWJ1dGVfZGVmaW5pdGlvbhgBIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkF0dHJpYnV0ZURlZmluaXRpb24iXwoaQXR0cmlidXRlRGVmaW5pdGlvbkRlbGV0ZWQSQQoUYXR0cmlidXRlX2RlZmluaXRpb24YASABKAsyIy5zd2l0Y2hib2FyZC52MS5BdHRyaWJ1dGVEZWZpbml0aW9uIjoKDkNoYW5uZWxVcGRhdGVkEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsImAKEkNvbnZlcnNhdGlvblB1cmdlZBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiWAoQUGFydGljaXBhbnRBZGRlZBIQCghhZ2VudF9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iWgoSUGFydGljaXBhbnRSZW1vdmVkEhAKCGFnZW50X2lkGAEgASgJEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJjCglOb3RlQWRkZWQSIgoEbm90ZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUSMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uImUKC05vdGVVcGRhdGVkEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJSCgtOb3RlRGVsZXRlZBIPCgdub3RlX2lkGAEgASgJEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJ6Cg5BZ2VudE1lbnRpb25lZBIQCghhZ2VudF9pZBgBIAEoCRIiCgRub3RlGAIgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAyABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iLgoKVGFnQ3JlYXRlZBIgCgN0YWcYASABKAsyEy5zd2l0Y2hib2FyZC52MS5UYWciLgoKVGFnVXBkYXRlZBIgCgN0YWcYASABKAsyEy5zd2l0Y2hib2FyZC52MS5UYWciKgoKVGFnRGVsZXRlZBIOCgZ0YWdfaWQYASABKAkSDAoEbmFtZRgCIAEoCSI6Cg5Db250YWN0Q3JlYXRlZBIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCI6Cg5Db250YWN0VXBkYXRlZBIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJ/ChBJZGVudGl0eUNvbmZsaWN0EhIKCmNoYW5uZWxfaWQYASABKAkSEwoLaWRlbnRpdHlfaWQYAiABKAkSGQoRb3RoZXJfaWRlbnRpdHlfaWQYAyABKAkSJwoEa2luZBgEIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZCI8ChBDaGFubmVsQ29ubmVjdGVkEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIkAKFENoYW5uZWxIZWFsdGhDaGFuZ2VkEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIn8KGEFnZW50QXZhaWxhYmlsaXR5Q2hhbmdlZBI3CgxhdmFpbGFiaWxpdHkYASABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eRIqCgRmcm9tGAIgASgOMhwuc3dpdGNoYm9hcmQudjEuQXZhaWxhYmlsaXR5Ik8KFEFnZW50Q2FwYWNpdHlDaGFuZ2VkEjcKDGF2YWlsYWJpbGl0eRgBIAEoCzIhLnN3aXRjaGJvYXJkLnYxLkFnZW50QXZhaWxhYmlsaXR5IksKF0Fzc2lnbm1lbnRQb2xpY3lDaGFuZ2VkEjAKBnBvbGljeRgBIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRQb2xpY3kiSwoXQXNzaWdubWVudFBvbGljeURlbGV0ZWQSMAoGcG9saWN5GAEgASgLMiAuc3dpdGNoYm9hcmQudjEuQXNzaWdubWVudFBvbGljeSIlChFBZ2VudFNjb3BlQ2hhbmdlZBIQCghhZ2VudF9pZBgBIAEoCSInChFDcmVkZW50aWFsUmV2b2tlZBISCgphcGlfa2V5X2lkGAEgASgJIisKEENvbnZlcnNhdGlvbkxlZnQSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJKpALCglFdmVudFR5cGUSGgoWRVZFTlRfVFlQRV9VTlNQRUNJRklFRBAAEh8KG0VWRU5UX1RZUEVfTUVTU0FHRV9SRUNFSVZFRBAUEh4KGkVWRU5UX1RZUEVfTUVTU0FHRV9DUkVBVEVEEBUSJQohRVZFTlRfVFlQRV9NRVNTQUdFX1NUQVRVU19VUERBVEVEEBYSHgoaRVZFTlRfVFlQRV9NRVNTQUdFX1VQREFURUQQFxIjCh9FVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9DUkVBVEVEEB4SIwofRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fREVMRVRFRBAfEiQKIEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1JFU1RPUkVEECASKgomRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fU1RBVFVTX0NIQU5HRUQQIRIkCiBFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9BU1NJR05FRBAiEiYKIkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1VOQVNTSUdORUQQIxIjCh9FVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9VUERBVEVEECQSIAocRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fUkVBRBAlEiMKH0VWRU5UX1RZUEVfUkVQTFlfV0lORE9XX0NMT1NJTkcQJhIiCh5FVkVOVF9UWVBFX1JFUExZX1dJTkRPV19DTE9TRUQQJxImCiJFVkVOVF9UWVBFX1RFTkFOVF9TRVRUSU5HU19DSEFOR0VEECgSKwonRVZFTlRfVFlQRV9BVFRSSUJVVEVfREVGSU5JVElPTl9DSEFOR0VEECkSKwonRVZFTlRfVFlQRV9BVFRSSUJVVEVfREVGSU5JVElPTl9ERUxFVEVEECoSHgoaRVZFTlRfVFlQRV9DSEFOTkVMX1VQREFURUQQKxIiCh5FVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9QVVJHRUQQLBIgChxFVkVOVF9UWVBFX1BBUlRJQ0lQQU5UX0FEREVEEC0SIgoeRVZFTlRfVFlQRV9QQVJUSUNJUEFOVF9SRU1PVkVEEC4SGQoVRVZFTlRfVFlQRV9OT1RFX0FEREVEEDISGwoXRVZFTlRfVFlQRV9OT1RFX1VQREFURUQQMxIbChdFVkVOVF9UWVBFX05PVEVfREVMRVRFRBA0Eh4KGkVWRU5UX1RZUEVfQUdFTlRfTUVOVElPTkVEEDUSGgoWRVZFTlRfVFlQRV9UQUdfQ1JFQVRFRBA2EhoKFkVWRU5UX1RZUEVfVEFHX1VQREFURUQQNxIaChZFVkVOVF9UWVBFX1RBR19ERUxFVEVEEDgSHgoaRVZFTlRfVFlQRV9DT05UQUNUX0NSRUFURUQQPBIeChpFVkVOVF9UWVBFX0NPTlRBQ1RfVVBEQVRFRBA9EiAKHEVWRU5UX1RZUEVfSURFTlRJVFlfQ09ORkxJQ1QQPhIgChxFVkVOVF9UWVBFX0NIQU5ORUxfQ09OTkVDVEVEEEYSJQohRVZFTlRfVFlQRV9DSEFOTkVMX0hFQUxUSF9DSEFOR0VEEEcSKQolRVZFTlRfVFlQRV9BR0VOVF9BVkFJTEFCSUxJVFlfQ0hBTkdFRBBIEiUKIUVWRU5UX1RZUEVfQUdFTlRfQ0FQQUNJVFlfQ0hBTkdFRBBJEigKJEVWRU5UX1RZUEVfQVNTSUdOTUVOVF9QT0xJQ1lfQ0hBTkdFRBBKEigKJEVWRU5UX1RZUEVfQVNTSUdOTUVOVF9QT0xJQ1lfREVMRVRFRBBLEhwKGEVWRU5UX1RZUEVfU0NPUEVfQ0hBTkdFRBBaEiEKHUVWRU5UX1RZUEVfQ1JFREVOVElBTF9SRVZPS0VEEFsqVQoKVHJhbnNpdGlvbhIaChZUUkFOU0lUSU9OX1VOU1BFQ0lGSUVEEAASFgoSVFJBTlNJVElPTl9FTlRFUkVEEAESEwoPVFJBTlNJVElPTl9MRUZUEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_assignment, file_switchboard_v1_assignment_policy, file_switchboard_v1_attribute_definition, file_switchboard_v1_availability, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update, file_switchboard_v1_tag, file_switchboard_v1_tenant_settings]);
+  fileDesc("Chpzd2l0Y2hib2FyZC92MS9ldmVudC5wcm90bxIOc3dpdGNoYm9hcmQudjEimxoKCkluYm94RXZlbnQSCwoDc2VxGAEgASgDEg4KBmN1cnNvchgCIAEoCRIKCgJpZBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASJAoFYWN0b3IYBSABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIkCgVjYXVzZRgGIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkNhdXNlEhwKD2NvbnZlcnNhdGlvbl9pZBgHIAEoCUgBiAEBEhwKFGNvbnZlcnNhdGlvbl92ZXJzaW9uGAggASgDEhsKE2xhc3Rfb2ZfdHJhbnNhY3Rpb24YCSABKAgSLgoKdHJhbnNpdGlvbhgKIAEoDjIaLnN3aXRjaGJvYXJkLnYxLlRyYW5zaXRpb24SOwoQbWVzc2FnZV9yZWNlaXZlZBgUIAEoCzIfLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VSZWNlaXZlZEgAEjkKD21lc3NhZ2VfY3JlYXRlZBgVIAEoCzIeLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VDcmVhdGVkSAASRgoWbWVzc2FnZV9zdGF0dXNfdXBkYXRlZBgWIAEoCzIkLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VTdGF0dXNVcGRhdGVkSAASOQoPbWVzc2FnZV91cGRhdGVkGBcgASgLMh4uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVVwZGF0ZWRIABJDChRjb252ZXJzYXRpb25fY3JlYXRlZBgeIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkNyZWF0ZWRIABJDChRjb252ZXJzYXRpb25fZGVsZXRlZBgfIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbkRlbGV0ZWRIABJFChVjb252ZXJzYXRpb25fcmVzdG9yZWQYICABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25SZXN0b3JlZEgAElAKG2NvbnZlcnNhdGlvbl9zdGF0dXNfY2hhbmdlZBghIAEoCzIpLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWRIABJFChVjb252ZXJzYXRpb25fYXNzaWduZWQYIiABKAsyJC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25Bc3NpZ25lZEgAEkkKF2NvbnZlcnNhdGlvbl91bmFzc2lnbmVkGCMgASgLMiYuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVW5hc3NpZ25lZEgAEkMKFGNvbnZlcnNhdGlvbl91cGRhdGVkGCQgASgLMiMuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uVXBkYXRlZEgAEj0KEWNvbnZlcnNhdGlvbl9yZWFkGCUgASgLMiAuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uUmVhZEgAEkIKFHJlcGx5X3dpbmRvd19jbG9zaW5nGCYgASgLMiIuc3dpdGNoYm9hcmQudjEuUmVwbHlXaW5kb3dDbG9zaW5nSAASQAoTcmVwbHlfd2luZG93X2Nsb3NlZBgnIAEoCzIhLnN3aXRjaGJvYXJkLnYxLlJlcGx5V2luZG93Q2xvc2VkSAASSAoXdGVuYW50X3NldHRpbmdzX2NoYW5nZWQYKCABKAsyJS5zd2l0Y2hib2FyZC52MS5UZW5hbnRTZXR0aW5nc0NoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9jaGFuZ2VkGCkgASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkNoYW5nZWRIABJSChxhdHRyaWJ1dGVfZGVmaW5pdGlvbl9kZWxldGVkGCogASgLMiouc3dpdGNoYm9hcmQudjEuQXR0cmlidXRlRGVmaW5pdGlvbkRlbGV0ZWRIABI5Cg9jaGFubmVsX3VwZGF0ZWQYKyABKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsVXBkYXRlZEgAEkEKE2NvbnZlcnNhdGlvbl9wdXJnZWQYLCABKAsyIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25QdXJnZWRIABI9ChFwYXJ0aWNpcGFudF9hZGRlZBgtIAEoCzIgLnN3aXRjaGJvYXJkLnYxLlBhcnRpY2lwYW50QWRkZWRIABJBChNwYXJ0aWNpcGFudF9yZW1vdmVkGC4gASgLMiIuc3dpdGNoYm9hcmQudjEuUGFydGljaXBhbnRSZW1vdmVkSAASLwoKbm90ZV9hZGRlZBgyIAEoCzIZLnN3aXRjaGJvYXJkLnYxLk5vdGVBZGRlZEgAEjMKDG5vdGVfdXBkYXRlZBgzIAEoCzIbLnN3aXRjaGJvYXJkLnYxLk5vdGVVcGRhdGVkSAASMwoMbm90ZV9kZWxldGVkGDQgASgLMhsuc3dpdGNoYm9hcmQudjEuTm90ZURlbGV0ZWRIABI5Cg9hZ2VudF9tZW50aW9uZWQYNSABKAsyHi5zd2l0Y2hib2FyZC52MS5BZ2VudE1lbnRpb25lZEgAEjEKC3RhZ19jcmVhdGVkGDYgASgLMhouc3dpdGNoYm9hcmQudjEuVGFnQ3JlYXRlZEgAEjEKC3RhZ191cGRhdGVkGDcgASgLMhouc3dpdGNoYm9hcmQudjEuVGFnVXBkYXRlZEgAEjEKC3RhZ19kZWxldGVkGDggASgLMhouc3dpdGNoYm9hcmQudjEuVGFnRGVsZXRlZEgAEjkKD2NvbnRhY3RfY3JlYXRlZBg8IAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDcmVhdGVkSAASOQoPY29udGFjdF91cGRhdGVkGD0gASgLMh4uc3dpdGNoYm9hcmQudjEuQ29udGFjdFVwZGF0ZWRIABI9ChFpZGVudGl0eV9jb25mbGljdBg+IAEoCzIgLnN3aXRjaGJvYXJkLnYxLklkZW50aXR5Q29uZmxpY3RIABI1Cg1hZ2VudF9jcmVhdGVkGD8gASgLMhwuc3dpdGNoYm9hcmQudjEuQWdlbnRDcmVhdGVkSAASNQoNYWdlbnRfdXBkYXRlZBhAIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkFnZW50VXBkYXRlZEgAEjcKDmFnZW50X2Rpc2FibGVkGEEgASgLMh0uc3dpdGNoYm9hcmQudjEuQWdlbnREaXNhYmxlZEgAEjUKDWFnZW50X2VuYWJsZWQYQiABKAsyHC5zd2l0Y2hib2FyZC52MS5BZ2VudEVuYWJsZWRIABI9ChFjaGFubmVsX2Nvbm5lY3RlZBhGIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxDb25uZWN0ZWRIABJGChZjaGFubmVsX2hlYWx0aF9jaGFuZ2VkGEcgASgLMiQuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbEhlYWx0aENoYW5nZWRIABJOChphZ2VudF9hdmFpbGFiaWxpdHlfY2hhbmdlZBhIIAEoCzIoLnN3aXRjaGJvYXJkLnYxLkFnZW50QXZhaWxhYmlsaXR5Q2hhbmdlZEgAEkYKFmFnZW50X2NhcGFjaXR5X2NoYW5nZWQYSSABKAsyJC5zd2l0Y2hib2FyZC52MS5BZ2VudENhcGFjaXR5Q2hhbmdlZEgAEkwKGWFzc2lnbm1lbnRfcG9saWN5X2NoYW5nZWQYSiABKAsyJy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5Q2hhbmdlZEgAEkwKGWFzc2lnbm1lbnRfcG9saWN5X2RlbGV0ZWQYSyABKAsyJy5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5RGVsZXRlZEgAEjMKDHRlYW1fY3JlYXRlZBhTIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlRlYW1DcmVhdGVkSAASMwoMdGVhbV91cGRhdGVkGFQgASgLMhsuc3dpdGNoYm9hcmQudjEuVGVhbVVwZGF0ZWRIABIzCgx0ZWFtX2RlbGV0ZWQYVSABKAsyGy5zd2l0Y2hib2FyZC52MS5UZWFtRGVsZXRlZEgAEjoKDXNjb3BlX2NoYW5nZWQYWiABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudFNjb3BlQ2hhbmdlZEgAEj8KEmNyZWRlbnRpYWxfcmV2b2tlZBhbIAEoCzIhLnN3aXRjaGJvYXJkLnYxLkNyZWRlbnRpYWxSZXZva2VkSAASPQoRY29udmVyc2F0aW9uX2xlZnQYYyABKAsyIC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25MZWZ0SABCBgoEYm9keUISChBfY29udmVyc2F0aW9uX2lkIm8KD01lc3NhZ2VSZWNlaXZlZBIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ibgoOTWVzc2FnZUNyZWF0ZWQSKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uItEBChRNZXNzYWdlU3RhdHVzVXBkYXRlZBISCgptZXNzYWdlX2lkGAEgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCRItCgZzdGF0dXMYAyABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlU3RhdHVzEhgKC2V4dGVybmFsX2lkGAQgASgJSACIAQESMwoNc3RhdHVzX3VwZGF0ZRgFIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZUIOCgxfZXh0ZXJuYWxfaWQihgEKDk1lc3NhZ2VVcGRhdGVkEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIWCg5jaGFuZ2VkX2ZpZWxkcxgDIAMoCSJJChNDb252ZXJzYXRpb25DcmVhdGVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJJChNDb252ZXJzYXRpb25EZWxldGVkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJKChRDb252ZXJzYXRpb25SZXN0b3JlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24ihAIKGUNvbnZlcnNhdGlvblN0YXR1c0NoYW5nZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEjAKBGZyb20YAiABKA4yIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXMSLgoCdG8YAyABKA4yIi5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb25TdGF0dXMSEwoGcmVhc29uGAQgASgJSACIAQESMQoNaW50ZW5kZWRfdGltZRgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXBCCQoHX3JlYXNvbiLkAQoUQ29udmVyc2F0aW9uQXNzaWduZWQSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEi4KCmFzc2lnbm1lbnQYAiABKAsyGi5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50Eh4KEXByZXZpb3VzX2FnZW50X2lkGAMgASgJSACIAQESHQoQcHJldmlvdXNfdGVhbV9pZBgEIAEoCUgBiAEBQhQKEl9wcmV2aW91c19hZ2VudF9pZEITChFfcHJldmlvdXNfdGVhbV9pZCKPAgoWQ29udmVyc2F0aW9uVW5hc3NpZ25lZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SHgoRcHJldmlvdXNfYWdlbnRfaWQYAiABKAlIAIgBARIdChBwcmV2aW91c190ZWFtX2lkGAMgASgJSAGIAQESEwoGcmVhc29uGAQgASgJSAKIAQESNwoKZW5kX3JlYXNvbhgFIAEoDjIjLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRFbmRSZWFzb25CFAoSX3ByZXZpb3VzX2FnZW50X2lkQhMKEV9wcmV2aW91c190ZWFtX2lkQgkKB19yZWFzb24iYQoTQ29udmVyc2F0aW9uVXBkYXRlZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFgoOY2hhbmdlZF9maWVsZHMYAiADKAkiewoQQ29udmVyc2F0aW9uUmVhZBIyCgxjb252ZXJzYXRpb24YASABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24SFQoIYWdlbnRfaWQYAiABKAlIAIgBARIPCgdhcnJpdmFsGAMgASgFQgsKCV9hZ2VudF9pZCJ7ChJSZXBseVdpbmRvd0Nsb3NpbmcSMgoMY29udmVyc2F0aW9uGAEgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uEjEKDWludGVuZGVkX3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wInoKEVJlcGx5V2luZG93Q2xvc2VkEjIKDGNvbnZlcnNhdGlvbhgBIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbhIxCg1pbnRlbmRlZF90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJJChVUZW5hbnRTZXR0aW5nc0NoYW5nZWQSMAoIc2V0dGluZ3MYASABKAsyHi5zd2l0Y2hib2FyZC52MS5UZW5hbnRTZXR0aW5ncyJfChpBdHRyaWJ1dGVEZWZpbml0aW9uQ2hhbmdlZBJBChRhdHRyaWJ1dGVfZGVmaW5pdGlvbhgBIAEoCzIjLnN3aXRjaGJvYXJkLnYxLkF0dHJpYnV0ZURlZmluaXRpb24iXwoaQXR0cmlidXRlRGVmaW5pdGlvbkRlbGV0ZWQSQQoUYXR0cmlidXRlX2RlZmluaXRpb24YASABKAsyIy5zd2l0Y2hib2FyZC52MS5BdHRyaWJ1dGVEZWZpbml0aW9uIjoKDkNoYW5uZWxVcGRhdGVkEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsImAKEkNvbnZlcnNhdGlvblB1cmdlZBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSMQoNaW50ZW5kZWRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiWAoQUGFydGljaXBhbnRBZGRlZBIQCghhZ2VudF9pZBgBIAEoCRIyCgxjb252ZXJzYXRpb24YAiABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iWgoSUGFydGljaXBhbnRSZW1vdmVkEhAKCGFnZW50X2lkGAEgASgJEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJjCglOb3RlQWRkZWQSIgoEbm90ZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLk5vdGUSMgoMY29udmVyc2F0aW9uGAIgASgLMhwuc3dpdGNoYm9hcmQudjEuQ29udmVyc2F0aW9uImUKC05vdGVVcGRhdGVkEiIKBG5vdGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Ob3RlEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJSCgtOb3RlRGVsZXRlZBIPCgdub3RlX2lkGAEgASgJEjIKDGNvbnZlcnNhdGlvbhgCIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnZlcnNhdGlvbiJ6Cg5BZ2VudE1lbnRpb25lZBIQCghhZ2VudF9pZBgBIAEoCRIiCgRub3RlGAIgASgLMhQuc3dpdGNoYm9hcmQudjEuTm90ZRIyCgxjb252ZXJzYXRpb24YAyABKAsyHC5zd2l0Y2hib2FyZC52MS5Db252ZXJzYXRpb24iLgoKVGFnQ3JlYXRlZBIgCgN0YWcYASABKAsyEy5zd2l0Y2hib2FyZC52MS5UYWciLgoKVGFnVXBkYXRlZBIgCgN0YWcYASABKAsyEy5zd2l0Y2hib2FyZC52MS5UYWciKgoKVGFnRGVsZXRlZBIOCgZ0YWdfaWQYASABKAkSDAoEbmFtZRgCIAEoCSI6Cg5Db250YWN0Q3JlYXRlZBIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCI6Cg5Db250YWN0VXBkYXRlZBIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJ/ChBJZGVudGl0eUNvbmZsaWN0EhIKCmNoYW5uZWxfaWQYASABKAkSEwoLaWRlbnRpdHlfaWQYAiABKAkSGQoRb3RoZXJfaWRlbnRpdHlfaWQYAyABKAkSJwoEa2luZBgEIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZCI0CgxBZ2VudENyZWF0ZWQSJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCI0CgxBZ2VudFVwZGF0ZWQSJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCI1Cg1BZ2VudERpc2FibGVkEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiNAoMQWdlbnRFbmFibGVkEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiPAoQQ2hhbm5lbENvbm5lY3RlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJAChRDaGFubmVsSGVhbHRoQ2hhbmdlZBIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCJ/ChhBZ2VudEF2YWlsYWJpbGl0eUNoYW5nZWQSNwoMYXZhaWxhYmlsaXR5GAEgASgLMiEuc3dpdGNoYm9hcmQudjEuQWdlbnRBdmFpbGFiaWxpdHkSKgoEZnJvbRgCIAEoDjIcLnN3aXRjaGJvYXJkLnYxLkF2YWlsYWJpbGl0eSJPChRBZ2VudENhcGFjaXR5Q2hhbmdlZBI3CgxhdmFpbGFiaWxpdHkYASABKAsyIS5zd2l0Y2hib2FyZC52MS5BZ2VudEF2YWlsYWJpbGl0eSJLChdBc3NpZ25tZW50UG9saWN5Q2hhbmdlZBIwCgZwb2xpY3kYASABKAsyIC5zd2l0Y2hib2FyZC52MS5Bc3NpZ25tZW50UG9saWN5IksKF0Fzc2lnbm1lbnRQb2xpY3lEZWxldGVkEjAKBnBvbGljeRgBIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkFzc2lnbm1lbnRQb2xpY3kiMQoLVGVhbUNyZWF0ZWQSIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0iMQoLVGVhbVVwZGF0ZWQSIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0iLAoLVGVhbURlbGV0ZWQSDwoHdGVhbV9pZBgBIAEoCRIMCgRuYW1lGAIgASgJIiUKEUFnZW50U2NvcGVDaGFuZ2VkEhAKCGFnZW50X2lkGAEgASgJIicKEUNyZWRlbnRpYWxSZXZva2VkEhIKCmFwaV9rZXlfaWQYASABKAkiKwoQQ29udmVyc2F0aW9uTGVmdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkq4AwKCUV2ZW50VHlwZRIaChZFVkVOVF9UWVBFX1VOU1BFQ0lGSUVEEAASHwobRVZFTlRfVFlQRV9NRVNTQUdFX1JFQ0VJVkVEEBQSHgoaRVZFTlRfVFlQRV9NRVNTQUdFX0NSRUFURUQQFRIlCiFFVkVOVF9UWVBFX01FU1NBR0VfU1RBVFVTX1VQREFURUQQFhIeChpFVkVOVF9UWVBFX01FU1NBR0VfVVBEQVRFRBAXEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0NSRUFURUQQHhIjCh9FVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9ERUxFVEVEEB8SJAogRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fUkVTVE9SRUQQIBIqCiZFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9TVEFUVVNfQ0hBTkdFRBAhEiQKIEVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX0FTU0lHTkVEECISJgoiRVZFTlRfVFlQRV9DT05WRVJTQVRJT05fVU5BU1NJR05FRBAjEiMKH0VWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1VQREFURUQQJBIgChxFVkVOVF9UWVBFX0NPTlZFUlNBVElPTl9SRUFEECUSIwofRVZFTlRfVFlQRV9SRVBMWV9XSU5ET1dfQ0xPU0lORxAmEiIKHkVWRU5UX1RZUEVfUkVQTFlfV0lORE9XX0NMT1NFRBAnEiYKIkVWRU5UX1RZUEVfVEVOQU5UX1NFVFRJTkdTX0NIQU5HRUQQKBIrCidFVkVOVF9UWVBFX0FUVFJJQlVURV9ERUZJTklUSU9OX0NIQU5HRUQQKRIrCidFVkVOVF9UWVBFX0FUVFJJQlVURV9ERUZJTklUSU9OX0RFTEVURUQQKhIeChpFVkVOVF9UWVBFX0NIQU5ORUxfVVBEQVRFRBArEiIKHkVWRU5UX1RZUEVfQ09OVkVSU0FUSU9OX1BVUkdFRBAsEiAKHEVWRU5UX1RZUEVfUEFSVElDSVBBTlRfQURERUQQLRIiCh5FVkVOVF9UWVBFX1BBUlRJQ0lQQU5UX1JFTU9WRUQQLhIZChVFVkVOVF9UWVBFX05PVEVfQURERUQQMhIbChdFVkVOVF9UWVBFX05PVEVfVVBEQVRFRBAzEhsKF0VWRU5UX1RZUEVfTk9URV9ERUxFVEVEEDQSHgoaRVZFTlRfVFlQRV9BR0VOVF9NRU5USU9ORUQQNRIaChZFVkVOVF9UWVBFX1RBR19DUkVBVEVEEDYSGgoWRVZFTlRfVFlQRV9UQUdfVVBEQVRFRBA3EhoKFkVWRU5UX1RZUEVfVEFHX0RFTEVURUQQOBIeChpFVkVOVF9UWVBFX0NPTlRBQ1RfQ1JFQVRFRBA8Eh4KGkVWRU5UX1RZUEVfQ09OVEFDVF9VUERBVEVEED0SIAocRVZFTlRfVFlQRV9JREVOVElUWV9DT05GTElDVBA+EhwKGEVWRU5UX1RZUEVfQUdFTlRfQ1JFQVRFRBA/EhwKGEVWRU5UX1RZUEVfQUdFTlRfVVBEQVRFRBBAEh0KGUVWRU5UX1RZUEVfQUdFTlRfRElTQUJMRUQQQRIcChhFVkVOVF9UWVBFX0FHRU5UX0VOQUJMRUQQQhIgChxFVkVOVF9UWVBFX0NIQU5ORUxfQ09OTkVDVEVEEEYSJQohRVZFTlRfVFlQRV9DSEFOTkVMX0hFQUxUSF9DSEFOR0VEEEcSKQolRVZFTlRfVFlQRV9BR0VOVF9BVkFJTEFCSUxJVFlfQ0hBTkdFRBBIEiUKIUVWRU5UX1RZUEVfQUdFTlRfQ0FQQUNJVFlfQ0hBTkdFRBBJEigKJEVWRU5UX1RZUEVfQVNTSUdOTUVOVF9QT0xJQ1lfQ0hBTkdFRBBKEigKJEVWRU5UX1RZUEVfQVNTSUdOTUVOVF9QT0xJQ1lfREVMRVRFRBBLEhsKF0VWRU5UX1RZUEVfVEVBTV9DUkVBVEVEEFMSGwoXRVZFTlRfVFlQRV9URUFNX1VQREFURUQQVBIbChdFVkVOVF9UWVBFX1RFQU1fREVMRVRFRBBVEhwKGEVWRU5UX1RZUEVfU0NPUEVfQ0hBTkdFRBBaEiEKHUVWRU5UX1RZUEVfQ1JFREVOVElBTF9SRVZPS0VEEFsqVQoKVHJhbnNpdGlvbhIaChZUUkFOU0lUSU9OX1VOU1BFQ0lGSUVEEAASFgoSVFJBTlNJVElPTl9FTlRFUkVEEAESEwoPVFJBTlNJVElPTl9MRUZUEAJiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_agent, file_switchboard_v1_assignment, file_switchboard_v1_assignment_policy, file_switchboard_v1_attribute_definition, file_switchboard_v1_availability, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation, file_switchboard_v1_message, file_switchboard_v1_note, file_switchboard_v1_status_update, file_switchboard_v1_tag, file_switchboard_v1_tenant_settings]);
 
 /**
  * One committed change. Events of a tenant have contiguous seqs from 1; a scoped or filtered stream shows some of them.
@@ -372,6 +374,38 @@ export type InboxEvent = Message<"switchboard.v1.InboxEvent"> & {
     case: "identityConflict";
   } | {
     /**
+     * An agent was created. Like all events of agents and teams shown to who sees everything.
+     *
+     * @generated from field: switchboard.v1.AgentCreated agent_created = 63;
+     */
+    value: AgentCreated;
+    case: "agentCreated";
+  } | {
+    /**
+     * An agent's name, address, role or memberships changed.
+     *
+     * @generated from field: switchboard.v1.AgentUpdated agent_updated = 64;
+     */
+    value: AgentUpdated;
+    case: "agentUpdated";
+  } | {
+    /**
+     * An agent was disabled.
+     *
+     * @generated from field: switchboard.v1.AgentDisabled agent_disabled = 65;
+     */
+    value: AgentDisabled;
+    case: "agentDisabled";
+  } | {
+    /**
+     * An agent was enabled again.
+     *
+     * @generated from field: switchboard.v1.AgentEnabled agent_enabled = 66;
+     */
+    value: AgentEnabled;
+    case: "agentEnabled";
+  } | {
+    /**
      * A channel was connected.
      *
      * @generated from field: switchboard.v1.ChannelConnected channel_connected = 70;
@@ -418,6 +452,30 @@ export type InboxEvent = Message<"switchboard.v1.InboxEvent"> & {
      */
     value: AssignmentPolicyDeleted;
     case: "assignmentPolicyDeleted";
+  } | {
+    /**
+     * A team was created.
+     *
+     * @generated from field: switchboard.v1.TeamCreated team_created = 83;
+     */
+    value: TeamCreated;
+    case: "teamCreated";
+  } | {
+    /**
+     * A team was renamed.
+     *
+     * @generated from field: switchboard.v1.TeamUpdated team_updated = 84;
+     */
+    value: TeamUpdated;
+    case: "teamUpdated";
+  } | {
+    /**
+     * A team was deleted.
+     *
+     * @generated from field: switchboard.v1.TeamDeleted team_deleted = 85;
+     */
+    value: TeamDeleted;
+    case: "teamDeleted";
   } | {
     /**
      * Rights of an agent changed.
@@ -1356,6 +1414,90 @@ export const IdentityConflictSchema: GenMessage<IdentityConflict> = /*@__PURE__*
   messageDesc(file_switchboard_v1_event, 31);
 
 /**
+ * An agent was created. Like all events of agents and teams shown to who sees everything.
+ *
+ * @generated from message switchboard.v1.AgentCreated
+ */
+export type AgentCreated = Message<"switchboard.v1.AgentCreated"> & {
+  /**
+   * The agent after it.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AgentCreated.
+ * Use `create(AgentCreatedSchema)` to create a new message.
+ */
+export const AgentCreatedSchema: GenMessage<AgentCreated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 32);
+
+/**
+ * An agent's name, address, role or memberships changed.
+ *
+ * @generated from message switchboard.v1.AgentUpdated
+ */
+export type AgentUpdated = Message<"switchboard.v1.AgentUpdated"> & {
+  /**
+   * The agent after it.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AgentUpdated.
+ * Use `create(AgentUpdatedSchema)` to create a new message.
+ */
+export const AgentUpdatedSchema: GenMessage<AgentUpdated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 33);
+
+/**
+ * An agent was disabled.
+ *
+ * @generated from message switchboard.v1.AgentDisabled
+ */
+export type AgentDisabled = Message<"switchboard.v1.AgentDisabled"> & {
+  /**
+   * The agent after it.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AgentDisabled.
+ * Use `create(AgentDisabledSchema)` to create a new message.
+ */
+export const AgentDisabledSchema: GenMessage<AgentDisabled> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 34);
+
+/**
+ * An agent was enabled again.
+ *
+ * @generated from message switchboard.v1.AgentEnabled
+ */
+export type AgentEnabled = Message<"switchboard.v1.AgentEnabled"> & {
+  /**
+   * The agent after it.
+   *
+   * @generated from field: switchboard.v1.Agent agent = 1;
+   */
+  agent?: Agent | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AgentEnabled.
+ * Use `create(AgentEnabledSchema)` to create a new message.
+ */
+export const AgentEnabledSchema: GenMessage<AgentEnabled> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 35);
+
+/**
  * A channel was connected.
  *
  * @generated from message switchboard.v1.ChannelConnected
@@ -1374,7 +1516,7 @@ export type ChannelConnected = Message<"switchboard.v1.ChannelConnected"> & {
  * Use `create(ChannelConnectedSchema)` to create a new message.
  */
 export const ChannelConnectedSchema: GenMessage<ChannelConnected> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 32);
+  messageDesc(file_switchboard_v1_event, 36);
 
 /**
  * A channel stopped sending, or sends again.
@@ -1395,7 +1537,7 @@ export type ChannelHealthChanged = Message<"switchboard.v1.ChannelHealthChanged"
  * Use `create(ChannelHealthChangedSchema)` to create a new message.
  */
 export const ChannelHealthChangedSchema: GenMessage<ChannelHealthChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 33);
+  messageDesc(file_switchboard_v1_event, 37);
 
 /**
  * An agent takes conversations, or no longer.
@@ -1423,7 +1565,7 @@ export type AgentAvailabilityChanged = Message<"switchboard.v1.AgentAvailability
  * Use `create(AgentAvailabilityChangedSchema)` to create a new message.
  */
 export const AgentAvailabilityChangedSchema: GenMessage<AgentAvailabilityChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 34);
+  messageDesc(file_switchboard_v1_event, 38);
 
 /**
  * An agent takes more or less, or can do something else.
@@ -1444,7 +1586,7 @@ export type AgentCapacityChanged = Message<"switchboard.v1.AgentCapacityChanged"
  * Use `create(AgentCapacityChangedSchema)` to create a new message.
  */
 export const AgentCapacityChangedSchema: GenMessage<AgentCapacityChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 35);
+  messageDesc(file_switchboard_v1_event, 39);
 
 /**
  * How conversations find an agent changed.
@@ -1465,7 +1607,7 @@ export type AssignmentPolicyChanged = Message<"switchboard.v1.AssignmentPolicyCh
  * Use `create(AssignmentPolicyChangedSchema)` to create a new message.
  */
 export const AssignmentPolicyChangedSchema: GenMessage<AssignmentPolicyChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 36);
+  messageDesc(file_switchboard_v1_event, 40);
 
 /**
  * A channel or a team has no policy any more.
@@ -1486,7 +1628,77 @@ export type AssignmentPolicyDeleted = Message<"switchboard.v1.AssignmentPolicyDe
  * Use `create(AssignmentPolicyDeletedSchema)` to create a new message.
  */
 export const AssignmentPolicyDeletedSchema: GenMessage<AssignmentPolicyDeleted> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 37);
+  messageDesc(file_switchboard_v1_event, 41);
+
+/**
+ * A team was created.
+ *
+ * @generated from message switchboard.v1.TeamCreated
+ */
+export type TeamCreated = Message<"switchboard.v1.TeamCreated"> & {
+  /**
+   * The team after it.
+   *
+   * @generated from field: switchboard.v1.Team team = 1;
+   */
+  team?: Team | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.TeamCreated.
+ * Use `create(TeamCreatedSchema)` to create a new message.
+ */
+export const TeamCreatedSchema: GenMessage<TeamCreated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 42);
+
+/**
+ * A team was renamed.
+ *
+ * @generated from message switchboard.v1.TeamUpdated
+ */
+export type TeamUpdated = Message<"switchboard.v1.TeamUpdated"> & {
+  /**
+   * The team after it.
+   *
+   * @generated from field: switchboard.v1.Team team = 1;
+   */
+  team?: Team | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.TeamUpdated.
+ * Use `create(TeamUpdatedSchema)` to create a new message.
+ */
+export const TeamUpdatedSchema: GenMessage<TeamUpdated> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 43);
+
+/**
+ * A team was deleted.
+ *
+ * @generated from message switchboard.v1.TeamDeleted
+ */
+export type TeamDeleted = Message<"switchboard.v1.TeamDeleted"> & {
+  /**
+   * The team.
+   *
+   * @generated from field: string team_id = 1;
+   */
+  teamId: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message switchboard.v1.TeamDeleted.
+ * Use `create(TeamDeletedSchema)` to create a new message.
+ */
+export const TeamDeletedSchema: GenMessage<TeamDeleted> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_event, 44);
 
 /**
  * Rights of an agent changed.
@@ -1507,7 +1719,7 @@ export type AgentScopeChanged = Message<"switchboard.v1.AgentScopeChanged"> & {
  * Use `create(AgentScopeChangedSchema)` to create a new message.
  */
 export const AgentScopeChangedSchema: GenMessage<AgentScopeChanged> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 38);
+  messageDesc(file_switchboard_v1_event, 45);
 
 /**
  * A credential was revoked.
@@ -1528,7 +1740,7 @@ export type CredentialRevoked = Message<"switchboard.v1.CredentialRevoked"> & {
  * Use `create(CredentialRevokedSchema)` to create a new message.
  */
 export const CredentialRevokedSchema: GenMessage<CredentialRevoked> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 39);
+  messageDesc(file_switchboard_v1_event, 46);
 
 /**
  * The conversation stopped being visible to this stream.
@@ -1549,7 +1761,7 @@ export type ConversationLeft = Message<"switchboard.v1.ConversationLeft"> & {
  * Use `create(ConversationLeftSchema)` to create a new message.
  */
 export const ConversationLeftSchema: GenMessage<ConversationLeft> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_event, 40);
+  messageDesc(file_switchboard_v1_event, 47);
 
 /**
  * Kind of an event: the number of its field in InboxEvent.
@@ -1782,6 +1994,34 @@ export enum EventType {
   IDENTITY_CONFLICT = 62,
 
   /**
+   * An agent was created. Like all events of agents and teams shown to who sees everything.
+   *
+   * @generated from enum value: EVENT_TYPE_AGENT_CREATED = 63;
+   */
+  AGENT_CREATED = 63,
+
+  /**
+   * An agent's name, address, role or memberships changed.
+   *
+   * @generated from enum value: EVENT_TYPE_AGENT_UPDATED = 64;
+   */
+  AGENT_UPDATED = 64,
+
+  /**
+   * An agent was disabled.
+   *
+   * @generated from enum value: EVENT_TYPE_AGENT_DISABLED = 65;
+   */
+  AGENT_DISABLED = 65,
+
+  /**
+   * An agent was enabled again.
+   *
+   * @generated from enum value: EVENT_TYPE_AGENT_ENABLED = 66;
+   */
+  AGENT_ENABLED = 66,
+
+  /**
    * A channel was connected.
    *
    * @generated from enum value: EVENT_TYPE_CHANNEL_CONNECTED = 70;
@@ -1822,6 +2062,27 @@ export enum EventType {
    * @generated from enum value: EVENT_TYPE_ASSIGNMENT_POLICY_DELETED = 75;
    */
   ASSIGNMENT_POLICY_DELETED = 75,
+
+  /**
+   * A team was created.
+   *
+   * @generated from enum value: EVENT_TYPE_TEAM_CREATED = 83;
+   */
+  TEAM_CREATED = 83,
+
+  /**
+   * A team was renamed.
+   *
+   * @generated from enum value: EVENT_TYPE_TEAM_UPDATED = 84;
+   */
+  TEAM_UPDATED = 84,
+
+  /**
+   * A team was deleted.
+   *
+   * @generated from enum value: EVENT_TYPE_TEAM_DELETED = 85;
+   */
+  TEAM_DELETED = 85,
 
   /**
    * Rights of an agent changed. Takes a seq and reaches nobody.

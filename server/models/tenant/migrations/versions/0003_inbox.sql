@@ -309,6 +309,13 @@ ALTER TABLE read_positions ADD CONSTRAINT ck_read_positions_arrival CHECK (arriv
 
 -- == Agents, roles, contacts.
 
+-- A deleted team stays in the ledger and in old conversations; its name is free again.
+ALTER TABLE teams ADD COLUMN delete_time timestamptz;
+
+ALTER TABLE teams DROP CONSTRAINT uq_teams_name;
+
+CREATE UNIQUE INDEX uq_teams_name ON teams (name) WHERE delete_time IS NULL;
+
 -- == Assignment.
 
 CREATE TABLE assignment_policies (
@@ -431,7 +438,7 @@ SELECT recount_agent_loads()
 ALTER TABLE conversation_assignments
     ADD COLUMN from_agent_id uuid, ADD COLUMN from_team_id uuid, ADD COLUMN end_reason text, ADD COLUMN policy_id uuid,
     ADD COLUMN waiting_since timestamptz, ADD COLUMN decision jsonb,
-    ADD CONSTRAINT ck_conversation_assignments_end_reason CHECK (end_reason IN ('reassigned', 'unassigned', 'reclaimed'))
+    ADD CONSTRAINT ck_conversation_assignments_end_reason CHECK (end_reason IN ('reassigned', 'unassigned', 'reclaimed', 'agent_disabled'))
 
 -- What fairness counts, and whom reclaim asks.
 CREATE INDEX ix_conversation_assignments_agent ON conversation_assignments (agent_id, start_time DESC)

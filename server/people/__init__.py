@@ -1,0 +1,1 @@
+"""People: how agents and teams change, and what becomes of what they hold."""

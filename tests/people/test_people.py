@@ -1,0 +1,231 @@
+"""Changing and disabling agents, and teams that come and go: who may, what becomes of what they hold, and races."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from server.agents import service as agents
+from server.agents import teams
+from server.agents.roles import PERMISSIONS
+from server.agents.service import NotAssignable
+from server.agents.teams import TeamInUse
+from server.assignments import service as assignments
+from server.conversations.service import Changed
+from server.kit.db import Write
+from server.kit.errors import AlreadyExists, NotFound, Refusal
+from server.kit.ids import new_id
+from server.log.append import append
+from server.people import lifecycle
+from server.people.lifecycle import LastOwner
+from server.rpc.auth import PermissionMissing
+from server.rpc.call import Caller, CallerKind
+from tests.desk import ALL, Desk, nobody
+
+OWNER = Caller(kind=CallerKind.API_KEY, permissions=PERMISSIONS["owner"])
+ADMIN = Caller(kind=CallerKind.AGENT, permissions=PERMISSIONS["admin"])
+Step = Callable[[Write, uuid.UUID], Awaitable[lifecycle.Changed]]
+
+
+async def disable(write: Write, agent_id: uuid.UUID) -> lifecycle.Changed:
+    return await lifecycle.disable(write, agent_id, caller=OWNER, origin=nobody())
+
+
+async def demote(write: Write, agent_id: uuid.UUID) -> lifecycle.Changed:
+    return await update(write, agent_id, role="agent")
+
+
+async def update(
+    write: Write,
+    agent_id: uuid.UUID,
+    *,
+    caller: Caller = OWNER,
+    name: str | None = None,
+    email: str | None = None,
+    role: str | None = None,
+) -> lifecycle.Changed:
+    return await lifecycle.update(write, agent_id, caller=caller, origin=nobody(), name=name, email=email, role=role)
+
+
+async def assign(
+    desk: Desk, conversation_id: uuid.UUID, *, agent_id: uuid.UUID | None = None, team_id: uuid.UUID | None = None
+) -> None:
+    async def work(write: Write) -> Changed:
+        return await assignments.assign(
+            write,
+            ALL,
+            conversation_id,
+            origin=nobody(),
+            agent_id=agent_id,
+            team_id=team_id,
+            reason=None,
+            expected_version=None,
+        )
+
+    await desk.do(work)
+
+
+async def new_team(desk: Desk) -> uuid.UUID:
+    team_id = new_id()
+
+    async def work(write: Write) -> None:
+        _, events = await teams.create(write, team_id=team_id, name=f"Team {team_id}", origin=nobody())
+        await append(write, events)
+
+    await desk.database.write(work)
+    return team_id
+
+
+async def remove_team(desk: Desk, team_id: uuid.UUID) -> None:
+    async def work(write: Write) -> None:
+        await append(write, await teams.remove(write, team_id, origin=nobody()))
+
+    await desk.database.write(work)
+
+
+async def conversation(desk: Desk) -> uuid.UUID:
+    channel = await desk.new_channel()
+    return (await desk.started(channel)).id
+
+
+async def only_owners(desk: Desk, count: int) -> list[uuid.UUID]:
+    """The tenant's enabled owners: so many, and no others."""
+    await desk.execute("UPDATE agents SET state = 'disabled' WHERE role = 'owner'")
+    return [await desk.new_agent("owner") for _ in range(count)]
+
+
+async def test_what_the_disabled_held_goes_back_to_the_queue_of_its_team(desk: Desk) -> None:
+    agent_id, team_id, held = await desk.new_agent("agent"), await new_team(desk), await conversation(desk)
+    await assign(desk, held, agent_id=agent_id, team_id=team_id)
+    head = await desk.value("SELECT head FROM stream_head")
+    await desk.do(lambda write: disable(write, agent_id))
+    assert await desk.kinds(after=head) == ["conversation_unassigned", "agent_disabled", "scope_changed"]
+    (row,) = await desk.rows("SELECT assignee_id, team_id FROM conversations WHERE id = $1", held)
+    assert (row["assignee_id"], row["team_id"]) == (None, team_id)
+    ended = await desk.value("SELECT end_reason FROM conversation_assignments WHERE conversation_id = $1", held)
+    assert ended == "agent_disabled"
+    assert await desk.value("SELECT conversations FROM agent_loads WHERE agent_id = $1", agent_id) == 0
+    with pytest.raises(NotAssignable):
+        await assign(desk, held, agent_id=agent_id)
+    again = await desk.do(lambda write: disable(write, agent_id))
+    assert again.events == []
+
+
+async def test_the_enabled_begin_with_nothing(desk: Desk) -> None:
+    agent_id, held = await desk.new_agent("agent"), await conversation(desk)
+    await desk.do(lambda write: disable(write, agent_id))
+    await desk.do(lambda write: lifecycle.enable(write, agent_id, caller=OWNER, origin=nobody()))
+    await assign(desk, held, agent_id=agent_id)
+
+
+@pytest.mark.parametrize("step", [disable, demote])
+async def test_the_last_owner_stays(desk: Desk, step: Step) -> None:
+    first, last = await only_owners(desk, 2)
+    await desk.do(lambda write: step(write, first))
+    with pytest.raises(LastOwner):
+        await desk.do(lambda write: step(write, last))
+
+
+@pytest.mark.parametrize(("one", "other"), [(disable, disable), (disable, demote), (demote, demote)])
+async def test_of_two_owners_who_go_at_once_one_stays(desk: Desk, one: Step, other: Step) -> None:
+    for _ in range(4):
+        first, second = await only_owners(desk, 2)
+        results = await asyncio.gather(
+            desk.do(lambda write, who=first: one(write, who)),  # type: ignore[misc]
+            desk.do(lambda write, who=second: other(write, who), database=desk.beside),  # type: ignore[misc]
+            return_exceptions=True,
+        )
+        assert sorted(type(result).__name__ for result in results) == ["Changed", "LastOwner"]
+
+
+async def test_nothing_is_given_to_who_is_disabled_at_the_same_time(desk: Desk) -> None:
+    for _ in range(4):
+        agent_id, held = await desk.new_agent("agent"), await conversation(desk)
+        given, _ = await asyncio.gather(
+            assign(desk, held, agent_id=agent_id),
+            desk.do(lambda write, who=agent_id: disable(write, who), database=desk.beside),  # type: ignore[misc]
+            return_exceptions=True,
+        )
+        assert given is None or isinstance(given, NotAssignable)
+        assert await desk.value("SELECT assignee_id FROM conversations WHERE id = $1", held) is None
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        lambda write, who: lifecycle.disable(write, who, caller=ADMIN, origin=nobody()),
+        lambda write, who: lifecycle.enable(write, who, caller=ADMIN, origin=nobody()),
+        lambda write, who: update(write, who, caller=ADMIN, name="Else"),
+        lambda write, who: update(write, who, caller=ADMIN, role="agent"),
+    ],
+)
+async def test_admins_change_no_owner_and_make_none(desk: Desk, work: Step) -> None:
+    owner, other = await desk.new_agent("owner"), await desk.new_agent("admin")
+    with pytest.raises(PermissionMissing) as refused:
+        await desk.do(lambda write: work(write, owner))
+    assert refused.value.metadata == {"permission": "PERMISSION_OWNERS_MANAGE"}
+    with pytest.raises(PermissionMissing):
+        await desk.do(lambda write: update(write, other, caller=ADMIN, role="owner"))
+    await desk.do(lambda write: update(write, other, caller=ADMIN, role="supervisor"))
+
+
+async def test_a_new_role_is_told_to_streams_and_a_new_name_only_to_readers(desk: Desk) -> None:
+    agent_id = await desk.new_agent("agent")
+    head = await desk.value("SELECT head FROM stream_head")
+    await desk.do(lambda write: update(write, agent_id, name="Renamed"))
+    await desk.do(lambda write: update(write, agent_id, role="supervisor"))
+    assert await desk.kinds(after=head) == ["agent_updated", "agent_updated", "scope_changed"]
+    assert (await desk.do(lambda write: update(write, agent_id, name="Renamed"))).events == []
+
+
+async def test_an_address_belongs_to_one(desk: Desk) -> None:
+    one, other = await desk.new_agent("agent"), await desk.new_agent("agent")
+    await desk.do(lambda write: update(write, one, email="one@example.org"))
+    with pytest.raises(AlreadyExists):
+        await desk.do(lambda write: update(write, other, email="one@example.org"))
+
+
+async def test_a_team_with_a_live_conversation_stays(desk: Desk) -> None:
+    team_id, held = await new_team(desk), await conversation(desk)
+    await assign(desk, held, team_id=team_id)
+    with pytest.raises(TeamInUse) as refused:
+        await remove_team(desk, team_id)
+    assert refused.value.metadata == {"by": "conversations"}
+
+
+async def test_the_members_of_a_deleted_team_lose_it_and_its_name_is_free(desk: Desk) -> None:
+    team_id, agent_id = await new_team(desk), await desk.new_agent("agent")
+
+    async def join(write: Write) -> None:
+        _, events = await teams.set_member(write, team_id, agent_id, belongs=True, origin=nobody())
+        await append(write, events)
+
+    await desk.database.write(join)
+    head = await desk.value("SELECT head FROM stream_head")
+    await remove_team(desk, team_id)
+    assert await desk.kinds(after=head) == ["team_deleted", "scope_changed"]
+    async with desk.database.session_snapshot() as (session, _):
+        assert (await agents.get(session, agent_id)).team_ids == []
+    with pytest.raises(NotFound):
+        await desk.database.write(join)
+    with pytest.raises(NotAssignable):
+        await assign(desk, await conversation(desk), team_id=team_id)
+
+    async def create(write: Write) -> None:
+        await teams.create(write, team_id=new_id(), name=f"Team {team_id}", origin=nobody())
+
+    await desk.database.write(create)
+
+
+async def test_a_team_that_is_deleted_while_it_is_given_something_keeps_or_never_gets_it(desk: Desk) -> None:
+    for _ in range(4):
+        team_id, held = await new_team(desk), await conversation(desk)
+        results = await asyncio.gather(
+            assign(desk, held, team_id=team_id), remove_team(desk, team_id), return_exceptions=True
+        )
+        (refused,) = [result for result in results if result is not None]
+        assert isinstance(refused, Refusal)
+        assert refused.reason in ("TEAM_IN_USE", "NOT_ASSIGNABLE")
