@@ -5,9 +5,13 @@ import json
 import signal
 
 import grpc
+import pytest
 from cli_server import Cli, Seen, happened, hello, received, refusal
 from google.protobuf import json_format
-from switchboard.v1 import actor_pb2, event_pb2, inbox_service_pb2
+from google.protobuf.message import Message
+from switchboard.v1 import actor_pb2, availability_pb2, event_pb2, inbox_service_pb2
+from switchboard_cli.watch import describe
+from switchboard_client.switchboard.v1 import InboxEvent
 
 
 async def test_one_json_object_per_line_with_seq_and_cursor(cli: Cli, seen: Seen):
@@ -127,3 +131,34 @@ async def test_ctrl_c_ends_it_without_a_word(cli: Cli, seen: Seen):
     out, err = await asyncio.wait_for(process.communicate(), 40)
     assert (process.returncode, out) == (130, b"")
     assert b"Traceback" not in err
+
+
+@pytest.mark.parametrize("kind", [each.name for each in event_pb2.InboxEvent.DESCRIPTOR.oneofs_by_name["body"].fields])
+def test_every_kind_of_event_is_a_line(kind: str):
+    event = event_pb2.InboxEvent(seq=1)
+    fill(getattr(event, kind), depth=3)
+    line = describe(InboxEvent.parse(event.SerializeToString()), {})
+    assert line.startswith("--:--:--  ")
+    assert kind.replace("_", " ") in line
+    assert "None" not in line
+
+
+def fill(message: Message, *, depth: int) -> None:
+    """Sets every field to something, with the messages in it."""
+    message.SetInParent()
+    for each in message.DESCRIPTOR.fields:
+        if each.message_type is not None and depth and not each.is_repeated:
+            fill(getattr(message, each.name), depth=depth - 1)
+        elif each.message_type is None and not each.is_repeated:
+            setattr(message, each.name, "x" if each.cpp_type == each.CPPTYPE_STRING else 1)
+
+
+async def test_availability_is_shown_with_the_agent_and_both_words(cli: Cli, seen: Seen):
+    seen.agents = {"a1": "Ana"}
+    changed = event_pb2.InboxEvent(seq=1, cursor="c1")
+    changed.agent_availability_changed.availability.agent_id = "a1"
+    changed.agent_availability_changed.availability.availability = availability_pb2.AVAILABILITY_AWAY
+    setattr(changed.agent_availability_changed, "from", availability_pb2.AVAILABILITY_ONLINE)
+    seen.streams = [[hello("c0"), happened(changed)]]
+    done = await cli("inbox", "watch", "--limit", "1")
+    assert done.out.split()[-4:] == ["Ana", "online", "->", "away"]

@@ -5,22 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import betterproto2
 import click
 from google.protobuf.message import Message
-from switchboard_client.switchboard.v1 import ActorKind, InboxEvent, ListAgentsRequest, WatchInboxRequest
-from switchboard_sdk import Client, SwitchboardError, WatchState
+from switchboard_client.switchboard.v1 import ActorKind, InboxEvent, WatchInboxRequest
+from switchboard_sdk import SwitchboardError, WatchState
 
 from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract
 from switchboard_cli.json_form import to_json
+from switchboard_cli.names import names_of
 
 _INTERRUPTED = 130
-_NAMES_WITHIN = timedelta(seconds=2)
+# The longest kind of the everyday ones: conversation status changed. Longer ones move their line to the right.
+_KIND = 27
 _REFUSED_WITHIN = 0.05
 """Seconds between a refusal and the end of the watch, generously."""
 
@@ -42,24 +43,15 @@ async def _print_events(contract: Contract, request: Message, choice: Choice, *,
     kind = contract.find_message_class("switchboard.v1.InboxEvent")
     async with resolve(choice).connect() as client:
         count, states = 0, _States()
-        agents = {} if as_json else await _agents(client)
+        names = {} if as_json else await names_of(client, "agents", "teams")
         async with client.watch_request(wanted, on_state=states.enter) as watch, states:
             async for event in watch:
                 # google.protobuf makes the JSON (call.to_json says why); fields this version does not know survive the way.
                 line = json.dumps(to_json(kind.FromString(bytes(event))), ensure_ascii=False)
-                click.echo(line if as_json else describe(event, agents))
+                click.echo(line if as_json else describe(event, names))
                 count += 1
                 if count == limit:
                     return
-
-
-async def _agents(client: Client) -> Mapping[str, str]:
-    """Names of agents by id, as far as the credential may know them; whoever joins later is shown by id."""
-    try:
-        found = await client.call(ListAgentsRequest(page_size=200), within=_NAMES_WITHIN)
-    except SwitchboardError:
-        return {}
-    return {agent.id: agent.name for agent in found.agents}
 
 
 class _States:
@@ -102,18 +94,18 @@ class _States:
             self._held = ""
 
 
-def describe(event: InboxEvent, agents: Mapping[str, str]) -> str:
+def describe(event: InboxEvent, names: Mapping[str, str]) -> str:
     """One line: time, what happened, in which conversation, who did it, and what it is about.
 
-    agents: names by id.
+    names: of agents and teams, by id; whoever joins later is shown by id.
     """
     name, body = betterproto2.which_one_of(event, "body")
     time = f"{event.create_time.astimezone():%H:%M:%S}" if event.create_time else "--:--:--"
-    kind = click.style(f"{name.replace('_', ' ') or 'unknown event':<27}", fg="cyan")
-    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {_who(event, body, agents)}  {_preview(body, agents)}".rstrip()
+    kind = click.style(f"{name.replace('_', ' ') or 'unknown event':<{_KIND}}", fg="cyan")
+    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {_who(event, body, names)}  {_preview(body, names)}".rstrip()
 
 
-def _who(event: InboxEvent, body: Any, agents: Mapping[str, str]) -> str:
+def _who(event: InboxEvent, body: Any, names: Mapping[str, str]) -> str:
     conversation = getattr(body, "conversation", None)
     actor = event.actor
     if actor is None:
@@ -123,27 +115,56 @@ def _who(event: InboxEvent, body: Any, agents: Mapping[str, str]) -> str:
     kind = (actor.kind.name or "somebody").lower().replace("_", " ")
     if not actor.id or actor.kind is not ActorKind.AGENT:
         return kind
-    return agents.get(actor.id, f"{kind} {actor.id}")
+    return names.get(actor.id, f"{kind} {actor.id}")
 
 
-def _preview(body: Any, agents: Mapping[str, str]) -> str:
+def _preview(body: Any, names: Mapping[str, str]) -> str:
     """What people want to know of an event, from whichever of the usual fields its body has."""
+    told = (_said(body), _whom(body, names), _moved(body), _named(body))
+    return "  ".join(part for part in told if part) or ", ".join(getattr(body, "changed_fields", []))
+
+
+def _said(body: Any) -> str:
     message, note = getattr(body, "message", None), getattr(body, "note", None)
     if message is not None:
-        return _one_line(message.text.body) if message.text else message.type.name.lower()
-    if note is not None:
-        return _one_line(note.text)
-    if isinstance(getattr(body, "from_", None), betterproto2.Enum):
-        return f"{body.from_.name.lower()} -> {body.to.name.lower()}"
-    if isinstance(getattr(body, "status", None), betterproto2.Enum):
-        return str(body.status.name.lower())
-    assignment, named = (
-        getattr(body, "assignment", None),
-        getattr(body, "contact", None) or getattr(body, "channel", None),
-    )
+        return _one_line(message.text.body) if message.text else _word(message.type)
+    return _one_line(note.text) if note is not None else ""
+
+
+def _whom(body: Any, names: Mapping[str, str]) -> str:
+    """The agent or team that it is about."""
+    assignment, availability = getattr(body, "assignment", None), getattr(body, "availability", None)
     if assignment is not None:
-        return f"to {agents.get(assignment.agent_id or '', assignment.agent_id or assignment.team_id)}"
-    return str(named.name) if named else ", ".join(getattr(body, "changed_fields", []))
+        found = assignment.agent_id or assignment.team_id or ""
+        return f"to {names.get(found, found)}"
+    found = availability.agent_id if availability is not None else getattr(body, "agent_id", None)
+    found = found or getattr(body, "previous_agent_id", None) or getattr(body, "previous_team_id", None) or ""
+    return names.get(found, found)
+
+
+def _moved(body: Any) -> str:
+    """From what to what, or what it is now."""
+    availability, status = getattr(body, "availability", None), getattr(body, "status", None)
+    before, after = getattr(body, "from_", None), getattr(body, "to", None)
+    if availability is not None:
+        if before is None:
+            return f"capacity {availability.capacity}"
+        after = availability.availability
+    if before is not None and after is not None:
+        return f"{_word(before)} -> {_word(after)}"
+    return _word(status) if isinstance(status, betterproto2.Enum) else ""
+
+
+def _named(body: Any) -> str:
+    for part in ("contact", "channel", "tag"):
+        if (named := getattr(body, part, None)) is not None:
+            return str(named.name)
+    definition = getattr(body, "attribute_definition", None)
+    return str(definition.key if definition is not None else getattr(body, "name", ""))
+
+
+def _word(value: betterproto2.Enum) -> str:
+    return (value.name or str(int(value))).lower().replace("_", " ")
 
 
 def _one_line(text: str) -> str:
