@@ -24,6 +24,26 @@ async def test_a_list_is_a_table(cli: Cli, seen: Seen):
     assert "t2" in done.out
 
 
+async def test_people_read_names_where_the_answer_has_ids(cli: Cli, seen: Seen):
+    seen.agents = {"a1": "Ana"}
+    seen.pages[""] = page(row("k1", assignee_id="a1"), row("k2", assignee_id="a2"))
+    done = await cli("conversations", "list")
+    header, first, second = (line.split() for line in done.out.splitlines() if line.startswith(("id", "k")))
+    column = header.index("assignee")
+    assert (first[column], second[column]) == ("Ana", "a2")
+    assert (await cli("conversations", "list", "-o", "json")).json["conversations"][0]["assigneeId"] == "a1"
+
+
+async def test_counts_stand_below_the_list_in_one_word_each(cli: Cli, seen: Seen):
+    seen.pages[""] = page(row("k1"))
+    seen.pages[""].counts.all.count = 1000
+    seen.pages[""].counts.all.more = True
+    done = await cli("conversations", "list", "--with-counts")
+    lines = [line.split() for line in done.out.splitlines()]
+    assert lines[0][0] == "id"
+    assert ["counts,", "all", "1000", "and", "more"] in lines
+
+
 async def test_an_empty_list_says_so(cli: Cli, seen: Seen):
     seen.pages[""] = page()
     assert "none" in (await cli("conversations", "list")).out

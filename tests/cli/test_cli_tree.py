@@ -194,7 +194,7 @@ async def test_its_commands_call_it(parcels):
     done = await parcels("send", *words, "-o", "json")
     assert done.code == 0, done.err
     table = (await parcels("send", *words)).out
-    for line in ("labels a=b", "box, lid, colour red", "slot 77", "ring no", 'patience "90s"'):
+    for line in ("labels a=b", "box, lid, colour red", "slot 77", "ring no", "patience 1m30s"):
         assert line in [" ".join(each.split()) for each in table.splitlines()]
     assert done.json == {
         "sent": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 import click
 from google.protobuf.message import Message
@@ -12,6 +13,7 @@ from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract, Rpc
 from switchboard_cli.json_form import to_json
+from switchboard_cli.names import names_for
 
 
 def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool) -> None:
@@ -20,7 +22,9 @@ def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_p
 
     output = choice.output or "table"
     try:
-        answer = asyncio.run(_answer(contract, rpc, request, choice, all_pages=all_pages))
+        answer, names = asyncio.run(
+            _answer(contract, rpc, request, choice, all_pages=all_pages, with_names=output == "table")
+        )
     except SwitchboardError as error:
         refusal.exit_with(error, output=output)
     if output == "json":
@@ -28,10 +32,13 @@ def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_p
     else:
         from switchboard_cli.tables import print_answer
 
-        print_answer(answer)
+        print_answer(answer, names)
 
 
-async def _answer(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool) -> Message:
+async def _answer(
+    contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_pages: bool, with_names: bool
+) -> tuple[Message, Mapping[str, str]]:
+    """The answer, and names of what it refers to."""
     repeatable = not rpc.has_side_effects or "request_id" in rpc.method.input_type.fields_by_name
     answer = contract.message_class(rpc.method.output_type)()
     async with resolve(choice, is_platform=rpc.is_platform).connect() as client:
@@ -42,7 +49,8 @@ async def _answer(contract: Contract, rpc: Rpc, request: Message, choice: Choice
             request.page_token = token  # type: ignore[attr-defined]
             answer.ClearField("next_page_token")
             answer.MergeFromString(await client.invoke(rpc.path, request.SerializeToString(), repeatable=repeatable))
-    return answer
+        names = await names_for(client, answer) if with_names and not rpc.is_platform else {}
+    return answer, names
 
 
 def run_stream(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, limit: int | None) -> None:

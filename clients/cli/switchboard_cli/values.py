@@ -28,6 +28,16 @@ def parse_span(text: str) -> timedelta:
         raise ValueError(f"{text!r} is too long") from None
 
 
+def span_words(span: timedelta) -> str:
+    """What `parse_span` reads, to the millisecond: `3d`, `1h30m`, `0.5s`."""
+    left = round(span / timedelta(milliseconds=1))
+    words = []
+    for unit in ("d", "h", "m"):
+        count, left = divmod(left, int(_UNITS[unit]) * 1000)
+        words.append(f"{count}{unit}" if count else "")
+    return "".join([*words, f"{left / 1000:g}s" if left else ""]) or "0s"
+
+
 def parse_time(text: str, *, now: datetime) -> datetime:
     """RFC 3339, or relative to `now`: `now`, `+2h`, `-30m`. A time without zone is local. Raises ValueError."""
     if text == "now":
