@@ -7,7 +7,7 @@ from typing import Any
 
 from switchboard.v1 import conversation_filter_pb2 as filters
 
-from server.conversations.filter import Where
+from server.conversations.filter import Where, check
 from server.conversations.narrow import Narrow, chosen
 from server.conversations.repository import HEAD
 from server.kit.db import Connection
@@ -44,6 +44,7 @@ class Live:
 
 async def count(connection: Connection, scope: Scope, wanted: filters.ConversationFilter) -> tuple[Limited, HeadRow]:
     """How many there are of a filter, and the head, from one statement, one of two."""
+    check(wanted, agent_id=scope.agent_id)
     where = Where()
     statements = Narrow(where, scope).statements(wanted)
     if statements:

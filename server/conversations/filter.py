@@ -60,18 +60,14 @@ class Where:
         return "(" + " OR ".join(parts) + ")"
 
     def filter(self, wanted: filters.ConversationFilter, scope: Scope) -> str:
-        """The filter's condition. INVALID_FIELDS when it is too deep, too wide, or asks for "me" without being an agent."""
-        check_size(wanted)
-        return self._filter(wanted, scope)
-
-    def _filter(self, wanted: filters.ConversationFilter, scope: Scope) -> str:
+        """The condition of a filter that was checked."""
         parts = list(self.fields(wanted, scope).values())
-        parts += [self._filter(item, scope) for item in getattr(wanted, "and")]
-        either = [self._filter(item, scope) for item in getattr(wanted, "or")]
+        parts += [self.filter(item, scope) for item in getattr(wanted, "and")]
+        either = [self.filter(item, scope) for item in getattr(wanted, "or")]
         if either:
             parts.append("(" + " OR ".join(either) + ")")
         if wanted.HasField("not"):
-            parts.append(f"NOT coalesce({self._filter(getattr(wanted, 'not'), scope)}, FALSE)")
+            parts.append(f"NOT coalesce({self.filter(getattr(wanted, 'not'), scope)}, FALSE)")
         return "(" + " AND ".join(parts) + ")" if parts else "TRUE"
 
     def fields(
@@ -131,7 +127,7 @@ class Where:
             parts.append(f"{column} < 'infinity'")
         for end, sign in (("start_time", ">="), ("end_time", "<")):
             if value.HasField(end):  # type: ignore[arg-type]  # both are fields of it
-                moment = pb.utc(getattr(value, end), field=f"filter.{name}.{end}")
+                moment = pb.utc(getattr(value, end), field=f"{name}.{end}")
                 parts.append(f"{column} {sign} {self.value(moment, 'timestamptz')}")
         return "(" + " AND ".join(parts) + ")"
 
@@ -166,50 +162,78 @@ def read_ids(name: str, values: Collection[str], scope: Scope) -> tuple[list[uui
 
 
 def own_id(scope: Scope) -> uuid.UUID:
-    """Who "me" is. INVALID_FIELDS when the caller is no agent."""
-    if scope.agent_id is None:
-        raise InvalidFields(FieldViolation("filter", '"me" and UNREAD_MINE are for agents; this caller is a service'))
+    """Who "me" is, in a filter that was checked."""
+    assert scope.agent_id is not None, "the filter was not checked"
     return scope.agent_id
 
 
 def uses(wanted: filters.ConversationFilter, name: str, value: int) -> bool:
     """Whether the filter, or one within it, sets a field to a value."""
-    return any(getattr(item, name) == value for item in _nested(wanted))
+    return any(getattr(item, name) == value for _, item in nested(wanted, ""))
+
+
+def check(wanted: filters.ConversationFilter, *, agent_id: uuid.UUID | None) -> None:
+    """INVALID_FIELDS, by the path of the field, for what is too deep or too wide, "me" of no agent, and times out of range."""
+    check_size(wanted)
+    for path, item in nested(wanted, "filter"):
+        if agent_id is None:
+            _check_own(path, item)
+        for field, value in item.ListFields():
+            if field.name in TIMES:
+                for end, moment in value.ListFields():
+                    pb.utc(moment, field=f"{path}.{field.name}.{end.name}")
+
+
+def _check_own(path: str, wanted: filters.ConversationFilter) -> None:
+    """Refuses what only an agent can mean."""
+    if "me" in wanted.assignee_id:
+        place = f"{path}.assignee_id[{list(wanted.assignee_id).index('me')}]"
+        raise InvalidFields(
+            FieldViolation(place, '"me" is for agents and this caller is a service: give an agent\'s id')
+        )
+    if wanted.unread == filters.UNREAD_MINE:
+        text = "UNREAD_MINE is for agents and this caller is a service: ask for UNREAD_TEAM"
+        raise InvalidFields(FieldViolation(f"{path}.unread", text))
 
 
 def check_size(wanted: filters.ConversationFilter) -> None:
-    """Refuses a filter above 3 levels, 20 leaves or 200 ids."""
-    _check_depth(wanted, 1)
+    """Refuses a filter above 3 levels, 20 conditions or 200 ids, by the path of the first field that is too much."""
+    _check_depth(wanted, "filter", 1)
     leaves, ids = 0, 0
-    for item in _nested(wanted):
+    for path, item in nested(wanted, "filter"):
         for field, value in item.ListFields():
-            if field.name not in JOINED:
-                leaves += len(value) if field.name == "attributes" else 1
-                ids += len(value) if field.name.endswith("_id") else 0
-    if leaves > MAX_LEAVES:
-        raise InvalidFields(FieldViolation("filter", f"has {leaves} conditions, at most {MAX_LEAVES} are taken"))
-    if ids > MAX_IDS:
-        raise InvalidFields(FieldViolation("filter", f"has {ids} ids, at most {MAX_IDS} are taken"))
+            if field.name in JOINED:
+                continue
+            leaves += len(value) if field.name == "attributes" else 1
+            ids += len(value) if field.name.endswith("_id") else 0
+            _check_sum(f"{path}.{field.name}", "conditions", leaves, MAX_LEAVES)
+            _check_sum(f"{path}.{field.name}", "ids", ids, MAX_IDS)
 
 
-def _nested(wanted: filters.ConversationFilter) -> Iterator[filters.ConversationFilter]:
-    """The filter and all within it."""
-    yield wanted
-    for item in within(wanted):
-        yield from _nested(item)
+def _check_sum(path: str, what: str, count: int, most: int) -> None:
+    if count > most:
+        text = f"with it the filter has {count} {what} and at most {most} are taken: leave some out, or ask in several calls"
+        raise InvalidFields(FieldViolation(path, text))
 
 
-def within(wanted: filters.ConversationFilter) -> list[filters.ConversationFilter]:
-    """The filters directly within a filter."""
-    return [
-        *getattr(wanted, "and"),
-        *getattr(wanted, "or"),
-        *([getattr(wanted, "not")] if wanted.HasField("not") else []),
+def nested(wanted: filters.ConversationFilter, path: str) -> Iterator[tuple[str, filters.ConversationFilter]]:
+    """The filter and all within it, with their paths."""
+    yield path, wanted
+    for inner, item in within(wanted, path):
+        yield from nested(item, inner)
+
+
+def within(wanted: filters.ConversationFilter, path: str) -> list[tuple[str, filters.ConversationFilter]]:
+    """The filters directly within a filter, with their paths, such as "filter.and[1]"."""
+    found = [
+        (f"{path}.{name}[{index}]", item) for name in ("and", "or") for index, item in enumerate(getattr(wanted, name))
     ]
+    return [*found, (f"{path}.not", getattr(wanted, "not"))] if wanted.HasField("not") else found
 
 
-def _check_depth(wanted: filters.ConversationFilter, depth: int) -> None:
+def _check_depth(wanted: filters.ConversationFilter, path: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise InvalidFields(FieldViolation("filter", f"is nested deeper than {MAX_DEPTH} levels"))
-    for item in within(wanted):
-        _check_depth(item, depth + 1)
+        text = f"is level {depth} and a filter has at most {MAX_DEPTH}: fold it into the level above"
+        raise InvalidFields(FieldViolation(path, text))
+    for inner, item in within(wanted, path):
+        _check_depth(item, inner, depth + 1)

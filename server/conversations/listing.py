@@ -17,7 +17,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as service_pb2
 
 from server.conversations.convert import STATUS
-from server.conversations.filter import TIMES, WAITING, WINDOW, Where, read_ids, uses
+from server.conversations.filter import TIMES, WAITING, WINDOW, Where, check, read_ids, uses
 from server.conversations.narrow import Narrow, chosen
 from server.conversations.repository import HEAD
 from server.conversations.row import COLUMNS, ConversationRow, from_record
@@ -135,6 +135,7 @@ def _read_keyset(values: Sequence[Any], order: Order) -> list[Any]:
 async def page(connection: Connection, scope: Scope, query: Query) -> Page:
     """A page of what the caller may see. Its rows and the head are of one statement, one of two."""
     check_order(query)
+    check(query.wanted, agent_id=scope.agent_id)
     found = await _few(connection, scope, query)
     return found if found is not None else await _walk(connection, scope, query)
 

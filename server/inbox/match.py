@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import event_pb2
 
-from server.conversations.filter import check_size
+from server.conversations.filter import check, check_size, nested
 from server.inbox.index import By, Key, Keys, either, narrower
-from server.kit.errors import FieldViolation, InvalidFields, Refusal
+from server.kit.errors import Refusal
 from server.log.read import LogEvent
 from server.rpc.call import Scope
 
@@ -75,7 +75,9 @@ class Selection:
         self._providers = providers
         self._of_conversations = False
         self.kinds = frozenset(event_types)
-        self._condition = self._compile(wanted, "filter")
+        _check_streamable(wanted)
+        check(wanted, agent_id=agent_id)
+        self._condition = self._compile(wanted)
         kinds = frozenset((By.KIND, kind) for kind in self.kinds)
         self.keys = narrower(self._keys(wanted), kinds or None)
 
@@ -87,17 +89,14 @@ class Selection:
         """Whether the filter holds for an event that concerns no conversation."""
         return not self._of_conversations and self._condition(Seen(channel_id, None, None))
 
-    def _compile(self, wanted: filters.ConversationFilter, path: str) -> Condition:
-        for field, _ in wanted.ListFields():
-            if field.name not in _STREAMABLE:
-                raise FilterNotStreamable(f"{path}.{field.name}")
+    def _compile(self, wanted: filters.ConversationFilter) -> Condition:
         conditions = self._leaves(wanted)
-        conditions += [self._compile(item, f"{path}.and") for item in getattr(wanted, "and")]
-        either = [self._compile(item, f"{path}.or") for item in getattr(wanted, "or")]
+        conditions += [self._compile(item) for item in getattr(wanted, "and")]
+        either = [self._compile(item) for item in getattr(wanted, "or")]
         if either:
             conditions.append(lambda seen: any(condition(seen) for condition in either))
         if wanted.HasField("not"):
-            refused = self._compile(getattr(wanted, "not"), f"{path}.not")
+            refused = self._compile(getattr(wanted, "not"))
             conditions.append(lambda seen: not refused(seen))
         return _all(conditions)
 
@@ -133,11 +132,14 @@ class Selection:
     def _agent(self, text: str) -> uuid.UUID | None:
         if text == "nobody":
             return None
-        if text != "me":
-            return uuid.UUID(text)
-        if self._agent_id is None:
-            raise InvalidFields(FieldViolation("filter.assignee_id", '"me" is for agents; this caller is a service'))
-        return self._agent_id
+        return self._agent_id if text == "me" else uuid.UUID(text)
+
+
+def _check_streamable(wanted: filters.ConversationFilter) -> None:
+    for path, item in nested(wanted, "filter"):
+        for field, _ in item.ListFields():
+            if field.name not in _STREAMABLE:
+                raise FilterNotStreamable(f"{path}.{field.name}")
 
 
 def _team(text: str) -> uuid.UUID | None:
@@ -150,10 +152,7 @@ def _named(by: By, values: Collection[uuid.UUID | None]) -> Keys:
 
 def uses_providers(wanted: filters.ConversationFilter) -> bool:
     """Whether the filter, or one within it, speaks of providers."""
-    nested = [*getattr(wanted, "and"), *getattr(wanted, "or")]
-    if wanted.HasField("not"):
-        nested.append(getattr(wanted, "not"))
-    return bool(wanted.provider) or any(map(uses_providers, nested))
+    return any(item.provider for _, item in nested(wanted, "filter"))
 
 
 def _all(conditions: list[Condition]) -> Condition:

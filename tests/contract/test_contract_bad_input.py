@@ -60,6 +60,11 @@ def wide(count: int) -> filters.ConversationFilter:
     return found
 
 
+def opened() -> filters.ConversationFilter:
+    """A filter without fault."""
+    return filters.ConversationFilter(status=[OPEN])
+
+
 FAR = timestamp_pb2.Timestamp(seconds=10**15)
 ADDED = conversations.AddConversationNoteRequest
 TAGGED = conversations.AddConversationTagsRequest
@@ -85,12 +90,15 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
         lambda w: conversations.ListConversationsRequest(page_size=-1, page_token="x" * 1025),
         ["page_size", "page_token"],
     ),
-    "filter of four levels": (lambda w: conversations.CountConversationsRequest(filter=nested(4)), ["filter"]),
+    "filter of four levels": (
+        lambda w: conversations.CountConversationsRequest(filter=nested(4)),
+        ["filter.and[0].and[0].and[0]"],
+    ),
     "filter of 21 conditions": (
         lambda w: conversations.CountConversationsRequest(
             filter=filters.ConversationFilter(**{"and": [wide(11), wide(10)]})
         ),
-        ["filter"],
+        ["filter.and[1].or[9].tags"],
     ),
     "filter of 201 ids in two fields": (
         lambda w: conversations.CountConversationsRequest(
@@ -98,7 +106,7 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
                 channel_id=[unknown() for _ in range(101)], contact_id=[unknown() for _ in range(100)]
             )
         ),
-        ["filter"],
+        ["filter.contact_id"],
     ),
     "filter of 201 ids in one field": (
         lambda w: conversations.CountConversationsRequest(
@@ -107,8 +115,26 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
         ["filter.contact_id"],
     ),
     "filter by a word that is no agent": (lambda w: listed(assignee_id=["ana"]), ["filter.assignee_id[0]"]),
-    "filter by me as a service": (lambda w: listed(assignee_id=["me"]), ["filter"]),
-    "filter by mine as a service": (lambda w: listed(unread=filters.UNREAD_MINE), ["filter"]),
+    "filter by me as a service": (lambda w: listed(assignee_id=["nobody", "me"]), ["filter.assignee_id[1]"]),
+    "filter by mine as a service": (lambda w: listed(unread=filters.UNREAD_MINE), ["filter.unread"]),
+    "me as a service, deep in a filter": (
+        lambda w: conversations.CountConversationsRequest(
+            filter=filters.ConversationFilter(**{"and": [opened(), {"not": {"assignee_id": ["me"]}}]})
+        ),
+        ["filter.and[1].not.assignee_id[0]"],
+    ),
+    "mine as a service, deep in a filter": (
+        lambda w: conversations.CountConversationsRequest(
+            filter=filters.ConversationFilter(**{"or": [opened(), {"unread": filters.UNREAD_MINE}]})
+        ),
+        ["filter.or[1].unread"],
+    ),
+    "a word that is no tag, deep in a filter": (
+        lambda w: conversations.CountConversationsRequest(
+            filter=filters.ConversationFilter(**{"and": [opened(), {"not": {"tags": ["vip", ""]}}]})
+        ),
+        ["filter.and[1].not.tags[1]"],
+    ),
     "unspecified status in a filter": (lambda w: listed(status=[0]), ["filter.status[0]"]),
     "statistics by status": (
         lambda w: conversations.GetConversationStatisticsRequest(filter=filters.ConversationFilter(status=[OPEN])),

@@ -14,7 +14,9 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as rpc
 
 from server.conversations import counts, listing
+from server.conversations.filter import check
 from server.kit import pb
+from server.kit.errors import InvalidFields
 from server.rpc.call import Scope
 from tests.conversations.listing_world import FIELDS, KEYS, LIVE, NOW, TAGS, Inbox, fill, meets, sees
 from tests.desk import Desk
@@ -181,3 +183,10 @@ async def test_keys_of_attributes_follow_every_change(desk: Desk, inbox: Inbox) 
         assert await keys() == []
     finally:
         await desk.execute("UPDATE conversations SET attributes = $2::jsonb WHERE id = $1", row.id, before)
+
+
+def test_a_time_that_is_none_is_named_by_its_path() -> None:
+    wrong = filters.ConversationFilter(create_time={"end_time": {"seconds": 10**15}})
+    with pytest.raises(InvalidFields) as refused:
+        check(filters.ConversationFilter(**{"and": [{"not": wrong}]}), agent_id=None)
+    assert [violation.field for violation in refused.value.violations] == ["filter.and[0].not.create_time.end_time"]

@@ -192,7 +192,7 @@ def test_the_vocabulary_is_everybodys(scope: Scope) -> None:
         ({"priority": ["CONVERSATION_PRIORITY_HIGH"]}, "filter.priority"),
         ({"contactId": [str(ME)]}, "filter.contact_id"),
         ({"replyWindow": ["REPLY_WINDOW_STATE_OPEN"]}, "filter.reply_window"),
-        ({"or": [{"teamId": ["none"]}, {"not": {"tags": ["vip"]}}]}, "filter.or.not.tags"),
+        ({"or": [{"teamId": ["none"]}, {"not": {"tags": ["vip"]}}]}, "filter.or[1].not.tags"),
         ({"tagsAll": ["vip"]}, "filter.tags_all"),
         ({"tagsNone": ["vip"]}, "filter.tags_none"),
         ({"createTime": {"startTime": "2026-01-01T00:00:00Z"}}, "filter.create_time"),
