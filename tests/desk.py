@@ -174,7 +174,7 @@ class Desk:
         )
 
     def send(self, conversation_id: uuid.UUID, text: str = "hi", *, by: Origin | None = None, **more: Any) -> Send:
-        """An answer. more: scope, request_id, request_hash, last_seen_message_id."""
+        """An answer. more: scope, request_id, request_hash, last_seen_message_id, client_address, user_agent."""
         whole: dict[str, Any] = {
             **{
                 "scope": ALL,

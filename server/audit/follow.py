@@ -6,11 +6,12 @@ hashes and the cursor in the log commit together.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import astuple
 from typing import Any
 
-from switchboard.v1 import actor_pb2, event_pb2
+from switchboard.v1 import actor_pb2, event_pb2, message_pb2
 
 from server.audit.chain import hash_of
 from server.audit.record import COLUMNS, DONE, Record
@@ -44,6 +45,7 @@ SELECT seq, kind, event_id, create_time, actor_kind, actor_id, cause_id, convers
     CASE WHEN kind = $3 THEN payload END AS payload
 FROM stream_event WHERE seq > $1 AND seq <= $1 + $2 ORDER BY seq
 """
+SENT_FROM = "SELECT id, client_address, user_agent FROM messages WHERE id = ANY($1::uuid[])"
 KNOWN = "SELECT id FROM audit_entries WHERE id = ANY($1::uuid[])"
 INSERT = f"""
 INSERT INTO audit_entries (number, hash, {", ".join(COLUMNS)})
@@ -68,7 +70,7 @@ async def follow(write: Write, *, limit: int = PAGE_EVENTS) -> int:
     seq = await connection.fetchval(POSITION, CONSUMER)
     taken = [Record(*row.values()) for row in await connection.fetch(TAKE, limit)]
     logged = await connection.fetch(LOGGED, seq, limit, CREATED)
-    sent = [_sent(row) for row in logged if row["kind"] == CREATED and row["actor_kind"] in CALLERS]
+    sent = await _sends(connection, logged)
     await _add(connection, head, [*taken, *await _unknown(connection, sent)])
     if logged:
         await connection.execute(ADVANCE, CONSUMER, logged[-1]["seq"], utc_now())
@@ -86,9 +88,22 @@ async def _add(connection: Connection, head: Any, records: Sequence[Record]) -> 
         await connection.execute(SAVE, number, chain)
 
 
-def _sent(row: Any) -> Record:
+async def _sends(connection: Connection, logged: Sequence[Any]) -> list[Record]:
+    """The messages that agents and keys sent. Where from is in the message's row, unless that was purged meanwhile."""
+    sent = [
+        (row, event_pb2.InboxEvent.FromString(row["payload"]).message_created.message)
+        for row in logged
+        if row["kind"] == CREATED and row["actor_kind"] in CALLERS
+    ]
+    if not sent:
+        return []
+    found = await connection.fetch(SENT_FROM, [uuid.UUID(message.id) for _, message in sent])
+    places = {str(row["id"]): (row["client_address"], row["user_agent"]) for row in found}
+    return [_sent(row, message, *places.get(message.id, (None, None))) for row, message in sent]
+
+
+def _sent(row: Any, message: message_pb2.Message, client_address: str | None, user_agent: str | None) -> Record:
     """A message that an agent or a key sent. Its event's id is the entry's, so that it is never entered twice."""
-    message = event_pb2.InboxEvent.FromString(row["payload"]).message_created.message
     return Record(
         id=row["event_id"],
         create_time=row["create_time"],
@@ -100,6 +115,8 @@ def _sent(row: Any) -> Record:
         resource_ids=[str(row["conversation_id"]), message.id],
         fields=["conversation_id", *(["text"] if message.HasField("text") else [])],
         cause_id=row["cause_id"],
+        client_address=client_address,
+        user_agent=user_agent,
     )
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from datetime import datetime
 from typing import Any
-from urllib.parse import unquote
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -20,7 +18,7 @@ from server.log.event import origin_of
 from server.rpc.call import Call
 
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
-ID_CHARACTERS, AGENT_CHARACTERS, IDS = 128, 200, 20
+ID_CHARACTERS, IDS = 128, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +61,14 @@ def record_of(call: Call, request: Message, *, outcome: int) -> Record:
         resource_ids=[value for _, value in pairs],
         fields=[field.name for field, _ in request.ListFields() if field.name != "request_id"],
         cause_id=_text(origin.cause.id),
-        client_address=client_address(call.metadata, call.context.peer()),
-        user_agent=_text(call.metadata.get("user-agent", ""), AGENT_CHARACTERS) or None,
+        client_address=call.client_address,
+        user_agent=call.user_agent,
     )
 
 
 async def pend(connection: Connection, record: Record) -> None:
     """Keeps a call until it has its place in the trail."""
     await connection.execute(PEND, *astuple(record))
-
-
-def client_address(metadata: Mapping[str, str], peer: str) -> str | None:
-    """The address that the edge saw: what it added to x-forwarded-for itself, which is the last. Without an edge, the peer's."""
-    seen = metadata.get("x-forwarded-for", "").rpartition(",")[2].strip()
-    if seen:
-        return seen[:ID_CHARACTERS]
-    kind, _, address = peer.partition(":")
-    return unquote(address.rpartition(":")[0]).strip("[]")[:ID_CHARACTERS] if kind in ("ipv4", "ipv6") else None
 
 
 def _resources(request: Message) -> list[tuple[str, str]]:
@@ -90,9 +79,9 @@ def _resources(request: Message) -> list[tuple[str, str]]:
     return [(name, _text(value)) for name, value in found[:IDS]]
 
 
-def _text(value: str, most: int = ID_CHARACTERS) -> str:
+def _text(value: str) -> str:
     """What is refused has not been validated: it may be long, and hold what Postgres has no place for."""
-    return value[:most].replace("\0", "\ufffd")
+    return value[:ID_CHARACTERS].replace("\0", "\ufffd")
 
 
 def _each(value: Any) -> list[str]:

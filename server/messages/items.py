@@ -28,6 +28,8 @@ class Send:
     request_id: str | None
     request_hash: bytes
     last_seen_message_id: uuid.UUID | None
+    client_address: str | None = None
+    user_agent: str | None = None
     message_id: uuid.UUID = field(default_factory=new_id)
     part_id: uuid.UUID = field(default_factory=new_id)
     delivery_id: uuid.UUID = field(default_factory=new_id)

@@ -66,7 +66,7 @@ class Plan:
                     message.arrival,
                 ),
                 *(message.text, message.author_kind, message.author_id, message.request_id, message.request_hash),
-                message.create_time,
+                *(message.create_time, send.client_address, send.user_agent),
             )
         )
         if row.id not in self.conversations:
@@ -116,7 +116,7 @@ class Plan:
         reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
         ids = sorted(self.conversations)
         parts = {
-            "sends": transposed(self.sends, 13),
+            "sends": transposed(self.sends, 15),
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),

@@ -37,6 +37,8 @@ class MessageServicer(MessageServiceServicer):
             request_id=request.request_id or None,
             request_hash=digest(request),
             last_seen_message_id=parse_id(seen, field="last_seen_message_id") if seen else None,
+            client_address=call.client_address,
+            user_agent=call.user_agent,
         )
         result = await self._writers.of(call.tenant_id, call.database).submit(send)
         assert isinstance(result, Stored)

@@ -33,22 +33,22 @@ PARTS: Mapping[str, Part] = {
     "sends": Part(
         (
             *("uuid", "uuid", "uuid", "uuid", "uuid", "bigint", "integer", "text", "smallint", "uuid", "text", "bytea"),
-            "timestamptz",
+            *("timestamptz", "text", "text"),
         ),
         """
         SELECT * FROM unnest({arrays}) AS u (
             message_id, part_id, delivery_id, conversation_id, channel_id, sequence, arrival, text, author_kind, author_id,
-            request_id, request_hash, create_time
+            request_id, request_hash, create_time, client_address, user_agent
         ) WHERE {guard}
         """,
         more={
             "sent_messages": """
                 INSERT INTO messages (
                     id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, author_kind, author_id,
-                    request_id, request_hash, create_time
+                    request_id, request_hash, create_time, client_address, user_agent
                 )
                 SELECT message_id, conversation_id, channel_id, 'outbound', 'text', 'pending', sequence, arrival, text,
-                    author_kind, author_id, request_id, request_hash, create_time FROM sends_in
+                    author_kind, author_id, request_id, request_hash, create_time, client_address, user_agent FROM sends_in
             """,
             "sent_parts": """
                 INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, status)

@@ -8,11 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from grpc import aio
 
 from server.kit.db import Database
 from server.rpc.rates import Rates
+
+ADDRESS_CHARACTERS, AGENT_CHARACTERS = 128, 200
 
 
 class CallerKind(enum.Enum):
@@ -110,6 +113,25 @@ class Call:
         if self.verified.database is None:
             raise LookupError(f"{self.method} has no tenant")
         return self.recorded or self.verified.database
+
+    @property
+    def client_address(self) -> str | None:
+        """Where the call comes from; None where nobody can tell."""
+        return client_address(self.metadata, self.context.peer())
+
+    @property
+    def user_agent(self) -> str | None:
+        """What the caller says that it is, cut; without what Postgres has no place for."""
+        return self.metadata.get("user-agent", "")[:AGENT_CHARACTERS].replace("\0", "\ufffd") or None
+
+
+def client_address(metadata: Mapping[str, str], peer: str) -> str | None:
+    """The address that the edge saw: what it added to x-forwarded-for itself, which is the last. Without an edge, the peer's."""
+    seen = metadata.get("x-forwarded-for", "").rpartition(",")[2].strip()
+    if seen:
+        return seen[:ADDRESS_CHARACTERS]
+    kind, _, address = peer.partition(":")
+    return unquote(address.rpartition(":")[0]).strip("[]")[:ADDRESS_CHARACTERS] if kind in ("ipv4", "ipv6") else None
 
 
 class Trail(Protocol):

@@ -13,6 +13,7 @@ from server.audit.record import DONE, Record
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
+from server.rpc.call import client_address
 from tests.desk import Desk, agent, nobody
 from tests.installation import Installed
 
@@ -112,7 +113,9 @@ async def test_entries_are_numbered_in_order_and_chained(own_desk: Desk) -> None
 async def test_a_message_sent_is_entered_from_the_log_once_and_without_its_text(own_desk: Desk) -> None:
     channel, by = await own_desk.new_channel(), await own_desk.new_agent()
     conversation = await own_desk.started(channel)
-    await own_desk.writer().submit(own_desk.send(conversation.id, "a secret word", by=agent(by)))
+    await own_desk.writer().submit(
+        own_desk.send(conversation.id, "a secret word", by=agent(by), client_address="10.0.0.7", user_agent="x/1")
+    )
     await caught_up(own_desk)
     # A follower that lost its place begins at the floor again.
     await own_desk.execute("DELETE FROM consumers WHERE name = 'audit'")
@@ -120,6 +123,7 @@ async def test_a_message_sent_is_entered_from_the_log_once_and_without_its_text(
     rows = await own_desk.rows(ENTRIES)
     (sent,) = [row for row in rows if row["method"] == "switchboard.v1.MessageService.SendMessage"]
     assert (sent["actor_id"], sent["cause_id"]) == (by, "test")
+    assert (sent["client_address"], sent["user_agent"]) == ("10.0.0.7", "x/1")
     assert sent["resource_ids"][0] == str(conversation.id)
     assert "secret" not in str(sent)
     assert await broken(own_desk) is None
@@ -194,7 +198,7 @@ async def test_what_customers_write_is_not_entered(own_desk: Desk) -> None:
 
 
 def test_the_address_is_the_one_that_the_edge_added() -> None:
-    assert record.client_address({"x-forwarded-for": "6.6.6.6, 10.1.2.3"}, "ipv4:127.0.0.1:5") == "10.1.2.3"
-    assert record.client_address({}, "ipv4:127.0.0.1:4711") == "127.0.0.1"
-    assert record.client_address({}, "ipv6:%5B::1%5D:4711") == "::1"
-    assert record.client_address({}, "unix:") is None
+    assert client_address({"x-forwarded-for": "6.6.6.6, 10.1.2.3"}, "ipv4:127.0.0.1:5") == "10.1.2.3"
+    assert client_address({}, "ipv4:127.0.0.1:4711") == "127.0.0.1"
+    assert client_address({}, "ipv6:%5B::1%5D:4711") == "::1"
+    assert client_address({}, "unix:") is None

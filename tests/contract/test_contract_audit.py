@@ -38,6 +38,14 @@ CHANGES = [
     for name, method in methods().items()
     if method.GetOptions().idempotency_level != READS and f"/switchboard.v1.{name.replace('.', '/')}" not in STREAMS
 ]
+# Of the platform and of webhooks: they belong to no tenant's caller.
+READING = [
+    name
+    for name in methods()
+    if name not in CHANGES
+    and (rule := rule_of(f"/switchboard.v1.{name.replace('.', '/')}"))
+    and rule.kind not in ("platform", "public")
+]
 RECORDED = [name for name in CHANGES if name not in UNRECORDED]
 DONE, REFUSED = audit_pb2.AUDIT_OUTCOME_DONE, audit_pb2.AUDIT_OUTCOME_REFUSED
 
@@ -72,7 +80,7 @@ def test_what_leaves_no_entry_says_why() -> None:
         assert (rule.kind == "platform") == (why is NO_TENANT)
 
 
-def test_every_change_of_the_contract_has_an_entry_with_who_what_and_why(direct: Grpc, world: World) -> None:
+def test_every_change_of_the_contract_has_an_entry_with_who_what_where_from_and_why(direct: Grpc, world: World) -> None:
     start = now()
     asked: dict[str, tuple[Timestamp, str]] = {}
     for name in RECORDED:
@@ -95,14 +103,14 @@ def test_every_change_of_the_contract_has_an_entry_with_who_what_and_why(direct:
 
 
 def _fits(entry: audit_pb2.AuditEntry, name: str, since: Timestamp, cause: str) -> bool:
-    """Also where from, but for a message sent, which is entered from the log."""
-    same = (
+    return (
         entry.method == full(name)
         and entry.outcome == DONE
         and entry.create_time.ToNanoseconds() >= since.ToNanoseconds()
+        and entry.HasField("client_address")
+        and (not cause or entry.cause_id == cause)
+        and bool(entry.actor.id)
     )
-    placed = entry.HasField("client_address") or name == "MessageService.SendMessage"
-    return same and placed and (not cause or entry.cause_id == cause) and bool(entry.actor.id)
 
 
 def test_every_change_that_is_refused_for_rights_has_an_entry(direct: Grpc, world: World) -> None:
@@ -168,6 +176,31 @@ def test_reads_are_recorded_where_the_tenant_wants_it(direct: Grpc, world: World
         world.call(UpdateAuditSettingsRequest(reads=False))
     before_it = entries(world, start, method=full("AuditService.UpdateAuditSettings"))[-1].number
     assert all(entry.number > before_it for entry in entries(world, start, **wanted))
+
+
+def test_every_read_of_the_contract_is_recorded_where_the_tenant_wants_it(direct: Grpc, world: World) -> None:
+    began, looked = now(), GetConversationRequest(conversation_id=world.conversation().id)
+    wanted = full("ConversationService.GetConversation")
+    world.call(UpdateAuditSettingsRequest(reads=True))
+    try:
+        # Each process asks for the setting every other second.
+        eventually(lambda: world.call(looked) and entries(world, began, method=wanted))
+        start = now()
+        for name in READING:
+            request, method = CASES[name].ask(world), methods()[name]
+            caller = token(world, CASES[name].caller)
+            if method.server_streaming:
+                next(direct.items(method, request, token=caller))
+            else:
+                direct.call(method, request, token=caller)
+
+        def missing() -> set[str]:
+            found = {entry.method for entry in entries(world, start) if entry.HasField("client_address")}
+            return {full(name) for name in READING} - found
+
+        eventually(lambda: not missing())
+    finally:
+        world.call(UpdateAuditSettingsRequest(reads=False))
 
 
 def test_a_call_that_a_rule_refuses_changed_nothing_and_leaves_no_entry(direct: Grpc, world: World) -> None:

@@ -55,6 +55,9 @@ class Message(TenantBase):
     request_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     create_time: Mapped[Time]
     provider_time: Mapped[Time | None]
+    # From where it was sent, for the audit trail: a send is its own record. They are of the author, not of the customer.
+    client_address: Mapped[Word | None]
+    user_agent: Mapped[Word | None]
 
 
 class MessagePart(TenantBase):

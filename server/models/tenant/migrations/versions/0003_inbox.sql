@@ -574,3 +574,6 @@ END $$;
 
 CREATE TRIGGER audit_entries_stay BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_entries
 FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();
+
+-- A message that is sent is its own record: its row says from where, so that a send writes no other.
+ALTER TABLE messages ADD COLUMN client_address TEXT, ADD COLUMN user_agent TEXT;
