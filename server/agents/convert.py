@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
-from switchboard.v1 import agent_pb2
+from switchboard.v1 import agent_pb2, role_pb2
 
+from server.agents import roles
 from server.kit import pb
 from server.models.tenant import Agent, Team
+
+if TYPE_CHECKING:
+    from server.agents.own_roles import Role
 
 KIND = pb.Words(agent_pb2.AgentKind, "AGENT_KIND_")
 STATE = pb.Words(agent_pb2.AgentState, "AGENT_STATE_")
@@ -27,9 +32,21 @@ def agent(row: Agent, *, team_ids: Iterable[uuid.UUID], channel_ids: Iterable[uu
         channel_ids=sorted(map(str, channel_ids)),
         create_time=pb.timestamp(row.create_time),
         state=STATE.number(row.state),
+        role_id=str(roles.id_of(row.role, row.role_id)),
     )
 
 
 def team(row: Team) -> agent_pb2.Team:
     """A team."""
     return agent_pb2.Team(id=str(row.id), name=row.name, create_time=pb.timestamp(row.create_time))
+
+
+def role(row: Role) -> role_pb2.Role:
+    """A role."""
+    return role_pb2.Role(
+        id=str(row.id),
+        name=row.name,
+        role=ROLE.number(row.word),
+        permissions=sorted(row.permissions),  # type: ignore[arg-type]
+        create_time=None if row.create_time is None else pb.timestamp(row.create_time),
+    )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from switchboard.v1 import agent_pb2, event_pb2
 
+from server.agents import convert
 from server.log.event import NewEvent, Origin
+
+if TYPE_CHECKING:
+    from server.agents.own_roles import Role
 
 Happened = Literal["created", "updated", "disabled", "enabled"]
 
@@ -36,6 +40,19 @@ def team_deleted(origin: Origin, team_id: uuid.UUID, name: str) -> NewEvent:
     """team_deleted."""
     deleted = event_pb2.TeamDeleted(team_id=str(team_id), name=name)
     return _event(origin, event_pb2.InboxEvent(team_deleted=deleted))
+
+
+def role_event(origin: Origin, happened: Literal["created", "updated"], role: Role) -> NewEvent:
+    """role_created, role_updated."""
+    body = event_pb2.InboxEvent()
+    getattr(body, f"role_{happened}").role.CopyFrom(convert.role(role))
+    return _event(origin, body)
+
+
+def role_deleted(origin: Origin, role: Role) -> NewEvent:
+    """role_deleted."""
+    deleted = event_pb2.RoleDeleted(role_id=str(role.id), name=role.name)
+    return _event(origin, event_pb2.InboxEvent(role_deleted=deleted))
 
 
 def _event(origin: Origin, body: event_pb2.InboxEvent) -> NewEvent:

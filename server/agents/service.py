@@ -14,6 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from switchboard.v1 import agent_pb2
 
 from server.agents import convert, events
+from server.agents.own_roles import Role
+from server.agents.roles import CUSTOM, MAY_REPLY
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
@@ -48,13 +50,14 @@ async def create(
     name: str,
     email: str | None,
     kind: str,
-    role: str,
+    role: Role,
     team_ids: Sequence[uuid.UUID],
     channel_ids: Sequence[uuid.UUID],
     origin: Origin,
 ) -> tuple[Member, list[NewEvent]]:
     """Creates an agent. AlreadyExists for a taken address, INVALID_FIELDS for unknown teams or channels."""
-    row = Agent(id=agent_id, name=name, email=email, kind=kind, role=role, state="active", create_time=utc_now())
+    row = Agent(id=agent_id, name=name, email=email, kind=kind, role=role.word, state="active", create_time=utc_now())
+    row.role_id = role.id if role.word == CUSTOM else None
     write.session.add(row)
     try:
         await write.session.flush()
@@ -143,7 +146,9 @@ def _last(after: Sequence[Any]) -> tuple[datetime, uuid.UUID]:
 
 
 # Shared until the caller commits: whoever disables the one or deletes the other waits, and takes back what was given.
-TAKES = "SELECT true FROM agents WHERE id = $1 AND state = 'active' AND role <> 'read_only' FOR SHARE"
+TAKES = f"""
+SELECT true FROM agents a LEFT JOIN roles r ON r.id = a.role_id WHERE a.id = $1 AND a.state = 'active' AND {MAY_REPLY} FOR SHARE OF a
+"""
 IS_TEAM = "SELECT true FROM teams WHERE id = $1 AND delete_time IS NULL FOR SHARE"
 
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from server.agents import loads
+from server.agents.roles import MAY_REPLY
 from server.assignments.decision import Candidate, Decision, Demand, Policy, decide
 from server.conversations.row import ConversationRow
 from server.kit.db import Connection
@@ -20,15 +21,15 @@ MEMBERS = """
 SELECT team_id AS pool, agent_id FROM team_members WHERE team_id = ANY($1::uuid[])
 UNION ALL SELECT channel_id, agent_id FROM channel_members WHERE channel_id = ANY($2::uuid[])
 """
-AGENTS = """
-SELECT l.agent_id, a.state = 'active' AND a.role <> 'read_only' AS may_reply, l.capacity, l.load, l.skills, l.idle_since,
+AGENTS = f"""
+SELECT l.agent_id, a.state = 'active' AND {MAY_REPLY} AS may_reply, l.capacity, l.load, l.skills, l.idle_since,
     CASE WHEN l.lost_time IS NULL THEN l.availability ELSE 'offline' END AS availability,
     ARRAY(
-        SELECT r.start_time FROM conversation_assignments r
-        WHERE r.agent_id = l.agent_id AND r.start_time > clock_now() - $2::interval AND r.from_agent_id IS DISTINCT FROM r.agent_id
-        ORDER BY r.start_time DESC LIMIT $3
+        SELECT g.start_time FROM conversation_assignments g
+        WHERE g.agent_id = l.agent_id AND g.start_time > clock_now() - $2::interval AND g.from_agent_id IS DISTINCT FROM g.agent_id
+        ORDER BY g.start_time DESC LIMIT $3
     ) AS recent
-FROM agent_loads l JOIN agents a ON a.id = l.agent_id WHERE l.agent_id = ANY($1::uuid[])
+FROM agent_loads l JOIN agents a ON a.id = l.agent_id LEFT JOIN roles r ON r.id = a.role_id WHERE l.agent_id = ANY($1::uuid[])
 """
 TURNS = "SELECT policy_id, agent_id, last_time FROM assignment_turns WHERE policy_id = ANY($1::uuid[])"
 # Who last had another conversation of the contact.

@@ -6,11 +6,13 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
+from server.agents.roles import permissions_of
 from server.kit.db import Database
 
 RIGHTS = """
-SELECT a.id, a.role, a.state, coalesce(c.ids, '{}') AS channel_ids, coalesce(t.ids, '{}') AS team_ids
+SELECT a.id, a.role, a.state, r.permissions, coalesce(c.ids, '{}') AS channel_ids, coalesce(t.ids, '{}') AS team_ids
 FROM agents a
+LEFT JOIN roles r ON r.id = a.role_id
 LEFT JOIN (SELECT agent_id, array_agg(channel_id) AS ids FROM channel_members GROUP BY agent_id) c ON c.agent_id = a.id
 LEFT JOIN (SELECT agent_id, array_agg(team_id) AS ids FROM team_members GROUP BY agent_id) t ON t.agent_id = a.id
 """
@@ -18,9 +20,9 @@ LEFT JOIN (SELECT agent_id, array_agg(team_id) AS ids FROM team_members GROUP BY
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """An agent's role, state and memberships."""
+    """What an agent may do, its state and memberships."""
 
-    role: str
+    permissions: frozenset[int]
     state: str
     channel_ids: frozenset[uuid.UUID]
     team_ids: frozenset[uuid.UUID]
@@ -42,7 +44,7 @@ async def load_all_rights(database: Database) -> dict[uuid.UUID, Rights]:
 
 def _rights(row: Any) -> Rights:
     return Rights(
-        role=row["role"],
+        permissions=permissions_of(row["role"], row["permissions"]),
         state=row["state"],
         channel_ids=frozenset(row["channel_ids"]),
         team_ids=frozenset(row["team_ids"]),

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 
 from switchboard.v1 import event_pb2
 
-from server.agents.roles import PERMISSIONS
 from server.auth.repository import load_rights
 from server.auth.tokens import AgentTokens
 from server.kit.db import Database, Write
@@ -36,7 +35,7 @@ async def issue_token(
     rights = await load_rights(database, agent_id)
     if rights is None or rights.state != "active":
         raise NotFound("agent")
-    check_held(PERMISSIONS[rights.role], caller)
+    check_held(rights.permissions, caller)
     return await tokens.issue(tenant_id=tenant_id, agent_id=agent_id, lifetime=lifetime)
 
 

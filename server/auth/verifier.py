@@ -7,8 +7,8 @@ import uuid
 from datetime import datetime, timedelta
 
 import structlog
+from switchboard.v1 import options_pb2
 
-from server.agents.roles import PERMISSIONS, SEES_ALL
 from server.auth.repository import Rights, load_all_rights, load_rights
 from server.auth.tokens import AgentTokens
 from server.kit.cache import Cache
@@ -99,7 +99,7 @@ class CredentialVerifier:
             rights = await load_rights(tenant.database, agent_id)
         if rights is None or rights.state != "active":
             raise CredentialRevoked()
-        caller = Caller(kind=CallerKind.AGENT, id=agent_id, permissions=PERMISSIONS[rights.role], expire_time=until)
+        caller = Caller(kind=CallerKind.AGENT, id=agent_id, permissions=rights.permissions, expire_time=until)
         return _verified(caller, scope_of(agent_id, rights), tenant)
 
     async def _load_rights(self, tenant_id: uuid.UUID) -> dict[uuid.UUID, Rights]:
@@ -112,6 +112,6 @@ def _verified(caller: Caller, scope: Scope, tenant: Tenant) -> Verified:
 
 def scope_of(agent_id: uuid.UUID, rights: Rights) -> Scope:
     """What an agent sees: all, or its channels, its teams and its own. The one place that decides it."""
-    if rights.role in SEES_ALL:
+    if options_pb2.PERMISSION_CONVERSATIONS_SEE_ALL in rights.permissions:
         return Scope(all=True, agent_id=agent_id)
     return Scope(all=False, channel_ids=rights.channel_ids, team_ids=rights.team_ids, agent_id=agent_id)

@@ -12,8 +12,9 @@ from typing import Any
 
 import asyncpg
 
-from server.agents import events, loads, service
-from server.agents.roles import PERMISSIONS
+from server.agents import events, loads, own_roles, service
+from server.agents.own_roles import Role
+from server.agents.roles import CUSTOM, permissions_of
 from server.agents.service import Member
 from server.assignments import ledger
 from server.conversations import repository
@@ -25,9 +26,10 @@ from server.rpc.auth import check_held
 from server.rpc.call import Caller
 
 LOCK = """
-SELECT id, name, email, role, state FROM agents WHERE id = $1 OR (role = 'owner' AND state = 'active') ORDER BY id FOR NO KEY UPDATE
+SELECT a.id, a.name, a.email, a.role, a.role_id, a.state, r.permissions FROM agents a LEFT JOIN roles r ON r.id = a.role_id
+WHERE a.id = $1 OR (a.role = 'owner' AND a.state = 'active') ORDER BY a.id FOR NO KEY UPDATE OF a
 """
-UPDATE = "UPDATE agents SET name = $2, email = $3, role = $4 WHERE id = $1"
+UPDATE = "UPDATE agents SET name = $2, email = $3, role = $4, role_id = $5 WHERE id = $1"
 SET_STATE = "UPDATE agents SET state = $2 WHERE id = $1"
 # What is live, and what the customer can still bring back to the agent who had it.
 HELD = """
@@ -65,21 +67,22 @@ async def update(
     origin: Origin,
     name: str | None,
     email: str | None,
-    role: str | None,
+    role_id: uuid.UUID | None,
 ) -> Changed:
-    """Changes an agent; None leaves a field alone. NotFound, PermissionMissing, LastOwner, AlreadyExists for a taken address."""
+    """Changes an agent; None leaves a field alone. NotFound, also of the role, PermissionMissing, LastOwner, AlreadyExists."""
     before, others = await _locked(write.connection, agent_id, caller)
-    wanted = (name or before["name"], email or before["email"], role or before["role"])
-    check_held(PERMISSIONS[wanted[2]], caller)
-    if wanted == (before["name"], before["email"], before["role"]):
+    had = (before["role"], before["role_id"])
+    role = had if role_id is None else columns(await own_roles.given(write.connection, role_id, caller))
+    wanted = (name or before["name"], email or before["email"], *role)
+    if wanted == (before["name"], before["email"], *had):
         return Changed(await service.get(write.session, agent_id))
-    if wanted[2] != "owner":
+    if role[0] != "owner":
         _check_last(before, others)
     try:
         await write.connection.execute(UPDATE, agent_id, *wanted)
     except asyncpg.UniqueViolationError:
         raise AlreadyExists("agent", "an agent with this address exists") from None
-    return await _changed(write, agent_id, origin, "updated", rights=wanted[2] != before["role"])
+    return await _changed(write, agent_id, origin, "updated", rights=role != had)
 
 
 async def disable(write: Write, agent_id: uuid.UUID, *, caller: Caller, origin: Origin) -> Changed:
@@ -115,8 +118,14 @@ async def _locked(connection: Connection, agent_id: uuid.UUID, caller: Caller) -
     found = {record["id"]: record for record in await connection.fetch(LOCK, agent_id)}
     if agent_id not in found:
         raise NotFound("agent")
-    check_held(PERMISSIONS[found[agent_id]["role"]], caller)
-    return found[agent_id], len(found) - 1
+    agent = found[agent_id]
+    check_held(permissions_of(agent["role"], agent["permissions"]), caller)
+    return agent, len(found) - 1
+
+
+def columns(role: Role) -> tuple[str, uuid.UUID | None]:
+    """A role as an agent's row has it."""
+    return role.word, role.id if role.word == CUSTOM else None
 
 
 def _check_last(agent: Any, others: int) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2
 from switchboard.v1 import agent_service_pb2 as rpc
-from switchboard.v1.agent_service_pb2_grpc import AgentServiceServicer
 
-from server.agents import convert, service, teams
-from server.agents.roles import PERMISSIONS
+from server.agents import convert, own_roles, service, teams
+from server.agents.roles import id_of
 from server.agents.service import Member
 from server.kit.db import Write
+from server.kit.errors import FieldViolation, InvalidFields
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.cursor import Cursors
@@ -21,8 +21,8 @@ from server.log.event import NewEvent, Origin, origin_of
 from server.log.read import read_head
 from server.models.tenant import Team
 from server.people import lifecycle
+from server.people.role_servicer import RoleServicer
 from server.requests import service as requests
-from server.rpc.auth import check_held
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 
@@ -30,8 +30,8 @@ from server.rpc.paging import PageTokens, cut, page_size
 Result = tuple[Member, Sequence[NewEvent]]
 
 
-class AgentServicer(AgentServiceServicer):
-    """Agents and teams."""
+class AgentServicer(RoleServicer):
+    """Agents, teams and roles."""
 
     def __init__(self, *, tokens: PageTokens, cursors: Cursors) -> None:
         self._tokens = tokens
@@ -40,8 +40,7 @@ class AgentServicer(AgentServiceServicer):
     async def CreateAgent(self, request: rpc.CreateAgentRequest, call: Call) -> rpc.CreateAgentResponse:
         """Creates an agent."""
         agent_id = new_id()
-        role = convert.ROLE.word(request.role or agent_pb2.AGENT_ROLE_AGENT)
-        check_held(PERMISSIONS[role], call.caller)
+        role_id = _role_id(request) or id_of("agent", None)
 
         async def work(write: Write, origin: Origin) -> Result:
             return await service.create(
@@ -50,7 +49,7 @@ class AgentServicer(AgentServiceServicer):
                 name=request.name,
                 email=request.email if request.HasField("email") else None,
                 kind=convert.KIND.word(request.kind or agent_pb2.AGENT_KIND_HUMAN),
-                role=role,
+                role=await own_roles.given(write.connection, role_id, call.caller),
                 team_ids=[uuid.UUID(item) for item in request.team_ids],
                 channel_ids=[uuid.UUID(item) for item in request.channel_ids],
                 origin=origin,
@@ -79,7 +78,7 @@ class AgentServicer(AgentServiceServicer):
 
     async def UpdateAgent(self, request: rpc.UpdateAgentRequest, call: Call) -> rpc.UpdateAgentResponse:
         """Changes an agent."""
-        agent_id = uuid.UUID(request.agent_id)
+        agent_id, role_id = uuid.UUID(request.agent_id), _role_id(request)
 
         async def work(write: Write, origin: Origin) -> Result:
             changed = await lifecycle.update(
@@ -89,7 +88,7 @@ class AgentServicer(AgentServiceServicer):
                 origin=origin,
                 name=request.name if request.HasField("name") else None,
                 email=request.email if request.HasField("email") else None,
-                role=convert.ROLE.word(request.role) if request.role else None,
+                role_id=role_id,
             )
             return changed.member, changed.events
 
@@ -195,6 +194,15 @@ class AgentServicer(AgentServiceServicer):
         token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListTeamsResponse(teams=items, next_page_token=token, as_of=as_of)
+
+
+def _role_id(request: rpc.CreateAgentRequest | rpc.UpdateAgentRequest) -> uuid.UUID | None:
+    """The role that is asked for, by id or by name; None for neither. InvalidFields for both."""
+    if request.HasField("role_id"):
+        if request.role:
+            raise InvalidFields(FieldViolation("role_id", "stands instead of role"))
+        return uuid.UUID(request.role_id)
+    return id_of(convert.ROLE.word(request.role), None) if request.role else None
 
 
 async def _set_member(

@@ -126,6 +126,7 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "CHANNELS_MANAGE",
         "SETTINGS_MANAGE",
         "AUDIT_READ",
+        "ROLES_MANAGE",
         "OWNERS_MANAGE",
     )
     assert PERMISSIONS["owner"] - PERMISSIONS["admin"] == named("OWNERS_MANAGE")

@@ -72,8 +72,8 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("settings", "get-tenant-settings update-tenant-settings"),
         (
             "agents",
-            "add-team-member create create-team delete-team disable enable get get-team list list-teams remove-team-member "
-            "set-memberships update update-team",
+            "add-team-member create create-role create-team delete-role delete-team disable enable get get-role get-team list list-roles "
+            "list-teams remove-team-member set-memberships update update-role update-team",
         ),
         ("contacts", "create get list update"),
         ("tenants", "create disable enable get list"),

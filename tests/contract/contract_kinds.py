@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 
-from contract_requests import attribute, connect
+from contract_requests import attribute, connect, some_role
 from contract_world import World, digits, nonce
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2, conversation_pb2
@@ -36,6 +36,7 @@ KINDS: Mapping[str, str] = {
     "assignee_id": "agent",
     "actor_id": "agent",
     "policy_id": "policy",
+    "role_id": "role",
     "tag_id": "tag",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
@@ -56,6 +57,7 @@ NO_IDS: Mapping[str, str] = {
 TENANT_WIDE: Mapping[str, str] = {
     "agent": "colleagues are whom one assigns to",
     "team": "teams are what one assigns to",
+    "role": "roles are of the whole tenant",
     "policy": "of a team or a channel, and managed for the whole tenant",
     "attribute": "of the whole tenant",
     "tag": "the vocabulary is everybody's",
@@ -147,6 +149,10 @@ class Holdings:
         return str(self._world.call(made).policy.id)
 
     @cached_property
+    def _role(self) -> str:
+        return some_role(self._world)
+
+    @cached_property
     def _tag(self) -> str:
         return self._world.tag()
 
@@ -197,6 +203,7 @@ def foreign(world: World, kind: str) -> str:
         "policy": world.foreign_policy,
         "attribute": world.foreign_attribute,
         "tag": world.foreign_tag,
+        "role": world.foreign_role,
         "agent": tenant.agents["agent"],
         "team": tenant.team_id,
         "channel": tenant.channel_id,

@@ -11,7 +11,13 @@ from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
-from switchboard.v1 import assignment_pb2, assignment_policy_pb2, attribute_definition_pb2, conversation_pb2
+from switchboard.v1 import (
+    assignment_pb2,
+    assignment_policy_pb2,
+    attribute_definition_pb2,
+    conversation_pb2,
+    options_pb2,
+)
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
 from switchboard.v1 import attribute_definition_service_pb2 as attributes
@@ -165,6 +171,12 @@ def participant(world: World) -> conversations.RemoveConversationParticipantRequ
 def some_agent(world: World) -> str:
     """An agent that nobody knows yet."""
     return str(world.call(agents.CreateAgentRequest(name="Fresh")).agent.id)
+
+
+def some_role(world: World) -> str:
+    """A role that nobody has."""
+    read = [options_pb2.PERMISSION_CONVERSATIONS_READ, options_pb2.PERMISSION_AGENTS_READ]
+    return str(world.call(agents.CreateRoleRequest(name=f"Role {nonce()}", permissions=read)).role.id)
 
 
 def some_team(world: World) -> str:

@@ -27,6 +27,7 @@ from contract_requests import (
     signature,
     snooze,
     some_agent,
+    some_role,
     some_team,
     tagged,
 )
@@ -532,7 +533,7 @@ AGENTS: dict[str, Case] = {
     ),
     "UpdateAgent": Case(
         ask=lambda w: agents.UpdateAgentRequest(
-            agent_id=some_agent(w), name="Renamed", email=f"{nonce()}@example.com", role=agent_pb2.AGENT_ROLE_SUPERVISOR
+            agent_id=some_agent(w), name="Renamed", email=f"{nonce()}@example.com", role_id=some_role(w)
         ),
         refuse=lambda w: agents.UpdateAgentRequest(agent_id=w.agents["owner"], role=agent_pb2.AGENT_ROLE_ADMIN),
         reason="LAST_OWNER",
@@ -584,6 +585,41 @@ AGENTS: dict[str, Case] = {
         ),
         refuse=lambda w: agents.RemoveTeamMemberRequest(team_id=w.team_id, agent_id=w.foreign.agents["agent"]),
         reason="RESOURCE_NOT_FOUND",
+    ),
+    "CreateRole": Case(
+        ask=lambda w: agents.CreateRoleRequest(
+            name=f"Role {nonce()}",
+            permissions=[options_pb2.PERMISSION_EVENTS_READ, options_pb2.PERMISSION_MESSAGES_SEND],
+        ),
+        refuse=lambda w: agents.CreateRoleRequest(name="Owner", permissions=[options_pb2.PERMISSION_EVENTS_READ]),
+        reason="RESOURCE_EXISTS",
+        caller="admin",
+    ),
+    "GetRole": Case(
+        ask=lambda w: agents.GetRoleRequest(role_id=some_role(w)),
+        refuse=lambda w: agents.GetRoleRequest(role_id=w.foreign_role),
+        reason="RESOURCE_NOT_FOUND",
+        caller="read_only",
+    ),
+    "ListRoles": Case(
+        ask=lambda w: agents.ListRolesRequest(page_size=5),
+        refuse=lambda w: agents.ListRolesRequest(page_size=-1),
+        reason="INVALID_FIELDS",
+    ),
+    "UpdateRole": Case(
+        ask=lambda w: agents.UpdateRoleRequest(
+            role_id=some_role(w), name=f"Role {nonce()}", permissions=[options_pb2.PERMISSION_CONTACTS_READ]
+        ),
+        refuse=lambda w: agents.UpdateRoleRequest(role_id=w.call(agents.ListRolesRequest()).roles[0].id, name="Boss"),
+        reason="ROLE_BUILT_IN",
+        caller="owner",
+    ),
+    "DeleteRole": Case(
+        ask=lambda w: agents.DeleteRoleRequest(role_id=some_role(w)),
+        refuse=lambda w: agents.DeleteRoleRequest(
+            role_id=w.call(agents.CreateAgentRequest(name="Holder", role_id=some_role(w))).agent.role_id
+        ),
+        reason="ROLE_IN_USE",
     ),
     "CreateTeam": Case(
         ask=lambda w: agents.CreateTeamRequest(name=f"Team {nonce()}"),

@@ -12,7 +12,7 @@ from contract_outcome import method_of_request
 from contract_transports import Grpc
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2, conversation_pb2, delivery_pb2, message_pb2, options_pb2
-from switchboard.v1.agent_service_pb2 import CreateAgentRequest, CreateTeamRequest
+from switchboard.v1.agent_service_pb2 import CreateAgentRequest, CreateRoleRequest, CreateTeamRequest
 from switchboard.v1.assignment_pb2 import ASSIGNMENT_TYPE_MANUAL
 from switchboard.v1.assignment_policy_pb2 import AssignmentSettings
 from switchboard.v1.assignment_policy_service_pb2 import CreateAssignmentPolicyRequest
@@ -167,6 +167,8 @@ class World(Tenant):
         self.foreign_note: str = self._note(self.foreign, self.foreign_sample.id)
         self.foreign_policy: str = self._policy(self.foreign)
         self.foreign_attribute: str = self._attribute(self.foreign)
+        read = [options_pb2.PERMISSION_CONVERSATIONS_READ]
+        self.foreign_role: str = self.foreign.call(CreateRoleRequest(name="foreign", permissions=read)).role.id
         self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()

@@ -104,6 +104,7 @@ class Lists:
             "AttributeDefinitionService.ListAttributeDefinitions": attributes.ListAttributeDefinitionsRequest(),
             "AgentService.ListAgents": agents.ListAgentsRequest(),
             "AgentService.ListTeams": agents.ListTeamsRequest(),
+            "AgentService.ListRoles": agents.ListRolesRequest(),
             "AuditService.ListAuditEntries": audit.ListAuditEntriesRequest(
                 method="switchboard.v1.ConversationService.AddConversationNote", resource_id=self.conversation
             ),

@@ -10,7 +10,7 @@ import pytest
 
 from server.agents import service as agents
 from server.agents import teams
-from server.agents.roles import PERMISSIONS
+from server.agents.roles import PERMISSIONS, id_of
 from server.agents.service import NotAssignable
 from server.agents.teams import TeamInUse
 from server.assignments import service as assignments
@@ -45,9 +45,12 @@ async def update(
     caller: Caller = OWNER,
     name: str | None = None,
     email: str | None = None,
-    role: str | None = None,
+    role: str = "",
 ) -> lifecycle.Changed:
-    return await lifecycle.update(write, agent_id, caller=caller, origin=nobody(), name=name, email=email, role=role)
+    role_id = id_of(role, None) if role else None
+    return await lifecycle.update(
+        write, agent_id, caller=caller, origin=nobody(), name=name, email=email, role_id=role_id
+    )
 
 
 async def assign(

@@ -187,6 +187,7 @@ async def _fill(desk: Desk, office: Office) -> None:
         *(new_id(), channel.id),
     )
     delivery = "SELECT d.id FROM deliveries d JOIN message_parts p ON p.id = d.part_id WHERE p.message_id = $1"
+    role_id = str(await desk.value("INSERT INTO roles VALUES ($1, 'Role', '{1}', now()) RETURNING id", new_id()))
     policy_id = str(await desk.value("SELECT id FROM assignment_policies LIMIT 1"))
     for ids, row, message_id, agent_id in (
         (office.little, bare, messages[0], agents[1]),
@@ -200,6 +201,7 @@ async def _fill(desk: Desk, office: Office) -> None:
             "delivery_id": str(await desk.value(delivery, message_id)),
             "agent_id": str(agent_id),
             "team_id": str(teams[0]),
+            "role_id": role_id,
             "policy_id": policy_id,
         }
 

@@ -62,6 +62,8 @@ class _AgentRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentRole.V
     """Sees the conversations of its channels and teams and its own."""
     AGENT_ROLE_READ_ONLY: _AgentRole.ValueType  # 5
     """Like an agent, without any change."""
+    AGENT_ROLE_CUSTOM: _AgentRole.ValueType  # 6
+    """One of the tenant's own: role_id says which."""
 
 class AgentRole(_AgentRole, metaclass=_AgentRoleEnumTypeWrapper):
     """A named set of permissions."""
@@ -78,6 +80,8 @@ AGENT_ROLE_AGENT: AgentRole.ValueType  # 4
 """Sees the conversations of its channels and teams and its own."""
 AGENT_ROLE_READ_ONLY: AgentRole.ValueType  # 5
 """Like an agent, without any change."""
+AGENT_ROLE_CUSTOM: AgentRole.ValueType  # 6
+"""One of the tenant's own: role_id says which."""
 Global___AgentRole: _TypeAlias = AgentRole  # noqa: Y015
 
 class _AgentState:
@@ -119,6 +123,7 @@ class Agent(_message.Message):
     CHANNEL_IDS_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
+    ROLE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -131,6 +136,8 @@ class Agent(_message.Message):
     """What it may do."""
     state: Global___AgentState.ValueType
     """Whether it works here."""
+    role_id: _builtins.str
+    """The role, built-in or one's own."""
     @_builtins.property
     def team_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Teams it belongs to."""
@@ -155,10 +162,11 @@ class Agent(_message.Message):
         channel_ids: _abc.Iterable[_builtins.str] | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         state: Global___AgentState.ValueType = ...,
+        role_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "create_time", b"create_time", "email", b"email"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "channel_ids", b"channel_ids", "create_time", b"create_time", "email", b"email", "id", b"id", "kind", b"kind", "name", b"name", "role", b"role", "state", b"state", "team_ids", b"team_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "channel_ids", b"channel_ids", "create_time", b"create_time", "email", b"email", "id", b"id", "kind", b"kind", "name", b"name", "role", b"role", "role_id", b"role_id", "state", b"state", "team_ids", b"team_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015

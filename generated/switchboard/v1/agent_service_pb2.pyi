@@ -8,6 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from switchboard.v1 import agent_pb2 as _agent_pb2
+from switchboard.v1 import options_pb2 as _options_pb2
+from switchboard.v1 import role_pb2 as _role_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -32,6 +34,7 @@ class CreateAgentRequest(_message.Message):
     TEAM_IDS_FIELD_NUMBER: _builtins.int
     CHANNEL_IDS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ROLE_ID_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name shown to colleagues."""
     email: _builtins.str
@@ -39,9 +42,11 @@ class CreateAgentRequest(_message.Message):
     kind: _agent_pb2.AgentKind.ValueType
     """Human or program; unspecified means human."""
     role: _agent_pb2.AgentRole.ValueType
-    """What it may do, at most what the caller may; unspecified means agent."""
+    """A built-in role, that may at most what the caller may; unspecified, and no role_id, means agent."""
     request_id: _builtins.str
     """Makes the call repeatable: the same id answers the same agent."""
+    role_id: _builtins.str
+    """The role, built-in or one's own, instead of naming a built-in one."""
     @_builtins.property
     def team_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Teams it belongs to."""
@@ -60,14 +65,20 @@ class CreateAgentRequest(_message.Message):
         team_ids: _abc.Iterable[_builtins.str] | None = ...,
         channel_ids: _abc.Iterable[_builtins.str] | None = ...,
         request_id: _builtins.str = ...,
+        role_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "email", b"email"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_role_id", b"_role_id", "email", b"email", "role_id", b"role_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "channel_ids", b"channel_ids", "email", b"email", "kind", b"kind", "name", b"name", "request_id", b"request_id", "role", b"role", "team_ids", b"team_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_role_id", b"_role_id", "channel_ids", b"channel_ids", "email", b"email", "kind", b"kind", "name", b"name", "request_id", b"request_id", "role", b"role", "role_id", b"role_id", "team_ids", b"team_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
+    _WhichOneofReturnType__role_id: _TypeAlias = _typing.Literal["role_id"]  # noqa: Y015
+    _WhichOneofArgType__role_id: _TypeAlias = _typing.Literal["_role_id", b"_role_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role_id) -> _WhichOneofReturnType__role_id | None: ...
 
 Global___CreateAgentRequest: _TypeAlias = CreateAgentRequest  # noqa: Y015
 
@@ -384,6 +395,7 @@ class UpdateAgentRequest(_message.Message):
     EMAIL_FIELD_NUMBER: _builtins.int
     ROLE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ROLE_ID_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """The agent."""
     name: _builtins.str
@@ -391,9 +403,11 @@ class UpdateAgentRequest(_message.Message):
     email: _builtins.str
     """Address, unique in the tenant."""
     role: _agent_pb2.AgentRole.ValueType
-    """What it may do, at most what the caller may; unspecified leaves it."""
+    """A built-in role, that may at most what the caller may; unspecified, and no role_id, leaves it."""
     request_id: _builtins.str
     """Makes the call repeatable: the same id changes nothing a second time."""
+    role_id: _builtins.str
+    """The role, built-in or one's own, instead of naming a built-in one."""
     def __init__(
         self,
         *,
@@ -402,19 +416,24 @@ class UpdateAgentRequest(_message.Message):
         email: _builtins.str | None = ...,
         role: _agent_pb2.AgentRole.ValueType = ...,
         request_id: _builtins.str = ...,
+        role_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "email", b"email", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "_role_id", b"_role_id", "email", b"email", "name", b"name", "role_id", b"role_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "agent_id", b"agent_id", "email", b"email", "name", b"name", "request_id", b"request_id", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_email", b"_email", "_name", b"_name", "_role_id", b"_role_id", "agent_id", b"agent_id", "email", b"email", "name", b"name", "request_id", b"request_id", "role", b"role", "role_id", b"role_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__email: _TypeAlias = _typing.Literal["email"]  # noqa: Y015
     _WhichOneofArgType__email: _TypeAlias = _typing.Literal["_email", b"_email"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__role_id: _TypeAlias = _typing.Literal["role_id"]  # noqa: Y015
+    _WhichOneofArgType__role_id: _TypeAlias = _typing.Literal["_role_id", b"_role_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__email) -> _WhichOneofReturnType__email | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__role_id) -> _WhichOneofReturnType__role_id | None: ...
 
 Global___UpdateAgentRequest: _TypeAlias = UpdateAgentRequest  # noqa: Y015
 
@@ -796,3 +815,272 @@ class RemoveTeamMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RemoveTeamMemberResponse: _TypeAlias = RemoveTeamMemberResponse  # noqa: Y015
+
+@_typing.final
+class CreateRoleRequest(_message.Message):
+    """Creates a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Unique in the tenant, upper and lower case alike; not that of a built-in role."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id answers the same role."""
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_options_pb2.Permission.ValueType]:
+        """What its agents may do, at most what the caller may."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        permissions: _abc.Iterable[_options_pb2.Permission.ValueType] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "permissions", b"permissions", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRoleRequest: _TypeAlias = CreateRoleRequest  # noqa: Y015
+
+@_typing.final
+class CreateRoleResponse(_message.Message):
+    """The new role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def role(self) -> _role_pb2.Role:
+        """The role."""
+
+    def __init__(
+        self,
+        *,
+        role: _role_pb2.Role | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateRoleResponse: _TypeAlias = CreateRoleResponse  # noqa: Y015
+
+@_typing.final
+class GetRoleRequest(_message.Message):
+    """Asks for a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.str
+    """The role."""
+    def __init__(
+        self,
+        *,
+        role_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role_id", b"role_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoleRequest: _TypeAlias = GetRoleRequest  # noqa: Y015
+
+@_typing.final
+class GetRoleResponse(_message.Message):
+    """A role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
+    @_builtins.property
+    def role(self) -> _role_pb2.Role:
+        """The role."""
+
+    def __init__(
+        self,
+        *,
+        role: _role_pb2.Role | None = ...,
+        as_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRoleResponse: _TypeAlias = GetRoleResponse  # noqa: Y015
+
+@_typing.final
+class ListRolesRequest(_message.Message):
+    """Asks for a page of roles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 means 50, above 200 is read as 200."""
+    page_token: _builtins.str
+    """From the page before."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRolesRequest: _TypeAlias = ListRolesRequest  # noqa: Y015
+
+@_typing.final
+class ListRolesResponse(_message.Message):
+    """A page of roles."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLES_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedCompositeFieldContainer[_role_pb2.Role]:
+        """The built-in ones, then in the order they were created."""
+
+    def __init__(
+        self,
+        *,
+        roles: _abc.Iterable[_role_pb2.Role] | None = ...,
+        next_page_token: _builtins.str = ...,
+        as_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "next_page_token", b"next_page_token", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRolesResponse: _TypeAlias = ListRolesResponse  # noqa: Y015
+
+@_typing.final
+class UpdateRoleRequest(_message.Message):
+    """Changes a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    PERMISSIONS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.str
+    """The role."""
+    name: _builtins.str
+    """Unique in the tenant, upper and lower case alike; not that of a built-in role."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    @_builtins.property
+    def permissions(self) -> _containers.RepeatedScalarFieldContainer[_options_pb2.Permission.ValueType]:
+        """All that its agents may do from now on, at most what the caller may; none leaves them."""
+
+    def __init__(
+        self,
+        *,
+        role_id: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        permissions: _abc.Iterable[_options_pb2.Permission.ValueType] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "name", b"name", "permissions", b"permissions", "request_id", b"request_id", "role_id", b"role_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+
+Global___UpdateRoleRequest: _TypeAlias = UpdateRoleRequest  # noqa: Y015
+
+@_typing.final
+class UpdateRoleResponse(_message.Message):
+    """The role after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def role(self) -> _role_pb2.Role:
+        """The role."""
+
+    def __init__(
+        self,
+        *,
+        role: _role_pb2.Role | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRoleResponse: _TypeAlias = UpdateRoleResponse  # noqa: Y015
+
+@_typing.final
+class DeleteRoleRequest(_message.Message):
+    """Deletes a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.str
+    """The role."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    def __init__(
+        self,
+        *,
+        role_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "role_id", b"role_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRoleRequest: _TypeAlias = DeleteRoleRequest  # noqa: Y015
+
+@_typing.final
+class DeleteRoleResponse(_message.Message):
+    """Nothing more to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRoleResponse: _TypeAlias = DeleteRoleResponse  # noqa: Y015

@@ -105,6 +105,31 @@ class AgentServiceStub:
                 request_serializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.FromString,
                 _registered_method=True)
+        self.CreateRole = channel.unary_unary(
+                '/switchboard.v1.AgentService/CreateRole',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.CreateRoleRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.CreateRoleResponse.FromString,
+                _registered_method=True)
+        self.GetRole = channel.unary_unary(
+                '/switchboard.v1.AgentService/GetRole',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.GetRoleRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.GetRoleResponse.FromString,
+                _registered_method=True)
+        self.ListRoles = channel.unary_unary(
+                '/switchboard.v1.AgentService/ListRoles',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.ListRolesRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.ListRolesResponse.FromString,
+                _registered_method=True)
+        self.UpdateRole = channel.unary_unary(
+                '/switchboard.v1.AgentService/UpdateRole',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleResponse.FromString,
+                _registered_method=True)
+        self.DeleteRole = channel.unary_unary(
+                '/switchboard.v1.AgentService/DeleteRole',
+                request_serializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServiceServicer:
@@ -210,6 +235,41 @@ class AgentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateRole(self, request, context):
+        """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRole(self, request, context):
+        """Gets a role, a built-in one too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRoles(self, request, context):
+        """Lists the built-in roles, then one's own in the order they were created.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateRole(self, request, context):
+        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteRole(self, request, context):
+        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -282,6 +342,31 @@ def add_AgentServiceServicer_to_server(servicer, server):
                     servicer.RemoveTeamMember,
                     request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.SerializeToString,
+            ),
+            'CreateRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRole,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.CreateRoleRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.CreateRoleResponse.SerializeToString,
+            ),
+            'GetRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRole,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.GetRoleRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.GetRoleResponse.SerializeToString,
+            ),
+            'ListRoles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRoles,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.ListRolesRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.ListRolesResponse.SerializeToString,
+            ),
+            'UpdateRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateRole,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleResponse.SerializeToString,
+            ),
+            'DeleteRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteRole,
+                    request_deserializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -663,6 +748,141 @@ class AgentService:
             '/switchboard.v1.AgentService/RemoveTeamMember',
             switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberRequest.SerializeToString,
             switchboard_dot_v1_dot_agent__service__pb2.RemoveTeamMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/CreateRole',
+            switchboard_dot_v1_dot_agent__service__pb2.CreateRoleRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.CreateRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/GetRole',
+            switchboard_dot_v1_dot_agent__service__pb2.GetRoleRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.GetRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRoles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/ListRoles',
+            switchboard_dot_v1_dot_agent__service__pb2.ListRolesRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.ListRolesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/UpdateRole',
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.UpdateRoleResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.AgentService/DeleteRole',
+            switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleRequest.SerializeToString,
+            switchboard_dot_v1_dot_agent__service__pb2.DeleteRoleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -63,6 +63,16 @@ class AgentServiceStub:
     """Adds an agent to a team. Its streams follow at once."""
     RemoveTeamMember: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]
     """Takes an agent out of a team. Its streams follow at once."""
+    CreateRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateRoleRequest, _agent_service_pb2.CreateRoleResponse]
+    """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING."""
+    GetRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetRoleRequest, _agent_service_pb2.GetRoleResponse]
+    """Gets a role, a built-in one too."""
+    ListRoles: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListRolesRequest, _agent_service_pb2.ListRolesResponse]
+    """Lists the built-in roles, then one's own in the order they were created."""
+    UpdateRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]
+    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+    DeleteRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]
+    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -99,6 +109,16 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Adds an agent to a team. Its streams follow at once."""
     RemoveTeamMember: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]  # type: ignore[assignment]
     """Takes an agent out of a team. Its streams follow at once."""
+    CreateRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateRoleRequest, _agent_service_pb2.CreateRoleResponse]  # type: ignore[assignment]
+    """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING."""
+    GetRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetRoleRequest, _agent_service_pb2.GetRoleResponse]  # type: ignore[assignment]
+    """Gets a role, a built-in one too."""
+    ListRoles: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListRolesRequest, _agent_service_pb2.ListRolesResponse]  # type: ignore[assignment]
+    """Lists the built-in roles, then one's own in the order they were created."""
+    UpdateRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]  # type: ignore[assignment]
+    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+    DeleteRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]  # type: ignore[assignment]
+    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Agents, teams, and who belongs to what."""
@@ -216,5 +236,45 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RemoveTeamMemberResponse, _abc.Awaitable[_agent_service_pb2.RemoveTeamMemberResponse]]:
         """Takes an agent out of a team. Its streams follow at once."""
+
+    @_abc_1.abstractmethod
+    def CreateRole(
+        self,
+        request: _agent_service_pb2.CreateRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.CreateRoleResponse, _abc.Awaitable[_agent_service_pb2.CreateRoleResponse]]:
+        """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING."""
+
+    @_abc_1.abstractmethod
+    def GetRole(
+        self,
+        request: _agent_service_pb2.GetRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.GetRoleResponse, _abc.Awaitable[_agent_service_pb2.GetRoleResponse]]:
+        """Gets a role, a built-in one too."""
+
+    @_abc_1.abstractmethod
+    def ListRoles(
+        self,
+        request: _agent_service_pb2.ListRolesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.ListRolesResponse, _abc.Awaitable[_agent_service_pb2.ListRolesResponse]]:
+        """Lists the built-in roles, then one's own in the order they were created."""
+
+    @_abc_1.abstractmethod
+    def UpdateRole(
+        self,
+        request: _agent_service_pb2.UpdateRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.UpdateRoleResponse, _abc.Awaitable[_agent_service_pb2.UpdateRoleResponse]]:
+        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+
+    @_abc_1.abstractmethod
+    def DeleteRole(
+        self,
+        request: _agent_service_pb2.DeleteRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agent_service_pb2.DeleteRoleResponse, _abc.Awaitable[_agent_service_pb2.DeleteRoleResponse]]:
+        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

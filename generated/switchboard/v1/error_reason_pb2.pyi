@@ -116,6 +116,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the tenant has no other enabled owner."""
     ERROR_REASON_TEAM_IN_USE: _ErrorReason.ValueType  # 64
     """FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
+    ERROR_REASON_ROLE_IN_USE: _ErrorReason.ValueType  # 65
+    """FAILED_PRECONDITION: agents have the role; metadata "agents" is how many."""
+    ERROR_REASON_ROLE_BUILT_IN: _ErrorReason.ValueType  # 66
+    """FAILED_PRECONDITION: nobody changes a built-in role."""
     ERROR_REASON_NO_ASSIGNMENT_POLICY: _ErrorReason.ValueType  # 70
     """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
     ERROR_REASON_NOBODY_ELIGIBLE: _ErrorReason.ValueType  # 71
@@ -220,6 +224,10 @@ ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 63
 """FAILED_PRECONDITION: the tenant has no other enabled owner."""
 ERROR_REASON_TEAM_IN_USE: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
+ERROR_REASON_ROLE_IN_USE: ErrorReason.ValueType  # 65
+"""FAILED_PRECONDITION: agents have the role; metadata "agents" is how many."""
+ERROR_REASON_ROLE_BUILT_IN: ErrorReason.ValueType  # 66
+"""FAILED_PRECONDITION: nobody changes a built-in role."""
 ERROR_REASON_NO_ASSIGNMENT_POLICY: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
 ERROR_REASON_NOBODY_ELIGIBLE: ErrorReason.ValueType  # 71

@@ -20,6 +20,7 @@ from switchboard.v1 import contact_pb2 as _contact_pb2
 from switchboard.v1 import conversation_pb2 as _conversation_pb2
 from switchboard.v1 import message_pb2 as _message_pb2
 from switchboard.v1 import note_pb2 as _note_pb2
+from switchboard.v1 import role_pb2 as _role_pb2
 from switchboard.v1 import status_update_pb2 as _status_update_pb2
 from switchboard.v1 import tag_pb2 as _tag_pb2
 from switchboard.v1 import tenant_settings_pb2 as _tenant_settings_pb2
@@ -130,10 +131,16 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A team was renamed."""
     EVENT_TYPE_TEAM_DELETED: _EventType.ValueType  # 85
     """A team was deleted."""
+    EVENT_TYPE_ROLE_CREATED: _EventType.ValueType  # 86
+    """A role was created."""
+    EVENT_TYPE_ROLE_UPDATED: _EventType.ValueType  # 87
+    """A role's name or permissions changed."""
     EVENT_TYPE_SCOPE_CHANGED: _EventType.ValueType  # 90
     """Rights of an agent changed. Takes a seq and reaches nobody."""
     EVENT_TYPE_CREDENTIAL_REVOKED: _EventType.ValueType  # 91
     """A credential was revoked. Takes a seq and reaches nobody."""
+    EVENT_TYPE_ROLE_DELETED: _EventType.ValueType  # 92
+    """A role was deleted."""
 
 class EventType(_EventType, metaclass=_EventTypeEnumTypeWrapper):
     """Kind of an event: the number of its field in InboxEvent."""
@@ -228,10 +235,16 @@ EVENT_TYPE_TEAM_UPDATED: EventType.ValueType  # 84
 """A team was renamed."""
 EVENT_TYPE_TEAM_DELETED: EventType.ValueType  # 85
 """A team was deleted."""
+EVENT_TYPE_ROLE_CREATED: EventType.ValueType  # 86
+"""A role was created."""
+EVENT_TYPE_ROLE_UPDATED: EventType.ValueType  # 87
+"""A role's name or permissions changed."""
 EVENT_TYPE_SCOPE_CHANGED: EventType.ValueType  # 90
 """Rights of an agent changed. Takes a seq and reaches nobody."""
 EVENT_TYPE_CREDENTIAL_REVOKED: EventType.ValueType  # 91
 """A credential was revoked. Takes a seq and reaches nobody."""
+EVENT_TYPE_ROLE_DELETED: EventType.ValueType  # 92
+"""A role was deleted."""
 Global___EventType: _TypeAlias = EventType  # noqa: Y015
 
 class _Transition:
@@ -318,8 +331,11 @@ class InboxEvent(_message.Message):
     TEAM_CREATED_FIELD_NUMBER: _builtins.int
     TEAM_UPDATED_FIELD_NUMBER: _builtins.int
     TEAM_DELETED_FIELD_NUMBER: _builtins.int
+    ROLE_CREATED_FIELD_NUMBER: _builtins.int
+    ROLE_UPDATED_FIELD_NUMBER: _builtins.int
     SCOPE_CHANGED_FIELD_NUMBER: _builtins.int
     CREDENTIAL_REVOKED_FIELD_NUMBER: _builtins.int
+    ROLE_DELETED_FIELD_NUMBER: _builtins.int
     CONVERSATION_LEFT_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     """Place in the tenant's log."""
@@ -526,12 +542,24 @@ class InboxEvent(_message.Message):
         """A team was deleted."""
 
     @_builtins.property
+    def role_created(self) -> Global___RoleCreated:
+        """A role was created."""
+
+    @_builtins.property
+    def role_updated(self) -> Global___RoleUpdated:
+        """A role's name or permissions changed."""
+
+    @_builtins.property
     def scope_changed(self) -> Global___AgentScopeChanged:
         """Rights of an agent changed."""
 
     @_builtins.property
     def credential_revoked(self) -> Global___CredentialRevoked:
         """A credential was revoked."""
+
+    @_builtins.property
+    def role_deleted(self) -> Global___RoleDeleted:
+        """A role was deleted."""
 
     @_builtins.property
     def conversation_left(self) -> Global___ConversationLeft:
@@ -594,17 +622,20 @@ class InboxEvent(_message.Message):
         team_created: Global___TeamCreated | None = ...,
         team_updated: Global___TeamUpdated | None = ...,
         team_deleted: Global___TeamDeleted | None = ...,
+        role_created: Global___RoleCreated | None = ...,
+        role_updated: Global___RoleUpdated | None = ...,
         scope_changed: Global___AgentScopeChanged | None = ...,
         credential_revoked: Global___CredentialRevoked | None = ...,
+        role_deleted: Global___RoleDeleted | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "team_created", "team_updated", "team_deleted", "scope_changed", "credential_revoked", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1856,6 +1887,80 @@ class TeamDeleted(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TeamDeleted: _TypeAlias = TeamDeleted  # noqa: Y015
+
+@_typing.final
+class RoleCreated(_message.Message):
+    """A role was created."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def role(self) -> _role_pb2.Role:
+        """The role after it."""
+
+    def __init__(
+        self,
+        *,
+        role: _role_pb2.Role | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleCreated: _TypeAlias = RoleCreated  # noqa: Y015
+
+@_typing.final
+class RoleUpdated(_message.Message):
+    """A role's name or permissions changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def role(self) -> _role_pb2.Role:
+        """The role after it."""
+
+    def __init__(
+        self,
+        *,
+        role: _role_pb2.Role | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["role", b"role"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleUpdated: _TypeAlias = RoleUpdated  # noqa: Y015
+
+@_typing.final
+class RoleDeleted(_message.Message):
+    """A role was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROLE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    role_id: _builtins.str
+    """The role."""
+    name: _builtins.str
+    """Its name."""
+    def __init__(
+        self,
+        *,
+        role_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "role_id", b"role_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RoleDeleted: _TypeAlias = RoleDeleted  # noqa: Y015
 
 @_typing.final
 class AgentScopeChanged(_message.Message):

@@ -65,8 +65,14 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Read who changed what."""
     PERMISSION_SETTINGS_MANAGE: _Permission.ValueType  # 19
     """Change the settings of the tenant: attribute definitions, retention, what is audited."""
+    PERMISSION_ROLES_MANAGE: _Permission.ValueType  # 20
+    """Create, change and delete roles."""
     PERMISSION_OWNERS_MANAGE: _Permission.ValueType  # 21
     """Create and change owners, sign them in, and give this permission. No method asks for it by itself."""
+    PERMISSION_CONVERSATIONS_SEE_ALL: _Permission.ValueType  # 22
+    """Of agents: see every conversation of the tenant, not only those of one's channels and teams. API keys do without it. No method
+    asks for it by itself.
+    """
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a credential may do. Roles of agents and API keys are sets of these."""
@@ -111,8 +117,14 @@ PERMISSION_AUDIT_READ: Permission.ValueType  # 18
 """Read who changed what."""
 PERMISSION_SETTINGS_MANAGE: Permission.ValueType  # 19
 """Change the settings of the tenant: attribute definitions, retention, what is audited."""
+PERMISSION_ROLES_MANAGE: Permission.ValueType  # 20
+"""Create, change and delete roles."""
 PERMISSION_OWNERS_MANAGE: Permission.ValueType  # 21
 """Create and change owners, sign them in, and give this permission. No method asks for it by itself."""
+PERMISSION_CONVERSATIONS_SEE_ALL: Permission.ValueType  # 22
+"""Of agents: see every conversation of the tenant, not only those of one's channels and teams. API keys do without it. No method
+asks for it by itself.
+"""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 @_typing.final

@@ -1,6 +1,6 @@
 """Tables of a tenant's database. Importing this module registers all of them."""
 
-from server.models.tenant.agent import Agent, ChannelMember, Team, TeamMember
+from server.models.tenant.agent import Agent, ChannelMember, Role, Team, TeamMember
 from server.models.tenant.assignment import (
     AgentLoad,
     AssignmentPolicy,
@@ -66,6 +66,7 @@ __all__ = [
     "ParkedReceipt",
     "ReadPosition",
     "RecipientBucket",
+    "Role",
     "StatisticsBucket",
     "StatisticsStart",
     "StreamEvent",

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ForeignKey, Index, UniqueConstraint, text
+import uuid
+
+from sqlalchemy import ARRAY, CheckConstraint, ForeignKey, Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
 
+# The built-in ones.
 ROLES = ("owner", "admin", "supervisor", "agent", "read_only")
+
+
+class Role(TenantBase):
+    """A role of the tenant's own. permissions: numbers of the contract's Permission."""
+
+    __tablename__ = "roles"
+    __table_args__ = (Index("uq_roles_name", text("lower(name)"), unique=True),)
+
+    id: Mapped[Id]
+    name: Mapped[Word]
+    permissions: Mapped[list[int]] = mapped_column(ARRAY(SmallInteger))
+    create_time: Mapped[Time]
 
 
 class Agent(TenantBase):
@@ -17,7 +32,9 @@ class Agent(TenantBase):
     __table_args__ = (
         UniqueConstraint("email"),
         words("kind", ("human", "bot")),
-        words("role", ROLES),
+        words("role", (*ROLES, "custom")),
+        CheckConstraint("(role = 'custom') = (role_id IS NOT NULL)", name="role_id"),
+        Index(None, "role_id"),
         words("state", ("active", "disabled")),
     )
 
@@ -26,6 +43,7 @@ class Agent(TenantBase):
     email: Mapped[Word | None]
     kind: Mapped[Word]
     role: Mapped[Word]
+    role_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("roles.id"))
     state: Mapped[Word]
     create_time: Mapped[Time]
 

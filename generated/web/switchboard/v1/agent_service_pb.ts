@@ -8,14 +8,17 @@ import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import type { Agent, AgentKind, AgentRole, Team } from "./agent_pb";
 import { file_switchboard_v1_agent } from "./agent_pb";
+import type { Permission } from "./options_pb";
 import { file_switchboard_v1_options } from "./options_pb";
+import type { Role } from "./role_pb";
+import { file_switchboard_v1_role } from "./role_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/agent_service.proto.
  */
 export const file_switchboard_v1_agent_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJzd2l0Y2hib2FyZC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSKyAgoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASHgoFZW1haWwYAiABKAlCCrpIB3IFGP4BYAFIAIgBARIxCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kQgi6SAWCAQIQARIxCgRyb2xlGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRSb2xlQgi6SAWCAQIQARIkCgh0ZWFtX2lkcxgFIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAYgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQggKBl9lbWFpbCI7ChNDcmVhdGVBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiLQoPR2V0QWdlbnRSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABASJHChBHZXRBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQSDQoFYXNfb2YYAiABKAkiTQoRTGlzdEFnZW50c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIImMKEkxpc3RBZ2VudHNSZXNwb25zZRIlCgZhZ2VudHMYASADKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiqQEKGlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABARIkCgh0ZWFtX2lkcxgCIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEicKC2NoYW5uZWxfaWRzGAMgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIkMKG1NldEFnZW50TWVtYmVyc2hpcHNSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlIKEUNyZWF0ZVRlYW1SZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjgKEkNyZWF0ZVRlYW1SZXNwb25zZRIiCgR0ZWFtGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuVGVhbSJMChBMaXN0VGVhbXNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJgChFMaXN0VGVhbXNSZXNwb25zZRIjCgV0ZWFtcxgBIAMoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJItoBChJVcGRhdGVBZ2VudFJlcXVlc3QSGgoIYWdlbnRfaWQYASABKAlCCLpIBXIDsAEBEiAKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQBIAIgBARIeCgVlbWFpbBgDIAEoCUIKukgHcgUY/gFgAUgBiAEBEjEKBHJvbGUYBCABKA4yGS5zd2l0Y2hib2FyZC52MS5BZ2VudFJvbGVCCLpIBYIBAhABEiAKCnJlcXVlc3RfaWQYBSABKAlCDLpICXIHGIABugEBAEIHCgVfbmFtZUIICgZfZW1haWwiOwoTVXBkYXRlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlMKE0Rpc2FibGVBZ2VudFJlcXVlc3QSGgoIYWdlbnRfaWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACI8ChREaXNhYmxlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IlIKEkVuYWJsZUFnZW50UmVxdWVzdBIaCghhZ2VudF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjsKE0VuYWJsZUFnZW50UmVzcG9uc2USJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCIrCg5HZXRUZWFtUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABASJECg9HZXRUZWFtUmVzcG9uc2USIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0SDQoFYXNfb2YYAiABKAkibQoRVXBkYXRlVGVhbVJlcXVlc3QSGQoHdGVhbV9pZBgBIAEoCUIIukgFcgOwAQESGwoEbmFtZRgCIAEoCUINukgKcggQARhkugEBABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiOAoSVXBkYXRlVGVhbVJlc3BvbnNlEiIKBHRlYW0YASABKAsyFC5zd2l0Y2hib2FyZC52MS5UZWFtIlAKEURlbGV0ZVRlYW1SZXF1ZXN0EhkKB3RlYW1faWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACIUChJEZWxldGVUZWFtUmVzcG9uc2UibwoUQWRkVGVhbU1lbWJlclJlcXVlc3QSGQoHdGVhbV9pZBgBIAEoCUIIukgFcgOwAQESGgoIYWdlbnRfaWQYAiABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACI9ChVBZGRUZWFtTWVtYmVyUmVzcG9uc2USJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCJyChdSZW1vdmVUZWFtTWVtYmVyUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABARIaCghhZ2VudF9pZBgCIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIkAKGFJlbW92ZVRlYW1NZW1iZXJSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50MqAOCgxBZ2VudFNlcnZpY2UScwoLQ3JlYXRlQWdlbnQSIi5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5DcmVhdGVBZ2VudFJlc3BvbnNlIhuiuxgCCAqC0+STAg8iCi92MS9hZ2VudHM6ASoSdQoIR2V0QWdlbnQSHy5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlcXVlc3QaIC5zd2l0Y2hib2FyZC52MS5HZXRBZ2VudFJlc3BvbnNlIiaQAgGiuxgCCAmC0+STAhcSFS92MS9hZ2VudHMve2FnZW50X2lkfRJwCgpMaXN0QWdlbnRzEiEuc3dpdGNoYm9hcmQudjEuTGlzdEFnZW50c1JlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5MaXN0QWdlbnRzUmVzcG9uc2UiG5ACAaK7GAIICYLT5JMCDBIKL3YxL2FnZW50cxKiAQoTU2V0QWdlbnRNZW1iZXJzaGlwcxIqLnN3aXRjaGJvYXJkLnYxLlNldEFnZW50TWVtYmVyc2hpcHNSZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuU2V0QWdlbnRNZW1iZXJzaGlwc1Jlc3BvbnNlIjKiuxgCCAqC0+STAiYiIS92MS9hZ2VudHMve2FnZW50X2lkfS9tZW1iZXJzaGlwczoBKhJ+CgtVcGRhdGVBZ2VudBIiLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUFnZW50UmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUFnZW50UmVzcG9uc2UiJqK7GAIICoLT5JMCGjIVL3YxL2FnZW50cy97YWdlbnRfaWR9OgEqEokBCgxEaXNhYmxlQWdlbnQSIy5zd2l0Y2hib2FyZC52MS5EaXNhYmxlQWdlbnRSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuRGlzYWJsZUFnZW50UmVzcG9uc2UiLqK7GAIICoLT5JMCIiIdL3YxL2FnZW50cy97YWdlbnRfaWR9L2Rpc2FibGU6ASoShQEKC0VuYWJsZUFnZW50EiIuc3dpdGNoYm9hcmQudjEuRW5hYmxlQWdlbnRSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuRW5hYmxlQWdlbnRSZXNwb25zZSItorsYAggKgtPkkwIhIhwvdjEvYWdlbnRzL3thZ2VudF9pZH0vZW5hYmxlOgEqEm8KCkNyZWF0ZVRlYW0SIS5zd2l0Y2hib2FyZC52MS5DcmVhdGVUZWFtUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZVRlYW1SZXNwb25zZSIaorsYAggKgtPkkwIOIgkvdjEvdGVhbXM6ASoSbAoJTGlzdFRlYW1zEiAuc3dpdGNoYm9hcmQudjEuTGlzdFRlYW1zUmVxdWVzdBohLnN3aXRjaGJvYXJkLnYxLkxpc3RUZWFtc1Jlc3BvbnNlIhqQAgGiuxgCCAmC0+STAgsSCS92MS90ZWFtcxJwCgdHZXRUZWFtEh4uc3dpdGNoYm9hcmQudjEuR2V0VGVhbVJlcXVlc3QaHy5zd2l0Y2hib2FyZC52MS5HZXRUZWFtUmVzcG9uc2UiJJACAaK7GAIICYLT5JMCFRITL3YxL3RlYW1zL3t0ZWFtX2lkfRJ5CgpVcGRhdGVUZWFtEiEuc3dpdGNoYm9hcmQudjEuVXBkYXRlVGVhbVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5VcGRhdGVUZWFtUmVzcG9uc2UiJKK7GAIICoLT5JMCGDITL3YxL3RlYW1zL3t0ZWFtX2lkfToBKhJ2CgpEZWxldGVUZWFtEiEuc3dpdGNoYm9hcmQudjEuRGVsZXRlVGVhbVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5EZWxldGVUZWFtUmVzcG9uc2UiIaK7GAIICoLT5JMCFSoTL3YxL3RlYW1zL3t0ZWFtX2lkfRKKAQoNQWRkVGVhbU1lbWJlchIkLnN3aXRjaGJvYXJkLnYxLkFkZFRlYW1NZW1iZXJSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQWRkVGVhbU1lbWJlclJlc3BvbnNlIiyiuxgCCAqC0+STAiAiGy92MS90ZWFtcy97dGVhbV9pZH0vbWVtYmVyczoBKhKbAQoQUmVtb3ZlVGVhbU1lbWJlchInLnN3aXRjaGJvYXJkLnYxLlJlbW92ZVRlYW1NZW1iZXJSZXF1ZXN0Giguc3dpdGNoYm9hcmQudjEuUmVtb3ZlVGVhbU1lbWJlclJlc3BvbnNlIjSiuxgCCAqC0+STAigqJi92MS90ZWFtcy97dGVhbV9pZH0vbWVtYmVycy97YWdlbnRfaWR9GgqquxgGYWdlbnRzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_agent, file_switchboard_v1_options]);
+  fileDesc("CiJzd2l0Y2hib2FyZC92MS9hZ2VudF9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSLgAgoSQ3JlYXRlQWdlbnRSZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYZLoBAQASHgoFZW1haWwYAiABKAlCCrpIB3IFGP4BYAFIAIgBARIxCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRLaW5kQgi6SAWCAQIQARIzCgRyb2xlGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRSb2xlQgq6SAeCAQQQASAGEiQKCHRlYW1faWRzGAUgAygJQhK6SA+SAQwQyAEYASIFcgOwAQESJwoLY2hhbm5lbF9pZHMYBiADKAlCErpID5IBDBDIARgBIgVyA7ABARIgCgpyZXF1ZXN0X2lkGAcgASgJQgy6SAlyBxiAAboBAQASHgoHcm9sZV9pZBgIIAEoCUIIukgFcgOwAQFIAYgBAUIICgZfZW1haWxCCgoIX3JvbGVfaWQiOwoTQ3JlYXRlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50Ii0KD0dldEFnZW50UmVxdWVzdBIaCghhZ2VudF9pZBgBIAEoCUIIukgFcgOwAQEiRwoQR2V0QWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50Eg0KBWFzX29mGAIgASgJIk0KEUxpc3RBZ2VudHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJjChJMaXN0QWdlbnRzUmVzcG9uc2USJQoGYWdlbnRzGAEgAygLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJIqkBChpTZXRBZ2VudE1lbWJlcnNoaXBzUmVxdWVzdBIaCghhZ2VudF9pZBgBIAEoCUIIukgFcgOwAQESJAoIdGVhbV9pZHMYAiADKAlCErpID5IBDBDIARgBIgVyA7ABARInCgtjaGFubmVsX2lkcxgDIAMoCUISukgPkgEMEMgBGAEiBXIDsAEBEiAKCnJlcXVlc3RfaWQYBCABKAlCDLpICXIHGIABugEBACJDChtTZXRBZ2VudE1lbWJlcnNoaXBzUmVzcG9uc2USJAoFYWdlbnQYASABKAsyFS5zd2l0Y2hib2FyZC52MS5BZ2VudCJSChFDcmVhdGVUZWFtUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACI4ChJDcmVhdGVUZWFtUmVzcG9uc2USIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0iTAoQTGlzdFRlYW1zUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiYAoRTGlzdFRlYW1zUmVzcG9uc2USIwoFdGVhbXMYASADKAsyFC5zd2l0Y2hib2FyZC52MS5UZWFtEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKIAgoSVXBkYXRlQWdlbnRSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESHgoFZW1haWwYAyABKAlCCrpIB3IFGP4BYAFIAYgBARIzCgRyb2xlGAQgASgOMhkuc3dpdGNoYm9hcmQudjEuQWdlbnRSb2xlQgq6SAeCAQQQASAGEiAKCnJlcXVlc3RfaWQYBSABKAlCDLpICXIHGIABugEBABIeCgdyb2xlX2lkGAYgASgJQgi6SAVyA7ABAUgCiAEBQgcKBV9uYW1lQggKBl9lbWFpbEIKCghfcm9sZV9pZCI7ChNVcGRhdGVBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiUwoTRGlzYWJsZUFnZW50UmVxdWVzdBIaCghhZ2VudF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIjwKFERpc2FibGVBZ2VudFJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQiUgoSRW5hYmxlQWdlbnRSZXF1ZXN0EhoKCGFnZW50X2lkGAEgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAIgASgJQgy6SAlyBxiAAboBAQAiOwoTRW5hYmxlQWdlbnRSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50IisKDkdldFRlYW1SZXF1ZXN0EhkKB3RlYW1faWQYASABKAlCCLpIBXIDsAEBIkQKD0dldFRlYW1SZXNwb25zZRIiCgR0ZWFtGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuVGVhbRINCgVhc19vZhgCIAEoCSJtChFVcGRhdGVUZWFtUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABARIbCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACI4ChJVcGRhdGVUZWFtUmVzcG9uc2USIgoEdGVhbRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlRlYW0iUAoRRGVsZXRlVGVhbVJlcXVlc3QSGQoHdGVhbV9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIhQKEkRlbGV0ZVRlYW1SZXNwb25zZSJvChRBZGRUZWFtTWVtYmVyUmVxdWVzdBIZCgd0ZWFtX2lkGAEgASgJQgi6SAVyA7ABARIaCghhZ2VudF9pZBgCIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIj0KFUFkZFRlYW1NZW1iZXJSZXNwb25zZRIkCgVhZ2VudBgBIAEoCzIVLnN3aXRjaGJvYXJkLnYxLkFnZW50InIKF1JlbW92ZVRlYW1NZW1iZXJSZXF1ZXN0EhkKB3RlYW1faWQYASABKAlCCLpIBXIDsAEBEhoKCGFnZW50X2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiQAoYUmVtb3ZlVGVhbU1lbWJlclJlc3BvbnNlEiQKBWFnZW50GAEgASgLMhUuc3dpdGNoYm9hcmQudjEuQWdlbnQimgEKEUNyZWF0ZVJvbGVSZXF1ZXN0EhsKBG5hbWUYASABKAlCDbpICnIIEAEYMroBAQASRgoLcGVybWlzc2lvbnMYAiADKA4yGi5zd2l0Y2hib2FyZC52MS5QZXJtaXNzaW9uQhW6SBKSAQ8IARAyGAEiB4IBBBABIAASIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIjgKEkNyZWF0ZVJvbGVSZXNwb25zZRIiCgRyb2xlGAEgASgLMhQuc3dpdGNoYm9hcmQudjEuUm9sZSIrCg5HZXRSb2xlUmVxdWVzdBIZCgdyb2xlX2lkGAEgASgJQgi6SAVyA7ABASJECg9HZXRSb2xlUmVzcG9uc2USIgoEcm9sZRgBIAEoCzIULnN3aXRjaGJvYXJkLnYxLlJvbGUSDQoFYXNfb2YYAiABKAkiTAoQTGlzdFJvbGVzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiYAoRTGlzdFJvbGVzUmVzcG9uc2USIwoFcm9sZXMYASADKAsyFC5zd2l0Y2hib2FyZC52MS5Sb2xlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSLBAQoRVXBkYXRlUm9sZVJlcXVlc3QSGQoHcm9sZV9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARgyugEBAEgAiAEBEkQKC3Blcm1pc3Npb25zGAMgAygOMhouc3dpdGNoYm9hcmQudjEuUGVybWlzc2lvbkITukgQkgENEDIYASIHggEEEAEgABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQBCBwoFX25hbWUiOAoSVXBkYXRlUm9sZVJlc3BvbnNlEiIKBHJvbGUYASABKAsyFC5zd2l0Y2hib2FyZC52MS5Sb2xlIlAKEURlbGV0ZVJvbGVSZXF1ZXN0EhkKB3JvbGVfaWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACIUChJEZWxldGVSb2xlUmVzcG9uc2Uy5BIKDEFnZW50U2VydmljZRJzCgtDcmVhdGVBZ2VudBIiLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUFnZW50UmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUFnZW50UmVzcG9uc2UiG6K7GAIICoLT5JMCDyIKL3YxL2FnZW50czoBKhJ1CghHZXRBZ2VudBIfLnN3aXRjaGJvYXJkLnYxLkdldEFnZW50UmVxdWVzdBogLnN3aXRjaGJvYXJkLnYxLkdldEFnZW50UmVzcG9uc2UiJpACAaK7GAIICYLT5JMCFxIVL3YxL2FnZW50cy97YWdlbnRfaWR9EnAKCkxpc3RBZ2VudHMSIS5zd2l0Y2hib2FyZC52MS5MaXN0QWdlbnRzUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkxpc3RBZ2VudHNSZXNwb25zZSIbkAIBorsYAggJgtPkkwIMEgovdjEvYWdlbnRzEqIBChNTZXRBZ2VudE1lbWJlcnNoaXBzEiouc3dpdGNoYm9hcmQudjEuU2V0QWdlbnRNZW1iZXJzaGlwc1JlcXVlc3QaKy5zd2l0Y2hib2FyZC52MS5TZXRBZ2VudE1lbWJlcnNoaXBzUmVzcG9uc2UiMqK7GAIICoLT5JMCJiIhL3YxL2FnZW50cy97YWdlbnRfaWR9L21lbWJlcnNoaXBzOgEqEn4KC1VwZGF0ZUFnZW50EiIuc3dpdGNoYm9hcmQudjEuVXBkYXRlQWdlbnRSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuVXBkYXRlQWdlbnRSZXNwb25zZSImorsYAggKgtPkkwIaMhUvdjEvYWdlbnRzL3thZ2VudF9pZH06ASoSiQEKDERpc2FibGVBZ2VudBIjLnN3aXRjaGJvYXJkLnYxLkRpc2FibGVBZ2VudFJlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5EaXNhYmxlQWdlbnRSZXNwb25zZSIuorsYAggKgtPkkwIiIh0vdjEvYWdlbnRzL3thZ2VudF9pZH0vZGlzYWJsZToBKhKFAQoLRW5hYmxlQWdlbnQSIi5zd2l0Y2hib2FyZC52MS5FbmFibGVBZ2VudFJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5FbmFibGVBZ2VudFJlc3BvbnNlIi2iuxgCCAqC0+STAiEiHC92MS9hZ2VudHMve2FnZW50X2lkfS9lbmFibGU6ASoSbwoKQ3JlYXRlVGVhbRIhLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZVRlYW1SZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuQ3JlYXRlVGVhbVJlc3BvbnNlIhqiuxgCCAqC0+STAg4iCS92MS90ZWFtczoBKhJsCglMaXN0VGVhbXMSIC5zd2l0Y2hib2FyZC52MS5MaXN0VGVhbXNSZXF1ZXN0GiEuc3dpdGNoYm9hcmQudjEuTGlzdFRlYW1zUmVzcG9uc2UiGpACAaK7GAIICYLT5JMCCxIJL3YxL3RlYW1zEnAKB0dldFRlYW0SHi5zd2l0Y2hib2FyZC52MS5HZXRUZWFtUmVxdWVzdBofLnN3aXRjaGJvYXJkLnYxLkdldFRlYW1SZXNwb25zZSIkkAIBorsYAggJgtPkkwIVEhMvdjEvdGVhbXMve3RlYW1faWR9EnkKClVwZGF0ZVRlYW0SIS5zd2l0Y2hib2FyZC52MS5VcGRhdGVUZWFtUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZVRlYW1SZXNwb25zZSIkorsYAggKgtPkkwIYMhMvdjEvdGVhbXMve3RlYW1faWR9OgEqEnYKCkRlbGV0ZVRlYW0SIS5zd2l0Y2hib2FyZC52MS5EZWxldGVUZWFtUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkRlbGV0ZVRlYW1SZXNwb25zZSIhorsYAggKgtPkkwIVKhMvdjEvdGVhbXMve3RlYW1faWR9EooBCg1BZGRUZWFtTWVtYmVyEiQuc3dpdGNoYm9hcmQudjEuQWRkVGVhbU1lbWJlclJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5BZGRUZWFtTWVtYmVyUmVzcG9uc2UiLKK7GAIICoLT5JMCICIbL3YxL3RlYW1zL3t0ZWFtX2lkfS9tZW1iZXJzOgEqEpsBChBSZW1vdmVUZWFtTWVtYmVyEicuc3dpdGNoYm9hcmQudjEuUmVtb3ZlVGVhbU1lbWJlclJlcXVlc3QaKC5zd2l0Y2hib2FyZC52MS5SZW1vdmVUZWFtTWVtYmVyUmVzcG9uc2UiNKK7GAIICoLT5JMCKComL3YxL3RlYW1zL3t0ZWFtX2lkfS9tZW1iZXJzL3thZ2VudF9pZH0SbwoKQ3JlYXRlUm9sZRIhLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZVJvbGVSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuQ3JlYXRlUm9sZVJlc3BvbnNlIhqiuxgCCBSC0+STAg4iCS92MS9yb2xlczoBKhJwCgdHZXRSb2xlEh4uc3dpdGNoYm9hcmQudjEuR2V0Um9sZVJlcXVlc3QaHy5zd2l0Y2hib2FyZC52MS5HZXRSb2xlUmVzcG9uc2UiJJACAaK7GAIICYLT5JMCFRITL3YxL3JvbGVzL3tyb2xlX2lkfRJsCglMaXN0Um9sZXMSIC5zd2l0Y2hib2FyZC52MS5MaXN0Um9sZXNSZXF1ZXN0GiEuc3dpdGNoYm9hcmQudjEuTGlzdFJvbGVzUmVzcG9uc2UiGpACAaK7GAIICYLT5JMCCxIJL3YxL3JvbGVzEnkKClVwZGF0ZVJvbGUSIS5zd2l0Y2hib2FyZC52MS5VcGRhdGVSb2xlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZVJvbGVSZXNwb25zZSIkorsYAggUgtPkkwIYMhMvdjEvcm9sZXMve3JvbGVfaWR9OgEqEnYKCkRlbGV0ZVJvbGUSIS5zd2l0Y2hib2FyZC52MS5EZWxldGVSb2xlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkRlbGV0ZVJvbGVSZXNwb25zZSIhorsYAggUgtPkkwIVKhMvdjEvcm9sZXMve3JvbGVfaWR9GgqquxgGYWdlbnRzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_agent, file_switchboard_v1_options, file_switchboard_v1_role]);
 
 /**
  * Asks for an agent.
@@ -45,7 +48,7 @@ export type CreateAgentRequest = Message<"switchboard.v1.CreateAgentRequest"> & 
   kind: AgentKind;
 
   /**
-   * What it may do, at most what the caller may; unspecified means agent.
+   * A built-in role, that may at most what the caller may; unspecified, and no role_id, means agent.
    *
    * @generated from field: switchboard.v1.AgentRole role = 4;
    */
@@ -71,6 +74,13 @@ export type CreateAgentRequest = Message<"switchboard.v1.CreateAgentRequest"> & 
    * @generated from field: string request_id = 7;
    */
   requestId: string;
+
+  /**
+   * The role, built-in or one's own, instead of naming a built-in one.
+   *
+   * @generated from field: optional string role_id = 8;
+   */
+  roleId?: string | undefined;
 };
 
 /**
@@ -416,7 +426,7 @@ export type UpdateAgentRequest = Message<"switchboard.v1.UpdateAgentRequest"> & 
   email?: string | undefined;
 
   /**
-   * What it may do, at most what the caller may; unspecified leaves it.
+   * A built-in role, that may at most what the caller may; unspecified, and no role_id, leaves it.
    *
    * @generated from field: switchboard.v1.AgentRole role = 4;
    */
@@ -428,6 +438,13 @@ export type UpdateAgentRequest = Message<"switchboard.v1.UpdateAgentRequest"> & 
    * @generated from field: string request_id = 5;
    */
   requestId: string;
+
+  /**
+   * The role, built-in or one's own, instead of naming a built-in one.
+   *
+   * @generated from field: optional string role_id = 6;
+   */
+  roleId?: string | undefined;
 };
 
 /**
@@ -817,6 +834,280 @@ export const RemoveTeamMemberResponseSchema: GenMessage<RemoveTeamMemberResponse
   messageDesc(file_switchboard_v1_agent_service, 27);
 
 /**
+ * Creates a role.
+ *
+ * @generated from message switchboard.v1.CreateRoleRequest
+ */
+export type CreateRoleRequest = Message<"switchboard.v1.CreateRoleRequest"> & {
+  /**
+   * Unique in the tenant, upper and lower case alike; not that of a built-in role.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What its agents may do, at most what the caller may.
+   *
+   * @generated from field: repeated switchboard.v1.Permission permissions = 2;
+   */
+  permissions: Permission[];
+
+  /**
+   * Makes the call repeatable: the same id answers the same role.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateRoleRequest.
+ * Use `create(CreateRoleRequestSchema)` to create a new message.
+ */
+export const CreateRoleRequestSchema: GenMessage<CreateRoleRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 28);
+
+/**
+ * The new role.
+ *
+ * @generated from message switchboard.v1.CreateRoleResponse
+ */
+export type CreateRoleResponse = Message<"switchboard.v1.CreateRoleResponse"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: switchboard.v1.Role role = 1;
+   */
+  role?: Role | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateRoleResponse.
+ * Use `create(CreateRoleResponseSchema)` to create a new message.
+ */
+export const CreateRoleResponseSchema: GenMessage<CreateRoleResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 29);
+
+/**
+ * Asks for a role.
+ *
+ * @generated from message switchboard.v1.GetRoleRequest
+ */
+export type GetRoleRequest = Message<"switchboard.v1.GetRoleRequest"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: string role_id = 1;
+   */
+  roleId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.GetRoleRequest.
+ * Use `create(GetRoleRequestSchema)` to create a new message.
+ */
+export const GetRoleRequestSchema: GenMessage<GetRoleRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 30);
+
+/**
+ * A role.
+ *
+ * @generated from message switchboard.v1.GetRoleResponse
+ */
+export type GetRoleResponse = Message<"switchboard.v1.GetRoleResponse"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: switchboard.v1.Role role = 1;
+   */
+  role?: Role | undefined;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 2;
+   */
+  asOf: string;
+};
+
+/**
+ * Describes the message switchboard.v1.GetRoleResponse.
+ * Use `create(GetRoleResponseSchema)` to create a new message.
+ */
+export const GetRoleResponseSchema: GenMessage<GetRoleResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 31);
+
+/**
+ * Asks for a page of roles.
+ *
+ * @generated from message switchboard.v1.ListRolesRequest
+ */
+export type ListRolesRequest = Message<"switchboard.v1.ListRolesRequest"> & {
+  /**
+   * 0 means 50, above 200 is read as 200.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * From the page before.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ListRolesRequest.
+ * Use `create(ListRolesRequestSchema)` to create a new message.
+ */
+export const ListRolesRequestSchema: GenMessage<ListRolesRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 32);
+
+/**
+ * A page of roles.
+ *
+ * @generated from message switchboard.v1.ListRolesResponse
+ */
+export type ListRolesResponse = Message<"switchboard.v1.ListRolesResponse"> & {
+  /**
+   * The built-in ones, then in the order they were created.
+   *
+   * @generated from field: repeated switchboard.v1.Role roles = 1;
+   */
+  roles: Role[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 3;
+   */
+  asOf: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ListRolesResponse.
+ * Use `create(ListRolesResponseSchema)` to create a new message.
+ */
+export const ListRolesResponseSchema: GenMessage<ListRolesResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 33);
+
+/**
+ * Changes a role.
+ *
+ * @generated from message switchboard.v1.UpdateRoleRequest
+ */
+export type UpdateRoleRequest = Message<"switchboard.v1.UpdateRoleRequest"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: string role_id = 1;
+   */
+  roleId: string;
+
+  /**
+   * Unique in the tenant, upper and lower case alike; not that of a built-in role.
+   *
+   * @generated from field: optional string name = 2;
+   */
+  name?: string | undefined;
+
+  /**
+   * All that its agents may do from now on, at most what the caller may; none leaves them.
+   *
+   * @generated from field: repeated switchboard.v1.Permission permissions = 3;
+   */
+  permissions: Permission[];
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateRoleRequest.
+ * Use `create(UpdateRoleRequestSchema)` to create a new message.
+ */
+export const UpdateRoleRequestSchema: GenMessage<UpdateRoleRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 34);
+
+/**
+ * The role after the change.
+ *
+ * @generated from message switchboard.v1.UpdateRoleResponse
+ */
+export type UpdateRoleResponse = Message<"switchboard.v1.UpdateRoleResponse"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: switchboard.v1.Role role = 1;
+   */
+  role?: Role | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateRoleResponse.
+ * Use `create(UpdateRoleResponseSchema)` to create a new message.
+ */
+export const UpdateRoleResponseSchema: GenMessage<UpdateRoleResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 35);
+
+/**
+ * Deletes a role.
+ *
+ * @generated from message switchboard.v1.DeleteRoleRequest
+ */
+export type DeleteRoleRequest = Message<"switchboard.v1.DeleteRoleRequest"> & {
+  /**
+   * The role.
+   *
+   * @generated from field: string role_id = 1;
+   */
+  roleId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteRoleRequest.
+ * Use `create(DeleteRoleRequestSchema)` to create a new message.
+ */
+export const DeleteRoleRequestSchema: GenMessage<DeleteRoleRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 36);
+
+/**
+ * Nothing more to say.
+ *
+ * @generated from message switchboard.v1.DeleteRoleResponse
+ */
+export type DeleteRoleResponse = Message<"switchboard.v1.DeleteRoleResponse"> & {
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteRoleResponse.
+ * Use `create(DeleteRoleResponseSchema)` to create a new message.
+ */
+export const DeleteRoleResponseSchema: GenMessage<DeleteRoleResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_agent_service, 37);
+
+/**
  * Agents, teams, and who belongs to what.
  *
  * @generated from service switchboard.v1.AgentService
@@ -962,6 +1253,56 @@ export const AgentService: GenService<{
     methodKind: "unary";
     input: typeof RemoveTeamMemberRequestSchema;
     output: typeof RemoveTeamMemberResponseSchema;
+  },
+  /**
+   * Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING.
+   *
+   * @generated from rpc switchboard.v1.AgentService.CreateRole
+   */
+  createRole: {
+    methodKind: "unary";
+    input: typeof CreateRoleRequestSchema;
+    output: typeof CreateRoleResponseSchema;
+  },
+  /**
+   * Gets a role, a built-in one too.
+   *
+   * @generated from rpc switchboard.v1.AgentService.GetRole
+   */
+  getRole: {
+    methodKind: "unary";
+    input: typeof GetRoleRequestSchema;
+    output: typeof GetRoleResponseSchema;
+  },
+  /**
+   * Lists the built-in roles, then one's own in the order they were created.
+   *
+   * @generated from rpc switchboard.v1.AgentService.ListRoles
+   */
+  listRoles: {
+    methodKind: "unary";
+    input: typeof ListRolesRequestSchema;
+    output: typeof ListRolesResponseSchema;
+  },
+  /**
+   * Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN.
+   *
+   * @generated from rpc switchboard.v1.AgentService.UpdateRole
+   */
+  updateRole: {
+    methodKind: "unary";
+    input: typeof UpdateRoleRequestSchema;
+    output: typeof UpdateRoleResponseSchema;
+  },
+  /**
+   * Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN.
+   *
+   * @generated from rpc switchboard.v1.AgentService.DeleteRole
+   */
+  deleteRole: {
+    methodKind: "unary";
+    input: typeof DeleteRoleRequestSchema;
+    output: typeof DeleteRoleResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_switchboard_v1_agent_service, 0);

@@ -316,6 +316,25 @@ ALTER TABLE teams DROP CONSTRAINT uq_teams_name;
 
 CREATE UNIQUE INDEX uq_teams_name ON teams (name) WHERE delete_time IS NULL;
 
+-- Roles of the tenant's own. permissions: numbers of the contract's Permission.
+CREATE TABLE roles (
+    id uuid NOT NULL,
+    name text NOT NULL,
+    permissions smallint[] NOT NULL,
+    create_time timestamptz NOT NULL,
+    CONSTRAINT pk_roles PRIMARY KEY (id)
+);
+
+CREATE UNIQUE INDEX uq_roles_name ON roles (lower(name));
+
+ALTER TABLE agents ADD COLUMN role_id uuid,
+    DROP CONSTRAINT ck_agents_role,
+    ADD CONSTRAINT ck_agents_role CHECK (role IN ('owner', 'admin', 'supervisor', 'agent', 'read_only', 'custom')),
+    ADD CONSTRAINT ck_agents_role_id CHECK ((role = 'custom') = (role_id IS NOT NULL)),
+    ADD CONSTRAINT fk_agents_role_id FOREIGN KEY (role_id) REFERENCES roles (id);
+
+CREATE INDEX ix_agents_role_id ON agents (role_id);
+
 -- == Assignment.
 
 CREATE TABLE assignment_policies (
