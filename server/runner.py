@@ -68,6 +68,7 @@ class Lane:
         self.name = name
         self.next = 0.0
         self.not_before = 0.0
+        self.resting_until = 0.0
         self._run = run
         self._apart = apart
         self._hinted = hinted
@@ -93,14 +94,15 @@ class Lane:
             return None
         self._failures = 0
         ended = time.monotonic()
-        self.not_before = ended + look.pause if look.pause else began + self._apart
+        self.resting_until = ended + look.pause
+        self.not_before = self.resting_until if look.pause else began + self._apart
         self.next = max(ended + look.wait, self.not_before)
         return look
 
     def _failed(self, error: Exception, *, failures: int) -> None:
         FAILED.labels(self.name, type(error).__name__).inc()
         self._failures = failures
-        self.next = self.not_before = time.monotonic() + rest(failures)
+        self.next = self.not_before = self.resting_until = time.monotonic() + rest(failures)
 
 
 def rest(failures: int) -> float:
@@ -227,7 +229,9 @@ class Runner:
     def _ready(self, *, woken: bool, active: bool) -> Sequence[Lane]:
         """The lanes to look at now. Only a look at all of them at once can show that a tenant is idle."""
         now = time.monotonic()
-        if not active and all(lane.not_before <= now for lane in self._lanes):
+        due = any(lane.next <= now for lane in self._lanes)
+        if not active and not woken and due and all(lane.resting_until <= now for lane in self._lanes):
+            # Each by its own second, they would never meet: looks take time.
             return self._lanes
         if woken:
             for lane in self._lanes:

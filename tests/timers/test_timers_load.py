@@ -144,20 +144,23 @@ async def control_transactions(timer_stack: TimerStack, *, seconds: float) -> in
     return int(counts[1] - counts[0])
 
 
-async def used(timer_stack: TimerStack, names: list[str], *, seconds: float) -> set[str]:
-    """Those of the databases that a client connected to, or sent a statement to; connections of earlier calls may lie idle."""
-    seen: set[str] = set()
+async def used(timer_stack: TimerStack, names: list[str], *, seconds: float) -> set[tuple[str, str]]:
+    """Those of the databases that a client connected to, or sent a statement to, with its last statement.
+
+    Connections of earlier calls may lie idle.
+    """
+    seen: set[tuple[str, str]] = set()
     async with timer_stack.database() as connection:
         # What was announced at the start has to run out.
         await asyncio.sleep(16)
         began, end = await connection.fetchval("SELECT clock_timestamp()"), time.monotonic() + seconds
         while time.monotonic() < end:
             rows = await connection.fetch(
-                "SELECT DISTINCT datname FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                "SELECT DISTINCT datname, left(query, 200) AS query FROM pg_stat_activity WHERE backend_type = 'client backend'"
                 " AND datname = ANY($1) AND greatest(backend_start, state_change) > $2",
                 *(names, began),
             )
-            seen |= {row["datname"] for row in rows}
+            seen |= {(row["datname"], row["query"]) for row in rows}
             await asyncio.sleep(0.05)
     return seen
 

@@ -10,9 +10,10 @@ import asyncpg
 import pytest
 from pydantic import SecretStr
 
-from server import housekeeping
+from server import housekeeping, runner
 from server.composition import Parts, background, compose
 from server.kit.clock import utc_now
+from server.kit.db import Connection
 from server.runner import Backlog, rest
 from server.worker import Worker
 from tests.desk import Desk, close_desk, open_desk
@@ -72,6 +73,26 @@ async def test_what_the_directory_missed_is_found_by_the_daily_look_and_counted(
             while (await own_desk.conversation(row.id)).status != "open":
                 await asyncio.sleep(0.02)
     assert housekeeping.MISSED._value.get() == missed + 1
+
+
+async def test_an_idle_tenant_is_retired_although_its_looks_take_their_time(
+    alone: Installed, own_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each lane then has its second at another moment, and no look at one of them is a look at all."""
+    behind = runner.statistics.behind
+
+    async def slow(connection: Connection) -> bool:
+        await asyncio.sleep(0.1)
+        return await behind(connection)
+
+    monkeypatch.setattr(runner.statistics, "behind", slow)
+    await own_desk.started(await own_desk.new_channel())
+    announced = "UPDATE tenant_work SET active_until = now() + interval '3 s' WHERE tenant_id = $1"
+    await alone.execute(announced, own_desk.tenant.id)
+    async with working(alone), asyncio.timeout(40), alone.control.database.connection() as control:
+        kept = "SELECT active_until IS NOT NULL FROM tenant_work WHERE tenant_id = $1"
+        while await control.fetchval(kept, own_desk.tenant.id):
+            await asyncio.sleep(0.1)
 
 
 async def in_database(dsn: str, statement: str) -> None:
