@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import urllib.request
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
@@ -13,6 +13,8 @@ import grpc
 from switchboard.v1 import conversation_pb2, event_pb2
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1.inbox_service_pb2_grpc import InboxServiceStub
+
+from server.audit import chain
 
 HIDDEN = (90, 91)
 """Kinds of events that no stream shows."""
@@ -60,6 +62,33 @@ SELECT channel_id, status, count(*) AS count, count(*) FILTER (WHERE live AND as
     count(*) FILTER (WHERE live AND inbound_count > team_read_count) AS unread
 FROM (SELECT *, status NOT IN ('resolved', 'archived') AS live FROM conversations WHERE delete_time IS NULL) c GROUP BY 1, 2
 """
+BUCKETS = """
+SELECT bucket_time AS time, channel_id::text AS channel, measure, sum(count)::bigint AS count FROM statistics_buckets
+WHERE dimension = 'channel' AND measure IN ('inbound', 'outbound', 'new', 'assigned', 'sent', 'delivered', 'read', 'failed', 'unknown')
+GROUP BY 1, 2, 3
+"""
+HAPPENED = """
+SELECT date_bin('15 minutes', time, '2000-01-01Z') AS time, channel_id::text AS channel, measure, count(*) AS count FROM (
+    SELECT create_time AS time, channel_id, direction AS measure FROM messages
+    UNION ALL SELECT create_time, channel_id, 'new' FROM conversations
+    UNION ALL SELECT a.start_time, c.channel_id, 'assigned' FROM conversation_assignments a
+        JOIN conversations c ON c.id = a.conversation_id WHERE a.agent_id IS NOT NULL
+    UNION ALL SELECT u.create_time, m.channel_id, u.status FROM message_status_updates u JOIN messages m ON m.id = u.message_id
+        WHERE u.applied AND u.status <> 'pending'
+) h GROUP BY 1, 2, 3
+"""
+PRESENT = """
+SELECT dimension, value, status, sum(count)::bigint AS count FROM conversation_counts GROUP BY 1, 2, 3 HAVING sum(count) <> 0
+"""
+STANDING = """
+SELECT dimension, value, status, count(*) AS count FROM conversations c, LATERAL (
+    SELECT 'channel', channel_id::text UNION ALL SELECT 'team', coalesce(team_id::text, '')
+    UNION ALL SELECT 'agent', coalesce(assignee_id::text, '') UNION ALL SELECT 'priority', priority::text
+    UNION ALL SELECT 'tag', unnest(tags)
+) AS d (dimension, value) WHERE delete_time IS NULL GROUP BY 1, 2, 3
+"""
+COUNTED_UPTO = "SELECT seq FROM consumers WHERE name = 'statistics'"
+AUDITED = "SELECT cause_id, count(*) AS count FROM audit_entries WHERE outcome = 1 GROUP BY 1"
 PEOPLE = """
 SELECT (SELECT count(*) FROM identities), (SELECT count(*) FROM contacts), (SELECT count(*) FROM conversations)
 """
@@ -69,7 +98,9 @@ SELECT (SELECT count(*) FROM journal WHERE state = 'received') AS journal,
     (SELECT count(*) FROM message_parts p JOIN messages m ON m.id = p.message_id
         WHERE $1 AND m.direction = 'outbound' AND p.status IN ('sent', 'delivered')) AS receipts,
     (SELECT count(*) FROM timers WHERE due_time <= clock_now() AND dead_time IS NULL) AS timers,
-    (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'statistics'), 0) FROM stream_head) AS statistics
+    (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'statistics'), 0) FROM stream_head) AS statistics,
+    (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'audit'), 0) FROM stream_head)
+        + (SELECT count(*) FROM audit_pending) AS audit
 """
 QUARANTINED = "SELECT count(*) AS quarantine FROM quarantine"
 SESSIONS = """
@@ -99,6 +130,13 @@ class Tables:
     conversations: Mapping[str, tuple[Any, ...]]
     miscounted: Sequence[str] = ()
     counts_differ: bool = False
+    miscounts: Sequence[str] = ()
+    """Statistics that plain SQL over the tables tells otherwise."""
+    counted_upto: int = 0
+    audited: Mapping[str, int] = field(default_factory=dict)
+    """How many entries the audit trail has of what was done, by request id."""
+    unchained: str | None = None
+    """Where the chain of the audit trail breaks."""
     people: tuple[int, ...] = (0, 0, 0)
     accepted: Sequence[str] = ()
     """Part ids of the requests that the provider accepted, in its order."""
@@ -125,11 +163,26 @@ async def read_tables(dsn: str, **outside: Any) -> Tables:
             miscounted=[row["id"] for row in await fetch(MISCOUNTED)],
             counts_differ={tuple(row) for row in await fetch(COUNTED)}
             != {tuple(row) for row in await fetch(RECOUNTED)},
+            miscounts=[
+                *_differing(await fetch(BUCKETS), await fetch(HAPPENED)),
+                *_differing(await fetch(PRESENT), await fetch(STANDING)),
+            ],
+            counted_upto=await connection.fetchval(COUNTED_UPTO),
+            audited={row["cause_id"]: row["count"] for row in await fetch(AUDITED)},
+            unchained=await chain.broken(connection),
             people=tuple((await fetch(PEOPLE))[0]),
             **outside,
         )
     finally:
         await connection.close()
+
+
+def _differing(counted: Sequence[Row], told: Sequence[Row]) -> list[str]:
+    """What is counted otherwise than the tables tell, both ways."""
+    left, right = ({tuple(map(str, row)) for row in rows} for rows in (counted, told))
+    return [f"counted {' '.join(row)}" for row in sorted(left - right)] + [
+        f"stored {' '.join(row)}" for row in sorted(right - left)
+    ]
 
 
 def _received(payload: bytes) -> str:

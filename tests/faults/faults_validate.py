@@ -223,10 +223,31 @@ def mirrored(_history: History, tables: Tables) -> Findings:
             yield f"wrong: {conversation} is {stored}, its last event shows {tables.mirror.get(conversation)}"
     for conversation in tables.miscounted:
         yield f"wrong: the counters of {conversation} are not what they count"
-    if tables.counts_differ:
-        yield "wrong: statistics do not count the conversations there are"
     if len(set(tables.people)) != 1:
         yield f"doubled: identities, contacts, conversations: {tables.people}"
+
+
+def counted(_history: History, tables: Tables) -> Findings:
+    """Statistics stand at the head and are what plain SQL over the tables tells: what happened, and what there is."""
+    if tables.counted_upto != tables.head:
+        yield f"wrong: statistics stand at {tables.counted_upto}, the log at {tables.head}"
+    if tables.counts_differ:
+        yield "wrong: statistics do not count the conversations there are"
+    for miscount in tables.miscounts:
+        yield f"wrong: statistics: {miscount}"
+
+
+def audited(history: History, tables: Tables) -> Findings:
+    """The chain of the audit trail is whole; what was acknowledged has its entry, a send only one."""
+    if tables.unchained is not None:
+        yield f"wrong: {tables.unchained}"
+    for line in history.operations:
+        if line["k"] in ALWAYS_SEEN and line["r"] == "ok":
+            entries = tables.audited.get(line["op"], 0)
+            if not entries:
+                yield f"lost: the audit trail has no entry of {line['k']} {line['op']}"
+            elif line["k"] == "send" and entries > 1:
+                yield f"doubled: the audit trail has {entries} entries of send {line['op']}"
 
 
 def sent_once(_history: History, tables: Tables) -> Findings:
@@ -335,6 +356,8 @@ VALIDATORS: dict[str, Callable[[History, Tables], Findings]] = {
     "V9 causal": causal,
     "V11 read back": read_back,
     "V11 state is events": mirrored,
+    "statistics are tables": counted,
+    "audit whole": audited,
     "sent once": sent_once,
     "back in time": back_in_time,
 }

@@ -10,6 +10,8 @@
 | request id not stored | servers die between COMMIT and answer | V2: sends doubled |
 | one event in 1,000 left out | load | V3, V7: gaps |
 | COMMIT answered before it is durable | Postgres crashes | V2: acknowledged operations lost |
+| statistics leave out an event of each page | load | statistics are tables |
+| entries of the audit trail are not chained | load | audit whole |
 
 The bugs are in `points/child_bugs.py`. The same runs without a bug find nothing.
 """
@@ -29,6 +31,7 @@ pytestmark = pytest.mark.faults
 
 SENDS = {"webhook": 4.0, "send": 10.0}
 LIGHT = {"note": 4.0}
+BUSY = {"webhook": 6.0, "send": 6.0, "note": 6.0}
 RARELY = {"note": 0.3}
 KILLED = [Card("kill", "serve")] * 6
 UNSETTLED = [Card("kill", "work", point) for point in ("accepted", "responded")] * 3
@@ -44,6 +47,8 @@ BUGS = {
     "request_id_forgotten": (SENDS, UNANSWERED, 25.0, False, {"V2 acknowledged once", "V2 answered truly"}),
     "event_dropped": (RATES, [], 25.0, False, {"V3 V10 delivered", "V7 complete"}),
     "commit_not_durable": (RATES, CRASHED, 20.0, False, {"V2 acknowledged once"}),
+    "event_not_counted": (BUSY, [], 6.0, False, {"statistics are tables"}),
+    "audit_unchained": (BUSY, [], 6.0, False, {"audit whole"}),
 }
 
 

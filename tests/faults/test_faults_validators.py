@@ -62,6 +62,8 @@ def good() -> tuple[History, Tables]:
         mirror={"c1": STORED},
         conversations={"c1": STORED},
         people=(1, 1, 1),
+        counted_upto=5,
+        audited={"s1": 1, "n1": 1},
         accepted=["p2"],
         pages=[(seq, f"e{seq}") for seq in range(1, 6)],
     )
@@ -118,6 +120,14 @@ def given_up(_history: Any, tables: Any) -> None:
     object.__setattr__(tables, "failed", 1)
 
 
+def told(**change: Any) -> Bad:
+    def make(_history: Any, tables: Any) -> None:
+        for name, value in change.items():
+            object.__setattr__(tables, name, value)
+
+    return make
+
+
 def slow(after: float | None) -> Bad:
     return lambda history, _tables: history.chaos[3].update(after=after)
 
@@ -156,6 +166,12 @@ BAD: list[tuple[str, str, Bad]] = [
     ("V9 causal", "wrong", writer(1, t0=14.0)),
     ("V11 read back", "lost", writer(5, found=False)),
     ("V11 state is events", "wrong", mirrored((4, "new", "", "", "m1", 1))),
+    ("statistics are tables", "wrong", told(counted_upto=4)),
+    ("statistics are tables", "wrong", told(counts_differ=True)),
+    ("statistics are tables", "wrong", told(miscounts=["counted 2 of 1"])),
+    ("audit whole", "wrong", told(unchained="entry 3 is missing")),
+    ("audit whole", "lost", told(audited={"s1": 1})),
+    ("audit whole", "doubled", told(audited={"s1": 2, "n1": 1})),
     ("sent once", "doubled", accepted("p2", "p2")),
     ("sent once", "lost", accepted("p2", "p9")),
     ("sent once", "wrong", accepted()),

@@ -133,10 +133,30 @@ def commit_not_durable() -> None:
     asyncpg.connect = hasty
 
 
+def event_not_counted() -> None:
+    """Statistics leave out the last event of each page that has several."""
+    from server.conversations.statistics import follow
+
+    count = follow._count
+
+    async def forgetful(connection: Any, records: Any, **named: Any) -> None:
+        await count(connection, records[:-1] or records, **named)
+
+    follow._count = forgetful
+
+
+def audit_unchained() -> None:
+    """An entry of the audit trail does not have the hash of the one before in its own."""
+    from server.audit import chain, follow
+
+    follow.hash_of = lambda _before, number, entry: chain.hash_of(b"", number, entry)
+
+
 BUGS: dict[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
         *(hint_before_commit, verify_poll_skipped, bookmark_from_hint, answered_before_durable),
         *(lease_requeued, request_id_forgotten, event_dropped, commit_not_durable),
+        *(event_not_counted, audit_unchained),
     )
 }
