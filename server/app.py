@@ -231,6 +231,7 @@ async def assemble(
             routes=parts.routes,
             quarantine=parts.quarantine,
             meta_apps=parts.meta_apps,
+            providers=parts.providers,
             graph_version=settings.meta_graph_version,
         ),
         server,

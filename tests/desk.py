@@ -22,7 +22,7 @@ from server.log.append import append
 from server.log.event import Actor, ActorKind, Cause, CauseKind, Origin
 from server.messages.batch import BatchWriter
 from server.messages.items import Receive, Send
-from server.providers.contract import InboundMessage, Provider
+from server.providers.contract import Account, InboundMessage, Provider
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.registry import ProviderSettings, create_providers
 from server.rpc.call import Scope
@@ -112,14 +112,14 @@ class Desk:
     async def new_channel(self, **columns: object) -> ChannelRow:
         """A WhatsApp number; columns of its row besides those of every channel."""
         number = Number("102290129340398", f"{uuid.uuid4().int % 10**15:015}", "15550783881")
+        shown = columns.pop("display_phone_number", number.display_phone_number)
+        details = {"phone_number_id": number.phone_number_id, "waba_id": number.waba_id, "graph_version": "v26.0"}
+        details |= {} if shown is None else {"display_phone_number": str(shown)}
         wanted = channels.Connect(
             id=new_id(),
             name="WhatsApp",
-            phone_number_id=number.phone_number_id,
-            waba_id=number.waba_id,
-            access_token="EAAJtoken",
-            display_phone_number=number.display_phone_number,
-            graph_version="v26.0",
+            provider="whatsapp",
+            account=Account(account_id=number.phone_number_id, token="EAAJtoken", details=details),
         )
 
         async def connect(write: Write) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from google.protobuf.json_format import ParseDict
 from switchboard.v1 import channel_pb2
 
 from server.kit import pb
@@ -12,21 +13,17 @@ STATE = pb.Words(channel_pb2.ChannelState, "CHANNEL_STATE_")
 
 
 def channel(row: Channel) -> channel_pb2.Channel:
-    """A channel."""
-    return channel_pb2.Channel(
+    """A channel. Its account is in the field that has the provider's name."""
+    found = channel_pb2.Channel(
         id=str(row.id),
         name=row.name,
         provider=PROVIDER.number(row.provider),
         state=STATE.number(row.state),
         state_reason=row.state_reason,
-        whatsapp=channel_pb2.WhatsappAccount(
-            phone_number_id=row.phone_number_id or "",
-            waba_id=row.waba_id or "",
-            display_phone_number=row.display_phone_number,
-            graph_version=row.graph_version,
-        ),
         create_time=pb.timestamp(row.create_time),
         reopen_window=pb.duration(row.reopen_window),
         new_thread_each_time=row.new_thread_each_time,
         auto_resolve_after=pb.duration(row.auto_resolve_after),
     )
+    ParseDict(row.account, getattr(found, row.provider))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,10 +15,11 @@ from switchboard.v1 import event_pb2
 from server.channels import convert
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import NotFound
+from server.kit.errors import FieldViolation, InvalidFields, NotFound
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
+from server.providers.contract import Account, Provider, SettingInvalid
 from server.rpc.call import Scope
 
 TABLE, TOKEN = "channels", "access_token"
@@ -85,31 +86,34 @@ async def page(session: AsyncSession, scope: Scope, *, after: Sequence[Any] | No
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """A WhatsApp number to connect."""
+    """An account to connect."""
 
     id: uuid.UUID
+    provider: str
     name: str
-    phone_number_id: str
-    waba_id: str
-    access_token: str
-    display_phone_number: str | None
-    graph_version: str
+    account: Account
+
+
+def account_of(provider: Provider, settings: Mapping[str, str], channel_id: uuid.UUID) -> Account:
+    """What to store of an account. INVALID_FIELDS."""
+    try:
+        return provider.account(settings, channel_id=str(channel_id))
+    except SettingInvalid as error:
+        raise InvalidFields(FieldViolation(error.name, error.problem)) from None
 
 
 async def connect(
     write: Write, secrets: SecretBox, wanted: Connect, *, origin: Origin
 ) -> tuple[Channel, list[NewEvent]]:
-    """Stores a channel; its token is sealed and opens in this row only."""
+    """Stores a channel; its secret is sealed and opens in this row only."""
     row = Channel(
         id=wanted.id,
-        provider="whatsapp",
+        provider=wanted.provider,
         name=wanted.name,
         state="active",
-        phone_number_id=wanted.phone_number_id,
-        waba_id=wanted.waba_id,
-        display_phone_number=wanted.display_phone_number,
-        graph_version=wanted.graph_version,
-        access_token=secrets.seal(wanted.access_token.encode(), table=TABLE, column=TOKEN, row=wanted.id),
+        account_id=wanted.account.account_id,
+        details=dict(wanted.account.details),
+        access_token=secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id),
         create_time=utc_now(),
     )
     write.session.add(row)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 
 from sqlalchemy.exc import DBAPIError
 from switchboard.v1 import channel_pb2
@@ -19,12 +20,13 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
+from server.providers.contract import Provider
 from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 from server.tenancy.meta_apps import MetaApp, MetaApps
 from server.tenancy.quarantine import Quarantine
-from server.tenancy.routes import WHATSAPP, Routes
+from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenants
 
 
@@ -40,6 +42,7 @@ class ChannelServicer(ChannelServiceServicer):
         routes: Routes,
         quarantine: Quarantine,
         meta_apps: MetaApps,
+        providers: Mapping[str, Provider],
         graph_version: str,
     ) -> None:
         self._tokens = tokens
@@ -48,6 +51,7 @@ class ChannelServicer(ChannelServiceServicer):
         self._routes = routes
         self._quarantine = quarantine
         self._meta_apps = meta_apps
+        self._providers = providers
         self._graph_version = graph_version
 
     async def ConnectWhatsappChannel(
@@ -55,21 +59,19 @@ class ChannelServicer(ChannelServiceServicer):
     ) -> rpc.ConnectWhatsappChannelResponse:
         """Claims the number for the tenant first, so that no webhook finds a channel that another tenant also has."""
         tenant = await self._tenants.get(call.tenant_id)
-        wanted = service.Connect(
-            id=new_id(),
-            name=request.name,
-            phone_number_id=request.phone_number_id,
-            waba_id=request.waba_id,
-            access_token=request.access_token,
-            display_phone_number=request.display_phone_number if request.HasField("display_phone_number") else None,
-            graph_version=request.graph_version or self._graph_version,
-        )
+        settings = {"graph_version": request.graph_version or self._graph_version}
+        settings |= {name: getattr(request, name) for name in ("phone_number_id", "waba_id", "access_token")}
+        if request.HasField("display_phone_number"):
+            settings["display_phone_number"] = request.display_phone_number
+        channel_id, provider = new_id(), self._providers["whatsapp"]
+        account = service.account_of(provider, settings, channel_id)
+        wanted = service.Connect(id=channel_id, provider=provider.name, name=request.name, account=account)
 
         async def unit(write: Write) -> Channel:
             earlier = await requests.claim(write, call, request, resource_id=wanted.id)
             if earlier is not None:
                 return await service.show(write.session, call.scope, earlier)
-            await self._claim_number(write, call.tenant_id, wanted)
+            await self._claim_account(write, call.tenant_id, wanted)
             origin = origin_of(call, request.request_id)
             row, events = await service.connect(write, tenant.secrets, wanted, origin=origin)
             await append(write, events)
@@ -79,24 +81,24 @@ class ChannelServicer(ChannelServiceServicer):
             row = await call.database.write(unit)
         except DBAPIError:
             # Refused by the tenant's database, so nothing is stored; after a lost commit the claim must stay.
-            await self._routes.release(WHATSAPP, wanted.phone_number_id, channel_id=wanted.id)
+            await self._routes.release(wanted.provider, wanted.account.account_id, channel_id=wanted.id)
             raise
         # What arrived for the number before it was connected is applied now.
-        await self._quarantine.wake(WHATSAPP, wanted.phone_number_id)
+        await self._quarantine.wake(wanted.provider, wanted.account.account_id)
         return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
 
-    async def _claim_number(self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect) -> None:
-        """Routes the number to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""
-        number = wanted.phone_number_id
+    async def _claim_account(self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect) -> None:
+        """Routes the account to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""
+        name, account_id = wanted.provider, wanted.account.account_id
         try:
-            await self._routes.claim(WHATSAPP, number, tenant_id=tenant_id, channel_id=wanted.id)
+            await self._routes.claim(name, account_id, tenant_id=tenant_id, channel_id=wanted.id)
         except AlreadyExists:
-            left = await self._routes.owned(WHATSAPP, number, tenant_id=tenant_id)
+            left = await self._routes.owned(name, account_id, tenant_id=tenant_id)
             if left is None or await service.by_ids(write.connection, [left.channel_id]):
                 raise
             # Of a call whose process died, or whose commit was lost, before the channel was stored.
-            if not await self._routes.take_over(WHATSAPP, number, left=left, channel_id=wanted.id):
-                raise DatabaseUnavailable("the number is being connected just now; repeat") from None
+            if not await self._routes.take_over(name, account_id, left=left, channel_id=wanted.id):
+                raise DatabaseUnavailable("the account is being connected just now; repeat") from None
 
     async def GetChannel(self, request: rpc.GetChannelRequest, call: Call) -> rpc.GetChannelResponse:
         """A channel."""

@@ -37,7 +37,7 @@ RENAME = """
 UPDATE contacts SET name = $2, name_source = 'agent', update_time = $3
 WHERE id = $1 AND (name, name_source) IS DISTINCT FROM ($2, 'agent') RETURNING id
 """
-CHANNEL = "SELECT provider, display_phone_number FROM channels WHERE id = $1"
+CHANNEL = "SELECT provider, details ->> 'display_phone_number' AS display_phone_number FROM channels WHERE id = $1"
 
 
 class ContactExists(AlreadyExists):

@@ -32,7 +32,6 @@ from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive
 from server.messages.receipts import Update
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
-from server.providers.meta.envelope import Envelope, read_envelope
 from server.tenancy.tenants import Tenant, Tenants
 from server.traces import service as traces
 
@@ -49,7 +48,7 @@ LAG = Histogram(
 )
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
 T = TypeVar("T")
-BY_ACCOUNT = "SELECT phone_number_id, id FROM channels WHERE phone_number_id = ANY($1::text[])"
+BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[])"
 NEW_ITEMS = journal_items.INSERT + " RETURNING id"
 
 
@@ -113,7 +112,7 @@ class Applier:
         provider = self._providers[payload.provider]
         items = read_items(provider, payload)
         async with tenant.database.connection() as connection:
-            owners = await channels_of(connection, items)
+            owners = await channels_of(connection, payload.provider, items)
         early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
         if utc_now() - payload.receive_time < CONNECTING:
             items = [item for item in items if item.account_id not in early]
@@ -151,16 +150,13 @@ async def outcome(work: Awaitable[T], **names: str) -> T | Exception:
 
 def read_items(provider: Provider, payload: Payload) -> list[Item]:
     """The items of a payload as the provider's present parser reads them; none in what is no envelope of it."""
-    envelope = read_envelope(payload.body, objects=provider.webhook_objects)
-    if not isinstance(envelope, Envelope):
-        return []
-    return [item for change in envelope.changes for item in provider.parse(change)]
+    return [item for change in provider.changes(payload.body) for item in provider.parse(change)]
 
 
-async def channels_of(connection: Connection, items: Iterable[Item]) -> dict[str, ChannelRow]:
-    """The tenant's channels by account id."""
+async def channels_of(connection: Connection, provider: str, items: Iterable[Item]) -> dict[str, ChannelRow]:
+    """The tenant's channels of a provider by account id."""
     accounts = sorted({item.account_id for item in items if item.account_id is not None})
-    ids = {record["id"]: record["phone_number_id"] for record in await connection.fetch(BY_ACCOUNT, accounts)}
+    ids = {record["id"]: record["account_id"] for record in await connection.fetch(BY_ACCOUNT, provider, accounts)}
     return {ids[row.id]: row for row in (await channels.by_ids(connection, list(ids))).values()}
 
 

@@ -66,7 +66,7 @@ async def look(connection: Connection, provider: Provider, payloads: Sequence[Pa
     """Compares payloads of one provider with what is held. connection: a snapshot, so that all of it is of one moment."""
     read = {payload.id: read_items(provider, payload) for payload in payloads}
     items = [item for found in read.values() for item in found]
-    owners = await channels_of(connection, items)
+    owners = await channels_of(connection, provider.name, items)
     keys = {(channel_of(item, owners), item.kind, item.provider_id) for item in items}
     rows = await journal_items.held(connection, journal_ids=list(read), keys=sorted(keys, key=str))
     wanted = [

@@ -55,7 +55,7 @@ NOT_SENT_MOST = 300
 # How long an outcome is kept for a database that is away; with the request itself it stays below the lease.
 SETTLE_SECONDS, SETTLE_AGAIN_SECONDS = 25.0, 0.5
 LOAD = """
-SELECT ch.provider, ch.phone_number_id, ch.graph_version, ch.access_token, m.text, m.details, c.identity_id
+SELECT ch.provider, ch.account_id, ch.details AS account, ch.access_token, m.text, m.details, c.identity_id
 FROM message_parts p
 JOIN messages m ON m.id = p.message_id
 JOIN conversations c ON c.id = p.conversation_id
@@ -158,9 +158,9 @@ class Sender:
             return _bad("no_address", "The customer has no address that the channel's provider sends to.")
         details = json.loads(row["details"]) if row["details"] else {}
         return row["provider"], Outgoing(
-            account_id=row["phone_number_id"],
+            account_id=row["account_id"],
             token=channels.token_of(self._secrets, claimed.channel_id, row["access_token"]),
-            graph_version=row["graph_version"],
+            settings=json.loads(row["account"]),
             to=Address(to["kind"], to["value"]),
             text=row["text"],
             opaque=str(claimed.part_id),

@@ -18,7 +18,7 @@ from typing import Literal, Protocol, TypeAlias
 # What json.loads gives. A name of its own, because Change has a field called object.
 Json: TypeAlias = object
 
-AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group"]
+AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group", "user_ref"]
 
 MessageKind = Literal[
     "text",
@@ -42,7 +42,7 @@ class Address:
     """One address of a person (or a group) at a provider; opaque, case-sensitive, compared whole.
 
     `wa_id` is a phone number in digits without a plus, `bsuid` and `parent_bsuid` are business-scoped user ids,
-    `group` is a WhatsApp group. Personal data.
+    `group` is a WhatsApp group, `user_ref` is what a system of the user's own calls somebody. Personal data.
     """
 
     kind: AddressKind
@@ -213,7 +213,7 @@ Item = InboundMessage | Receipt | Ignored | Broken
 class Outgoing:
     """A text message to send.
 
-    account_id: the phone_number_id to send from. token: its access token. graph_version: such as "v26.0". text: at
+    account_id: the account to send from. token: its secret. settings: the details it was connected with. text: at
     most Capabilities.text_characters. opaque: comes back in receipts, at most Capabilities.opaque_characters (our
     part id). attempt: 1 for the first try; retry delays and budgets go by it. reply_to_id: provider id of the message
     to quote.
@@ -221,7 +221,7 @@ class Outgoing:
 
     account_id: str
     token: str = field(repr=False)
-    graph_version: str
+    settings: Mapping[str, Json]
     to: Address = field(repr=False)
     text: str = field(repr=False)
     opaque: str
@@ -313,6 +313,29 @@ class Capabilities:
     address_kinds: frozenset[AddressKind] = frozenset()
 
 
+class SettingInvalid(Exception):
+    """A setting of an account that cannot be connected so. name: of the setting; problem: a sentence's end, such as "is needed"."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name, self.problem = name, problem
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """An account of a provider as it is stored.
+
+    account_id: what its webhooks name, one channel of the installation has it. token: what is sealed. details: the fields of the
+    message of the contract that shows it, by their names in the contract; no secrets. made_here: the token was made by us, and
+    whoever connects must be told it.
+    """
+
+    account_id: str
+    token: str = field(repr=False)
+    details: Mapping[str, str]
+    made_here: bool = False
+
+
 class Provider(Protocol):
     """One network. Safe for use by many tasks of one event loop."""
 
@@ -331,6 +354,19 @@ class Provider(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What it can do."""
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether what customers wrote comes by calls instead of webhooks."""
+
+    def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:
+        """What to store of an account with these settings. Connects to nothing. SettingInvalid."""
+
+    def new_token(self) -> str | None:
+        """A new secret for an account; None where the provider makes them."""
+
+    def changes(self, raw: bytes) -> Sequence[Change]:
+        """The changes of a journaled body; none of a body that is not its own. Pure; never raises."""
 
     def parse(self, change: Change) -> Sequence[Item]:
         """Reads one change, in the order it has things in. Pure; never raises; empty when there is nothing in it."""

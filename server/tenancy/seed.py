@@ -146,9 +146,11 @@ async def ensure_channel(
     sealed = tenant.secrets.seal(account.access_token.encode(), table="channels", column="access_token", row=channel_id)
     async with tenant.database.connection() as connection:
         await connection.execute(
-            "INSERT INTO channels (id, provider, name, state, phone_number_id, waba_id, display_phone_number,"
-            " graph_version, access_token, create_time) VALUES ($1, 'whatsapp', $2, 'active', $3, $4, $5, $6, $7, $8)"
-            " ON CONFLICT (id) DO UPDATE SET access_token = excluded.access_token, waba_id = excluded.waba_id",
+            "INSERT INTO channels (id, provider, name, state, account_id, details, access_token, create_time)"
+            " VALUES ($1, 'whatsapp', $2, 'active', $3, jsonb_strip_nulls(jsonb_build_object('phone_number_id', $3::text,"
+            " 'waba_id', $4::text, 'display_phone_number', $5::text, 'graph_version', $6::text)), $7, $8)"
+            " ON CONFLICT (id) DO UPDATE SET access_token = excluded.access_token,"
+            " details = channels.details || jsonb_build_object('waba_id', excluded.details -> 'waba_id')",
             channel_id,
             f"WhatsApp {account.display_phone_number or account.phone_number_id}",
             account.phone_number_id,

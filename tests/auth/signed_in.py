@@ -55,8 +55,8 @@ async def add_memberships(tenant: Tenant, agent_id: uuid.UUID) -> tuple[uuid.UUI
     channel_id, team_id = new_id(), new_id()
     async with tenant.database.connection() as connection:
         await connection.execute(
-            "INSERT INTO channels (id, provider, name, state, graph_version, access_token, create_time)"
-            " VALUES ($1, 'whatsapp', 'Shop', 'active', 'v26.0', '', now())",
+            "INSERT INTO channels (id, provider, name, state, access_token, create_time)"
+            " VALUES ($1, 'whatsapp', 'Shop', 'active', '', now())",
             channel_id,
         )
         await connection.execute(

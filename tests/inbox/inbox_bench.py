@@ -121,8 +121,8 @@ class Tenant:
     async def new_channel(self) -> uuid.UUID:
         channel_id = new_id()
         await self.execute(
-            "INSERT INTO channels (id, provider, name, state, graph_version, access_token, create_time)"
-            " VALUES ($1, 'whatsapp', 'c', 'active', 'v1', '', now())",
+            "INSERT INTO channels (id, provider, name, state, access_token, create_time)"
+            " VALUES ($1, 'whatsapp', 'c', 'active', '', now())",
             channel_id,
         )
         self.channels.append(channel_id)

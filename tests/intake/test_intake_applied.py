@@ -286,9 +286,9 @@ async def test_a_message_between_the_route_and_the_channel_is_not_lost(post: Pos
     await asyncio.sleep(1)
     assert await post.acme.texts(said) == []
     await post.acme.database.execute(
-        "INSERT INTO channels (id, provider, name, state, phone_number_id, waba_id, graph_version, access_token, create_time)"
-        " VALUES ($1, 'whatsapp', 'Late', 'active', $2, $3, 'v26.0', '', now())",
-        *(channel_id, number.phone_number_id, number.waba_id),
+        "INSERT INTO channels (id, provider, name, state, account_id, access_token, create_time)"
+        " VALUES ($1, 'whatsapp', 'Late', 'active', $2, '', now())",
+        *(channel_id, number.phone_number_id),
     )
     assert await applied(post.acme, said, 1) == [said]
 

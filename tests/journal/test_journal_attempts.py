@@ -129,7 +129,7 @@ async def test_a_payload_for_a_number_that_is_being_connected_waits_without_usin
         await inlet.applier.apply_left(inlet.desk.tenant)
     row = await inlet.payload(payload.id)
     assert (row["state"], row["attempts"]) == ("received", 1)
-    await inlet.desk.execute("UPDATE channels SET phone_number_id = '99999999999' WHERE id = $1", inlet.channel.id)
+    await inlet.desk.execute("UPDATE channels SET account_id = '99999999999' WHERE id = $1", inlet.channel.id)
     await due_now(inlet)
     await inlet.applier.apply_left(inlet.desk.tenant)
     assert await inlet.said() == ["early"]

@@ -147,7 +147,7 @@ async def test_what_came_for_a_number_before_it_was_connected_is_applied(inlet: 
     body["entry"][0]["changes"][0]["value"]["metadata"]["phone_number_id"] = "99999999999"
     payload = await inlet.taken(body, at=utc_now() - timedelta(hours=1))
     assert await inlet.items(payload.id) == [("message", "ignored")]
-    await inlet.desk.execute("UPDATE channels SET phone_number_id = '99999999999' WHERE id = $1", inlet.channel.id)
+    await inlet.desk.execute("UPDATE channels SET account_id = '99999999999' WHERE id = $1", inlet.channel.id)
     assert found(await inlet.replayed(apply=True)) == {("missed", "message"): 1, ("superseded", "message"): 1}
     assert await inlet.said() == ["early"]
     await nothing_more(inlet)

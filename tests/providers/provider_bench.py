@@ -82,7 +82,7 @@ def outgoing(**fields: Any) -> Outgoing:
     whole: dict[str, Any] = {
         "account_id": PHONE_NUMBER_ID,
         "token": TOKEN,
-        "graph_version": "v26.0",
+        "settings": {"graph_version": "v26.0"},
         "to": Address("wa_id", CUSTOMER),
         "text": "good morning",
         "opaque": OPAQUE,

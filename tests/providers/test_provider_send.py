@@ -63,7 +63,7 @@ async def test_a_group_is_addressed_as_a_group(connect: Connect, simulate: Simul
     [
         ({"token": "EAAJother"}, "190", ErrorClass.STOP_CHANNEL),
         ({"account_id": "999"}, "100", ErrorClass.STOP_CHANNEL),
-        ({"graph_version": "v1.0"}, "2500", ErrorClass.STOP_CHANNEL),
+        ({"settings": {"graph_version": "v1.0"}}, "2500", ErrorClass.STOP_CHANNEL),
         ({"text": ""}, "100", ErrorClass.BUG),
         ({"text": "x" * 4097}, "100", ErrorClass.BUG),
         ({"to": Address("wa_id", "12")}, "131009", ErrorClass.BUG),

@@ -74,7 +74,12 @@ async def test_a_malformed_token_stops_the_channel_and_leaves_no_header_to_injec
 @every_provider
 async def test_a_malformed_account_or_version_never_becomes_a_path(name: str, connect: Connect) -> None:
     provider = connect(NOWHERE, name=name)
-    for fields in ({"account_id": "../me"}, {"account_id": ""}, {"graph_version": "v26.0/x"}, {"graph_version": ""}):
+    for fields in (
+        {"account_id": "../me"},
+        {"account_id": ""},
+        {"settings": {"graph_version": "v26.0/x"}},
+        {"settings": {}},
+    ):
         refused = await provider.send(outgoing(**fields))
         assert isinstance(refused, Refused)
         assert refused.error_class is ErrorClass.BUG

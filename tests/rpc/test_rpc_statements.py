@@ -112,6 +112,7 @@ async def office(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         "ChannelService": ChannelServicer(
             **both,
             **dict.fromkeys(("tenants", "routes", "quarantine", "meta_apps"), unused),
+            providers=desk.providers,
             graph_version="v26.0",
         ),
         "ContactService": ContactServicer(**both),

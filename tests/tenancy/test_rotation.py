@@ -16,6 +16,7 @@ from server.kit.db import Write
 from server.kit.ids import new_id
 from server.kit.secrets import new_master_key, sealed_with
 from server.log.append import append
+from server.providers.contract import Account
 from server.rpc.auth import CredentialInvalid
 from server.settings import SettingsInvalid, load
 from server.tenancy import keys, rotation
@@ -62,7 +63,8 @@ async def with_channel(made: Installed) -> None:
 
 async def connect(tenant: Tenant) -> None:
     number = f"{uuid.uuid4().int % 10**15:015}"
-    wanted = channels.Connect(new_id(), "WhatsApp", number, "1", TOKEN, None, "v26.0")
+    account = Account(account_id=number, token=TOKEN, details={"phone_number_id": number})
+    wanted = channels.Connect(id=new_id(), provider="whatsapp", name="WhatsApp", account=account)
 
     async def unit(write: Write) -> None:
         _, events = await channels.connect(write, tenant.secrets, wanted, origin=nobody())

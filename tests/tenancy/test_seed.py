@@ -108,7 +108,7 @@ async def test_processes_that_start_at_once_make_one_channel(
     await asyncio.gather(*(connect_first_tenant(control, process, single) for process in processes))
     tenant = await processes[0].get(seeded.tenants[0].id)
     async with tenant.database.connection() as connection:
-        rows = await connection.fetch("SELECT id FROM channels WHERE phone_number_id = '100000000000010'")
+        rows = await connection.fetch("SELECT id FROM channels WHERE account_id = '100000000000010'")
     assert len(rows) == 1
     for process in processes:
         await process.close()

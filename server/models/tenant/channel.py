@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import CheckConstraint, Index, Interval, LargeBinary, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -13,20 +16,23 @@ from server.models.base import Id, TenantBase, Time, Word, words
 class Channel(TenantBase):
     """A connected account. access_token is sealed with the tenant's key, bound to this row.
 
+    account_id: what its provider has for it. details: what the contract shows of it, read by the provider alone.
+
     auto_resolve_after: without a change for so long, conversations are resolved; None: never.
     sends_per_second: None for what the provider allows everybody. next_send_time: when the next send may be taken.
     """
 
     __tablename__ = "channels"
     __table_args__ = (
-        words("provider", ("whatsapp",)),
+        CheckConstraint("provider ~ '^[a-z]{1,32}$'", name="provider"),
         words("state", ("active", "paused")),
         CheckConstraint("auto_resolve_after > interval '0'", name="auto_resolve_after"),
         Index(
-            "uq_channels_phone_number_id",
-            "phone_number_id",
+            "uq_channels_provider_account_id",
+            "provider",
+            "account_id",
             unique=True,
-            postgresql_where=text("phone_number_id IS NOT NULL"),
+            postgresql_where=text("account_id IS NOT NULL"),
         ),
     )
 
@@ -35,10 +41,8 @@ class Channel(TenantBase):
     name: Mapped[Word]
     state: Mapped[Word]
     state_reason: Mapped[Word | None]
-    phone_number_id: Mapped[Word | None]
-    waba_id: Mapped[Word | None]
-    display_phone_number: Mapped[Word | None]
-    graph_version: Mapped[Word]
+    account_id: Mapped[Word | None]
+    details: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
     access_token: Mapped[bytes] = mapped_column(LargeBinary)
     reopen_window: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '72 hours'"))
     new_thread_each_time: Mapped[bool] = mapped_column(server_default=text("false"))
@@ -46,3 +50,9 @@ class Channel(TenantBase):
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     create_time: Mapped[Time]
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)
+
+    @property
+    def account(self) -> dict[str, str]:
+        """The details as an object: a row that was read has them as text, one that was just made as they were given."""
+        found: dict[str, str] = json.loads(self.details) if isinstance(self.details, str) else self.details
+        return found

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from server.providers.contract import Capabilities, Change, Item, Outcome, Outgoing, Pace
+from server.providers.contract import (
+    Account,
+    Capabilities,
+    Change,
+    Item,
+    Outcome,
+    Outgoing,
+    Pace,
+    SettingInvalid,
+)
+from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphClient
 from server.providers.whatsapp import parse, send
+
+SETTINGS = {
+    "phone_number_id": r"[0-9]{5,30}",
+    "waba_id": r"[0-9]{5,30}",
+    "access_token": r"[!-~]{1,1024}",
+    "graph_version": r"v[0-9]{1,3}\.[0-9]{1,2}",
+}
 
 
 class WhatsApp:
@@ -15,6 +33,7 @@ class WhatsApp:
 
     name = "whatsapp"
     webhook_objects = frozenset({"whatsapp_business_account"})
+    takes_calls = False
     parser_version = parse.VERSION
     capabilities = Capabilities(
         text_characters=4096,
@@ -31,6 +50,24 @@ class WhatsApp:
     def __init__(self, graph: GraphClient) -> None:
         self._graph = graph
 
+    def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:  # noqa: ARG002
+        """As of Provider. Settings: phone_number_id, waba_id, access_token, graph_version and perhaps display_phone_number."""
+        for name, pattern in SETTINGS.items():
+            if not re.fullmatch(pattern, settings.get(name, ""), re.ASCII):
+                raise SettingInvalid(name, "is missing or malformed")
+        if unknown := sorted(settings.keys() - SETTINGS.keys() - {"display_phone_number"}):
+            raise SettingInvalid(unknown[0], "is no setting of a WhatsApp number")
+        details = {name: value for name, value in settings.items() if name != "access_token"}
+        return Account(account_id=settings["phone_number_id"], token=settings["access_token"], details=details)
+
+    def new_token(self) -> None:
+        """As of Provider: Meta makes the tokens."""
+
+    def changes(self, raw: bytes) -> Sequence[Change]:
+        """As of Provider."""
+        envelope = read_envelope(raw, objects=self.webhook_objects)
+        return envelope.changes if isinstance(envelope, Envelope) else ()
+
     def parse(self, change: Change) -> Sequence[Item]:
         """As of Provider."""
         return parse.parse(change)
@@ -38,7 +75,7 @@ class WhatsApp:
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider."""
         answer = await self._graph.post(
-            version=outgoing.graph_version,
+            version=str(outgoing.settings.get("graph_version", "")),
             object_id=outgoing.account_id,
             edge="messages",
             token=outgoing.token,

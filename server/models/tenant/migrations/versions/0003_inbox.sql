@@ -596,3 +596,23 @@ FOR EACH STATEMENT EXECUTE FUNCTION refuse_audit_change();
 
 -- A message that is sent is its own record: its row says from where, so that a send writes no other.
 ALTER TABLE messages ADD COLUMN client_address TEXT, ADD COLUMN user_agent TEXT;
+
+-- == Channels.
+
+-- Nothing here is of one provider: the account by the id its provider has for it, and what the contract shows of it. The sealed
+-- column keeps its name, to which what is in it is bound; it holds whatever secret the provider needs.
+ALTER TABLE channels RENAME COLUMN phone_number_id TO account_id;
+
+ALTER TABLE channels ADD COLUMN details jsonb NOT NULL DEFAULT '{}';
+
+UPDATE channels SET details = jsonb_strip_nulls(jsonb_build_object('phone_number_id', account_id, 'waba_id', waba_id,
+    'display_phone_number', display_phone_number, 'graph_version', graph_version));
+
+DROP INDEX uq_channels_phone_number_id;
+
+ALTER TABLE channels DROP COLUMN waba_id, DROP COLUMN display_phone_number, DROP COLUMN graph_version,
+    DROP CONSTRAINT ck_channels_provider;
+
+ALTER TABLE channels ADD CONSTRAINT ck_channels_provider CHECK (provider ~ '^[a-z]{1,32}$');
+
+CREATE UNIQUE INDEX uq_channels_provider_account_id ON channels (provider, account_id) WHERE account_id IS NOT NULL;
