@@ -31,8 +31,9 @@ def _print_words(error: SwitchboardError) -> None:
     words = " ".join(word for word in (error.code.name, error.reason) if word)
     click.secho(f"{words}: {error.message}", fg="red", err=True)
     for each in error.violations:
-        click.secho(f"  {each.field}: {each.description}", fg="red", err=True)
-    for name, value in error.metadata.items():
+        if error.message != f"{each.field}: {each.description}":
+            click.secho(f"  {each.field}: {each.description}", fg="red", err=True)
+    for name, value in sorted(error.metadata.items()):
         click.echo(f"  {name} = {value}", err=True)
     if error.retry_after is not None:
         click.echo(f"  try again in {error.retry_after.total_seconds():g} s", err=True)

@@ -142,7 +142,7 @@ def _columns(rows: Sequence[Message], names: Mapping[str, str]) -> Iterator[tupl
         cells = [cell(row, each, names) for row in rows]
         is_named = is_reference(each.name) and cells != [cell(row, each) for row in rows]
         if any(text and not (text == "0" and each.name.endswith("_count")) for text in cells):
-            columns.append((0 if is_named else _rank(each), _heading(each, is_named=is_named), cells))
+            columns.append((_rank(each, is_named=is_named), _heading(each, is_named=is_named), cells))
     for _, name, cells in sorted(columns, key=lambda column: column[0]):
         yield name, [_shortened(text) for text in cells]
 
@@ -155,8 +155,9 @@ def _heading(each: FieldDescriptor, *, is_named: bool) -> str:
     return ", ".join([name, *titles]).replace("_", " ")
 
 
-def _rank(each: FieldDescriptor) -> int:
-    if is_reference(each.name):
+def _rank(each: FieldDescriptor, *, is_named: bool) -> int:
+    # Most tenants have few channels, and their names are long: nobody reads them first.
+    if is_reference(each.name) and (not is_named or each.name.startswith("channel_")):
         return 2
     return 1 if each.cpp_type in _INTEGERS_OF_MACHINES else 0
 
@@ -214,6 +215,9 @@ def _message_word(value: Message, names: Mapping[str, str]) -> str:
         return f"{moment.astimezone():%Y-%m-%d %H:%M:%S}"
     if value.DESCRIPTOR.full_name == "google.protobuf.Duration":
         return span_words(cast("Duration", value).ToTimedelta())
+    if value.DESCRIPTOR.full_name == "google.protobuf.Struct":
+        found = json_format.MessageToDict(value)
+        return ", ".join(f"{key}={_plain(item)}" for key, item in found.items())
     if value.DESCRIPTOR.full_name.startswith("google.protobuf."):
         return json.dumps(json_format.MessageToDict(value), ensure_ascii=False)
     named = {each.name: each for each in _fields(value)}
@@ -221,3 +225,10 @@ def _message_word(value: Message, names: Mapping[str, str]) -> str:
     if "name" not in named and "id" in named and (name := names.get(cell(value, named["id"]))):
         return name
     return next((cell(value, named[title]) for title in (*_TITLES, *_NAMED_TITLES) if title in named), "")
+
+
+def _plain(value: Any) -> str:
+    """A value of a Struct, whose numbers are all floating."""
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
