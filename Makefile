@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo install page test test-faults bench check generate baseline lock format chromium
+.PHONY: help up demo install page test test-faults bench check generate baseline lock format pictures chromium
 
 help: ## Shows this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ generate: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) ## Regenerates gene
 
 baseline: $(VENV)/.dev ## Records the contract of a release, which buf breaking compares with
 	@$(BIN)/python protos/generate.py --baseline
+
+pictures: $(VENV)/.dev ## Draws the terminals of docs/ anew
+	@$(BIN)/python -m tests.docs.pictures
 
 lock: $(UV) ## Writes requirements.lock anew from pyproject.toml
 	@$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --all-extras pyproject.toml --output-file requirements.lock
