@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from server.kit.errors import FieldViolation, InvalidFields
 
 TEXT_CHARACTERS = 1000
+OBJECT_BYTES = 16 << 10
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 
 
@@ -45,6 +47,14 @@ def check(definitions: Iterable[Definition], values: Mapping[str, Any], *, held:
     ]
     if wrong:
         raise InvalidFields(*wrong)
+
+
+def encoded(values: Mapping[str, Any]) -> str | None:
+    """Attributes as their column holds them: JSON, NULL for none. InvalidFields above 16 KiB."""
+    text = json.dumps(values) if values else None
+    if len((text or "").encode()) > OBJECT_BYTES:
+        raise InvalidFields(FieldViolation("attributes", f"has more than {OBJECT_BYTES} bytes as JSON"))
+    return text
 
 
 def _same(held: Mapping[str, Any], key: str, value: Any) -> bool:

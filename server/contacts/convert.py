@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,6 +21,8 @@ def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
         name=record["name"],
         identities=_identities(identities),
         create_time=pb.timestamp(record["create_time"]),
+        attributes=pb.struct(None if record["attributes"] is None else json.loads(record["attributes"])),
+        update_time=pb.timestamp(record["update_time"]),
     )
 
 

@@ -36,6 +36,12 @@ JOIN identities i ON i.id = a.identity_id
 JOIN contacts c ON c.id = i.contact_id
 ORDER BY k.kind, k.value, a.create_time
 """
+# No constraint spans channels: whoever is new is waited for by everybody who meets the same address on another channel, and seen by the
+# statement after this one.
+MEET = """
+SELECT pg_advisory_xact_lock(hashtextextended(k.key, 0))
+FROM (SELECT key FROM unnest($1::text[]) AS u (key) ORDER BY key) k
+"""
 # DO UPDATE, not DO NOTHING: the loser of a race waits, and is told the winner's identity.
 ADD_ALIASES = """
 INSERT INTO identity_aliases (id, channel_id, kind, value, identity_id, create_time)
@@ -44,8 +50,9 @@ ON CONFLICT (channel_id, kind, value) DO UPDATE SET value = excluded.value
 RETURNING channel_id, kind, value, identity_id
 """
 ADD_CONTACTS = """
-INSERT INTO contacts (id, name, name_source, create_time, update_time)
-SELECT id, name, source, time, time FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[]) AS u (id, name, source, time)
+INSERT INTO contacts (id, name, name_source, attributes, create_time, update_time)
+SELECT id, name, source, attributes, time, time
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS u (id, name, source, attributes, time)
 """
 ADD_IDENTITIES = """
 INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time)
@@ -64,7 +71,7 @@ WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bs
 ORDER BY i.id, a.create_time, a.id
 """
 
-CONTACTS = "SELECT id, name, create_time FROM contacts WHERE id = ANY($1::uuid[])"
+CONTACTS = "SELECT id, name, attributes, create_time, update_time FROM contacts WHERE id = ANY($1::uuid[])"
 
 Key = tuple[uuid.UUID, str, str]
 
@@ -73,7 +80,7 @@ Key = tuple[uuid.UUID, str, str]
 class Person:
     """Who wrote, as a payload says it: addresses on one channel, the best first, and a profile name.
 
-    given_name: how an agent calls a stranger; not looked at for somebody known.
+    given_name: how an agent calls a stranger; given_attributes: what it says of one, as JSON. Neither is looked at for somebody known.
     """
 
     channel_id: uuid.UUID
@@ -81,6 +88,7 @@ class Person:
     addresses: tuple[Address, ...]
     profile_name: str | None = None
     given_name: str | None = None
+    given_attributes: str | None = None
 
     @property
     def keys(self) -> list[Key]:
@@ -103,6 +111,7 @@ class Resolved:
     name: str
     name_source: str
     profile_name: str | None
+    attributes: str | None = None
     new_identity: bool = False
     new_contact: bool = False
     renamed: bool = False
@@ -181,6 +190,7 @@ async def _joined(connection: Connection, people: Sequence[Person], known: dict[
     asked = sorted({(kind, value, provider) for person in strangers for provider, kind, value in person.joining})
     if not asked:
         return {}
+    await connection.execute(MEET, ["/".join(address) for address in asked])
     rows = {(row["kind"], row["value"]): row for row in await connection.fetch(ELSEWHERE, *_transposed(asked, 3))}
     joined: dict[Key, Resolved] = {}
     for person in strangers:
@@ -218,6 +228,7 @@ def _stranger(person: Person) -> Resolved:
         name=name,
         name_source=source,
         profile_name=person.profile_name,
+        attributes=person.given_attributes,
         new_identity=True,
         new_contact=True,
     )
@@ -238,14 +249,16 @@ async def _store(
     connection: Connection, people: Sequence[Resolved], aliases: dict[Key, uuid.UUID], *, now: datetime
 ) -> None:
     unique = sorted({id(item): item for item in people}.values(), key=lambda item: item.identity_id)
-    contacts = [(item.contact_id, item.name, item.name_source, now) for item in unique if item.new_contact]
+    contacts = [
+        (item.contact_id, item.name, item.name_source, item.attributes, now) for item in unique if item.new_contact
+    ]
     identities = [
         (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now)
         for item in unique
         if item.new_identity
     ]
     if contacts:
-        await connection.execute(ADD_CONTACTS, *_transposed(contacts, 4))
+        await connection.execute(ADD_CONTACTS, *_transposed(contacts, 5))
     if identities:
         await connection.execute(ADD_IDENTITIES, *_transposed(identities, 5))
     await _add_aliases(connection, aliases, now=now)

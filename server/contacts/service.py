@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any
 
 import phonenumbers
 from switchboard.v1 import contact_pb2, event_pb2
 
+from server.attributes import service as attribute_definitions
+from server.attributes.values import encoded
 from server.contacts.resolve import IDENTITIES, Person, resolve, shown_contacts
 from server.kit.clock import utc_now
 from server.kit.db import Connection
@@ -24,18 +26,13 @@ VISIBLE = """
 ($1 OR EXISTS (SELECT 1 FROM identities i WHERE i.contact_id = ct.id AND i.channel_id = ANY($2::uuid[]))
     OR EXISTS (SELECT 1 FROM conversations c WHERE c.contact_id = ct.id AND (c.team_id = ANY($3::uuid[]) OR c.assignee_id = $4)))
 """
-GET = f"SELECT id, name, create_time FROM contacts ct WHERE id = $5 AND {VISIBLE}"
-PAGE = f"""
-SELECT id, name, create_time FROM contacts ct
-WHERE {VISIBLE} AND ($5::timestamptz IS NULL OR (create_time, id) < ($5, $6::uuid))
-ORDER BY create_time DESC, id DESC LIMIT $7
-"""
+GET = f"SELECT id, name, attributes, create_time, update_time FROM contacts ct WHERE id = $5 AND {VISIBLE}"
 IDENTITY = """
 SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.id = $1 AND i.channel_id = $2
 """
-RENAME = """
-UPDATE contacts SET name = $2, name_source = 'agent', update_time = $3
-WHERE id = $1 AND (name, name_source) IS DISTINCT FROM ($2, 'agent') RETURNING id
+LOCK = "SELECT name, name_source, attributes FROM contacts WHERE id = $1 FOR NO KEY UPDATE"
+SAVE = """
+UPDATE contacts SET name = $2, name_source = $3, attributes = $4::jsonb, update_time = $5 WHERE id = $1
 """
 CHANNEL = "SELECT provider, details ->> 'display_phone_number' AS display_phone_number FROM channels WHERE id = $1"
 
@@ -59,24 +56,18 @@ class Recipient:
     events: Sequence[NewEvent] = field(default_factory=tuple)
 
 
-def _scope_values(scope: Scope) -> list[Any]:
+def scope_values(scope: Scope) -> list[Any]:
+    """The first four parameters of VISIBLE."""
     return [scope.all, list(scope.channel_ids), list(scope.team_ids), scope.agent_id]
 
 
 async def get_visible(connection: Connection, scope: Scope, contact_id: uuid.UUID) -> tuple[Any, list[Any]]:
     """A contact the caller may see, and the rows of its identities. NotFound."""
-    record = await connection.fetchrow(GET, *_scope_values(scope), contact_id)
+    record = await connection.fetchrow(GET, *scope_values(scope), contact_id)
     if record is None:
         raise NotFound("contact")
     identities: list[Any] = await connection.fetch(IDENTITIES, [contact_id])
     return record, identities
-
-
-async def page(connection: Connection, scope: Scope, *, after: Sequence[Any] | None, limit: int) -> list[Any]:
-    """Contacts the caller may see, newest first."""
-    time, contact_id = (datetime.fromisoformat(after[0]), uuid.UUID(after[1])) if after else (None, None)
-    records: list[Any] = await connection.fetch(PAGE, *_scope_values(scope), time, contact_id, limit)
-    return records
 
 
 async def shown(connection: Connection, contact_id: uuid.UUID) -> contact_pb2.Contact:
@@ -105,30 +96,68 @@ async def by_phone_number(
 
 
 async def create(
-    connection: Connection, scope: Scope, channel_id: uuid.UUID, *, name: str, phone_number: str, origin: Origin
+    connection: Connection,
+    scope: Scope,
+    channel_id: uuid.UUID,
+    *,
+    name: str,
+    phone_number: str,
+    origin: Origin,
+    attributes: Mapping[str, Any] | None = None,
 ) -> tuple[uuid.UUID, list[NewEvent]]:
     """Creates a contact with a number on a channel. NotFound for the channel, INVALID_FIELDS, ContactExists; Raced."""
     channel = await connection.fetchrow(CHANNEL, channel_id)
     if channel is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
         raise NotFound("channel")
-    address = Address("wa_id", _digits(phone_number, region=_region(channel["display_phone_number"])))
-    person = Person(channel_id=channel_id, provider=channel["provider"], addresses=(address,), given_name=name)
+    address = Address("wa_id", _digits(phone_number, region=region(channel["display_phone_number"])))
+    given = attributes or {}
+    await attribute_definitions.check_values(connection, target="contact", values=given, held={})
+    person = Person(
+        channel_id=channel_id,
+        provider=channel["provider"],
+        addresses=(address,),
+        given_name=name,
+        given_attributes=encoded(given),
+    )
     resolution = await resolve(connection, [person], origin=origin, now=utc_now())
     found = resolution.people[0]
     if found.new_contact:
         return found.contact_id, resolution.events
     # The identity that resolving has just given the contact here is undone with this refusal, and shows it to nobody.
     seen = replace(scope, channel_ids=scope.channel_ids - {channel_id}) if found.new_identity else scope
-    raise ContactExists(await connection.fetchval(GET, *_scope_values(seen), found.contact_id))
+    raise ContactExists(await connection.fetchval(GET, *scope_values(seen), found.contact_id))
 
 
-async def rename(
-    connection: Connection, scope: Scope, contact_id: uuid.UUID, *, name: str, origin: Origin
+async def update(
+    connection: Connection,
+    scope: Scope,
+    contact_id: uuid.UUID,
+    *,
+    origin: Origin,
+    name: str | None = None,
+    attributes: Mapping[str, Any] | None = None,
 ) -> list[NewEvent]:
-    """Gives a contact a name that no provider replaces; an event for each of its channels, none if it had it. NotFound."""
+    """Gives a contact a name that no provider replaces, or other attributes; None leaves one alone.
+
+    An event for each of its channels, none if it was so already. NotFound; InvalidFields for attributes that are not as defined.
+    """
     await get_visible(connection, scope, contact_id)
-    if await connection.fetchval(RENAME, contact_id, name, utc_now()) is None:
+    record: Any = await connection.fetchrow(LOCK, contact_id)
+    held = json.loads(record["attributes"] or "{}")
+    if attributes is not None:
+        await attribute_definitions.check_values(connection, target="contact", values=attributes, held=held)
+    before = (record["name"], record["name_source"], held)
+    after = (
+        *((name, "agent") if name is not None else before[:2]),
+        held if attributes is None else dict(attributes),
+    )
+    if after == before:
         return []
+    await connection.execute(SAVE, contact_id, *after[:2], encoded(after[2]), utc_now())
+    return await _updated(connection, contact_id, origin=origin)
+
+
+async def _updated(connection: Connection, contact_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:
     contact = await shown(connection, contact_id)
     body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
     channels = sorted({uuid.UUID(identity.channel_id) for identity in contact.identities})
@@ -138,7 +167,7 @@ async def rename(
     ]
 
 
-def _region(number: str | None) -> str | None:
+def region(number: str | None) -> str | None:
     """The main country of a channel's own number, such as "DE"; None if it says none."""
     try:
         parsed = phonenumbers.parse("+" + (number or "").lstrip("+"), None)

@@ -8,7 +8,8 @@ from switchboard.v1 import contact_pb2
 from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceServicer
 
-from server.contacts import convert, service
+from server.contacts import convert, listing, service
+from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id
 from server.log.append import append
@@ -42,6 +43,7 @@ class ContactServicer(ContactServiceServicer):
                 name=request.name,
                 phone_number=request.phone_number,
                 origin=origin,
+                attributes=pb.json_object(request.attributes, field="attributes"),
             )
             await requests.settle(write, call, request, resource_id=contact_id)
             await append(write, events)
@@ -50,14 +52,21 @@ class ContactServicer(ContactServiceServicer):
         return rpc.CreateContactResponse(contact=await call.database.write(unit))
 
     async def UpdateContact(self, request: rpc.UpdateContactRequest, call: Call) -> rpc.UpdateContactResponse:
-        """Gives a contact another name."""
+        """Changes name or attributes of a contact."""
         origin, contact_id = origin_of(call, request.request_id), uuid.UUID(request.contact_id)
 
         async def unit(write: Write) -> contact_pb2.Contact:
             earlier = await requests.claim(write, call, request, resource_id=contact_id)
-            if earlier is None and request.HasField("name"):
-                events = await service.rename(
-                    write.connection, call.scope, contact_id, name=request.name, origin=origin
+            if earlier is None:
+                events = await service.update(
+                    write.connection,
+                    call.scope,
+                    contact_id,
+                    origin=origin,
+                    name=request.name if request.HasField("name") else None,
+                    attributes=pb.json_object(request.attributes, field="attributes")
+                    if request.HasField("attributes")
+                    else None,
                 )
                 await append(write, events)
             return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
@@ -74,15 +83,18 @@ class ContactServicer(ContactServiceServicer):
 
     async def ListContacts(self, request: rpc.ListContactsRequest, call: Call) -> rpc.ListContactsResponse:
         """A page of contacts."""
-        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        query = listing.Query(
+            limit=page_size(request.page_size) + 1,
+            after=self._tokens.read(call, request),
+            name_prefix=request.name_prefix,
+            address_prefix=request.address_prefix,
+            channel_id=uuid.UUID(request.channel_id) if request.HasField("channel_id") else None,
+        )
         async with call.database.snapshot() as connection:
             head = await read_head(connection)
-            records = await service.page(connection, call.scope, after=after, limit=size + 1)
-        items, last = cut(records, size, convert.contact)
-        token = (
-            ""
-            if last is None
-            else self._tokens.write(call, request, [last["create_time"].isoformat(), str(last["id"])])
-        )
+            page = await listing.page(connection, call.scope, query)
+        items, last = cut(page.rows, query.limit - 1, convert.contact)
+        last = last or page.edge
+        token = "" if last is None else self._tokens.write(call, request, listing.keyset(last))
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListContactsResponse(contacts=items, next_page_token=token, as_of=as_of)

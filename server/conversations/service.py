@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from switchboard.v1 import event_pb2
 
 from server.attributes import service as attribute_definitions
+from server.attributes.values import encoded
 from server.conversations import convert, events, repository, rules
 from server.conversations.row import ConversationRow
 from server.conversations.timers import SNOOZE
@@ -24,8 +24,6 @@ from server.rpc.call import Scope
 from server.tenant_settings import service as tenant_settings
 from server.tenant_settings.service import PURGE
 from server.timers import service as timers
-
-ATTRIBUTES_BYTES = 16 << 10
 
 
 class ConversationSuperseded(Refusal):
@@ -136,9 +134,7 @@ def _apply(
         row.subject = subject or None
         changed.append("subject")
     if attributes is not None and attributes != (row.attributes_object or {}):
-        row.attributes = json.dumps(attributes) if attributes else None
-        if len((row.attributes or "").encode()) > ATTRIBUTES_BYTES:
-            raise InvalidFields(FieldViolation("attributes", f"has more than {ATTRIBUTES_BYTES} bytes as JSON"))
+        row.attributes = encoded(attributes)
         changed.append("attributes")
     return changed
 

@@ -38,7 +38,7 @@ async def rename(desk: Desk, contact_id: uuid.UUID, name: str, *, scope: Scope =
     """How many events it took."""
 
     async def unit(write: Write) -> int:
-        events = await service.rename(write.connection, scope, contact_id, name=name, origin=nobody())
+        events = await service.update(write.connection, scope, contact_id, name=name, origin=nobody())
         await append(write, events)
         return len(events)
 

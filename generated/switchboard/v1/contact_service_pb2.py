@@ -24,11 +24,12 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\x98\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x81\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xa1\x04\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xa1\x04\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,6 +56,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['name_prefix']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['name_prefix']._serialized_options = b'\272H\010r\006\030d\272\001\001\000'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['address_prefix']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['address_prefix']._serialized_options = b'\272H\010r\006\030d\272\001\001\000'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CONTACTSERVICE']._loaded_options = None
   _globals['_CONTACTSERVICE']._serialized_options = b'\252\273\030\010contacts'
   _globals['_CONTACTSERVICE'].methods_by_name['CreateContact']._loaded_options = None
@@ -65,22 +72,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\016\022\014/v1/contacts'
-  _globals['_CREATECONTACTREQUEST']._serialized_start=176
-  _globals['_CREATECONTACTREQUEST']._serialized_end=328
-  _globals['_CREATECONTACTRESPONSE']._serialized_start=330
-  _globals['_CREATECONTACTRESPONSE']._serialized_end=395
-  _globals['_UPDATECONTACTREQUEST']._serialized_start=398
-  _globals['_UPDATECONTACTREQUEST']._serialized_end=527
-  _globals['_UPDATECONTACTRESPONSE']._serialized_start=529
-  _globals['_UPDATECONTACTRESPONSE']._serialized_end=594
-  _globals['_GETCONTACTREQUEST']._serialized_start=596
-  _globals['_GETCONTACTREQUEST']._serialized_end=645
-  _globals['_GETCONTACTRESPONSE']._serialized_start=647
-  _globals['_GETCONTACTRESPONSE']._serialized_end=724
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=726
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=805
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=807
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=912
-  _globals['_CONTACTSERVICE']._serialized_start=915
-  _globals['_CONTACTSERVICE']._serialized_end=1460
+  _globals['_CREATECONTACTREQUEST']._serialized_start=206
+  _globals['_CREATECONTACTREQUEST']._serialized_end=403
+  _globals['_CREATECONTACTRESPONSE']._serialized_start=405
+  _globals['_CREATECONTACTRESPONSE']._serialized_end=470
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=473
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=647
+  _globals['_UPDATECONTACTRESPONSE']._serialized_start=649
+  _globals['_UPDATECONTACTRESPONSE']._serialized_end=714
+  _globals['_GETCONTACTREQUEST']._serialized_start=716
+  _globals['_GETCONTACTREQUEST']._serialized_end=765
+  _globals['_GETCONTACTRESPONSE']._serialized_start=767
+  _globals['_GETCONTACTRESPONSE']._serialized_end=844
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=847
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=1047
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=1049
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=1154
+  _globals['_CONTACTSERVICE']._serialized_start=1157
+  _globals['_CONTACTSERVICE']._serialized_end=1702
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from switchboard.v1 import contact_pb2 as _contact_pb2
 import builtins as _builtins
@@ -29,6 +30,7 @@ class CreateContactRequest(_message.Message):
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to show. It is an agent's word: what the provider tells later does not replace it."""
     channel_id: _builtins.str
@@ -39,6 +41,10 @@ class CreateContactRequest(_message.Message):
     """
     request_id: _builtins.str
     """Makes the call repeatable: the same id answers the same contact."""
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """What is known of the person; at most 16 KiB as JSON."""
+
     def __init__(
         self,
         *,
@@ -46,10 +52,11 @@ class CreateContactRequest(_message.Message):
         channel_id: _builtins.str = ...,
         phone_number: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        attributes: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "name", b"name", "phone_number", b"phone_number", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "channel_id", b"channel_id", "name", b"name", "phone_number", b"phone_number", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -88,22 +95,28 @@ class UpdateContactRequest(_message.Message):
     CONTACT_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
     contact_id: _builtins.str
     """The contact."""
     name: _builtins.str
     """Another name; absent changes nothing. What the provider tells later does not replace it."""
     request_id: _builtins.str
     """Makes the call repeatable: the same id changes nothing a second time."""
+    @_builtins.property
+    def attributes(self) -> _struct_pb2.Struct:
+        """Replaces all attributes; an empty one removes them, absent changes nothing. At most 16 KiB as JSON."""
+
     def __init__(
         self,
         *,
         contact_id: _builtins.str = ...,
         name: _builtins.str | None = ...,
         request_id: _builtins.str = ...,
+        attributes: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "attributes", b"attributes", "name", b"name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "contact_id", b"contact_id", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "attributes", b"attributes", "contact_id", b"contact_id", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
@@ -193,21 +206,37 @@ class ListContactsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    NAME_PREFIX_FIELD_NUMBER: _builtins.int
+    ADDRESS_PREFIX_FIELD_NUMBER: _builtins.int
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0 means 50, above 200 is read as 200."""
     page_token: _builtins.str
     """From the page before."""
+    name_prefix: _builtins.str
+    """How the name begins, in upper or lower case; empty asks for any."""
+    address_prefix: _builtins.str
+    """How one of its addresses begins: a number with country code, or with channel_id as it is dialled in the country of the channel's own
+    number; or a user id as the provider writes it. Empty asks for any.
+    """
+    channel_id: _builtins.str
+    """Only who can be met on this channel."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        name_prefix: _builtins.str = ...,
+        address_prefix: _builtins.str = ...,
+        channel_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id", "channel_id", b"channel_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id", "address_prefix", b"address_prefix", "channel_id", b"channel_id", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__channel_id: _TypeAlias = _typing.Literal["channel_id"]  # noqa: Y015
+    _WhichOneofArgType__channel_id: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__channel_id) -> _WhichOneofReturnType__channel_id | None: ...
 
 Global___ListContactsRequest: _TypeAlias = ListContactsRequest  # noqa: Y015
 

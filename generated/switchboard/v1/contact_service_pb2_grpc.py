@@ -69,7 +69,8 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateContact(self, request, context):
-        """Gives a contact another name. Its conversations show it from their next inbound message on.
+        """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
+        on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -83,7 +84,7 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListContacts(self, request, context):
-        """Lists contacts, newest first.
+        """Lists contacts, newest first. A page may be short; the last one has no next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

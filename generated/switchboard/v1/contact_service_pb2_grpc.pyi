@@ -36,11 +36,13 @@ class ContactServiceStub:
     CreateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]
     """Creates a contact with one address, a phone number on a channel."""
     UpdateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]
-    """Gives a contact another name. Its conversations show it from their next inbound message on."""
+    """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
+    on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+    """
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]
     """Gets a contact with its identities."""
     ListContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]
-    """Lists contacts, newest first."""
+    """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
 
 @_typing.type_check_only
 class ContactServiceAsyncStub(ContactServiceStub):
@@ -50,11 +52,13 @@ class ContactServiceAsyncStub(ContactServiceStub):
     CreateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]  # type: ignore[assignment]
     """Creates a contact with one address, a phone number on a channel."""
     UpdateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
-    """Gives a contact another name. Its conversations show it from their next inbound message on."""
+    """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
+    on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+    """
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Gets a contact with its identities."""
     ListContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]  # type: ignore[assignment]
-    """Lists contacts, newest first."""
+    """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
     """People who write to the tenant."""
@@ -73,7 +77,9 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contact_service_pb2.UpdateContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.UpdateContactResponse, _abc.Awaitable[_contact_service_pb2.UpdateContactResponse]]:
-        """Gives a contact another name. Its conversations show it from their next inbound message on."""
+        """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
+        on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+        """
 
     @_abc_1.abstractmethod
     def GetContact(
@@ -89,6 +95,6 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contact_service_pb2.ListContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.ListContactsResponse, _abc.Awaitable[_contact_service_pb2.ListContactsResponse]]:
-        """Lists contacts, newest first."""
+        """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

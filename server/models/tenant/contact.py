@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -16,11 +18,16 @@ class Contact(TenantBase):
     """A person. name_source: whose word the name is; an agent's is never overwritten by a provider's."""
 
     __tablename__ = "contacts"
-    __table_args__ = (words("name_source", ("agent", "provider", "address")), Index(None, "create_time", "id"))
+    __table_args__ = (
+        words("name_source", ("agent", "provider", "address")),
+        Index(None, "create_time", "id"),
+        Index("ix_contacts_name_prefix", text("lower(name) text_pattern_ops")),
+    )
 
     id: Mapped[Id]
     name: Mapped[Word]
     name_source: Mapped[Word]
+    attributes: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     create_time: Mapped[Time]
     update_time: Mapped[Time]
 
@@ -44,6 +51,7 @@ class IdentityAlias(TenantBase):
     __table_args__ = (
         UniqueConstraint("channel_id", "kind", "value"),
         Index(None, "kind", "value"),
+        Index("ix_identity_aliases_value_prefix", "value", postgresql_ops={"value": "text_pattern_ops"}),
         words("kind", ALIAS_KINDS),
     )
 

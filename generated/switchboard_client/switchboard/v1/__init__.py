@@ -4691,6 +4691,18 @@ class Contact(betterproto2.Message):
     When it was first seen.
     """
 
+    attributes: "__google__protobuf__.Struct | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What the tenant keeps about the person; absent when nothing.
+    """
+
+    update_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its name or attributes changed last.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Contact", Contact)
 
@@ -5589,6 +5601,11 @@ class CreateContactRequest(betterproto2.Message):
     request_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
     """
     Makes the call repeatable: the same id answers the same contact.
+    """
+
+    attributes: "__google__protobuf__.Struct | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What is known of the person; at most 16 KiB as JSON.
     """
 
 
@@ -8148,6 +8165,22 @@ class ListContactsRequest(betterproto2.Message):
     page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
     """
     From the page before.
+    """
+
+    name_prefix: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    How the name begins, in upper or lower case; empty asks for any.
+    """
+
+    address_prefix: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    How one of its addresses begins: a number with country code, or with channel_id as it is dialled in the country of the channel's own
+    number; or a user id as the provider writes it. Empty asks for any.
+    """
+
+    channel_id: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    Only who can be met on this channel.
     """
 
 
@@ -10942,6 +10975,11 @@ class UpdateContactRequest(betterproto2.Message):
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+    attributes: "__google__protobuf__.Struct | None" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Replaces all attributes; an empty one removes them, absent changes nothing. At most 16 KiB as JSON.
     """
 
 

@@ -5,16 +5,16 @@
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Provider } from "./channel_pb";
 import { file_switchboard_v1_channel } from "./channel_pb";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/contact.proto.
  */
 export const file_switchboard_v1_contact: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSKCAQoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiqgEKCElkZW50aXR5EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSKgoIcHJvdmlkZXIYAyABKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlchIZCgxwcm9maWxlX25hbWUYBCABKAlIAIgBARImCgdhbGlhc2VzGAUgAygLMhUuc3dpdGNoYm9hcmQudjEuQWxpYXNCDwoNX3Byb2ZpbGVfbmFtZSI/CgVBbGlhcxInCgRraW5kGAEgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEg0KBXZhbHVlGAIgASgJKnAKCUFsaWFzS2luZBIaChZBTElBU19LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUxJQVNfS0lORF9XQV9JRBABEhQKEEFMSUFTX0tJTkRfQlNVSUQQAhIbChdBTElBU19LSU5EX1BBUkVOVF9CU1VJRBADYgZwcm90bzM", [file_google_protobuf_timestamp, file_switchboard_v1_channel]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSLgAQoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqoBCghJZGVudGl0eRIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISGQoMcHJvZmlsZV9uYW1lGAQgASgJSACIAQESJgoHYWxpYXNlcxgFIAMoCzIVLnN3aXRjaGJvYXJkLnYxLkFsaWFzQg8KDV9wcm9maWxlX25hbWUiPwoFQWxpYXMSJwoEa2luZBgBIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBINCgV2YWx1ZRgCIAEoCSpwCglBbGlhc0tpbmQSGgoWQUxJQVNfS0lORF9VTlNQRUNJRklFRBAAEhQKEEFMSUFTX0tJTkRfV0FfSUQQARIUChBBTElBU19LSU5EX0JTVUlEEAISGwoXQUxJQVNfS0lORF9QQVJFTlRfQlNVSUQQA2IGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
 
 /**
  * A person who writes to the tenant.
@@ -49,6 +49,20 @@ export type Contact = Message<"switchboard.v1.Contact"> & {
    * @generated from field: google.protobuf.Timestamp create_time = 4;
    */
   createTime?: Timestamp | undefined;
+
+  /**
+   * What the tenant keeps about the person; absent when nothing.
+   *
+   * @generated from field: google.protobuf.Struct attributes = 5;
+   */
+  attributes?: JsonObject | undefined;
+
+  /**
+   * When its name or attributes changed last.
+   *
+   * @generated from field: google.protobuf.Timestamp update_time = 6;
+   */
+  updateTime?: Timestamp | undefined;
 };
 
 /**

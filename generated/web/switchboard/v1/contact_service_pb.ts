@@ -6,16 +6,17 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
+import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
 import type { Contact } from "./contact_pb";
 import { file_switchboard_v1_contact } from "./contact_pb";
 import { file_switchboard_v1_options } from "./options_pb";
-import type { Message } from "@bufbuild/protobuf";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIpgBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQAiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0IoEBChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENvbnRhY3RzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENvbnRhY3RzUmVzcG9uc2USKQoIY29udGFjdHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTKhBAoOQ29udGFjdFNlcnZpY2USewoNQ3JlYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlc3BvbnNlIh2iuxgCCA+C0+STAhEiDC92MS9jb250YWN0czoBKhKIAQoNVXBkYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlc3BvbnNlIiqiuxgCCA+C0+STAh4yGS92MS9jb250YWN0cy97Y29udGFjdF9pZH06ASoSfwoKR2V0Q29udGFjdBIhLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlc3BvbnNlIiqQAgGiuxgCCAaC0+STAhsSGS92MS9jb250YWN0cy97Y29udGFjdF9pZH0SeAoMTGlzdENvbnRhY3RzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1Jlc3BvbnNlIh2QAgGiuxgCCAaC0+STAg4SDC92MS9jb250YWN0cxoMqrsYCGNvbnRhY3RzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiyAEKE0xpc3RDb250YWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiAKC25hbWVfcHJlZml4GAMgASgJQgu6SAhyBhhkugEBABIjCg5hZGRyZXNzX3ByZWZpeBgEIAEoCUILukgIcgYYZLoBAQASIQoKY2hhbm5lbF9pZBgFIAEoCUIIukgFcgOwAQFIAIgBAUINCgtfY2hhbm5lbF9pZCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMqEECg5Db250YWN0U2VydmljZRJ7Cg1DcmVhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVDb250YWN0UmVzcG9uc2UiHaK7GAIID4LT5JMCESIML3YxL2NvbnRhY3RzOgEqEogBCg1VcGRhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb250YWN0UmVzcG9uc2UiKqK7GAIID4LT5JMCHjIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfToBKhJ/CgpHZXRDb250YWN0EiEuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVzcG9uc2UiKpACAaK7GAIIBoLT5JMCGxIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfRJ4CgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiHZACAaK7GAIIBoLT5JMCDhIML3YxL2NvbnRhY3RzGgyquxgIY29udGFjdHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
 
 /**
  * Asks for a new contact.
@@ -51,6 +52,13 @@ export type CreateContactRequest = Message<"switchboard.v1.CreateContactRequest"
    * @generated from field: string request_id = 4;
    */
   requestId: string;
+
+  /**
+   * What is known of the person; at most 16 KiB as JSON.
+   *
+   * @generated from field: google.protobuf.Struct attributes = 5;
+   */
+  attributes?: JsonObject | undefined;
 };
 
 /**
@@ -107,6 +115,13 @@ export type UpdateContactRequest = Message<"switchboard.v1.UpdateContactRequest"
    * @generated from field: string request_id = 3;
    */
   requestId: string;
+
+  /**
+   * Replaces all attributes; an empty one removes them, absent changes nothing. At most 16 KiB as JSON.
+   *
+   * @generated from field: google.protobuf.Struct attributes = 4;
+   */
+  attributes?: JsonObject | undefined;
 };
 
 /**
@@ -205,6 +220,28 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
    * @generated from field: string page_token = 2;
    */
   pageToken: string;
+
+  /**
+   * How the name begins, in upper or lower case; empty asks for any.
+   *
+   * @generated from field: string name_prefix = 3;
+   */
+  namePrefix: string;
+
+  /**
+   * How one of its addresses begins: a number with country code, or with channel_id as it is dialled in the country of the channel's own
+   * number; or a user id as the provider writes it. Empty asks for any.
+   *
+   * @generated from field: string address_prefix = 4;
+   */
+  addressPrefix: string;
+
+  /**
+   * Only who can be met on this channel.
+   *
+   * @generated from field: optional string channel_id = 5;
+   */
+  channelId?: string | undefined;
 };
 
 /**
@@ -266,7 +303,8 @@ export const ContactService: GenService<{
     output: typeof CreateContactResponseSchema;
   },
   /**
-   * Gives a contact another name. Its conversations show it from their next inbound message on.
+   * Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
+   * on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
    *
    * @generated from rpc switchboard.v1.ContactService.UpdateContact
    */
@@ -286,7 +324,7 @@ export const ContactService: GenService<{
     output: typeof GetContactResponseSchema;
   },
   /**
-   * Lists contacts, newest first.
+   * Lists contacts, newest first. A page may be short; the last one has no next_page_token.
    *
    * @generated from rpc switchboard.v1.ContactService.ListContacts
    */

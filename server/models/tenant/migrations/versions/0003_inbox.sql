@@ -335,6 +335,13 @@ ALTER TABLE agents ADD COLUMN role_id uuid,
 
 CREATE INDEX ix_agents_role_id ON agents (role_id);
 
+ALTER TABLE contacts ADD COLUMN attributes jsonb;
+
+-- Beginnings of names and addresses are looked up, whatever the database's collation.
+CREATE INDEX ix_contacts_name_prefix ON contacts (lower(name) text_pattern_ops);
+
+CREATE INDEX ix_identity_aliases_value_prefix ON identity_aliases (value text_pattern_ops);
+
 -- == Assignment.
 
 CREATE TABLE assignment_policies (
