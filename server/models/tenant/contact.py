@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, text
+from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -21,7 +21,11 @@ class Contact(TenantBase):
     __table_args__ = (
         words("name_source", ("agent", "provider", "address")),
         Index(None, "create_time", "id"),
-        Index("ix_contacts_name_prefix", text("lower(name) text_pattern_ops")),
+        Index(
+            "ix_contacts_name_prefix",
+            func.lower(text("name")).label("lowered"),
+            postgresql_ops={"lowered": "text_pattern_ops"},
+        ),
     )
 
     id: Mapped[Id]
