@@ -87,7 +87,7 @@ async def test_an_idle_tenant_is_retired_although_its_looks_take_their_time(
 
     monkeypatch.setattr(runner.statistics, "behind", slow)
     await own_desk.started(await own_desk.new_channel())
-    async with working(alone), asyncio.timeout(40), alone.control.database.connection() as control:
+    async with working(alone), asyncio.timeout(20), alone.control.database.connection() as control:
         await asyncio.sleep(1.5)
         await control.execute("UPDATE tenant_work SET active_until = now() WHERE tenant_id = $1", own_desk.tenant.id)
         kept = "SELECT active_until IS NOT NULL FROM tenant_work WHERE tenant_id = $1"
