@@ -87,7 +87,7 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         facts, "AGENTS", "CASE WHEN l.lost_time IS NULL THEN l.availability ELSE 'offline' END", "l.availability"
     ),
     "fairness forgets what somebody gave": _sql(
-        facts, "AGENTS", "r.from_agent_id IS DISTINCT", "r.type <> 'manual' AND r.from_agent_id IS DISTINCT"
+        facts, "AGENTS", "g.from_agent_id IS DISTINCT", "g.type <> 'manual' AND g.from_agent_id IS DISTINCT"
     ),
     "resolving frees nobody": _sql(loads, "MOVE", "greatest(l.load + u.load, 0)", "l.load + greatest(u.load, 0)"),
     "who went away is asked too late": partial(mock.patch.object, reclaim, "follow", _forget),
