@@ -1,5 +1,8 @@
 """Every RPC of the descriptors on every transport: one success and one refusal, compared field by field."""
 
+import time
+from typing import Any
+
 import pytest
 from contract_outcome import Refused, methods, normal
 from contract_table import CASES, EXCLUDED, token
@@ -7,6 +10,8 @@ from contract_transports import Transport
 from contract_world import World
 from google.protobuf.descriptor import MethodDescriptor
 
+COUNTED_LATER = ("ConversationService.GetConversationStatistics", "StatisticsService.GetStatistics")
+"""What these answer follows the log: between two calls more of it may have been counted."""
 UNARY = [name for name in methods() if (name, "*") not in EXCLUDED]
 
 
@@ -25,6 +30,19 @@ def takes(transport: Transport, name: str) -> bool:
 
 @pytest.mark.parametrize("name", UNARY)
 def test_a_success_is_the_same_on_every_transport(transports: list[Transport], world: World, name: str) -> None:
+    answers = answers_of(transports, world, name)
+    until = time.monotonic() + 30
+    while name in COUNTED_LATER and time.monotonic() < until and differ(answers):
+        answers = answers_of(transports, world, name)
+    for transport_name, answer in answers.items():
+        assert answer == answers["grpc"], transport_name
+
+
+def differ(answers: dict[str, Any]) -> bool:
+    return any(answer != answers["grpc"] for answer in answers.values())
+
+
+def answers_of(transports: list[Transport], world: World, name: str) -> dict[str, Any]:
     method, case = methods()[name], CASES[name]
     answers = {}
     for transport in transports:
@@ -33,8 +51,7 @@ def test_a_success_is_the_same_on_every_transport(transports: list[Transport], w
             headers = case.headers(world, request)
             answer = transport.call(method, request, token=token(world, case.caller), headers=headers)
             answers[transport.name] = normal(answer)
-    for transport_name, answer in answers.items():
-        assert answer == answers["grpc"], transport_name
+    return answers
 
 
 @pytest.mark.parametrize("name", UNARY)
