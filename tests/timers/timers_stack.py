@@ -42,7 +42,7 @@ SELECT 'snooze', id, $3::timestamptz + n * $4::interval, 1 FROM numbers RETURNIN
 IDLE = """
 WITH made AS (
     INSERT INTO tenants (id, name, state, server_id, database_name, role_name, role_password, wrapped_key, schema_revision, create_time)
-    SELECT u.id, u.id::text, 'active', s.id, 'idle_' || u.id, 'idle_' || u.id, '', '', '0003', now()
+    SELECT u.id, u.id::text, 'active', s.id, 'idle_' || u.id, 'idle_' || u.id, '', '', '0004', now()
     FROM unnest($1::uuid[]) AS u (id), (SELECT id FROM postgres_servers LIMIT 1) AS s RETURNING id
 )
 INSERT INTO tenant_work (tenant_id, next_due_time)
