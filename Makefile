@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help up demo install page test test-faults bench check generate baseline lock format pictures chromium
+.PHONY: help up demo install page test test-faults bench check generate reference examples baseline lock format pictures chromium
 
 help: ## Shows this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,15 +43,25 @@ check: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) generate ## Lints, typ
 	@$(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/buf lint
 	@$(BIN)/python protos/access.py generated/descriptor.binpb
+	@$(BIN)/python -m protos.reference --check
 	@$(BIN)/buf breaking generated/descriptor.binpb --against protos/baseline.binpb --config buf.yaml
 	@git diff --exit-code --stat -- generated || { echo "generated/ differs from what protos/ gives: commit what make generate wrote"; exit 1; }
-	@test -z "$$(git status --porcelain -- generated)" || { echo "generated/ has files that are not committed"; exit 1; }
+	@git diff --exit-code --stat -- docs/reference || { echo "docs/reference/ differs from what the contract gives: commit what make generate wrote"; exit 1; }
+	@test -z "$$(git status --porcelain -- generated docs/reference)" || { echo "generated/ or docs/reference/ has files that are not committed"; exit 1; }
 	@$(BIN)/envoy --mode validate --log-level warning -c envoy.yaml >/dev/null || { echo "envoy.yaml is not valid"; exit 1; }
 	@$(if $(NPM),cd $(WEB) && npm run --silent typecheck,echo "Node is missing: the page is not type checked")
 	@echo "all checks passed"
 
-generate: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) ## Regenerates generated/ from protos/
+generate: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) ## Regenerates generated/ and docs/reference/ from protos/
 	@$(BIN)/python protos/generate.py
+	@$(BIN)/python -m protos.reference
+
+reference: $(VENV)/.dev ## Writes docs/reference/ from the contract and its recorded examples
+	@$(BIN)/python -m protos.reference
+
+examples: $(VENV)/.dev ## Records the examples of docs/reference/ from a stack of its own, and writes the pages
+	@$(BIN)/python tests/contract/contract_examples.py
+	@$(BIN)/python -m protos.reference
 
 baseline: $(VENV)/.dev ## Records the contract of a release, which buf breaking compares with
 	@$(BIN)/python protos/generate.py --baseline

@@ -106,7 +106,7 @@ class Contract:
         """The comment above a descriptor in its .proto file, one line per line there; "" when there is none."""
         file = element.file.name if hasattr(element, "file") else element.containing_service.file.name
         if file not in self._comments:
-            self._comments[file] = dict(_comments(self._files[file]))
+            self._comments[file] = dict(comments_of(self._files[file]))
         return self._comments[file].get(element.full_name, "")
 
     def message_class(self, descriptor: Descriptor) -> type[Message]:
@@ -159,8 +159,8 @@ def _path_fields(options: MethodOptions) -> tuple[str, ...]:
     return tuple(re.findall(r"\{([a-z0-9_]+)[=}]", pattern))
 
 
-def _comments(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
-    """Full name and comment of every service, method, message, field, enum and enum value of a file.
+def comments_of(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
+    """Full name and comment of every service, method, message, field, enum and enum value of a file that has one.
 
     A location's path is a list of field numbers and indices into FileDescriptorProto (descriptor.proto, SourceCodeInfo).
     """
@@ -176,6 +176,7 @@ def _elements(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]
         for j, method in enumerate(service.method):
             yield (6, i, 2, j), f"{service.name}.{method.name}"
     for i, enum in enumerate(file.enum_type):
+        yield (5, i), enum.name
         for j, value in enumerate(enum.value):
             # Values of an enum are siblings of the enum in name, as in C.
             yield (5, i, 2, j), value.name
