@@ -54,6 +54,7 @@ class ConversationRow:
     delete_time: datetime | None = None
     weight: int = 100
     waiting_weight: int = 50
+    contact_blocked: bool = False
     my_read_count: int | None = None
     # Who is known to hold it, and what it weighs there; `save` tells the counters of agents what became of that.
     counted: Holding = dataclasses.field(init=False, compare=False)

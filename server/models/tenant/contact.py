@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -20,6 +20,7 @@ class Contact(TenantBase):
     __tablename__ = "contacts"
     __table_args__ = (
         words("name_source", ("agent", "provider", "address")),
+        CheckConstraint("block_reason IS NULL OR block_time IS NOT NULL", name="block_reason"),
         Index(None, "create_time", "id"),
         Index(
             "ix_contacts_name_prefix",
@@ -34,6 +35,8 @@ class Contact(TenantBase):
     attributes: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     create_time: Mapped[Time]
     update_time: Mapped[Time]
+    block_time: Mapped[Time | None]
+    block_reason: Mapped[Word | None]
 
 
 class Identity(TenantBase):

@@ -142,6 +142,7 @@ class Conversation(TenantBase):
     delete_time: Mapped[Time | None]
     weight: Mapped[int] = mapped_column(server_default=text("100"))
     waiting_weight: Mapped[int] = mapped_column(server_default=text("50"))
+    contact_blocked: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class ConversationAttributeKey(TenantBase):
