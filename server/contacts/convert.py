@@ -23,6 +23,8 @@ def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
         create_time=pb.timestamp(record["create_time"]),
         attributes=pb.struct(None if record["attributes"] is None else json.loads(record["attributes"])),
         update_time=pb.timestamp(record["update_time"]),
+        block_time=pb.timestamp(record["block_time"]),
+        block_reason=record["block_reason"],
     )
 
 

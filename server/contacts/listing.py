@@ -16,13 +16,14 @@ from typing import Any
 
 import phonenumbers
 
+from server.contacts import resolve
 from server.contacts.service import CHANNEL, VISIBLE, region, scope_values
 from server.kit.db import Connection
 from server.rpc.call import Scope
 
 # Rows that are looked for in an index, and walked, for each row that a page may hold.
 SOUGHT, WALKED = 6, 9
-COLUMNS = "ct.id, ct.name, ct.attributes, ct.create_time, ct.update_time"
+COLUMNS = ", ".join(f"ct.{name}" for name in resolve.COLUMNS)
 MATCHED = f"""
 {VISIBLE} AND starts_with(lower(ct.name), lower($5::text))
 AND ($6::text = '' OR EXISTS (SELECT FROM identities i JOIN identity_aliases a ON a.identity_id = i.id

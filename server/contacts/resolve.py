@@ -20,7 +20,8 @@ from server.providers.contract import Address
 NAME_CHARACTERS = 100
 
 KNOWN = """
-SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, c.name, c.name_source
+SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, c.name, c.name_source,
+    c.block_time IS NOT NULL AS blocked
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, value)
 JOIN identity_aliases a USING (channel_id, kind, value)
 JOIN identities i ON i.id = a.identity_id
@@ -28,7 +29,7 @@ JOIN contacts c ON c.id = i.contact_id
 """
 # A stranger on this channel may be known on another channel of the same provider: then the contact is joined.
 ELSEWHERE = """
-SELECT DISTINCT ON (k.kind, k.value) k.kind, k.value, i.contact_id, c.name, c.name_source
+SELECT DISTINCT ON (k.kind, k.value) k.kind, k.value, i.contact_id, c.name, c.name_source, c.block_time IS NOT NULL AS blocked
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, value, provider)
 JOIN identity_aliases a USING (kind, value)
 JOIN channels ch ON ch.id = a.channel_id AND ch.provider = k.provider
@@ -71,7 +72,8 @@ WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bs
 ORDER BY i.id, a.create_time, a.id
 """
 
-CONTACTS = "SELECT id, name, attributes, create_time, update_time FROM contacts WHERE id = ANY($1::uuid[])"
+COLUMNS = ("id", "name", "attributes", "create_time", "update_time", "block_time", "block_reason")
+CONTACTS = f"SELECT {', '.join(COLUMNS)} FROM contacts WHERE id = ANY($1::uuid[])"
 
 Key = tuple[uuid.UUID, str, str]
 
@@ -103,7 +105,7 @@ class Person:
 
 @dataclass(slots=True)
 class Resolved:
-    """Who it is here. renamed: the contact got another name; the conversation's copy follows."""
+    """Who it is here. renamed: the contact got another name; the conversation's copy follows. blocked: as it was read, without a lock."""
 
     identity_id: uuid.UUID
     contact_id: uuid.UUID
@@ -115,6 +117,7 @@ class Resolved:
     new_identity: bool = False
     new_contact: bool = False
     renamed: bool = False
+    blocked: bool = False
 
 
 @dataclass(slots=True)
@@ -178,6 +181,7 @@ async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resol
                 name=record["name"],
                 name_source=record["name_source"],
                 profile_name=record["profile_name"],
+                blocked=record["blocked"],
             ),
         )
         found[(record["channel_id"], record["kind"], record["value"])] = resolved
@@ -196,11 +200,13 @@ async def _joined(connection: Connection, people: Sequence[Person], known: dict[
     for person in strangers:
         row = next((rows[(a.kind, a.value)] for a in person.addresses if (a.kind, a.value) in rows), None)
         if row is not None:
-            joined[person.keys[0]] = _joining(person, row["contact_id"], row["name"], row["name_source"])
+            joined[person.keys[0]] = _joining(
+                person, row["contact_id"], row["name"], row["name_source"], blocked=row["blocked"]
+            )
     return joined
 
 
-def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str) -> Resolved:
+def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str, *, blocked: bool = False) -> Resolved:
     return Resolved(
         identity_id=new_id(),
         contact_id=contact_id,
@@ -209,6 +215,7 @@ def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str)
         name_source=name_source,
         profile_name=person.profile_name,
         new_identity=True,
+        blocked=blocked,
     )
 
 
@@ -235,8 +242,8 @@ def _stranger(person: Person) -> Resolved:
 
 
 def _rename(found: Resolved, person: Person) -> None:
-    """Follows the provider's name, unless an agent chose another."""
-    if person.profile_name is None or found.new_contact or person.profile_name == found.profile_name:
+    """Follows the provider's name, unless an agent chose another. What somebody blocked calls itself is not looked at."""
+    if found.blocked or person.profile_name is None or found.new_contact or person.profile_name == found.profile_name:
         return
     found.profile_name = person.profile_name
     name, source = display_name(person.profile_name, person.addresses)

@@ -13,7 +13,7 @@ from switchboard.v1 import contact_pb2, event_pb2
 
 from server.attributes import service as attribute_definitions
 from server.attributes.values import encoded
-from server.contacts.resolve import IDENTITIES, Person, resolve, shown_contacts
+from server.contacts.resolve import COLUMNS, IDENTITIES, Person, resolve, shown_contacts
 from server.kit.clock import utc_now
 from server.kit.db import Connection
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound
@@ -26,7 +26,7 @@ VISIBLE = """
 ($1 OR EXISTS (SELECT 1 FROM identities i WHERE i.contact_id = ct.id AND i.channel_id = ANY($2::uuid[]))
     OR EXISTS (SELECT 1 FROM conversations c WHERE c.contact_id = ct.id AND (c.team_id = ANY($3::uuid[]) OR c.assignee_id = $4)))
 """
-GET = f"SELECT id, name, attributes, create_time, update_time FROM contacts ct WHERE id = $5 AND {VISIBLE}"
+GET = f"SELECT {', '.join(COLUMNS)} FROM contacts ct WHERE id = $5 AND {VISIBLE}"
 IDENTITY = """
 SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.id = $1 AND i.channel_id = $2
 """
@@ -159,7 +159,13 @@ async def update(
 
 async def _updated(connection: Connection, contact_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:
     contact = await shown(connection, contact_id)
-    body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
+    return contact_events(
+        event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact)), contact, origin=origin
+    )
+
+
+def contact_events(body: event_pb2.InboxEvent, contact: contact_pb2.Contact, *, origin: Origin) -> list[NewEvent]:
+    """An event of a contact for each of its channels, in one order."""
     channels = sorted({uuid.UUID(identity.channel_id) for identity in contact.identities})
     return [
         NewEvent(body=body, actor=origin.actor, cause=origin.cause, before=routing, after=routing)

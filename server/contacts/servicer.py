@@ -8,7 +8,7 @@ from switchboard.v1 import contact_pb2
 from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceServicer
 
-from server.contacts import convert, listing, service
+from server.contacts import blocking, convert, listing, service
 from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -72,6 +72,35 @@ class ContactServicer(ContactServiceServicer):
             return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
 
         return rpc.UpdateContactResponse(contact=await call.database.write(unit))
+
+    async def BlockContact(self, request: rpc.BlockContactRequest, call: Call) -> rpc.BlockContactResponse:
+        """Blocks a contact."""
+        contact = await self._set_blocked(request, call, blocked=True, reason=request.reason or None)
+        return rpc.BlockContactResponse(contact=contact)
+
+    async def UnblockContact(self, request: rpc.UnblockContactRequest, call: Call) -> rpc.UnblockContactResponse:
+        """Unblocks a contact."""
+        return rpc.UnblockContactResponse(contact=await self._set_blocked(request, call, blocked=False, reason=None))
+
+    async def _set_blocked(
+        self,
+        request: rpc.BlockContactRequest | rpc.UnblockContactRequest,
+        call: Call,
+        *,
+        blocked: bool,
+        reason: str | None,
+    ) -> contact_pb2.Contact:
+        origin, contact_id = origin_of(call, request.request_id), uuid.UUID(request.contact_id)
+
+        async def unit(write: Write) -> contact_pb2.Contact:
+            if await requests.claim(write, call, request, resource_id=contact_id) is None:
+                events = await blocking.set_blocked(
+                    write.connection, call.scope, contact_id, blocked=blocked, reason=reason, origin=origin
+                )
+                await append(write, events)
+            return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
+
+        return await call.database.write(unit)
 
     async def GetContact(self, request: rpc.GetContactRequest, call: Call) -> rpc.GetContactResponse:
         """A contact with its identities."""

@@ -9,6 +9,7 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from server.contacts.blocking import ContactBlocked
 from server.conversations.row import ConversationRow
 from server.kit.errors import Refusal
 
@@ -109,6 +110,12 @@ def check_writable(row: ConversationRow) -> None:
     """Refuses changes of an archived conversation."""
     if row.status == "archived":
         raise ConversationArchived()
+
+
+def check_not_blocked(row: ConversationRow) -> None:
+    """Refuses to send anything to a blocked contact."""
+    if row.contact_blocked:
+        raise ContactBlocked(row.contact_id)
 
 
 def touch(row: ConversationRow, now: datetime) -> None:

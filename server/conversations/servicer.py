@@ -11,6 +11,7 @@ from switchboard.v1.conversation_service_pb2_grpc import ConversationServiceServ
 
 from server.channels import service as channels
 from server.channels.service import ChannelRow
+from server.contacts import blocking
 from server.contacts import service as contacts
 from server.conversations import convert, counts, listing, notes, participants, reads, repository, service, tags
 from server.conversations.change import change, shown
@@ -100,6 +101,7 @@ class ConversationServicer(ConversationServiceServicer):
                 return row, False
             channel = await channels.get_visible(write.connection, call.scope, uuid.UUID(request.channel_id))
             found = await _recipient(write, request, channel, origin=origin)
+            await blocking.check_not_blocked(write.connection, found.identity_id, found.contact_id)
             changed, created = await service.start(
                 write,
                 origin=origin,

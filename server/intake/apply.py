@@ -29,7 +29,7 @@ from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
 from server.messages import receipts
 from server.messages.batch import BatchWriter, BatchWriters
-from server.messages.items import Duplicate, Receive
+from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
 from server.tenancy.tenants import Tenant, Tenants
@@ -47,6 +47,7 @@ LAG = Histogram(
     buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15, 60, 600, 3600),
 )
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
+BECAME: Mapping[type, str] = {Stored: "applied", Duplicate: "duplicate", Withheld: "ignored"}
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[])"
 NEW_ITEMS = journal_items.INSERT + " RETURNING id"
@@ -204,7 +205,7 @@ class Run:
                 if isinstance(result, Exception):
                     await self._record([item], "failed", type(result).__name__)
                 else:
-                    ITEMS.labels(item.kind, "duplicate" if isinstance(result, Duplicate) else "applied").inc()
+                    ITEMS.labels(item.kind, BECAME[type(result)]).inc()
 
     def _receive(self, item: InboundMessage) -> Receive:
         item_id = new_id()

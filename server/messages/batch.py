@@ -15,7 +15,7 @@ from prometheus_client import Counter, Histogram
 
 from server.kit.db import RETRIED, Database, Held, Write
 from server.kit.errors import Contended, DatabaseUnavailable, Refusal
-from server.messages.items import Duplicate, Item, Send, Stored
+from server.messages.items import Duplicate, Item, Send, Stored, Withheld
 from server.messages.queue import FairQueue
 from server.messages.traced import traced
 from server.messages.unit import Result, Unit
@@ -26,7 +26,7 @@ LOST_CONNECTIONS = 2
 # How long a writer keeps its connection for the next item, and how long it takes locks after it met another process.
 LINGER_SECONDS, LOCKS_SECONDS = 0.2, 0.5
 
-Waiting = tuple[Item, "asyncio.Future[Stored | Duplicate]"]
+Waiting = tuple[Item, "asyncio.Future[Stored | Duplicate | Withheld]"]
 
 
 BATCHES = Histogram(
@@ -55,14 +55,14 @@ class BatchWriter:
         """Items that wait."""
         return len(self._waiting)
 
-    async def submit(self, item: Item) -> Stored | Duplicate:
+    async def submit(self, item: Item) -> Stored | Duplicate | Withheld:
         """Queues an item and returns once it is durable. Raises the item's refusal, or the database's error."""
         return await self.enqueue(item)
 
-    def enqueue(self, item: Item) -> asyncio.Future[Stored | Duplicate]:
+    def enqueue(self, item: Item) -> asyncio.Future[Stored | Duplicate | Withheld]:
         """Queues an item at once, so that items of one caller keep their order. QueueFull."""
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[Stored | Duplicate] = loop.create_future()
+        future: asyncio.Future[Stored | Duplicate | Withheld] = loop.create_future()
         # Messages of customers are one caller, whatever payload they came in.
         self._waiting.put(item.origin.actor.id if isinstance(item, Send) else None, (item, future))
         self._arrived.set()

@@ -90,3 +90,8 @@ class Stored:
 @dataclass(frozen=True, slots=True)
 class Duplicate:
     """A message of a customer that was there before; nothing changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A message of a blocked contact: the journal keeps it, and nothing else changed."""

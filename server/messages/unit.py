@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ import asyncpg
 from switchboard.v1 import actor_pb2, event_pb2
 
 from server.channels import service as channels
+from server.contacts import blocking
 from server.contacts.resolve import Resolved, resolve
 from server.conversations import events as conversation_events
 from server.conversations import repository as conversations
@@ -30,7 +30,8 @@ from server.log.append import finish
 from server.log.event import Actor, Origin
 from server.messages import convert, repository
 from server.messages.inbound import attachments_of, details_of
-from server.messages.items import Duplicate, Item, Receive, Send, Stored
+from server.messages.items import Duplicate, Item, Receive, Send, Stored, Withheld
+from server.messages.locked import Key, Locked
 from server.messages.plan import Plan
 from server.messages.refusals import ChannelNotSending, ProviderLimit
 from server.messages.row import MessageRow
@@ -39,28 +40,10 @@ from server.requests.service import RequestIdReused
 from server.tenant_settings import service as tenant_settings
 from server.timers import service as timers
 
-Key = tuple[uuid.UUID, uuid.UUID]
-Result = Stored | Duplicate | Refusal
+Result = Stored | Duplicate | Withheld | Refusal
 # Another run stored the same thing first: look again, it is a repeat now.
 RACES = ("uq_conversations_live", "uq_message_parts_channel_id_provider_message_id", "uq_messages_request")
 CLOCK_AHEAD = timedelta(minutes=1)
-
-
-@dataclass(slots=True)
-class Locked:
-    """Everything that decisions need, read after the conversations were locked."""
-
-    rows: dict[uuid.UUID, ConversationRow]
-    by_key: dict[Key, ConversationRow] = field(default_factory=dict)
-    live: dict[Key, uuid.UUID] = field(default_factory=dict)
-    stored: set[tuple[uuid.UUID, str]] = field(default_factory=set)
-    repeated: dict[tuple[uuid.UUID | None, str | None] | uuid.UUID, MessageRow] = field(default_factory=dict)
-    arrivals: dict[uuid.UUID, tuple[uuid.UUID, int]] = field(default_factory=dict)
-    idle_channels: dict[uuid.UUID, str] = field(default_factory=dict)
-    # What the tenant says of answers to what their authors have not seen; without locks it is not asked, and none goes out.
-    fence: str = "refuse"
-    newest: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
-    taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
 
 
 class Unit:
@@ -161,7 +144,9 @@ class Unit:
             self._connection, [item.provider_key for item in self._items if isinstance(item, Receive)]
         )
         await self._read_for_sends(sends, locked)
-        await self._start_conversations([item for item in receives if item.provider_key not in locked.stored], locked)
+        new = [item for item in receives if item.provider_key not in locked.stored]
+        locked.withheld = {self._key(item) for item in new if self._is_withheld(item, locked)}
+        await self._start_conversations(new, locked)
         locked.taken = await repository.taken(self._connection, self._older(receives, locked))
         return locked
 
@@ -213,14 +198,20 @@ class Unit:
             fenced = {item.conversation_id for item in sends if item.last_seen_message_id is not None}
             locked.newest = await repository.newest_of(self._connection, sorted(fenced))
 
+    def _is_withheld(self, item: Receive, locked: Locked) -> bool:
+        """Whether its author is blocked: the locked conversation says so, else the contact as it was read."""
+        row = locked.by_key.get(self._key(item))
+        return self._people[item.message_id].blocked if row is None else row.contact_blocked
+
     async def _start_conversations(self, receives: Sequence[Receive], locked: Locked) -> None:
         """Starts a conversation for each customer who has none that takes the message."""
         fresh: dict[Key, tuple[ConversationRow, Origin]] = {}
         for item in receives:
             key = self._key(item)
             row = locked.by_key.get(key)
-            if key not in fresh and (row is None or not self._takes(item, row)):
+            if key not in fresh and key not in locked.withheld and (row is None or not self._takes(item, row)):
                 fresh[key] = (self._fresh(item, previous=row), item.origin)
+        await self._check_standing(receives, fresh.keys(), locked)
         if not fresh:
             return
         await self._check_candidates(set(fresh), locked)
@@ -233,6 +224,16 @@ class Unit:
             locked.live[(row.channel_id, row.identity_id)] = row.id
             if row.id in wanted:
                 self._plan.add_events([conversation_events.created(wanted[row.id], row)])
+
+    async def _check_standing(self, receives: Sequence[Receive], fresh: Set[Key], locked: Locked) -> None:
+        """Nobody who has no conversation, or starts one, is blocked or merged meanwhile, before this transaction ends."""
+        people = {
+            (found.identity_id, found.contact_id, key in locked.withheld)
+            for key, found in ((self._key(item), self._people[item.message_id]) for item in receives)
+            if key in fresh or key not in locked.by_key
+        }
+        if people:
+            await blocking.check_standing(self._connection, people)
 
     async def _check_candidates(self, keys: set[Key], locked: Locked) -> None:
         """A live conversation that started between the choice of candidates and their lock: choose again."""
@@ -297,6 +298,9 @@ class Unit:
             self._plan.add_journal_item(item, "duplicate", None)
             return Duplicate()
         locked.stored.add(item.provider_key)
+        if self._key(item) in locked.withheld:
+            self._plan.add_journal_item(item, "ignored", "contact blocked")
+            return Withheld()
         row, now, inbound = self._home(item, locked), self._plan.now, item.inbound
         order_time = self._order_time(item)
         base = rules.sequence_base(order_time)
@@ -410,6 +414,7 @@ class Unit:
         if row is None or not visible or row.delete_time is not None:
             raise NotFound("conversation")
         rules.check_writable(row)
+        rules.check_not_blocked(row)
         live = locked.live.get((row.channel_id, row.identity_id))
         if item.is_reply and row.status == "resolved" and live is not None and live != row.id:
             raise ConversationSuperseded(live)

@@ -156,6 +156,7 @@ async def _locked(connection: Connection, scope: Scope, delivery_id: uuid.UUID, 
 async def _check_conversation(connection: Connection, scope: Scope, conversation_id: uuid.UUID) -> None:
     row, _ = await conversations.get_visible(connection, scope, conversation_id)
     rules.check_writable(row)
+    rules.check_not_blocked(row)
     rules.check_window(row, now=utc_now())
 
 

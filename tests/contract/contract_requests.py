@@ -24,6 +24,7 @@ from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import statistics_service_pb2 as statistics
@@ -107,6 +108,12 @@ def sample_update(world: World) -> Message:
     )
     request.attributes.update({"order": 17, "paid": True, "tags": ["a", None], "nested": {"ä": "ö"}})
     return request
+
+
+def blocked(world: World) -> str:
+    contact_id = world.conversation().contact.id
+    world.call(contacts.BlockContactRequest(contact_id=contact_id))
+    return contact_id
 
 
 def deleted(world: World) -> str:

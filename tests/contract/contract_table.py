@@ -8,6 +8,7 @@ from contract_requests import (
     assigned,
     attribute,
     attribute_request,
+    blocked,
     connect,
     deleted,
     handshake,
@@ -446,6 +447,18 @@ CONTACTS: dict[str, Case] = {
         refuse=lambda w: contacts.UpdateContactRequest(contact_id=w.sample.contact.id, name="Cara"),
         reason="PERMISSION_MISSING",
         refused="read_only",
+    ),
+    "BlockContact": Case(
+        ask=lambda w: contacts.BlockContactRequest(contact_id=w.conversation().contact.id, reason="Sends spam."),
+        refuse=lambda w: contacts.BlockContactRequest(contact_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
+    ),
+    "UnblockContact": Case(
+        ask=lambda w: contacts.UnblockContactRequest(contact_id=blocked(w)),
+        refuse=lambda w: contacts.UnblockContactRequest(contact_id=w.foreign_sample.contact.id),
+        reason="RESOURCE_NOT_FOUND",
+        caller="supervisor",
     ),
     "GetContact": Case(
         ask=lambda w: contacts.GetContactRequest(contact_id=w.sample.contact.id),

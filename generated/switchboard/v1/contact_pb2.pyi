@@ -62,10 +62,14 @@ class Contact(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    BLOCK_TIME_FIELD_NUMBER: _builtins.int
+    BLOCK_REASON_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
     """Name to show: set by an agent, else given by the provider, else the address."""
+    block_reason: _builtins.str
+    """Why it is blocked; absent when it is not, or nobody said why."""
     @_builtins.property
     def identities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Identity]:
         """Where the person can be met, one per channel. Filled in details only, empty in lists."""
@@ -82,6 +86,10 @@ class Contact(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When its name or attributes changed last."""
 
+    @_builtins.property
+    def block_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is blocked; absent when it is not. What a blocked contact writes is kept in the journal alone, and nothing is sent to it."""
+
     def __init__(
         self,
         *,
@@ -91,12 +99,16 @@ class Contact(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         attributes: _struct_pb2.Struct | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        block_time: _timestamp_pb2.Timestamp | None = ...,
+        block_reason: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason", "attributes", b"attributes", "block_reason", b"block_reason", "block_time", b"block_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attributes", b"attributes", "create_time", b"create_time", "id", b"id", "identities", b"identities", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason", "attributes", b"attributes", "block_reason", b"block_reason", "block_time", b"block_time", "create_time", b"create_time", "id", b"id", "identities", b"identities", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__block_reason: _TypeAlias = _typing.Literal["block_reason"]  # noqa: Y015
+    _WhichOneofArgType__block_reason: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__block_reason) -> _WhichOneofReturnType__block_reason | None: ...
 
 Global___Contact: _TypeAlias = Contact  # noqa: Y015
 

@@ -29,7 +29,7 @@ from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xa1\x04\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"s\n\x13\x42lockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"@\n\x14\x42lockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"W\n\x15UnblockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"B\n\x16UnblockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xc5\x06\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x8b\x01\n\x0c\x42lockContact\x12#.switchboard.v1.BlockContactRequest\x1a$.switchboard.v1.BlockContactResponse\"0\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02$\"\x1f/v1/contacts/{contact_id}/block:\x01*\x12\x93\x01\n\x0eUnblockContact\x12%.switchboard.v1.UnblockContactRequest\x1a&.switchboard.v1.UnblockContactResponse\"2\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02&\"!/v1/contacts/{contact_id}/unblock:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECONTACTREQUEST'].fields_by_name['name']._serialized_options = b'\272H\nr\010\020\001\030d\272\001\001\000'
   _globals['_UPDATECONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UPDATECONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\tr\007\030\364\003\272\001\001\000'
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_BLOCKCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -68,6 +78,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['CreateContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002\021\"\014/v1/contacts:\001*'
   _globals['_CONTACTSERVICE'].methods_by_name['UpdateContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['UpdateContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002\0362\031/v1/contacts/{contact_id}:\001*'
+  _globals['_CONTACTSERVICE'].methods_by_name['BlockContact']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['BlockContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002$\"\037/v1/contacts/{contact_id}/block:\001*'
+  _globals['_CONTACTSERVICE'].methods_by_name['UnblockContact']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['UnblockContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002&\"!/v1/contacts/{contact_id}/unblock:\001*'
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
@@ -80,14 +94,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATECONTACTREQUEST']._serialized_end=647
   _globals['_UPDATECONTACTRESPONSE']._serialized_start=649
   _globals['_UPDATECONTACTRESPONSE']._serialized_end=714
-  _globals['_GETCONTACTREQUEST']._serialized_start=716
-  _globals['_GETCONTACTREQUEST']._serialized_end=765
-  _globals['_GETCONTACTRESPONSE']._serialized_start=767
-  _globals['_GETCONTACTRESPONSE']._serialized_end=844
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=847
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=1047
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=1049
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=1154
-  _globals['_CONTACTSERVICE']._serialized_start=1157
-  _globals['_CONTACTSERVICE']._serialized_end=1702
+  _globals['_BLOCKCONTACTREQUEST']._serialized_start=716
+  _globals['_BLOCKCONTACTREQUEST']._serialized_end=831
+  _globals['_BLOCKCONTACTRESPONSE']._serialized_start=833
+  _globals['_BLOCKCONTACTRESPONSE']._serialized_end=897
+  _globals['_UNBLOCKCONTACTREQUEST']._serialized_start=899
+  _globals['_UNBLOCKCONTACTREQUEST']._serialized_end=986
+  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_start=988
+  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_end=1054
+  _globals['_GETCONTACTREQUEST']._serialized_start=1056
+  _globals['_GETCONTACTREQUEST']._serialized_end=1105
+  _globals['_GETCONTACTRESPONSE']._serialized_start=1107
+  _globals['_GETCONTACTRESPONSE']._serialized_end=1184
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=1187
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=1387
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=1389
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=1494
+  _globals['_CONTACTSERVICE']._serialized_start=1497
+  _globals['_CONTACTSERVICE']._serialized_end=2334
 # @@protoc_insertion_point(module_scope)

@@ -149,6 +149,110 @@ class UpdateContactResponse(_message.Message):
 Global___UpdateContactResponse: _TypeAlias = UpdateContactResponse  # noqa: Y015
 
 @_typing.final
+class BlockContactRequest(_message.Message):
+    """Blocks a contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """The contact."""
+    reason: _builtins.str
+    """Why, for colleagues to read; empty says nothing."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockContactRequest: _TypeAlias = BlockContactRequest  # noqa: Y015
+
+@_typing.final
+class BlockContactResponse(_message.Message):
+    """The contact after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact, with identities."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockContactResponse: _TypeAlias = BlockContactResponse  # noqa: Y015
+
+@_typing.final
+class UnblockContactRequest(_message.Message):
+    """Unblocks a contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """The contact."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockContactRequest: _TypeAlias = UnblockContactRequest  # noqa: Y015
+
+@_typing.final
+class UnblockContactResponse(_message.Message):
+    """The contact after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact, with identities."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockContactResponse: _TypeAlias = UnblockContactResponse  # noqa: Y015
+
+@_typing.final
 class GetContactRequest(_message.Message):
     """Asks for a contact."""
 

@@ -45,6 +45,16 @@ class ContactServiceStub:
                 request_serializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.FromString,
                 _registered_method=True)
+        self.BlockContact = channel.unary_unary(
+                '/switchboard.v1.ContactService/BlockContact',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.BlockContactRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.BlockContactResponse.FromString,
+                _registered_method=True)
+        self.UnblockContact = channel.unary_unary(
+                '/switchboard.v1.ContactService/UnblockContact',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.FromString,
+                _registered_method=True)
         self.GetContact = channel.unary_unary(
                 '/switchboard.v1.ContactService/GetContact',
                 request_serializer=switchboard_dot_v1_dot_contact__service__pb2.GetContactRequest.SerializeToString,
@@ -76,6 +86,21 @@ class ContactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BlockContact(self, request, context):
+        """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
+        no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockContact(self, request, context):
+        """Unblocks a contact. What it wrote while it was blocked stays in the journal.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetContact(self, request, context):
         """Gets a contact with its identities.
         """
@@ -102,6 +127,16 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     servicer.UpdateContact,
                     request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.SerializeToString,
+            ),
+            'BlockContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.BlockContact,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.BlockContactRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.BlockContactResponse.SerializeToString,
+            ),
+            'UnblockContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockContact,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.SerializeToString,
             ),
             'GetContact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContact,
@@ -169,6 +204,60 @@ class ContactService:
             '/switchboard.v1.ContactService/UpdateContact',
             switchboard_dot_v1_dot_contact__service__pb2.UpdateContactRequest.SerializeToString,
             switchboard_dot_v1_dot_contact__service__pb2.UpdateContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BlockContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/BlockContact',
+            switchboard_dot_v1_dot_contact__service__pb2.BlockContactRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.BlockContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/UnblockContact',
+            switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

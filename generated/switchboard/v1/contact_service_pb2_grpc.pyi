@@ -39,6 +39,12 @@ class ContactServiceStub:
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
     on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
     """
+    BlockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]
+    """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
+    no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+    """
+    UnblockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]
+    """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]
     """Gets a contact with its identities."""
     ListContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]
@@ -55,6 +61,12 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
     on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
     """
+    BlockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]  # type: ignore[assignment]
+    """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
+    no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+    """
+    UnblockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]  # type: ignore[assignment]
+    """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Gets a contact with its identities."""
     ListContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]  # type: ignore[assignment]
@@ -80,6 +92,24 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
         on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
         """
+
+    @_abc_1.abstractmethod
+    def BlockContact(
+        self,
+        request: _contact_service_pb2.BlockContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.BlockContactResponse, _abc.Awaitable[_contact_service_pb2.BlockContactResponse]]:
+        """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
+        no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+        """
+
+    @_abc_1.abstractmethod
+    def UnblockContact(
+        self,
+        request: _contact_service_pb2.UnblockContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.UnblockContactResponse, _abc.Awaitable[_contact_service_pb2.UnblockContactResponse]]:
+        """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
 
     @_abc_1.abstractmethod
     def GetContact(

@@ -124,6 +124,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
     ERROR_REASON_NOBODY_ELIGIBLE: _ErrorReason.ValueType  # 71
     """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
+    ERROR_REASON_CONTACT_BLOCKED: _ErrorReason.ValueType  # 80
+    """FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
     ERROR_REASON_EXPORT_NEEDED: _ErrorReason.ValueType  # 95
     """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
 
@@ -232,6 +234,8 @@ ERROR_REASON_NO_ASSIGNMENT_POLICY: ErrorReason.ValueType  # 70
 """FAILED_PRECONDITION: neither the conversation's team nor its channel has a policy that chooses."""
 ERROR_REASON_NOBODY_ELIGIBLE: ErrorReason.ValueType  # 71
 """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
+ERROR_REASON_CONTACT_BLOCKED: ErrorReason.ValueType  # 80
+"""FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
 ERROR_REASON_EXPORT_NEEDED: ErrorReason.ValueType  # 95
 """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

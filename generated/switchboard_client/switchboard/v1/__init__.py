@@ -58,6 +58,8 @@ __all__ = (
     "AuditResource",
     "AuditSettings",
     "Availability",
+    "BlockContactRequest",
+    "BlockContactResponse",
     "Bookmark",
     "CaughtUp",
     "Cause",
@@ -71,6 +73,7 @@ __all__ = (
     "ConnectWhatsappChannelRequest",
     "ConnectWhatsappChannelResponse",
     "Contact",
+    "ContactBlockChanged",
     "ContactCreated",
     "ContactUpdated",
     "Conversation",
@@ -321,6 +324,8 @@ __all__ = (
     "Transition",
     "UnassignConversationRequest",
     "UnassignConversationResponse",
+    "UnblockContactRequest",
+    "UnblockContactResponse",
     "Unread",
     "UpdateAgentRequest",
     "UpdateAgentResponse",
@@ -1749,6 +1754,11 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed.
     """
 
+    CONTACT_BLOCKED = 80
+    """
+    FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id".
+    """
+
     EXPORT_NEEDED = 95
     """
     INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export.
@@ -1807,6 +1817,7 @@ class ErrorReason(betterproto2.Enum):
             66: "ERROR_REASON_ROLE_BUILT_IN",
             70: "ERROR_REASON_NO_ASSIGNMENT_POLICY",
             71: "ERROR_REASON_NOBODY_ELIGIBLE",
+            80: "ERROR_REASON_CONTACT_BLOCKED",
             95: "ERROR_REASON_EXPORT_NEEDED",
         }
 
@@ -1863,6 +1874,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_ROLE_BUILT_IN": 66,
             "ERROR_REASON_NO_ASSIGNMENT_POLICY": 70,
             "ERROR_REASON_NOBODY_ELIGIBLE": 71,
+            "ERROR_REASON_CONTACT_BLOCKED": 80,
             "ERROR_REASON_EXPORT_NEEDED": 95,
         }
 
@@ -2052,6 +2064,11 @@ class EventType(betterproto2.Enum):
     An agent was enabled again.
     """
 
+    CONTACT_BLOCK_CHANGED = 67
+    """
+    A contact was blocked or unblocked.
+    """
+
     CHANNEL_CONNECTED = 70
     """
     A channel was connected.
@@ -2161,6 +2178,7 @@ class EventType(betterproto2.Enum):
             64: "EVENT_TYPE_AGENT_UPDATED",
             65: "EVENT_TYPE_AGENT_DISABLED",
             66: "EVENT_TYPE_AGENT_ENABLED",
+            67: "EVENT_TYPE_CONTACT_BLOCK_CHANGED",
             70: "EVENT_TYPE_CHANNEL_CONNECTED",
             71: "EVENT_TYPE_CHANNEL_HEALTH_CHANGED",
             72: "EVENT_TYPE_AGENT_AVAILABILITY_CHANGED",
@@ -2216,6 +2234,7 @@ class EventType(betterproto2.Enum):
             "EVENT_TYPE_AGENT_UPDATED": 64,
             "EVENT_TYPE_AGENT_DISABLED": 65,
             "EVENT_TYPE_AGENT_ENABLED": 66,
+            "EVENT_TYPE_CONTACT_BLOCK_CHANGED": 67,
             "EVENT_TYPE_CHANNEL_CONNECTED": 70,
             "EVENT_TYPE_CHANNEL_HEALTH_CHANGED": 71,
             "EVENT_TYPE_AGENT_AVAILABILITY_CHANGED": 72,
@@ -4394,6 +4413,46 @@ default_message_pool.register_message("switchboard.v1", "AuditSettings", AuditSe
 
 
 @dataclass(eq=False, repr=False)
+class BlockContactRequest(betterproto2.Message):
+    """
+    Blocks a contact.
+    """
+
+    contact_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The contact.
+    """
+
+    reason: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Why, for colleagues to read; empty says nothing.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "BlockContactRequest", BlockContactRequest)
+
+
+@dataclass(eq=False, repr=False)
+class BlockContactResponse(betterproto2.Message):
+    """
+    The contact after it.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with identities.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "BlockContactResponse", BlockContactResponse)
+
+
+@dataclass(eq=False, repr=False)
 class Bookmark(betterproto2.Message):
     """
     Proof that everything up to the cursor that matches was sent, and that the head was read from the database at most "freshness" ago.
@@ -4703,8 +4762,35 @@ class Contact(betterproto2.Message):
     When its name or attributes changed last.
     """
 
+    block_time: "datetime.datetime | None" = betterproto2.field(
+        7, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Since when it is blocked; absent when it is not. What a blocked contact writes is kept in the journal alone, and nothing is sent to it.
+    """
+
+    block_reason: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
+    """
+    Why it is blocked; absent when it is not, or nobody said why.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Contact", Contact)
+
+
+@dataclass(eq=False, repr=False)
+class ContactBlockChanged(betterproto2.Message):
+    """
+    A contact was blocked or unblocked.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact with its identities; its block_time says which of the two.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ContactBlockChanged", ContactBlockChanged)
 
 
 @dataclass(eq=False, repr=False)
@@ -7683,6 +7769,13 @@ class InboxEvent(betterproto2.Message):
     )
     """
     An agent was enabled again.
+    """
+
+    contact_block_changed: "ContactBlockChanged | None" = betterproto2.field(
+        67, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    A contact was blocked or unblocked.
     """
 
     channel_connected: "ChannelConnected | None" = betterproto2.field(
@@ -10719,6 +10812,41 @@ class UnassignConversationResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UnassignConversationResponse", UnassignConversationResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UnblockContactRequest(betterproto2.Message):
+    """
+    Unblocks a contact.
+    """
+
+    contact_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The contact.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UnblockContactRequest", UnblockContactRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UnblockContactResponse(betterproto2.Message):
+    """
+    The contact after it.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with identities.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UnblockContactResponse", UnblockContactResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact.proto.
  */
 export const file_switchboard_v1_contact: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSLgAQoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIqoBCghJZGVudGl0eRIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISGQoMcHJvZmlsZV9uYW1lGAQgASgJSACIAQESJgoHYWxpYXNlcxgFIAMoCzIVLnN3aXRjaGJvYXJkLnYxLkFsaWFzQg8KDV9wcm9maWxlX25hbWUiPwoFQWxpYXMSJwoEa2luZBgBIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBINCgV2YWx1ZRgCIAEoCSpwCglBbGlhc0tpbmQSGgoWQUxJQVNfS0lORF9VTlNQRUNJRklFRBAAEhQKEEFMSUFTX0tJTkRfV0FfSUQQARIUChBBTElBU19LSU5EX0JTVUlEEAISGwoXQUxJQVNfS0lORF9QQVJFTlRfQlNVSUQQA2IGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSK8AgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBQg8KDV9ibG9ja19yZWFzb24iqgEKCElkZW50aXR5EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSKgoIcHJvdmlkZXIYAyABKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlchIZCgxwcm9maWxlX25hbWUYBCABKAlIAIgBARImCgdhbGlhc2VzGAUgAygLMhUuc3dpdGNoYm9hcmQudjEuQWxpYXNCDwoNX3Byb2ZpbGVfbmFtZSI/CgVBbGlhcxInCgRraW5kGAEgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEg0KBXZhbHVlGAIgASgJKnAKCUFsaWFzS2luZBIaChZBTElBU19LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUxJQVNfS0lORF9XQV9JRBABEhQKEEFMSUFTX0tJTkRfQlNVSUQQAhIbChdBTElBU19LSU5EX1BBUkVOVF9CU1VJRBADYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
 
 /**
  * A person who writes to the tenant.
@@ -63,6 +63,20 @@ export type Contact = Message<"switchboard.v1.Contact"> & {
    * @generated from field: google.protobuf.Timestamp update_time = 6;
    */
   updateTime?: Timestamp | undefined;
+
+  /**
+   * Since when it is blocked; absent when it is not. What a blocked contact writes is kept in the journal alone, and nothing is sent to it.
+   *
+   * @generated from field: google.protobuf.Timestamp block_time = 7;
+   */
+  blockTime?: Timestamp | undefined;
+
+  /**
+   * Why it is blocked; absent when it is not, or nobody said why.
+   *
+   * @generated from field: optional string block_reason = 8;
+   */
+  blockReason?: string | undefined;
 };
 
 /**

@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiyAEKE0xpc3RDb250YWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiAKC25hbWVfcHJlZml4GAMgASgJQgu6SAhyBhhkugEBABIjCg5hZGRyZXNzX3ByZWZpeBgEIAEoCUILukgIcgYYZLoBAQASIQoKY2hhbm5lbF9pZBgFIAEoCUIIukgFcgOwAQFIAIgBAUINCgtfY2hhbm5lbF9pZCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMqEECg5Db250YWN0U2VydmljZRJ7Cg1DcmVhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVDb250YWN0UmVzcG9uc2UiHaK7GAIID4LT5JMCESIML3YxL2NvbnRhY3RzOgEqEogBCg1VcGRhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb250YWN0UmVzcG9uc2UiKqK7GAIID4LT5JMCHjIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfToBKhJ/CgpHZXRDb250YWN0EiEuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVzcG9uc2UiKpACAaK7GAIIBoLT5JMCGxIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfRJ4CgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiHZACAaK7GAIIBoLT5JMCDhIML3YxL2NvbnRhY3RzGgyquxgIY29udGFjdHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJzChNCbG9ja0NvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEhwKBnJlYXNvbhgCIAEoCUIMukgJcgcY9AO6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJAChRCbG9ja0NvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJXChVVbmJsb2NrQ29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIkIKFlVuYmxvY2tDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiMQoRR2V0Q29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0Q29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Eg0KBWFzX29mGAIgASgJIsgBChNMaXN0Q29udGFjdHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACBIgCgtuYW1lX3ByZWZpeBgDIAEoCUILukgIcgYYZLoBAQASIwoOYWRkcmVzc19wcmVmaXgYBCABKAlCC7pICHIGGGS6AQEAEiEKCmNoYW5uZWxfaWQYBSABKAlCCLpIBXIDsAEBSACIAQFCDQoLX2NoYW5uZWxfaWQiaQoUTGlzdENvbnRhY3RzUmVzcG9uc2USKQoIY29udGFjdHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTLFBgoOQ29udGFjdFNlcnZpY2USewoNQ3JlYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlc3BvbnNlIh2iuxgCCA+C0+STAhEiDC92MS9jb250YWN0czoBKhKIAQoNVXBkYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlc3BvbnNlIiqiuxgCCA+C0+STAh4yGS92MS9jb250YWN0cy97Y29udGFjdF9pZH06ASoSiwEKDEJsb2NrQ29udGFjdBIjLnN3aXRjaGJvYXJkLnYxLkJsb2NrQ29udGFjdFJlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5CbG9ja0NvbnRhY3RSZXNwb25zZSIworsYAggPgtPkkwIkIh8vdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2Jsb2NrOgEqEpMBCg5VbmJsb2NrQ29udGFjdBIlLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVzcG9uc2UiMqK7GAIID4LT5JMCJiIhL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfS91bmJsb2NrOgEqEn8KCkdldENvbnRhY3QSIS5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXNwb25zZSIqkAIBorsYAggGgtPkkwIbEhkvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9EngKDExpc3RDb250YWN0cxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXNwb25zZSIdkAIBorsYAggGgtPkkwIOEgwvdjEvY29udGFjdHMaDKq7GAhjb250YWN0c2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
 
 /**
  * Asks for a new contact.
@@ -153,6 +153,111 @@ export const UpdateContactResponseSchema: GenMessage<UpdateContactResponse> = /*
   messageDesc(file_switchboard_v1_contact_service, 3);
 
 /**
+ * Blocks a contact.
+ *
+ * @generated from message switchboard.v1.BlockContactRequest
+ */
+export type BlockContactRequest = Message<"switchboard.v1.BlockContactRequest"> & {
+  /**
+   * The contact.
+   *
+   * @generated from field: string contact_id = 1;
+   */
+  contactId: string;
+
+  /**
+   * Why, for colleagues to read; empty says nothing.
+   *
+   * @generated from field: string reason = 2;
+   */
+  reason: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.BlockContactRequest.
+ * Use `create(BlockContactRequestSchema)` to create a new message.
+ */
+export const BlockContactRequestSchema: GenMessage<BlockContactRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 4);
+
+/**
+ * The contact after it.
+ *
+ * @generated from message switchboard.v1.BlockContactResponse
+ */
+export type BlockContactResponse = Message<"switchboard.v1.BlockContactResponse"> & {
+  /**
+   * The contact, with identities.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.BlockContactResponse.
+ * Use `create(BlockContactResponseSchema)` to create a new message.
+ */
+export const BlockContactResponseSchema: GenMessage<BlockContactResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 5);
+
+/**
+ * Unblocks a contact.
+ *
+ * @generated from message switchboard.v1.UnblockContactRequest
+ */
+export type UnblockContactRequest = Message<"switchboard.v1.UnblockContactRequest"> & {
+  /**
+   * The contact.
+   *
+   * @generated from field: string contact_id = 1;
+   */
+  contactId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UnblockContactRequest.
+ * Use `create(UnblockContactRequestSchema)` to create a new message.
+ */
+export const UnblockContactRequestSchema: GenMessage<UnblockContactRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 6);
+
+/**
+ * The contact after it.
+ *
+ * @generated from message switchboard.v1.UnblockContactResponse
+ */
+export type UnblockContactResponse = Message<"switchboard.v1.UnblockContactResponse"> & {
+  /**
+   * The contact, with identities.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UnblockContactResponse.
+ * Use `create(UnblockContactResponseSchema)` to create a new message.
+ */
+export const UnblockContactResponseSchema: GenMessage<UnblockContactResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 7);
+
+/**
  * Asks for a contact.
  *
  * @generated from message switchboard.v1.GetContactRequest
@@ -171,7 +276,7 @@ export type GetContactRequest = Message<"switchboard.v1.GetContactRequest"> & {
  * Use `create(GetContactRequestSchema)` to create a new message.
  */
 export const GetContactRequestSchema: GenMessage<GetContactRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 4);
+  messageDesc(file_switchboard_v1_contact_service, 8);
 
 /**
  * A contact.
@@ -199,7 +304,7 @@ export type GetContactResponse = Message<"switchboard.v1.GetContactResponse"> & 
  * Use `create(GetContactResponseSchema)` to create a new message.
  */
 export const GetContactResponseSchema: GenMessage<GetContactResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 5);
+  messageDesc(file_switchboard_v1_contact_service, 9);
 
 /**
  * Asks for a page of contacts.
@@ -249,7 +354,7 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
  * Use `create(ListContactsRequestSchema)` to create a new message.
  */
 export const ListContactsRequestSchema: GenMessage<ListContactsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 6);
+  messageDesc(file_switchboard_v1_contact_service, 10);
 
 /**
  * A page of contacts.
@@ -284,7 +389,7 @@ export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"
  * Use `create(ListContactsResponseSchema)` to create a new message.
  */
 export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 7);
+  messageDesc(file_switchboard_v1_contact_service, 11);
 
 /**
  * People who write to the tenant.
@@ -312,6 +417,27 @@ export const ContactService: GenService<{
     methodKind: "unary";
     input: typeof UpdateContactRequestSchema;
     output: typeof UpdateContactResponseSchema;
+  },
+  /**
+   * Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
+   * no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+   *
+   * @generated from rpc switchboard.v1.ContactService.BlockContact
+   */
+  blockContact: {
+    methodKind: "unary";
+    input: typeof BlockContactRequestSchema;
+    output: typeof BlockContactResponseSchema;
+  },
+  /**
+   * Unblocks a contact. What it wrote while it was blocked stays in the journal.
+   *
+   * @generated from rpc switchboard.v1.ContactService.UnblockContact
+   */
+  unblockContact: {
+    methodKind: "unary";
+    input: typeof UnblockContactRequestSchema;
+    output: typeof UnblockContactResponseSchema;
   },
   /**
    * Gets a contact with its identities.
