@@ -12,8 +12,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.fanout import MATCHING, Server, quantiles, running, streams
+from tests.bench.fanout import MATCHING, Server, running, streams
 from tests.bench.fanout_server import METHOD
+from tests.bench.measuring import quantiles
 
 BATCHES, WINDOWS, RATES = {1: 400, 8: 1600, 64: 6400}, (0, 2, 5), (200, 1000)
 SECONDS = 4.0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -85,8 +87,8 @@ def quantiles(values: Sequence[float]) -> tuple[float, float]:
     return cuts[49], cuts[98]
 
 
-def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and of all its children, the ended ones among them."""
+def family(pid: int) -> dict[int, float]:
+    """A process and all its children, each with the CPU time in seconds of itself and of those it has outlived."""
     children: dict[int, list[int]] = {}
     spent: dict[int, float] = {}
     for name in filter(str.isdigit, os.listdir("/proc")):
@@ -97,36 +99,61 @@ def cpu_seconds(pid: int) -> float:
             continue
         children.setdefault(int(fields[1]), []).append(int(name))
         spent[int(name)] = sum(map(int, fields[11:15])) / TICKS
-    waiting, total = [pid], 0.0
+    waiting, found = [pid], {}
     while waiting:
-        found = waiting.pop()
-        total += spent.get(found, 0.0)
-        waiting += children.get(found, [])
-    return total
+        member = waiting.pop()
+        found[member] = spent.get(member, 0.0)
+        waiting += children.get(member, [])
+    return found
+
+
+def queued_seconds(pids: Iterable[int]) -> float:
+    """How long the threads of these processes were ready to run while others had the cores (/proc/PID/task/TID/schedstat)."""
+    total = 0
+    for pid in pids:
+        for path in Path("/proc", str(pid), "task").glob("*/schedstat"):
+            with contextlib.suppress(OSError):
+                total += int(path.read_text().split()[1])
+    return total / 1e9
 
 
 class Costs:
-    """CPU time per operation, by process, of what runs inside the `with`, which may be entered again."""
+    """What each process takes of the machine inside the `with`, which may be entered again.
+
+    spent: seconds of CPU time. queued: seconds that its threads were ready and had no core.
+    """
 
     def __init__(self, **pids: int) -> None:
-        self._pids = pids
-        self._before: dict[str, float] = {}
-        self.spent = dict.fromkeys((*pids, "client"), 0.0)
+        self._pids = {**pids, "client": os.getpid()}
+        self._before: dict[str, tuple[float, float]] = {}
+        self._began = self.seconds = 0.0
+        self.spent = dict.fromkeys(self._pids, 0.0)
+        self.queued = dict.fromkeys(self._pids, 0.0)
 
-    def _now(self) -> dict[str, float]:
-        return {**{name: cpu_seconds(pid) for name, pid in self._pids.items()}, "client": time.process_time()}
+    def _now(self) -> dict[str, tuple[float, float]]:
+        families = {name: family(pid) for name, pid in self._pids.items() if name != "client"}
+        found = {name: (sum(members.values()), queued_seconds(members)) for name, members in families.items()}
+        return {**found, "client": (time.process_time(), queued_seconds([os.getpid()]))}
 
     def __enter__(self) -> Costs:
-        self._before = self._now()
+        self._before, self._began = self._now(), time.monotonic()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        for name, now in self._now().items():
-            self.spent[name] += now - self._before[name]
+        self.seconds += time.monotonic() - self._began
+        for name, (spent, queued) in self._now().items():
+            self.spent[name] += spent - self._before[name][0]
+            self.queued[name] += queued - self._before[name][1]
 
     def each(self, operations: float) -> str:
-        """Microseconds for each of so many operations."""
+        """Microseconds of CPU time for each of so many operations."""
         return ", ".join(f"{name} {spent / operations * 1e6:,.0f}" for name, spent in self.spent.items()) + " µs"
+
+    def shares(self) -> str:
+        """Per cent of a core that each had, and that each was without while it wanted one."""
+        had = ", ".join(f"{name} {spent / self.seconds:.0%}" for name, spent in self.spent.items())
+        wanted = sum(self.queued.values()) / self.seconds
+        return f"{had} of a core; waited for one {wanted:.0%}"
 
 
 def show(rows: Sequence[Row]) -> None:
