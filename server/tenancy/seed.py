@@ -145,12 +145,12 @@ async def ensure_channel(
     channel_id = await _claimed(Routes(control.database), tenant.id, account.phone_number_id)
     sealed = tenant.secrets.seal(account.access_token.encode(), table="channels", column="access_token", row=channel_id)
     async with tenant.database.connection() as connection:
+        # Any of its keys may be the one that another process has just taken: a channel has the same id and account everywhere.
         await connection.execute(
             "INSERT INTO channels (id, provider, name, state, account_id, details, access_token, create_time)"
             " VALUES ($1, 'whatsapp', $2, 'active', $3, jsonb_strip_nulls(jsonb_build_object('phone_number_id', $3::text,"
             " 'waba_id', $4::text, 'display_phone_number', $5::text, 'graph_version', $6::text)), $7, $8)"
-            " ON CONFLICT (id) DO UPDATE SET access_token = excluded.access_token,"
-            " details = channels.details || jsonb_build_object('waba_id', excluded.details -> 'waba_id')",
+            " ON CONFLICT DO NOTHING",
             channel_id,
             f"WhatsApp {account.display_phone_number or account.phone_number_id}",
             account.phone_number_id,
@@ -159,6 +159,12 @@ async def ensure_channel(
             settings.meta_graph_version,
             sealed,
             utc_now(),
+        )
+        await connection.execute(
+            "UPDATE channels SET access_token = $2, details = details || jsonb_build_object('waba_id', $3::text) WHERE id = $1",
+            channel_id,
+            sealed,
+            account.waba_id,
         )
     return SeededChannel(channel_id, WHATSAPP, account.phone_number_id, account.waba_id)
 
