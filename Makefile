@@ -43,7 +43,7 @@ check: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) generate ## Lints, typ
 	@$(BIN)/buf format --diff --exit-code protos
 	@$(BIN)/buf lint
 	@$(BIN)/python protos/access.py generated/descriptor.binpb
-	@$(BIN)/python -m protos.reference --check
+	@$(BIN)/python -m protos.reference --check generated/descriptor.binpb
 	@$(BIN)/buf breaking generated/descriptor.binpb --against protos/baseline.binpb --config buf.yaml
 	@git diff --exit-code --stat -- generated || { echo "generated/ differs from what protos/ gives: commit what make generate wrote"; exit 1; }
 	@git diff --exit-code --stat -- docs/reference || { echo "docs/reference/ differs from what the contract gives: commit what make generate wrote"; exit 1; }

@@ -1,8 +1,8 @@
 """Writes docs/reference/ from the descriptors of the contract and the recorded examples. Run by `make reference`.
 
 A page for each service, one for the types they share, and an index. Comments, limits, access rules, addresses and commands
-are the contract's own; the examples are what `make examples` recorded from a running stack. With --check nothing is
-written: it names the methods without an example, and the pages that are not what the contract gives.
+are the contract's own; the examples are what `make examples` recorded from a running stack. With --check and the path of
+a descriptor set nothing is written: it names the methods without an example, and the pages that are not what the contract gives.
 """
 
 from __future__ import annotations
@@ -334,30 +334,31 @@ def recorded() -> dict[str, Example]:
     }
 
 
-def pages() -> dict[str, str]:
+def pages(descriptors: Path = DESCRIPTORS) -> dict[str, str]:
     """What docs/reference/ should hold, by the name of the file."""
-    return Pages(Contract(DESCRIPTORS.read_bytes()), recorded()).all()
+    return Pages(Contract(descriptors.read_bytes()), recorded()).all()
 
 
-def without_example() -> list[str]:
+def without_example(descriptors: Path = DESCRIPTORS) -> list[str]:
     """The methods of the contract that lack an example of use or one of refusal."""
     examples = recorded()
-    contract = Contract(DESCRIPTORS.read_bytes())
+    contract = Contract(descriptors.read_bytes())
     names = [f"{service.name}.{method.name}" for service in contract.services() for method in service.methods]
     return [name for name in names if set(examples.get(name, {})) != {"use", "refusal"}]
 
 
-def differing() -> list[str]:
+def differing(descriptors: Path = DESCRIPTORS) -> list[str]:
     """The files of docs/reference/ that are not what the contract gives."""
     there = {path.name: path.read_text() for path in PAGES.glob("*.md")}
-    made = pages()
+    made = pages(descriptors)
     return sorted(name for name in {*there, *made} if there.get(name) != made.get(name))
 
 
-def check() -> None:
+def check(descriptors: Path) -> None:
     """Exit code 1 where an example is missing or a page is not what the contract gives."""
-    found = [f"{name} {ADD}" for name in without_example()]
-    found += [f"docs/reference/{name} is not what the contract gives: run make reference" for name in differing()]
+    found = [f"{name} {ADD}" for name in without_example(descriptors)]
+    told = "is not what the contract gives: run make generate"
+    found += [f"docs/reference/{name} {told}" for name in differing(descriptors)]
     for line in found:
         print(line)
     sys.exit(1 if found else 0)
@@ -375,4 +376,4 @@ def write() -> None:
 
 
 if __name__ == "__main__":
-    check() if "--check" in sys.argv[1:] else write()
+    check(Path(sys.argv[2])) if sys.argv[1:2] == ["--check"] else write()
