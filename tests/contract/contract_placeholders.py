@@ -30,7 +30,7 @@ _DIGITS = re.compile(r"\b(?!0+\b)\d{7,}\b")
 # Of an answer: tokens and secrets.
 _OPAQUE = frozenset({"cursor", "asOf", "nextCursor", "nextPageToken", "token", "secret", "keyId", "requestId"})
 # Numbers that count what went before: only their order is shown.
-_ORDERED = frozenset({"seq", "head", "sequence"})
+_ORDERED = frozenset({"seq", "head", "sequence", "number"})
 # Their members have no order of their own, so that each answer has another.
 _MAPS = frozenset({"attributes", "metadata"})
 # What is a matter of the clock is there or is not.
@@ -48,7 +48,8 @@ class Placeholders:
         self._secrets = secrets
         self._ids: dict[str, str] = {}
         self._numbers: dict[str, str] = {}
-        ordered = sorted({int(value) for value in _values_of(exchange, _ORDERED)})
+        counted = {value for value in _values_of(exchange, _ORDERED) if isinstance(value, str) and value.isdigit()}
+        ordered = sorted(map(int, counted))
         self._ordered = {str(value): str(1001 + i) for i, value in enumerate(ordered)}
 
     def text(self, value: str) -> str:
@@ -75,10 +76,10 @@ class Placeholders:
             return {name: self.answer(_in_order(inner, name), name) for name, inner in shown.items()}
         if isinstance(value, list):
             return [self.answer(inner, key) for inner in (value if key == "details" else value[:ITEMS])]
-        if key in _ORDERED:
-            return self._ordered[value]
         if not isinstance(value, str):
             return value
+        if key in _ORDERED and value.isdigit():
+            return self._ordered[value]
         return "…" if key in _OPAQUE and value and not _NONCE.search(value) else _cut(self.text(value))
 
     def _ids_and_numbers(self, value: str) -> str:
@@ -112,7 +113,7 @@ def _in_order(value: Any, key: str) -> Any:
     return json.loads(json.dumps(value, sort_keys=True)) if key in _MAPS else value
 
 
-def _values_of(value: Any, keys: frozenset[str]) -> Iterator[str]:
+def _values_of(value: Any, keys: frozenset[str]) -> Iterator[Any]:
     if isinstance(value, dict):
         for name, inner in value.items():
             yield from [inner] if name in keys else _values_of(inner, keys)

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 from contract_outcome import Refused, methods, normal
-from contract_table import CASES, EXCLUDED, token
+from contract_table import CASES, COUNTED_LATER, EXCLUDED, token
 from contract_transports import Transport
 from contract_world import World
 from google.protobuf.descriptor import MethodDescriptor
 
-COUNTED_LATER = ("ConversationService.GetConversationStatistics", "StatisticsService.GetStatistics")
-"""What these answer follows the log: between two calls more of it may have been counted."""
 UNARY = [name for name in methods() if (name, "*") not in EXCLUDED]
 
 
