@@ -40,6 +40,8 @@ from switchboard.v1 import (
     delivery_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
+    invite_service_pb2,
+    invite_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
     settings_service_pb2,
@@ -80,6 +82,7 @@ from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
 from server.messages.servicer import MessageServicer
+from server.people.invite_servicer import InviteServicer
 from server.people.servicer import AgentServicer
 from server.redelivery.servicer import DeliveryServicer
 from server.rpc.paging import PageTokens
@@ -112,6 +115,7 @@ SERVICES = (
     conversation_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
+    invite_service_pb2,
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
@@ -237,6 +241,10 @@ async def assemble(
         server,
     )
     agent_service_pb2_grpc.add_AgentServiceServicer_to_server(AgentServicer(tokens=tokens, cursors=cursors), server)
+    invite_service_pb2_grpc.add_InviteServiceServicer_to_server(
+        InviteServicer(tokens=tokens, cursors=cursors, tenants=parts.tenants, agent_tokens=agent_tokens, limits=limits),
+        server,
+    )
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
         WebhookServicer(intake=parts.intake, applier=parts.applier), server
     )

@@ -26,18 +26,23 @@ INSERT = "INSERT INTO roles (id, name, permissions, create_time) VALUES ($1, $2,
 UPDATE = "UPDATE roles SET name = $2, permissions = $3 WHERE id = $1 RETURNING *"
 DELETE = "DELETE FROM roles WHERE id = $1"
 AGENTS = "SELECT id FROM agents WHERE role_id = $1 ORDER BY id"
+PENDING = """
+SELECT count(*) FROM invites
+WHERE role_id = $1 AND accept_time IS NULL AND revoke_time IS NULL AND expire_time > clock_now()
+"""
 PAGE = "SELECT * FROM roles WHERE $1::uuid IS NULL OR id > $1 ORDER BY id LIMIT $2"
 
 
 class RoleInUse(Refusal):
-    """Agents have the role."""
+    """Agents have the role, or pending invites give it."""
 
     status = "FAILED_PRECONDITION"
     reason = "ROLE_IN_USE"
 
-    def __init__(self, agents: int) -> None:
+    def __init__(self, *, agents: int, invites: int) -> None:
         super().__init__(
-            f"{agents} agents have the role; give them another one first", metadata={"agents": str(agents)}
+            f"{agents} agents have the role, {invites} invites give it; give them another one, or revoke them, first",
+            metadata={"agents": str(agents), "invites": str(invites)},
         )
 
 
@@ -108,11 +113,12 @@ async def update(
 
 
 async def delete(write: Write, role_id: uuid.UUID, *, caller: Caller, origin: Origin) -> list[NewEvent]:
-    """Deletes a role that no agent has. NotFound, PermissionMissing, RoleBuiltIn, RoleInUse."""
+    """Deletes a role that no agent has; invites to it that are closed go with it. NotFound, PermissionMissing, RoleBuiltIn, RoleInUse."""
     role = await _locked(write.connection, role_id, caller)
     agents = await _agents(write.connection, role_id)
-    if agents:
-        raise RoleInUse(len(agents))
+    invites = await write.connection.fetchval(PENDING, role_id)
+    if agents or invites:
+        raise RoleInUse(agents=len(agents), invites=invites)
     await write.connection.execute(DELETE, role_id)
     return [events.role_deleted(origin, role)]
 

@@ -92,12 +92,19 @@ def membership_events(member: Member, origin: Origin) -> list[NewEvent]:
 
 
 async def _set(write: Write, row: Agent, *, team_ids: Sequence[uuid.UUID], channel_ids: Sequence[uuid.UUID]) -> Member:
-    await _check_known(write.session, "team_ids", Team, team_ids)
-    await _check_known(write.session, "channel_ids", Channel, channel_ids)
+    await check_known(write.session, team_ids=team_ids, channel_ids=channel_ids)
     write.session.add_all(TeamMember(team_id=team_id, agent_id=row.id) for team_id in team_ids)
     write.session.add_all(ChannelMember(channel_id=channel_id, agent_id=row.id) for channel_id in channel_ids)
     await write.session.flush()
     return Member(agent=row, team_ids=list(team_ids), channel_ids=list(channel_ids))
+
+
+async def check_known(
+    session: AsyncSession, *, team_ids: Sequence[uuid.UUID], channel_ids: Sequence[uuid.UUID]
+) -> None:
+    """Refuses teams and channels that are unknown; the teams stay until the commit. InvalidFields."""
+    await _check_known(session, "team_ids", Team, team_ids)
+    await _check_known(session, "channel_ids", Channel, channel_ids)
 
 
 async def _check_known(

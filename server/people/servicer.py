@@ -10,10 +10,8 @@ from switchboard.v1 import agent_pb2
 from switchboard.v1 import agent_service_pb2 as rpc
 
 from server.agents import convert, own_roles, service, teams
-from server.agents.roles import id_of
 from server.agents.service import Member
 from server.kit.db import Write
-from server.kit.errors import FieldViolation, InvalidFields
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.cursor import Cursors
@@ -21,6 +19,7 @@ from server.log.event import NewEvent, Origin, origin_of
 from server.log.read import read_head
 from server.models.tenant import Team
 from server.people import lifecycle
+from server.people.role_choice import chosen_role, named_role
 from server.people.role_servicer import RoleServicer
 from server.requests import service as requests
 from server.rpc.call import Call
@@ -40,7 +39,7 @@ class AgentServicer(RoleServicer):
     async def CreateAgent(self, request: rpc.CreateAgentRequest, call: Call) -> rpc.CreateAgentResponse:
         """Creates an agent."""
         agent_id = new_id()
-        role_id = _role_id(request) or id_of("agent", None)
+        role_id = chosen_role(request)
 
         async def work(write: Write, origin: Origin) -> Result:
             return await service.create(
@@ -78,7 +77,7 @@ class AgentServicer(RoleServicer):
 
     async def UpdateAgent(self, request: rpc.UpdateAgentRequest, call: Call) -> rpc.UpdateAgentResponse:
         """Changes an agent."""
-        agent_id, role_id = uuid.UUID(request.agent_id), _role_id(request)
+        agent_id, role_id = uuid.UUID(request.agent_id), named_role(request)
 
         async def work(write: Write, origin: Origin) -> Result:
             changed = await lifecycle.update(
@@ -194,15 +193,6 @@ class AgentServicer(RoleServicer):
         token = "" if last is None else self._tokens.write(call, request, [last.create_time.isoformat(), str(last.id)])
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListTeamsResponse(teams=items, next_page_token=token, as_of=as_of)
-
-
-def _role_id(request: rpc.CreateAgentRequest | rpc.UpdateAgentRequest) -> uuid.UUID | None:
-    """The role that is asked for, by id or by name; None for neither. InvalidFields for both."""
-    if request.HasField("role_id"):
-        if request.role:
-            raise InvalidFields(FieldViolation("role_id", "stands instead of role"))
-        return uuid.UUID(request.role_id)
-    return id_of(convert.ROLE.word(request.role), None) if request.role else None
 
 
 async def _set_member(

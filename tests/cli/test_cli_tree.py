@@ -31,6 +31,7 @@ OURS = [
         "conversations",
         "deliveries",
         "inbox",
+        "invites",
         "messages",
         "settings",
         "tags",
@@ -48,7 +49,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 17
+    assert len(shipped().groups) == 18
 
 
 @pytest.mark.parametrize(
@@ -76,6 +77,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "list-teams remove-team-member set-memberships update update-role update-team",
         ),
         ("contacts", "block create get list unblock update"),
+        ("invites", "accept create list resend revoke"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),
         ("audit", "get-settings list-entries update-settings"),

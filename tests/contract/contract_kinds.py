@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from functools import cached_property
 
-from contract_requests import attribute, connect, some_role
+from contract_requests import attribute, connect, invited, some_role
 from contract_world import World, digits, nonce
 from google.protobuf.message import Message
 from switchboard.v1 import agent_pb2, conversation_pb2
@@ -37,6 +37,7 @@ KINDS: Mapping[str, str] = {
     "actor_id": "agent",
     "policy_id": "policy",
     "role_id": "role",
+    "invite_id": "invite",
     "tag_id": "tag",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
@@ -58,6 +59,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "agent": "colleagues are whom one assigns to",
     "team": "teams are what one assigns to",
     "role": "roles are of the whole tenant",
+    "invite": "who may manage agents may manage all",
     "policy": "of a team or a channel, and managed for the whole tenant",
     "attribute": "of the whole tenant",
     "tag": "the vocabulary is everybody's",
@@ -153,6 +155,10 @@ class Holdings:
         return some_role(self._world)
 
     @cached_property
+    def _invite(self) -> str:
+        return invited(self._world).invite.id
+
+    @cached_property
     def _tag(self) -> str:
         return self._world.tag()
 
@@ -204,6 +210,7 @@ def foreign(world: World, kind: str) -> str:
         "attribute": world.foreign_attribute,
         "tag": world.foreign_tag,
         "role": world.foreign_role,
+        "invite": world.foreign_invite,
         "agent": tenant.agents["agent"],
         "team": tenant.team_id,
         "channel": tenant.channel_id,

@@ -21,6 +21,7 @@ from switchboard.v1 import (
     conversation_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
+    invite_service_pb2,
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
@@ -39,6 +40,7 @@ FILES = (
     availability_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
+    invite_service_pb2,
     contact_service_pb2,
     channel_service_pb2,
     attribute_definition_service_pb2,
@@ -140,7 +142,19 @@ _VARYING = (
 )
 # Tokens and cursors, secrets, and what is a matter of the clock (receipts move the head). Whether each is there is still compared.
 _OPAQUE = frozenset(
-    {"cursor", "as_of", "next_cursor", "next_page_token", "token", "secret", "key_id", "request_id", "sequence", "head"}
+    {
+        "cursor",
+        "as_of",
+        "next_cursor",
+        "next_page_token",
+        "token",
+        "invite_token",
+        "secret",
+        "key_id",
+        "request_id",
+        "sequence",
+        "head",
+    }
 )
 _LEFT_OUT = frozenset({"last_use_time"})
 

@@ -21,6 +21,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d(?::|%3A)\d\d(?::|%3A)\d\d(?:\.\d+)?Z")
 _NONCE = re.compile(r"n[0-9a-f]{10}n")
 _PLAIN = (
+    (re.compile(r"inv_[0-9a-f]{32}_[0-9a-f]{32}_[0-9a-f]{64}"), "inv_…"),
     (_NONCE, "example"),
     (re.compile(r"wamid\.[\w=+/-]+"), "wamid.HBgN…"),
     (re.compile(r"(?!0{64})[0-9a-f]{64}"), "…"),

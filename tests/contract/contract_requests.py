@@ -27,6 +27,7 @@ from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import statistics_service_pb2 as statistics
 from switchboard.v1 import webhook_service_pb2 as webhooks
 from switchboard.v1.availability_pb2 import AVAILABILITY_ONLINE
@@ -184,6 +185,21 @@ def some_role(world: World) -> str:
     """A role that nobody has."""
     read = [options_pb2.PERMISSION_CONVERSATIONS_READ, options_pb2.PERMISSION_AGENTS_READ]
     return str(world.call(agents.CreateRoleRequest(name=f"Role {nonce()}", permissions=read)).role.id)
+
+
+def invited(world: World) -> invites.CreateInviteResponse:
+    """Somebody who is invited and has not accepted."""
+    made: invites.CreateInviteResponse = world.call(
+        invites.CreateInviteRequest(email=f"{nonce()}@example.com", name="Fresh")
+    )
+    return made
+
+
+def accepted(world: World) -> str:
+    """An invite that was accepted."""
+    made = invited(world)
+    world.call(invites.AcceptInviteRequest(invite_token=made.invite_token))
+    return made.invite.id
 
 
 def some_team(world: World) -> str:

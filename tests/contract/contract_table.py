@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from contract_requests import (
+    accepted,
     assigned,
     attribute,
     attribute_request,
@@ -13,6 +14,7 @@ from contract_requests import (
     deleted,
     handshake,
     in_future,
+    invited,
     meta_app,
     nested,
     note_of,
@@ -57,6 +59,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import settings_service_pb2 as tenant_settings
 from switchboard.v1 import tag_service_pb2 as tags
@@ -649,6 +652,39 @@ AGENTS: dict[str, Case] = {
         refused="broken",
     ),
 }
+INVITES: dict[str, Case] = {
+    "CreateInvite": Case(
+        ask=lambda w: invites.CreateInviteRequest(
+            email=f"{nonce()}@example.com", name="Invited", role_id=some_role(w), team_ids=[w.team_id]
+        ),
+        refuse=lambda w: invites.CreateInviteRequest(email=invited(w).invite.email, name="Invited"),
+        reason="RESOURCE_EXISTS",
+        caller="admin",
+    ),
+    "ListInvites": Case(
+        ask=lambda w: invites.ListInvitesRequest(page_size=2),
+        refuse=lambda w: invites.ListInvitesRequest(),
+        reason="PERMISSION_MISSING",
+        refused="supervisor",
+    ),
+    "ResendInvite": Case(
+        ask=lambda w: invites.ResendInviteRequest(invite_id=invited(w).invite.id),
+        refuse=lambda w: invites.ResendInviteRequest(invite_id=accepted(w)),
+        reason="INVITE_CLOSED",
+        caller="owner",
+    ),
+    "RevokeInvite": Case(
+        ask=lambda w: invites.RevokeInviteRequest(invite_id=invited(w).invite.id),
+        refuse=lambda w: invites.RevokeInviteRequest(invite_id=w.foreign_invite),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "AcceptInvite": Case(
+        ask=lambda w: invites.AcceptInviteRequest(invite_token=invited(w).invite_token, name="Chosen"),
+        refuse=lambda w: invites.AcceptInviteRequest(invite_token="unknown"),
+        reason="INVITE_INVALID",
+        caller="nobody",
+    ),
+}
 AUTH: dict[str, Case] = {
     "CreateAgentToken": Case(
         ask=lambda w: auth.CreateAgentTokenRequest(
@@ -823,6 +859,7 @@ CASES: Mapping[str, Case] = {
         "AttributeDefinitionService": ATTRIBUTES,
         "SettingsService": SETTINGS,
         "AgentService": AGENTS,
+        "InviteService": INVITES,
         "AuthService": AUTH,
         "AuditService": AUDIT,
         "StatisticsService": STATISTICS,

@@ -29,6 +29,7 @@ from switchboard.v1.conversation_service_pb2 import (
     UpdateConversationStatusRequest,
 )
 from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
+from switchboard.v1.invite_service_pb2 import CreateInviteRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
@@ -169,6 +170,8 @@ class World(Tenant):
         self.foreign_attribute: str = self._attribute(self.foreign)
         read = [options_pb2.PERMISSION_CONVERSATIONS_READ]
         self.foreign_role: str = self.foreign.call(CreateRoleRequest(name="foreign", permissions=read)).role.id
+        invite = CreateInviteRequest(email="foreign@example.com", name="foreign")
+        self.foreign_invite: str = self.foreign.call(invite).invite.id
         self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()

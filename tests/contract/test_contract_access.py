@@ -22,11 +22,15 @@ def test_every_method_has_an_access_rule() -> None:
     assert [name for name, rule in RULES.items() if rule is None] == []
 
 
-def test_only_webhooks_are_public_and_only_the_installation_is_the_platforms() -> None:
+def test_only_webhooks_and_who_accepts_an_invite_are_public_and_only_the_installation_is_the_platforms() -> None:
     kinds = {
         kind: {name for name, rule in RULES.items() if rule and rule.kind == kind} for kind in ("public", "platform")
     }
-    assert kinds["public"] == {"WebhookService.VerifyMetaWebhook", "WebhookService.ReceiveMetaWebhook"}
+    assert kinds["public"] == {
+        "WebhookService.VerifyMetaWebhook",
+        "WebhookService.ReceiveMetaWebhook",
+        "InviteService.AcceptInvite",
+    }
     assert kinds["platform"] == {
         *(name for name in RULES if name.startswith("TenantService.")),
         "ChannelService.CreateMetaApp",

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from contract_agree import refused_alike
 from contract_outcome import method_of_request, methods
-from contract_requests import attribute, connect, meta_app, policy
+from contract_requests import attribute, connect, invited, meta_app, policy
 from contract_transports import Transport
 from contract_world import World, digits, eventually, nonce
 from google.protobuf.message import Message
@@ -24,6 +24,7 @@ from switchboard.v1 import conversation_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import tag_service_pb2 as tags
 from switchboard.v1 import tenant_service_pb2 as tenants
@@ -75,6 +76,7 @@ class Lists:
         world.call(agents.CreateTeamRequest(name=f"Paging {number}"))
         policy(world)
         attribute(world)
+        invited(world)
         world.api_key_id()
         world.tag()
         world.call(connect(digits(15)))
@@ -105,6 +107,7 @@ class Lists:
             "AgentService.ListAgents": agents.ListAgentsRequest(),
             "AgentService.ListTeams": agents.ListTeamsRequest(),
             "AgentService.ListRoles": agents.ListRolesRequest(),
+            "InviteService.ListInvites": invites.ListInvitesRequest(),
             "AuditService.ListAuditEntries": audit.ListAuditEntriesRequest(
                 method="switchboard.v1.ConversationService.AddConversationNote", resource_id=self.conversation
             ),

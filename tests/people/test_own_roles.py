@@ -125,7 +125,7 @@ async def test_a_role_stays_while_somebody_has_it(desk: Desk) -> None:
     await give(desk, agent_id, role_id)
     with pytest.raises(RoleInUse) as refused:
         await delete(desk, role_id)
-    assert refused.value.metadata == {"agents": "1"}
+    assert refused.value.metadata == {"agents": "1", "invites": "0"}
     await give(desk, agent_id, next(iter(BUILT_IN_IDS)), caller=OWNER)
     await delete(desk, role_id)
     with pytest.raises(NotFound):

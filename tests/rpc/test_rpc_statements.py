@@ -26,6 +26,7 @@ from switchboard.v1 import (
     contact_service_pb2,
     conversation_service_pb2,
     delivery_service_pb2,
+    invite_service_pb2,
     message_service_pb2,
     options_pb2,
     settings_service_pb2,
@@ -52,6 +53,7 @@ from server.kit.ids import new_id
 from server.log.cursor import Cursors
 from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
+from server.people.invite_servicer import InviteServicer
 from server.people.servicer import AgentServicer
 from server.redelivery.servicer import DeliveryServicer
 from server.rpc.call import Call, Caller, CallerKind, Verified
@@ -65,7 +67,7 @@ FILES = (
     *(attribute_definition_service_pb2, audit_service_pb2, settings_service_pb2, statistics_service_pb2),
     *(agent_service_pb2, assignment_policy_service_pb2, assignment_service_pb2, availability_service_pb2),
     *(channel_service_pb2, contact_service_pb2, conversation_service_pb2, delivery_service_pb2, message_service_pb2),
-    tag_service_pb2,
+    *(invite_service_pb2, tag_service_pb2),
 )
 CONTROL = "the installation's, in the control database"
 LOG = "pages of the log, each one statement however many events it has; it needs the tails of a whole process"
@@ -149,6 +151,7 @@ async def office(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         "ContactService": ContactServicer(**both),
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
+        "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
         "MessageService": MessageServicer(**both, writers=unused),
         "TagService": TagServicer(**both),
     }
@@ -203,6 +206,11 @@ async def _fill(desk: Desk, office: Office) -> None:
             "INSERT INTO attribute_definitions (id, target, key, type, label, create_time, update_time)"
             " VALUES ($1, 'contact', $2, 'text', $2, now(), now())",
             *(new_id(), f"key_{number}"),
+        )
+        await desk.execute(
+            "INSERT INTO invites (id, email, name, role, team_ids, channel_ids, secret_hash, inviter_kind, lifetime, create_time,"
+            " expire_time) VALUES ($1, $2, 'Invited', 'agent', '{}', '{}', '', 6, '1 day', now(), now())",
+            *(new_id(), f"{number}@example.org"),
         )
     while await desk.database.write(follow.follow):
         pass

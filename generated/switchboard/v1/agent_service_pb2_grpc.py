@@ -264,7 +264,7 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRole(self, request, context):
-        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN.
+        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

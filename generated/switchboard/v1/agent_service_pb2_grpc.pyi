@@ -72,7 +72,7 @@ class AgentServiceStub:
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]
     """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
     DeleteRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]
-    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
+    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN."""
 
 @_typing.type_check_only
 class AgentServiceAsyncStub(AgentServiceStub):
@@ -118,7 +118,7 @@ class AgentServiceAsyncStub(AgentServiceStub):
     UpdateRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]  # type: ignore[assignment]
     """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
     DeleteRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]  # type: ignore[assignment]
-    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
+    """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN."""
 
 class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Agents, teams, and who belongs to what."""
@@ -275,6 +275,6 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.DeleteRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.DeleteRoleResponse, _abc.Awaitable[_agent_service_pb2.DeleteRoleResponse]]:
-        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN."""
+        """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN."""
 
 def add_AgentServiceServicer_to_server(servicer: AgentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

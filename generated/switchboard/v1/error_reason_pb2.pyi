@@ -117,7 +117,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_TEAM_IN_USE: _ErrorReason.ValueType  # 64
     """FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
     ERROR_REASON_ROLE_IN_USE: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION: agents have the role; metadata "agents" is how many."""
+    """FAILED_PRECONDITION: agents have the role, or pending invites give it; metadata "agents" and "invites" are how many."""
     ERROR_REASON_ROLE_BUILT_IN: _ErrorReason.ValueType  # 66
     """FAILED_PRECONDITION: nobody changes a built-in role."""
     ERROR_REASON_NO_ASSIGNMENT_POLICY: _ErrorReason.ValueType  # 70
@@ -126,6 +126,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
     ERROR_REASON_CONTACT_BLOCKED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
+    ERROR_REASON_INVITE_INVALID: _ErrorReason.ValueType  # 93
+    """UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
+    ERROR_REASON_INVITE_CLOSED: _ErrorReason.ValueType  # 94
+    """FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
     ERROR_REASON_EXPORT_NEEDED: _ErrorReason.ValueType  # 95
     """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
 
@@ -227,7 +231,7 @@ ERROR_REASON_LAST_OWNER: ErrorReason.ValueType  # 63
 ERROR_REASON_TEAM_IN_USE: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION: the team has live conversations or a policy; metadata "by" says which."""
 ERROR_REASON_ROLE_IN_USE: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION: agents have the role; metadata "agents" is how many."""
+"""FAILED_PRECONDITION: agents have the role, or pending invites give it; metadata "agents" and "invites" are how many."""
 ERROR_REASON_ROLE_BUILT_IN: ErrorReason.ValueType  # 66
 """FAILED_PRECONDITION: nobody changes a built-in role."""
 ERROR_REASON_NO_ASSIGNMENT_POLICY: ErrorReason.ValueType  # 70
@@ -236,6 +240,10 @@ ERROR_REASON_NOBODY_ELIGIBLE: ErrorReason.ValueType  # 71
 """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
 ERROR_REASON_CONTACT_BLOCKED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
+ERROR_REASON_INVITE_INVALID: ErrorReason.ValueType  # 93
+"""UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
+ERROR_REASON_INVITE_CLOSED: ErrorReason.ValueType  # 94
+"""FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
 ERROR_REASON_EXPORT_NEEDED: ErrorReason.ValueType  # 95
 """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

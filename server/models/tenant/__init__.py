@@ -19,6 +19,7 @@ from server.models.tenant.conversation import (
 )
 from server.models.tenant.delivery import Delivery, RecipientBucket
 from server.models.tenant.idempotency import IdempotentRequest
+from server.models.tenant.invite import Invite
 from server.models.tenant.journal import Journal, JournalItem
 from server.models.tenant.message import Message, MessageAttachment, MessagePart
 from server.models.tenant.note import ConversationNote
@@ -57,6 +58,7 @@ __all__ = [
     "Identity",
     "IdentityAlias",
     "IdentityConflict",
+    "Invite",
     "Journal",
     "JournalItem",
     "Message",

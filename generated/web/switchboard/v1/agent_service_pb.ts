@@ -1295,7 +1295,7 @@ export const AgentService: GenService<{
     output: typeof UpdateRoleResponseSchema;
   },
   /**
-   * Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it, ROLE_BUILT_IN.
+   * Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN.
    *
    * @generated from rpc switchboard.v1.AgentService.DeleteRole
    */
