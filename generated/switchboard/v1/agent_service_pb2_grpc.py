@@ -138,6 +138,7 @@ class AgentServiceServicer:
 
     def CreateAgent(self, request, context):
         """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
+        ALREADY_EXISTS RESOURCE_EXISTS for an address that another agent has; NOT_FOUND RESOURCE_NOT_FOUND for a role that there is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,7 +167,8 @@ class AgentServiceServicer:
 
     def UpdateAgent(self, request, context):
         """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
-        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
+        address that another agent has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -257,7 +259,8 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRole(self, request, context):
-        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN.
+        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN; ALREADY_EXISTS RESOURCE_EXISTS
+        for a name that another role has.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

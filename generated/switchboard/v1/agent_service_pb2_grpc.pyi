@@ -34,7 +34,9 @@ class AgentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AgentServiceAsyncStub: ...
     CreateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_service_pb2.CreateAgentResponse]
-    """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking."""
+    """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
+    ALREADY_EXISTS RESOURCE_EXISTS for an address that another agent has; NOT_FOUND RESOURCE_NOT_FOUND for a role that there is not.
+    """
     GetAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]
     """Gets an agent."""
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
@@ -43,7 +45,8 @@ class AgentServiceStub:
     """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
     """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
-    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
+    address that another agent has.
     """
     DisableAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DisableAgentRequest, _agent_service_pb2.DisableAgentResponse]
     """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER."""
@@ -70,7 +73,9 @@ class AgentServiceStub:
     ListRoles: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListRolesRequest, _agent_service_pb2.ListRolesResponse]
     """Lists the built-in roles, then one's own in the order they were created."""
     UpdateRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]
-    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN; ALREADY_EXISTS RESOURCE_EXISTS
+    for a name that another role has.
+    """
     DeleteRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]
     """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN."""
 
@@ -80,7 +85,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateAgentRequest, _agent_service_pb2.CreateAgentResponse]  # type: ignore[assignment]
-    """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking."""
+    """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
+    ALREADY_EXISTS RESOURCE_EXISTS for an address that another agent has; NOT_FOUND RESOURCE_NOT_FOUND for a role that there is not.
+    """
     GetAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetAgentRequest, _agent_service_pb2.GetAgentResponse]  # type: ignore[assignment]
     """Gets an agent."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
@@ -89,7 +96,8 @@ class AgentServiceAsyncStub(AgentServiceStub):
     """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
     """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
-    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+    open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
+    address that another agent has.
     """
     DisableAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DisableAgentRequest, _agent_service_pb2.DisableAgentResponse]  # type: ignore[assignment]
     """Disables an agent: its credentials stop at once, its streams end, what it holds goes back to the queue. LAST_OWNER."""
@@ -116,7 +124,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListRoles: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListRolesRequest, _agent_service_pb2.ListRolesResponse]  # type: ignore[assignment]
     """Lists the built-in roles, then one's own in the order they were created."""
     UpdateRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateRoleRequest, _agent_service_pb2.UpdateRoleResponse]  # type: ignore[assignment]
-    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+    """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN; ALREADY_EXISTS RESOURCE_EXISTS
+    for a name that another role has.
+    """
     DeleteRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteRoleRequest, _agent_service_pb2.DeleteRoleResponse]  # type: ignore[assignment]
     """Deletes a role. FAILED_PRECONDITION ROLE_IN_USE while an agent has it or a pending invite gives it, ROLE_BUILT_IN."""
 
@@ -129,7 +139,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.CreateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.CreateAgentResponse, _abc.Awaitable[_agent_service_pb2.CreateAgentResponse]]:
-        """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking."""
+        """Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
+        ALREADY_EXISTS RESOURCE_EXISTS for an address that another agent has; NOT_FOUND RESOURCE_NOT_FOUND for a role that there is not.
+        """
 
     @_abc_1.abstractmethod
     def GetAgent(
@@ -162,7 +174,8 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateAgentResponse, _abc.Awaitable[_agent_service_pb2.UpdateAgentResponse]]:
         """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
-        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+        open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
+        address that another agent has.
         """
 
     @_abc_1.abstractmethod
@@ -267,7 +280,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.UpdateRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.UpdateRoleResponse, _abc.Awaitable[_agent_service_pb2.UpdateRoleResponse]]:
-        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN."""
+        """Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN; ALREADY_EXISTS RESOURCE_EXISTS
+        for a name that another role has.
+        """
 
     @_abc_1.abstractmethod
     def DeleteRole(

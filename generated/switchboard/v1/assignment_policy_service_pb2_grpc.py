@@ -67,7 +67,7 @@ class AssignmentPolicyServiceServicer:
     """
 
     def CreateAssignmentPolicy(self, request, context):
-        """Creates the policy of a channel or of a team. ALREADY_EXISTS where there is one.
+        """Creates the policy of a channel or of a team. ALREADY_EXISTS RESOURCE_EXISTS where there is one.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

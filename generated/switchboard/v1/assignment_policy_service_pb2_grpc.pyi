@@ -34,7 +34,7 @@ class AssignmentPolicyServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AssignmentPolicyServiceAsyncStub: ...
     CreateAssignmentPolicy: _grpc.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.CreateAssignmentPolicyRequest, _assignment_policy_service_pb2.CreateAssignmentPolicyResponse]
-    """Creates the policy of a channel or of a team. ALREADY_EXISTS where there is one."""
+    """Creates the policy of a channel or of a team. ALREADY_EXISTS RESOURCE_EXISTS where there is one."""
     GetAssignmentPolicy: _grpc.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.GetAssignmentPolicyRequest, _assignment_policy_service_pb2.GetAssignmentPolicyResponse]
     """Gets a policy."""
     ListAssignmentPolicies: _grpc.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.ListAssignmentPoliciesRequest, _assignment_policy_service_pb2.ListAssignmentPoliciesResponse]
@@ -50,7 +50,7 @@ class AssignmentPolicyServiceAsyncStub(AssignmentPolicyServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateAssignmentPolicy: _aio.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.CreateAssignmentPolicyRequest, _assignment_policy_service_pb2.CreateAssignmentPolicyResponse]  # type: ignore[assignment]
-    """Creates the policy of a channel or of a team. ALREADY_EXISTS where there is one."""
+    """Creates the policy of a channel or of a team. ALREADY_EXISTS RESOURCE_EXISTS where there is one."""
     GetAssignmentPolicy: _aio.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.GetAssignmentPolicyRequest, _assignment_policy_service_pb2.GetAssignmentPolicyResponse]  # type: ignore[assignment]
     """Gets a policy."""
     ListAssignmentPolicies: _aio.UnaryUnaryMultiCallable[_assignment_policy_service_pb2.ListAssignmentPoliciesRequest, _assignment_policy_service_pb2.ListAssignmentPoliciesResponse]  # type: ignore[assignment]
@@ -69,7 +69,7 @@ class AssignmentPolicyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _assignment_policy_service_pb2.CreateAssignmentPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_assignment_policy_service_pb2.CreateAssignmentPolicyResponse, _abc.Awaitable[_assignment_policy_service_pb2.CreateAssignmentPolicyResponse]]:
-        """Creates the policy of a channel or of a team. ALREADY_EXISTS where there is one."""
+        """Creates the policy of a channel or of a team. ALREADY_EXISTS RESOURCE_EXISTS where there is one."""
 
     @_abc_1.abstractmethod
     def GetAssignmentPolicy(

@@ -72,7 +72,7 @@ class AssignmentServiceServicer:
 
     def UnassignConversation(self, request, context):
         """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
-        an agent again, with the waiting time it had.
+        an agent again, with the waiting time it had. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

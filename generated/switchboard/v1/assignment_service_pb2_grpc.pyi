@@ -40,7 +40,7 @@ class AssignmentServiceStub:
     """
     UnassignConversation: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.UnassignConversationRequest, _assignment_service_pb2.UnassignConversationResponse]
     """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
-    an agent again, with the waiting time it had.
+    an agent again, with the waiting time it had. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
     """
     ListConversationAssignments: _grpc.UnaryUnaryMultiCallable[_assignment_service_pb2.ListConversationAssignmentsRequest, _assignment_service_pb2.ListConversationAssignmentsResponse]
     """Lists the assignments of a conversation, newest first."""
@@ -61,7 +61,7 @@ class AssignmentServiceAsyncStub(AssignmentServiceStub):
     """
     UnassignConversation: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.UnassignConversationRequest, _assignment_service_pb2.UnassignConversationResponse]  # type: ignore[assignment]
     """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
-    an agent again, with the waiting time it had.
+    an agent again, with the waiting time it had. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
     """
     ListConversationAssignments: _aio.UnaryUnaryMultiCallable[_assignment_service_pb2.ListConversationAssignmentsRequest, _assignment_service_pb2.ListConversationAssignmentsResponse]  # type: ignore[assignment]
     """Lists the assignments of a conversation, newest first."""
@@ -91,7 +91,7 @@ class AssignmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_assignment_service_pb2.UnassignConversationResponse, _abc.Awaitable[_assignment_service_pb2.UnassignConversationResponse]]:
         """Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
-        an agent again, with the waiting time it had.
+        an agent again, with the waiting time it had. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
 
     @_abc_1.abstractmethod

@@ -72,7 +72,7 @@ class ContactServiceServicer:
     """
 
     def CreateContact(self, request, context):
-        """Creates a contact with one address, a phone number on a channel.
+        """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -88,7 +88,7 @@ class ContactServiceServicer:
 
     def BlockContact(self, request, context):
         """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
-        no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+        no event. A message to it, or a conversation with it, is refused. Blocking it anew replaces the reason.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,14 +34,14 @@ class ContactServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ContactServiceAsyncStub: ...
     CreateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]
-    """Creates a contact with one address, a phone number on a channel."""
+    """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not."""
     UpdateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
     on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
     """
     BlockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]
     """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
-    no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+    no event. A message to it, or a conversation with it, is refused. Blocking it anew replaces the reason.
     """
     UnblockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]
     """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
@@ -56,14 +56,14 @@ class ContactServiceAsyncStub(ContactServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.CreateContactRequest, _contact_service_pb2.CreateContactResponse]  # type: ignore[assignment]
-    """Creates a contact with one address, a phone number on a channel."""
+    """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not."""
     UpdateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
     on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
     """
     BlockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]  # type: ignore[assignment]
     """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
-    no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+    no event. A message to it, or a conversation with it, is refused. Blocking it anew replaces the reason.
     """
     UnblockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]  # type: ignore[assignment]
     """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
@@ -81,7 +81,7 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contact_service_pb2.CreateContactRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.CreateContactResponse, _abc.Awaitable[_contact_service_pb2.CreateContactResponse]]:
-        """Creates a contact with one address, a phone number on a channel."""
+        """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not."""
 
     @_abc_1.abstractmethod
     def UpdateContact(
@@ -100,7 +100,7 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.BlockContactResponse, _abc.Awaitable[_contact_service_pb2.BlockContactResponse]]:
         """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
-        no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+        no event. A message to it, or a conversation with it, is refused. Blocking it anew replaces the reason.
         """
 
     @_abc_1.abstractmethod

@@ -163,7 +163,8 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateConversation(self, request, context):
-        """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet.
+        """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet. FAILED_PRECONDITION
+        CONTACT_BLOCKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -207,7 +208,7 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddConversationNote(self, request, context):
-        """Adds a note.
+        """Adds a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -221,14 +222,14 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateConversationNote(self, request, context):
-        """Changes a note's text, or pins or unpins it; what is absent stays.
+        """Changes a note's text, or pins or unpins it; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteConversationNote(self, request, context):
-        """Deletes a note.
+        """Deletes a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -242,14 +243,14 @@ class ConversationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddConversationParticipant(self, request, context):
-        """Adds an agent. Adding twice changes nothing.
+        """Adds an agent. Adding twice changes nothing. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveConversationParticipant(self, request, context):
-        """Removes an agent, until it has to do with the conversation again.
+        """Removes an agent, until it has to do with the conversation again. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -264,14 +265,14 @@ class ConversationServiceServicer:
 
     def AddConversationTags(self, request, context):
         """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
-        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveConversationTags(self, request, context):
-        """Removes tags by name. Removing what is not there is not an error.
+        """Removes tags by name. Removing what is not there is not an error. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,9 @@ class ConversationServiceStub:
     GetConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.GetConversationResponse]
     """Gets a conversation with notes, assignment and the contact's identities. Looking changes nothing."""
     CreateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]
-    """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet."""
+    """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet. FAILED_PRECONDITION
+    CONTACT_BLOCKED.
+    """
     UpdateConversation: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]
     """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
     defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
@@ -56,27 +58,27 @@ class ConversationServiceStub:
     MarkConversationRead: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]
     """Marks a conversation read, up to a message or whole: an agent moves its own position and the team's, a service the team's."""
     AddConversationNote: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationNoteRequest, _conversation_service_pb2.AddConversationNoteResponse]
-    """Adds a note."""
+    """Adds a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     ListConversationNotes: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationNotesRequest, _conversation_service_pb2.ListConversationNotesResponse]
     """Lists notes: pinned first, then newest first."""
     UpdateConversationNote: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationNoteRequest, _conversation_service_pb2.UpdateConversationNoteResponse]
-    """Changes a note's text, or pins or unpins it; what is absent stays."""
+    """Changes a note's text, or pins or unpins it; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     DeleteConversationNote: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationNoteRequest, _conversation_service_pb2.DeleteConversationNoteResponse]
-    """Deletes a note."""
+    """Deletes a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationParticipants: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationParticipantsRequest, _conversation_service_pb2.GetConversationParticipantsResponse]
     """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note."""
     AddConversationParticipant: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationParticipantRequest, _conversation_service_pb2.AddConversationParticipantResponse]
-    """Adds an agent. Adding twice changes nothing."""
+    """Adds an agent. Adding twice changes nothing. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     RemoveConversationParticipant: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationParticipantRequest, _conversation_service_pb2.RemoveConversationParticipantResponse]
-    """Removes an agent, until it has to do with the conversation again."""
+    """Removes an agent, until it has to do with the conversation again. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationThread: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]
     """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]
     """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
-    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
     """
     RemoveConversationTags: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]
-    """Removes tags by name. Removing what is not there is not an error."""
+    """Removes tags by name. Removing what is not there is not an error. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationStatistics: _grpc.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]
     """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
     What happened in a range of time is StatisticsService.GetStatistics.
@@ -94,7 +96,9 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     GetConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationRequest, _conversation_service_pb2.GetConversationResponse]  # type: ignore[assignment]
     """Gets a conversation with notes, assignment and the contact's identities. Looking changes nothing."""
     CreateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.CreateConversationRequest, _conversation_service_pb2.CreateConversationResponse]  # type: ignore[assignment]
-    """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet."""
+    """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet. FAILED_PRECONDITION
+    CONTACT_BLOCKED.
+    """
     UpdateConversation: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationRequest, _conversation_service_pb2.UpdateConversationResponse]  # type: ignore[assignment]
     """Changes priority, subject or attributes; what is absent stays. INVALID_ARGUMENT names attributes that are not what the tenant
     defined. FAILED_PRECONDITION CONVERSATION_ARCHIVED; ABORTED VERSION_MISMATCH.
@@ -110,27 +114,27 @@ class ConversationServiceAsyncStub(ConversationServiceStub):
     MarkConversationRead: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.MarkConversationReadRequest, _conversation_service_pb2.MarkConversationReadResponse]  # type: ignore[assignment]
     """Marks a conversation read, up to a message or whole: an agent moves its own position and the team's, a service the team's."""
     AddConversationNote: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationNoteRequest, _conversation_service_pb2.AddConversationNoteResponse]  # type: ignore[assignment]
-    """Adds a note."""
+    """Adds a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     ListConversationNotes: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.ListConversationNotesRequest, _conversation_service_pb2.ListConversationNotesResponse]  # type: ignore[assignment]
     """Lists notes: pinned first, then newest first."""
     UpdateConversationNote: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.UpdateConversationNoteRequest, _conversation_service_pb2.UpdateConversationNoteResponse]  # type: ignore[assignment]
-    """Changes a note's text, or pins or unpins it; what is absent stays."""
+    """Changes a note's text, or pins or unpins it; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     DeleteConversationNote: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.DeleteConversationNoteRequest, _conversation_service_pb2.DeleteConversationNoteResponse]  # type: ignore[assignment]
-    """Deletes a note."""
+    """Deletes a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationParticipants: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationParticipantsRequest, _conversation_service_pb2.GetConversationParticipantsResponse]  # type: ignore[assignment]
     """Gets the agents who take part, in the order they began: who was added, had it, wrote to the customer or a note."""
     AddConversationParticipant: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationParticipantRequest, _conversation_service_pb2.AddConversationParticipantResponse]  # type: ignore[assignment]
-    """Adds an agent. Adding twice changes nothing."""
+    """Adds an agent. Adding twice changes nothing. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     RemoveConversationParticipant: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationParticipantRequest, _conversation_service_pb2.RemoveConversationParticipantResponse]  # type: ignore[assignment]
-    """Removes an agent, until it has to do with the conversation again."""
+    """Removes an agent, until it has to do with the conversation again. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationThread: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationThreadRequest, _conversation_service_pb2.GetConversationThreadResponse]  # type: ignore[assignment]
     """Gets a conversation's thread: those that it continues and those that continue it, oldest first, as far as the caller may see them."""
     AddConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.AddConversationTagsRequest, _conversation_service_pb2.AddConversationTagsResponse]  # type: ignore[assignment]
     """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
-    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+    PERMISSION_DENIED PERMISSION_MISSING, and nothing is added. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
     """
     RemoveConversationTags: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.RemoveConversationTagsRequest, _conversation_service_pb2.RemoveConversationTagsResponse]  # type: ignore[assignment]
-    """Removes tags by name. Removing what is not there is not an error."""
+    """Removes tags by name. Removing what is not there is not an error. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
     GetConversationStatistics: _aio.UnaryUnaryMultiCallable[_conversation_service_pb2.GetConversationStatisticsRequest, _conversation_service_pb2.GetConversationStatisticsResponse]  # type: ignore[assignment]
     """Counts what there is now, by status, channel, team, agent, tag and priority. At most 2 seconds behind; as_of says where it stands.
     What happened in a range of time is StatisticsService.GetStatistics.
@@ -169,7 +173,9 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.CreateConversationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.CreateConversationResponse, _abc.Awaitable[_conversation_service_pb2.CreateConversationResponse]]:
-        """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet."""
+        """Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet. FAILED_PRECONDITION
+        CONTACT_BLOCKED.
+        """
 
     @_abc_1.abstractmethod
     def UpdateConversation(
@@ -221,7 +227,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.AddConversationNoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AddConversationNoteResponse, _abc.Awaitable[_conversation_service_pb2.AddConversationNoteResponse]]:
-        """Adds a note."""
+        """Adds a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def ListConversationNotes(
@@ -237,7 +243,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.UpdateConversationNoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.UpdateConversationNoteResponse, _abc.Awaitable[_conversation_service_pb2.UpdateConversationNoteResponse]]:
-        """Changes a note's text, or pins or unpins it; what is absent stays."""
+        """Changes a note's text, or pins or unpins it; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def DeleteConversationNote(
@@ -245,7 +251,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.DeleteConversationNoteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.DeleteConversationNoteResponse, _abc.Awaitable[_conversation_service_pb2.DeleteConversationNoteResponse]]:
-        """Deletes a note."""
+        """Deletes a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def GetConversationParticipants(
@@ -261,7 +267,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.AddConversationParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AddConversationParticipantResponse, _abc.Awaitable[_conversation_service_pb2.AddConversationParticipantResponse]]:
-        """Adds an agent. Adding twice changes nothing."""
+        """Adds an agent. Adding twice changes nothing. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def RemoveConversationParticipant(
@@ -269,7 +275,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.RemoveConversationParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.RemoveConversationParticipantResponse, _abc.Awaitable[_conversation_service_pb2.RemoveConversationParticipantResponse]]:
-        """Removes an agent, until it has to do with the conversation again."""
+        """Removes an agent, until it has to do with the conversation again. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def GetConversationThread(
@@ -286,7 +292,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.AddConversationTagsResponse, _abc.Awaitable[_conversation_service_pb2.AddConversationTagsResponse]]:
         """Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
-        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+        PERMISSION_DENIED PERMISSION_MISSING, and nothing is added. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
         """
 
     @_abc_1.abstractmethod
@@ -295,7 +301,7 @@ class ConversationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _conversation_service_pb2.RemoveConversationTagsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_conversation_service_pb2.RemoveConversationTagsResponse, _abc.Awaitable[_conversation_service_pb2.RemoveConversationTagsResponse]]:
-        """Removes tags by name. Removing what is not there is not an error."""
+        """Removes tags by name. Removing what is not there is not an error. FAILED_PRECONDITION CONVERSATION_ARCHIVED."""
 
     @_abc_1.abstractmethod
     def GetConversationStatistics(

@@ -69,7 +69,8 @@ class DeliveryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListDeliveries(self, request, context):
-        """Lists deliveries, newest first. Dead letters are those with state FAILED.
+        """Lists deliveries, newest first. Dead letters are those with state FAILED. NOT_FOUND RESOURCE_NOT_FOUND for a
+        conversation that the caller does not see.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -79,7 +80,7 @@ class DeliveryServiceServicer:
         """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
         twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
         it keeps its place.
-        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED.
+        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,12 +36,14 @@ class DeliveryServiceStub:
     GetDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.GetDeliveryRequest, _delivery_service_pb2.GetDeliveryResponse]
     """Gets a delivery."""
     ListDeliveries: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeliveriesRequest, _delivery_service_pb2.ListDeliveriesResponse]
-    """Lists deliveries, newest first. Dead letters are those with state FAILED."""
+    """Lists deliveries, newest first. Dead letters are those with state FAILED. NOT_FOUND RESOURCE_NOT_FOUND for a
+    conversation that the caller does not see.
+    """
     RetryDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.RetryDeliveryRequest, _delivery_service_pb2.RetryDeliveryResponse]
     """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
     twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
     it keeps its place.
-    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED.
+    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
     """
     GiveUpDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.GiveUpDeliveryRequest, _delivery_service_pb2.GiveUpDeliveryResponse]
     """Gives up a delivery that is waiting, queued or unknown: its message fails, and the conversation's next one may go. A receipt
@@ -57,12 +59,14 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     GetDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.GetDeliveryRequest, _delivery_service_pb2.GetDeliveryResponse]  # type: ignore[assignment]
     """Gets a delivery."""
     ListDeliveries: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.ListDeliveriesRequest, _delivery_service_pb2.ListDeliveriesResponse]  # type: ignore[assignment]
-    """Lists deliveries, newest first. Dead letters are those with state FAILED."""
+    """Lists deliveries, newest first. Dead letters are those with state FAILED. NOT_FOUND RESOURCE_NOT_FOUND for a
+    conversation that the caller does not see.
+    """
     RetryDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.RetryDeliveryRequest, _delivery_service_pb2.RetryDeliveryResponse]  # type: ignore[assignment]
     """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
     twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
     it keeps its place.
-    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED.
+    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
     """
     GiveUpDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.GiveUpDeliveryRequest, _delivery_service_pb2.GiveUpDeliveryResponse]  # type: ignore[assignment]
     """Gives up a delivery that is waiting, queued or unknown: its message fails, and the conversation's next one may go. A receipt
@@ -87,7 +91,9 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _delivery_service_pb2.ListDeliveriesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_delivery_service_pb2.ListDeliveriesResponse, _abc.Awaitable[_delivery_service_pb2.ListDeliveriesResponse]]:
-        """Lists deliveries, newest first. Dead letters are those with state FAILED."""
+        """Lists deliveries, newest first. Dead letters are those with state FAILED. NOT_FOUND RESOURCE_NOT_FOUND for a
+        conversation that the caller does not see.
+        """
 
     @_abc_1.abstractmethod
     def RetryDelivery(
@@ -98,7 +104,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
         twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
         it keeps its place.
-        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED.
+        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
         """
 
     @_abc_1.abstractmethod

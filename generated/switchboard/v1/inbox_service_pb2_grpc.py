@@ -54,14 +54,16 @@ class InboxServiceServicer:
     def WatchInbox(self, request, context):
         """Streams the tenant's events, live, in order, without gaps, resumable.
         The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
-        Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS.
+        Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
+        FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListInboxEvents(self, request, context):
-        """The same log, as pages.
+        """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
+        FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,10 +36,13 @@ class InboxServiceStub:
     WatchInbox: _grpc.UnaryStreamMultiCallable[_inbox_service_pb2.WatchInboxRequest, _inbox_service_pb2.WatchInboxResponse]
     """Streams the tenant's events, live, in order, without gaps, resumable.
     The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
-    Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS.
+    Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
     """
     ListInboxEvents: _grpc.UnaryUnaryMultiCallable[_inbox_service_pb2.ListInboxEventsRequest, _inbox_service_pb2.ListInboxEventsResponse]
-    """The same log, as pages."""
+    """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+    """
 
 @_typing.type_check_only
 class InboxServiceAsyncStub(InboxServiceStub):
@@ -49,10 +52,13 @@ class InboxServiceAsyncStub(InboxServiceStub):
     WatchInbox: _aio.UnaryStreamMultiCallable[_inbox_service_pb2.WatchInboxRequest, _inbox_service_pb2.WatchInboxResponse]  # type: ignore[assignment]
     """Streams the tenant's events, live, in order, without gaps, resumable.
     The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
-    Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS.
+    Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
     """
     ListInboxEvents: _aio.UnaryUnaryMultiCallable[_inbox_service_pb2.ListInboxEventsRequest, _inbox_service_pb2.ListInboxEventsResponse]  # type: ignore[assignment]
-    """The same log, as pages."""
+    """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+    """
 
 class InboxServiceServicer(metaclass=_abc_1.ABCMeta):
     """The live inbox and its log."""
@@ -65,7 +71,8 @@ class InboxServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_inbox_service_pb2.WatchInboxResponse], _abc.AsyncIterator[_inbox_service_pb2.WatchInboxResponse]]:
         """Streams the tenant's events, live, in order, without gaps, resumable.
         The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
-        Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS.
+        Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
+        FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
         """
 
     @_abc_1.abstractmethod
@@ -74,6 +81,8 @@ class InboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inbox_service_pb2.ListInboxEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inbox_service_pb2.ListInboxEventsResponse, _abc.Awaitable[_inbox_service_pb2.ListInboxEventsResponse]]:
-        """The same log, as pages."""
+        """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
+        FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+        """
 
 def add_InboxServiceServicer_to_server(servicer: InboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1115,6 +1115,7 @@ export const DeleteRoleResponseSchema: GenMessage<DeleteRoleResponse> = /*@__PUR
 export const AgentService: GenService<{
   /**
    * Creates an agent. Nobody gives a role that may more than himself: PERMISSION_MISSING names the first that is lacking.
+   * ALREADY_EXISTS RESOURCE_EXISTS for an address that another agent has; NOT_FOUND RESOURCE_NOT_FOUND for a role that there is not.
    *
    * @generated from rpc switchboard.v1.AgentService.CreateAgent
    */
@@ -1155,7 +1156,8 @@ export const AgentService: GenService<{
   },
   /**
    * Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
-   * open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner.
+   * open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
+   * address that another agent has.
    *
    * @generated from rpc switchboard.v1.AgentService.UpdateAgent
    */
@@ -1285,7 +1287,8 @@ export const AgentService: GenService<{
     output: typeof ListRolesResponseSchema;
   },
   /**
-   * Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN.
+   * Changes a role. It holds at once for its agents, in open streams too. FAILED_PRECONDITION ROLE_BUILT_IN; ALREADY_EXISTS RESOURCE_EXISTS
+   * for a name that another role has.
    *
    * @generated from rpc switchboard.v1.AgentService.UpdateRole
    */

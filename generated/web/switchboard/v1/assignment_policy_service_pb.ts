@@ -307,7 +307,7 @@ export const DeleteAssignmentPolicyResponseSchema: GenMessage<DeleteAssignmentPo
  */
 export const AssignmentPolicyService: GenService<{
   /**
-   * Creates the policy of a channel or of a team. ALREADY_EXISTS where there is one.
+   * Creates the policy of a channel or of a team. ALREADY_EXISTS RESOURCE_EXISTS where there is one.
    *
    * @generated from rpc switchboard.v1.AssignmentPolicyService.CreateAssignmentPolicy
    */

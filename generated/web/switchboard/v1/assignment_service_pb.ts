@@ -305,7 +305,7 @@ export const AssignmentService: GenService<{
   },
   /**
    * Takes a conversation from its agent and team. Nothing happens when nobody has it. Where its channel has a policy it waits for
-   * an agent again, with the waiting time it had.
+   * an agent again, with the waiting time it had. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.AssignmentService.UnassignConversation
    */

@@ -398,7 +398,7 @@ export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@_
  */
 export const ContactService: GenService<{
   /**
-   * Creates a contact with one address, a phone number on a channel.
+   * Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not.
    *
    * @generated from rpc switchboard.v1.ContactService.CreateContact
    */
@@ -420,7 +420,7 @@ export const ContactService: GenService<{
   },
   /**
    * Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
-   * no event. A message to it, or a conversation with it, is refused with CONTACT_BLOCKED. Blocking it anew replaces the reason.
+   * no event. A message to it, or a conversation with it, is refused. Blocking it anew replaces the reason.
    *
    * @generated from rpc switchboard.v1.ContactService.BlockContact
    */

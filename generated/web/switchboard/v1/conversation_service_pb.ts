@@ -1683,7 +1683,8 @@ export const ConversationService: GenService<{
     output: typeof GetConversationResponseSchema;
   },
   /**
-   * Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet.
+   * Starts a conversation with a customer, or answers the live one that there is. Nothing is sent yet. FAILED_PRECONDITION
+   * CONTACT_BLOCKED.
    *
    * @generated from rpc switchboard.v1.ConversationService.CreateConversation
    */
@@ -1745,7 +1746,7 @@ export const ConversationService: GenService<{
     output: typeof MarkConversationReadResponseSchema;
   },
   /**
-   * Adds a note.
+   * Adds a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.AddConversationNote
    */
@@ -1765,7 +1766,7 @@ export const ConversationService: GenService<{
     output: typeof ListConversationNotesResponseSchema;
   },
   /**
-   * Changes a note's text, or pins or unpins it; what is absent stays.
+   * Changes a note's text, or pins or unpins it; what is absent stays. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.UpdateConversationNote
    */
@@ -1775,7 +1776,7 @@ export const ConversationService: GenService<{
     output: typeof UpdateConversationNoteResponseSchema;
   },
   /**
-   * Deletes a note.
+   * Deletes a note. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.DeleteConversationNote
    */
@@ -1795,7 +1796,7 @@ export const ConversationService: GenService<{
     output: typeof GetConversationParticipantsResponseSchema;
   },
   /**
-   * Adds an agent. Adding twice changes nothing.
+   * Adds an agent. Adding twice changes nothing. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.AddConversationParticipant
    */
@@ -1805,7 +1806,7 @@ export const ConversationService: GenService<{
     output: typeof AddConversationParticipantResponseSchema;
   },
   /**
-   * Removes an agent, until it has to do with the conversation again.
+   * Removes an agent, until it has to do with the conversation again. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.RemoveConversationParticipant
    */
@@ -1826,7 +1827,7 @@ export const ConversationService: GenService<{
   },
   /**
    * Adds tags by name. Adding twice is not an error. Unknown ones join the vocabulary if the caller may manage tags: else
-   * PERMISSION_DENIED PERMISSION_MISSING, and nothing is added.
+   * PERMISSION_DENIED PERMISSION_MISSING, and nothing is added. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.AddConversationTags
    */
@@ -1836,7 +1837,7 @@ export const ConversationService: GenService<{
     output: typeof AddConversationTagsResponseSchema;
   },
   /**
-   * Removes tags by name. Removing what is not there is not an error.
+   * Removes tags by name. Removing what is not there is not an error. FAILED_PRECONDITION CONVERSATION_ARCHIVED.
    *
    * @generated from rpc switchboard.v1.ConversationService.RemoveConversationTags
    */

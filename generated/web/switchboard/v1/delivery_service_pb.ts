@@ -272,7 +272,8 @@ export const DeliveryService: GenService<{
     output: typeof GetDeliveryResponseSchema;
   },
   /**
-   * Lists deliveries, newest first. Dead letters are those with state FAILED.
+   * Lists deliveries, newest first. Dead letters are those with state FAILED. NOT_FOUND RESOURCE_NOT_FOUND for a
+   * conversation that the caller does not see.
    *
    * @generated from rpc switchboard.v1.DeliveryService.ListDeliveries
    */
@@ -285,7 +286,7 @@ export const DeliveryService: GenService<{
    * Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
    * twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
    * it keeps its place.
-   * FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED.
+   * FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
    *
    * @generated from rpc switchboard.v1.DeliveryService.RetryDelivery
    */
