@@ -28,6 +28,20 @@ def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
     )
 
 
+def conflict(record: Any) -> contact_pb2.ContactConflict:
+    """A conflict between two contacts."""
+    return contact_pb2.ContactConflict(
+        id=str(record["id"]),
+        channel_id=str(record["channel_id"]),
+        kind=ALIAS_KIND.number(record["kind"]),
+        contact_id=str(record["contact_id"]),
+        identity_id=str(record["identity_id"]),
+        other_contact_id=str(record["other_contact_id"]),
+        other_identity_id=str(record["other_identity_id"]),
+        create_time=pb.timestamp(record["create_time"]),
+    )
+
+
 def _identities(rows: Iterable[Any]) -> list[contact_pb2.Identity]:
     found: dict[str, contact_pb2.Identity] = {}
     for row in rows:

@@ -29,7 +29,8 @@ JOIN contacts c ON c.id = i.contact_id
 """
 # A stranger on this channel may be known on another channel of the same provider: then the contact is joined.
 ELSEWHERE = """
-SELECT DISTINCT ON (k.kind, k.value) k.kind, k.value, i.contact_id, c.name, c.name_source, c.block_time IS NOT NULL AS blocked
+SELECT DISTINCT ON (k.kind, k.value) k.kind, k.value, i.id AS identity_id, i.contact_id, c.name, c.name_source,
+    c.block_time IS NOT NULL AS blocked
 FROM unnest($1::text[], $2::text[], $3::text[]) AS k (kind, value, provider)
 JOIN identity_aliases a USING (kind, value)
 JOIN channels ch ON ch.id = a.channel_id AND ch.provider = k.provider
@@ -61,7 +62,8 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timesta
 """
 ADD_CONFLICT = """
 INSERT INTO identity_conflicts (id, channel_id, identity_id, other_identity_id, kind, value_hash, create_time)
-VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING RETURNING id
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (identity_id, other_identity_id, kind, value_hash) DO UPDATE SET kind = excluded.kind RETURNING id
 """
 IDENTITIES = """
 SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value
@@ -140,7 +142,7 @@ def display_name(profile_name: str | None, addresses: Sequence[Address]) -> tupl
 async def resolve(connection: Connection, people: Sequence[Person], *, origin: Origin, now: datetime) -> Resolution:
     """Finds or creates an identity for each person. Raced when another transaction created one of them meanwhile."""
     known = await _known(connection, {key for person in people for key in person.keys})
-    joined = await _joined(connection, people, known)
+    joined, elsewhere = await _joined(connection, people, known)
     result = Resolution()
     aliases: dict[Key, uuid.UUID] = {}
     conflicts: list[tuple[Key, uuid.UUID, uuid.UUID]] = []
@@ -159,6 +161,9 @@ async def resolve(connection: Connection, people: Sequence[Person], *, origin: O
                 aliases[key] = found.identity_id
             elif known[key].identity_id != found.identity_id:
                 conflicts.append((key, found.identity_id, known[key].identity_id))
+            there = elsewhere.get(key[1:])
+            if found.new_identity and there is not None and there["contact_id"] != found.contact_id:
+                conflicts.append((key, found.identity_id, there["identity_id"]))
         _rename(found, person)
         result.people.append(found)
     await _store(connection, result.people, aliases, now=now)
@@ -188,12 +193,17 @@ async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resol
     return found
 
 
-async def _joined(connection: Connection, people: Sequence[Person], known: dict[Key, Resolved]) -> dict[Key, Resolved]:
-    """New identities, by first address, for strangers whose contact is known from another channel of the provider."""
+async def _joined(
+    connection: Connection, people: Sequence[Person], known: dict[Key, Resolved]
+) -> tuple[dict[Key, Resolved], dict[tuple[str, str], Any]]:
+    """New identities, by first address, for strangers whose contact is known from another channel of the provider.
+
+    Second value: who has which of their addresses, (kind, value), there.
+    """
     strangers = [person for person in people if not any(key in known for key in person.keys)]
     asked = sorted({(kind, value, provider) for person in strangers for provider, kind, value in person.joining})
     if not asked:
-        return {}
+        return {}, {}
     await connection.execute(MEET, ["/".join(address) for address in asked])
     rows = {(row["kind"], row["value"]): row for row in await connection.fetch(ELSEWHERE, *_transposed(asked, 3))}
     joined: dict[Key, Resolved] = {}
@@ -203,7 +213,7 @@ async def _joined(connection: Connection, people: Sequence[Person], known: dict[
             joined[person.keys[0]] = _joining(
                 person, row["contact_id"], row["name"], row["name_source"], blocked=row["blocked"]
             )
-    return joined
+    return joined, rows
 
 
 def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str, *, blocked: bool = False) -> Resolved:
@@ -294,18 +304,34 @@ async def _conflict_events(
     connection: Connection, conflicts: Sequence[tuple[Key, uuid.UUID, uuid.UUID]], *, origin: Origin, now: datetime
 ) -> list[NewEvent]:
     events: list[NewEvent] = []
-    for (channel_id, kind, value), identity_id, other_id in conflicts:
-        hashed = hashlib.sha256(value.encode()).digest()
-        new = await connection.fetchval(ADD_CONFLICT, new_id(), channel_id, identity_id, other_id, kind, hashed, now)
-        if new is not None:
-            body = event_pb2.IdentityConflict(
-                channel_id=str(channel_id),
-                identity_id=str(identity_id),
-                other_identity_id=str(other_id),
-                kind=convert.ALIAS_KIND.number(kind),
-            )
-            events.append(_event(origin, event_pb2.InboxEvent(identity_conflict=body), channel_id))
+    for key, identity_id, other_id in conflicts:
+        _, is_new = await record_conflict(connection, key, identity_id, other_id, now=now)
+        if is_new:
+            events.append(conflict_event(key, identity_id, other_id, origin=origin))
     return events
+
+
+async def record_conflict(
+    connection: Connection, key: Key, identity_id: uuid.UUID, other_id: uuid.UUID, *, now: datetime
+) -> tuple[uuid.UUID, bool]:
+    """The conflict's id, and whether nobody had met it before. The address is kept as its SHA-256 alone."""
+    (channel_id, kind, value), conflict_id = key, new_id()
+    hashed = hashlib.sha256(value.encode()).digest()
+    found: uuid.UUID = await connection.fetchval(
+        ADD_CONFLICT, conflict_id, channel_id, identity_id, other_id, kind, hashed, now
+    )
+    return found, found == conflict_id
+
+
+def conflict_event(key: Key, identity_id: uuid.UUID, other_id: uuid.UUID, *, origin: Origin) -> NewEvent:
+    """That two identities have one address."""
+    body = event_pb2.IdentityConflict(
+        channel_id=str(key[0]),
+        identity_id=str(identity_id),
+        other_identity_id=str(other_id),
+        kind=convert.ALIAS_KIND.number(key[1]),
+    )
+    return _event(origin, event_pb2.InboxEvent(identity_conflict=body), key[0])
 
 
 async def _contact_events(connection: Connection, people: Sequence[Resolved], *, origin: Origin) -> list[NewEvent]:

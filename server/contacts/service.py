@@ -87,7 +87,7 @@ async def by_phone_number(
     connection: Connection, channel_id: uuid.UUID, provider: str, phone_number: str, *, origin: Origin
 ) -> Recipient:
     """The identity of a phone number on the channel, made when there is none. INVALID_FIELDS for an impossible number."""
-    person = Person(channel_id=channel_id, provider=provider, addresses=(Address("wa_id", _digits(phone_number)),))
+    person = Person(channel_id=channel_id, provider=provider, addresses=(Address("wa_id", digits(phone_number)),))
     resolution = await resolve(connection, [person], origin=origin, now=utc_now())
     found = resolution.people[0]
     return Recipient(
@@ -109,7 +109,7 @@ async def create(
     channel = await connection.fetchrow(CHANNEL, channel_id)
     if channel is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
         raise NotFound("channel")
-    address = Address("wa_id", _digits(phone_number, region=region(channel["display_phone_number"])))
+    address = Address("wa_id", digits(phone_number, region=region(channel["display_phone_number"])))
     given = attributes or {}
     await attribute_definitions.check_values(connection, target="contact", values=given, held={})
     person = Person(
@@ -154,19 +154,22 @@ async def update(
     if after == before:
         return []
     await connection.execute(SAVE, contact_id, *after[:2], encoded(after[2]), utc_now())
-    return await _updated(connection, contact_id, origin=origin)
+    return await updated(connection, contact_id, origin=origin)
 
 
-async def _updated(connection: Connection, contact_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:
+async def updated(connection: Connection, contact_id: uuid.UUID, *also: uuid.UUID, origin: Origin) -> list[NewEvent]:
+    """That a contact changed, told on each of its channels, and on those that it is no longer met on."""
     contact = await shown(connection, contact_id)
     return contact_events(
-        event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact)), contact, origin=origin
+        event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact)), contact, *also, origin=origin
     )
 
 
-def contact_events(body: event_pb2.InboxEvent, contact: contact_pb2.Contact, *, origin: Origin) -> list[NewEvent]:
-    """An event of a contact for each of its channels, in one order."""
-    channels = sorted({uuid.UUID(identity.channel_id) for identity in contact.identities})
+def contact_events(
+    body: event_pb2.InboxEvent, contact: contact_pb2.Contact, *also: uuid.UUID, origin: Origin
+) -> list[NewEvent]:
+    """An event of a contact for each of its channels and the others named, in one order."""
+    channels = sorted({*also, *(uuid.UUID(identity.channel_id) for identity in contact.identities)})
     return [
         NewEvent(body=body, actor=origin.actor, cause=origin.cause, before=routing, after=routing)
         for routing in (Routing(channel_id=channel_id) for channel_id in channels)
@@ -182,12 +185,15 @@ def region(number: str | None) -> str | None:
     return phonenumbers.region_code_for_country_code(parsed.country_code or 0)
 
 
-def _digits(phone_number: str, *, region: str | None = None) -> str:
-    """The number as WhatsApp writes it: E.164 without the plus. region: where it is dialled, for one without country code."""
+def digits(phone_number: str, *, region: str | None = None, field: str = "phone_number") -> str:
+    """The number as WhatsApp writes it: E.164 without the plus. INVALID_FIELDS names the field.
+
+    region: where it is dialled, for one without country code.
+    """
     try:
         parsed = phonenumbers.parse(phone_number, region)
     except phonenumbers.NumberParseException:
         parsed = None
     if parsed is None or not phonenumbers.is_possible_number(parsed):
-        raise InvalidFields(FieldViolation("phone_number", "is not a possible phone number"))
+        raise InvalidFields(FieldViolation(field, "is not a possible phone number"))
     return phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164).removeprefix("+")

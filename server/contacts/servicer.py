@@ -8,7 +8,7 @@ from switchboard.v1 import contact_pb2
 from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceServicer
 
-from server.contacts import blocking, convert, listing, service
+from server.contacts import blocking, convert, identities, listing, service
 from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -101,6 +101,68 @@ class ContactServicer(ContactServiceServicer):
             return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
 
         return await call.database.write(unit)
+
+    async def AddContactIdentity(
+        self, request: rpc.AddContactIdentityRequest, call: Call
+    ) -> rpc.AddContactIdentityResponse:
+        """Gives a contact an address. A conflict is recorded in a transaction that is not taken back by the refusal."""
+        origin, contact_id = origin_of(call, request.request_id), uuid.UUID(request.contact_id)
+        given = identities.Given(
+            contact_id=contact_id,
+            channel_id=uuid.UUID(request.channel_id),
+            kind=convert.ALIAS_KIND.word(request.kind),
+            value=request.value,
+            identity_id=uuid.UUID(request.identity_id) if request.HasField("identity_id") else None,
+        )
+
+        async def unit(write: Write) -> contact_pb2.Contact | identities.IdentityTaken:
+            met = await identities.meet(write.connection, call.scope, given, origin=origin)
+            if met is not None:
+                await append(write, met.events)
+                return met.refusal
+            if await requests.claim(write, call, request, resource_id=contact_id) is None:
+                await append(write, await identities.add(write.connection, call.scope, given, origin=origin))
+            return convert.contact(*await service.get_visible(write.connection, call.scope, contact_id))
+
+        result = await call.database.write(unit)
+        if isinstance(result, identities.IdentityTaken):
+            raise result
+        return rpc.AddContactIdentityResponse(contact=result)
+
+    async def RemoveContactIdentity(
+        self, request: rpc.RemoveContactIdentityRequest, call: Call
+    ) -> rpc.RemoveContactIdentityResponse:
+        """Takes an identity from a contact."""
+        origin, contact_id = origin_of(call, request.request_id), uuid.UUID(request.contact_id)
+
+        async def unit(write: Write) -> contact_pb2.Contact:
+            if await requests.claim(write, call, request, resource_id=contact_id) is None:
+                events = await identities.remove(
+                    write.connection, call.scope, contact_id, uuid.UUID(request.identity_id), origin=origin
+                )
+                await append(write, events)
+            return await service.shown(write.connection, contact_id)
+
+        return rpc.RemoveContactIdentityResponse(contact=await call.database.write(unit))
+
+    async def ListIdentityConflicts(
+        self, request: rpc.ListIdentityConflictsRequest, call: Call
+    ) -> rpc.ListIdentityConflictsResponse:
+        """A page of conflicts."""
+        limit = page_size(request.page_size)
+        async with call.database.snapshot() as connection:
+            head = await read_head(connection)
+            rows = await identities.conflicts(
+                connection,
+                call.scope,
+                contact_id=uuid.UUID(request.contact_id) if request.HasField("contact_id") else None,
+                after=self._tokens.read(call, request),
+                limit=limit + 1,
+            )
+        items, last = cut(rows, limit, convert.conflict)
+        token = "" if last is None else self._tokens.write(call, request, listing.keyset(last))
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListIdentityConflictsResponse(conflicts=items, next_page_token=token, as_of=as_of)
 
     async def GetContact(self, request: rpc.GetContactRequest, call: Call) -> rpc.GetContactResponse:
         """A contact with its identities."""

@@ -76,7 +76,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "add-team-member create create-role create-team delete-role delete-team disable enable get get-role get-team list list-roles "
             "list-teams remove-team-member set-memberships update update-role update-team",
         ),
-        ("contacts", "block create get list unblock update"),
+        ("contacts", "add-identity block create get list list-identity-conflicts remove-identity unblock update"),
         ("invites", "accept create list resend revoke"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),

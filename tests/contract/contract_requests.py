@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from contract_world import World, eventually, nonce
+from contract_world import World, digits, eventually, nonce
 from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
@@ -31,6 +31,7 @@ from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import statistics_service_pb2 as statistics
 from switchboard.v1 import webhook_service_pb2 as webhooks
 from switchboard.v1.availability_pb2 import AVAILABILITY_ONLINE
+from switchboard.v1.contact_pb2 import ALIAS_KIND_WA_ID
 
 
 def nested(depth: int) -> filters.ConversationFilter:
@@ -115,6 +116,21 @@ def blocked(world: World) -> str:
     contact_id = world.conversation().contact.id
     world.call(contacts.BlockContactRequest(contact_id=contact_id))
     return contact_id
+
+
+def identity_to_remove(world: World) -> contacts.RemoveContactIdentityRequest:
+    """One that was added and has no conversation."""
+    conversation = world.conversation()
+    contact = world.call(
+        contacts.AddContactIdentityRequest(
+            contact_id=conversation.contact.id,
+            channel_id=world.channel_id,
+            kind=ALIAS_KIND_WA_ID,
+            value=f"+49151{digits(8)}",
+        )
+    ).contact
+    (added,) = {identity.id for identity in contact.identities} - {conversation.identity_id}
+    return contacts.RemoveContactIdentityRequest(contact_id=contact.id, identity_id=added)
 
 
 def deleted(world: World) -> str:

@@ -13,6 +13,7 @@ from contract_requests import (
     connect,
     deleted,
     handshake,
+    identity_to_remove,
     in_future,
     invited,
     meta_app,
@@ -64,6 +65,7 @@ from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import settings_service_pb2 as tenant_settings
 from switchboard.v1 import tag_service_pb2 as tags
 from switchboard.v1 import tenant_service_pb2 as tenants
+from switchboard.v1.contact_pb2 import ALIAS_KIND_BSUID, ALIAS_KIND_WA_ID
 
 Ask = Callable[[World], Message]
 HTTP_BODY = "google.api.HttpBody: raw bytes in or out, which only a provider sends, over HTTP"
@@ -465,6 +467,32 @@ CONTACTS: dict[str, Case] = {
         refuse=lambda w: contacts.UnblockContactRequest(contact_id=w.foreign_sample.contact.id),
         reason="RESOURCE_NOT_FOUND",
         caller="supervisor",
+    ),
+    "AddContactIdentity": Case(
+        ask=lambda w: contacts.AddContactIdentityRequest(
+            contact_id=w.conversation().contact.id,
+            channel_id=w.channel_id,
+            kind=ALIAS_KIND_WA_ID,
+            value=f"+49151{digits(8)}",
+        ),
+        refuse=lambda w: contacts.AddContactIdentityRequest(
+            contact_id=w.sample.contact.id, channel_id=w.channel_id, kind=ALIAS_KIND_BSUID, value="not an id"
+        ),
+        reason="INVALID_FIELDS",
+        caller="supervisor",
+    ),
+    "RemoveContactIdentity": Case(
+        ask=identity_to_remove,
+        refuse=lambda w: contacts.RemoveContactIdentityRequest(
+            contact_id=w.sample.contact.id, identity_id=w.sample.identity_id
+        ),
+        reason="IDENTITY_IN_USE",
+        caller="supervisor",
+    ),
+    "ListIdentityConflicts": Case(
+        ask=lambda w: contacts.ListIdentityConflictsRequest(page_size=3),
+        refuse=lambda w: contacts.ListIdentityConflictsRequest(page_size=-3),
+        reason="INVALID_FIELDS",
     ),
     "GetContact": Case(
         ask=lambda w: contacts.GetContactRequest(contact_id=w.sample.contact.id),

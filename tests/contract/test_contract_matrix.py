@@ -26,6 +26,7 @@ IDS = [place for place in places() if place.names_one]
 # Where one's own id may be answered like one that nobody has, and why.
 SAME_ANYWAY: Mapping[str, str] = {
     "ContactService.ListContacts:channel_id": "the newest contacts are walked, so a first page may hold none of the channel's",
+    "ContactService.ListIdentityConflicts:contact_id": "a contact that nobody confuses with another has no conflicts",
     "InboxService.WatchInbox": "the first item says where the stream starts, whatever it will show",
     "InboxService.ListInboxEvents": "asks for one kind of events, which these conversations have none of",
     "ConversationService.GetConversationStatistics": "buckets are written a little later",

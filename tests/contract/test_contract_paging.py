@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from contract_agree import refused_alike
-from contract_outcome import method_of_request, methods
+from contract_outcome import Refused, method_of_request, methods
 from contract_requests import attribute, connect, invited, meta_app, policy
 from contract_transports import Transport
 from contract_world import World, digits, eventually, nonce
@@ -18,9 +18,9 @@ from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import availability_service_pb2 as availability
 from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import contact_pb2, conversation_pb2
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
-from switchboard.v1 import conversation_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
@@ -81,6 +81,21 @@ class Lists:
         world.tag()
         world.call(connect(digits(15)))
         world.call(meta_app(nonce()), token=world.platform_key)
+        self._conflict()
+
+    def _conflict(self) -> None:
+        """One who is to have the number of another."""
+        world = self.world
+        number = f"+49151{digits(8)}"
+        world.call(contacts.CreateContactRequest(name="Ana", channel_id=world.channel_id, phone_number=number))
+        taken = contacts.AddContactIdentityRequest(
+            contact_id=world.conversation().contact.id,
+            channel_id=world.channel_id,
+            kind=contact_pb2.ALIAS_KIND_WA_ID,
+            value=number,
+        )
+        with pytest.raises(Refused):
+            world.call(taken)
 
     def requests(self) -> dict[str, Message]:
         tagged = filters.ConversationFilter(tags=[TAG])
@@ -101,6 +116,7 @@ class Lists:
             "DeliveryService.ListDeliveries": deliveries.ListDeliveriesRequest(conversation_id=self.conversation),
             "TagService.ListTags": tags.ListTagsRequest(),
             "ContactService.ListContacts": contacts.ListContactsRequest(),
+            "ContactService.ListIdentityConflicts": contacts.ListIdentityConflictsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),
             "ChannelService.ListMetaApps": channels.ListMetaAppsRequest(),
             "AttributeDefinitionService.ListAttributeDefinitions": attributes.ListAttributeDefinitionsRequest(),

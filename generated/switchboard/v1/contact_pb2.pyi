@@ -179,3 +179,55 @@ class Alias(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Alias: _TypeAlias = Alias  # noqa: Y015
+
+@_typing.final
+class ContactConflict(_message.Message):
+    """That somebody was to have an address which is another's. Nothing was merged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    OTHER_CONTACT_ID_FIELD_NUMBER: _builtins.int
+    OTHER_IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """UUIDv7, lower case."""
+    channel_id: _builtins.str
+    """The channel it was met on."""
+    kind: Global___AliasKind.ValueType
+    """Kind of the address. The address itself is not kept."""
+    contact_id: _builtins.str
+    """The contact that was to have it."""
+    identity_id: _builtins.str
+    """An identity of that contact."""
+    other_contact_id: _builtins.str
+    """The contact that has it."""
+    other_identity_id: _builtins.str
+    """Its identity that has it."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was met first."""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        channel_id: _builtins.str = ...,
+        kind: Global___AliasKind.ValueType = ...,
+        contact_id: _builtins.str = ...,
+        identity_id: _builtins.str = ...,
+        other_contact_id: _builtins.str = ...,
+        other_identity_id: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "contact_id", b"contact_id", "create_time", b"create_time", "id", b"id", "identity_id", b"identity_id", "kind", b"kind", "other_contact_id", b"other_contact_id", "other_identity_id", b"other_identity_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactConflict: _TypeAlias = ContactConflict  # noqa: Y015

@@ -29,7 +29,7 @@ from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"s\n\x13\x42lockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"@\n\x14\x42lockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"W\n\x15UnblockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"B\n\x16UnblockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xc5\x06\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x8b\x01\n\x0c\x42lockContact\x12#.switchboard.v1.BlockContactRequest\x1a$.switchboard.v1.BlockContactResponse\"0\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02$\"\x1f/v1/contacts/{contact_id}/block:\x01*\x12\x93\x01\n\x0eUnblockContact\x12%.switchboard.v1.UnblockContactRequest\x1a&.switchboard.v1.UnblockContactResponse\"2\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02&\"!/v1/contacts/{contact_id}/unblock:\x01*\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"s\n\x13\x42lockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"@\n\x14\x42lockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"W\n\x15UnblockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"B\n\x16UnblockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x81\x02\n\x19\x41\x64\x64\x43ontactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AliasKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\x05value\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x01\xba\x01\x01\x00\x12\"\n\x0bidentity_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0e\n\x0c_identity_id\"F\n\x1a\x41\x64\x64\x43ontactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"}\n\x1cRemoveContactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0bidentity_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"I\n\x1dRemoveContactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x8a\x01\n\x1cListIdentityConflictsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12!\n\ncontact_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_contact_id\"{\n\x1dListIdentityConflictsResponse\x12\x32\n\tconflicts\x18\x01 \x03(\x0b\x32\x1f.switchboard.v1.ContactConflict\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xc3\n\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x8b\x01\n\x0c\x42lockContact\x12#.switchboard.v1.BlockContactRequest\x1a$.switchboard.v1.BlockContactResponse\"0\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02$\"\x1f/v1/contacts/{contact_id}/block:\x01*\x12\x93\x01\n\x0eUnblockContact\x12%.switchboard.v1.UnblockContactRequest\x1a&.switchboard.v1.UnblockContactResponse\"2\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02&\"!/v1/contacts/{contact_id}/unblock:\x01*\x12\xa2\x01\n\x12\x41\x64\x64\x43ontactIdentity\x12).switchboard.v1.AddContactIdentityRequest\x1a*.switchboard.v1.AddContactIdentityResponse\"5\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02)\"$/v1/contacts/{contact_id}/identities:\x01*\x12\xb6\x01\n\x15RemoveContactIdentity\x12,.switchboard.v1.RemoveContactIdentityRequest\x1a-.switchboard.v1.RemoveContactIdentityResponse\"@\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x34*2/v1/contacts/{contact_id}/identities/{identity_id}\x12\x9d\x01\n\x15ListIdentityConflicts\x12,.switchboard.v1.ListIdentityConflictsRequest\x1a-.switchboard.v1.ListIdentityConflictsResponse\"\'\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/identity-conflicts\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UNBLOCKCONTACTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['kind']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['value']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['value']._serialized_options = b'\272H\013r\t\020\001\030\200\001\272\001\001\000'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['identity_id']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['identity_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_ADDCONTACTIDENTITYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['identity_id']._loaded_options = None
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['identity_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REMOVECONTACTIDENTITYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\004\032\002(\000'
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['contact_id']._loaded_options = None
+  _globals['_LISTIDENTITYCONFLICTSREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._loaded_options = None
   _globals['_GETCONTACTREQUEST'].fields_by_name['contact_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -82,6 +106,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['BlockContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002$\"\037/v1/contacts/{contact_id}/block:\001*'
   _globals['_CONTACTSERVICE'].methods_by_name['UnblockContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['UnblockContact']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002&\"!/v1/contacts/{contact_id}/unblock:\001*'
+  _globals['_CONTACTSERVICE'].methods_by_name['AddContactIdentity']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['AddContactIdentity']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\002)\"$/v1/contacts/{contact_id}/identities:\001*'
+  _globals['_CONTACTSERVICE'].methods_by_name['RemoveContactIdentity']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['RemoveContactIdentity']._serialized_options = b'\242\273\030\002\010\017\202\323\344\223\0024*2/v1/contacts/{contact_id}/identities/{identity_id}'
+  _globals['_CONTACTSERVICE'].methods_by_name['ListIdentityConflicts']._loaded_options = None
+  _globals['_CONTACTSERVICE'].methods_by_name['ListIdentityConflicts']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\030\022\026/v1/identity-conflicts'
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
@@ -102,14 +132,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNBLOCKCONTACTREQUEST']._serialized_end=986
   _globals['_UNBLOCKCONTACTRESPONSE']._serialized_start=988
   _globals['_UNBLOCKCONTACTRESPONSE']._serialized_end=1054
-  _globals['_GETCONTACTREQUEST']._serialized_start=1056
-  _globals['_GETCONTACTREQUEST']._serialized_end=1105
-  _globals['_GETCONTACTRESPONSE']._serialized_start=1107
-  _globals['_GETCONTACTRESPONSE']._serialized_end=1184
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=1187
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=1387
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=1389
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=1494
-  _globals['_CONTACTSERVICE']._serialized_start=1497
-  _globals['_CONTACTSERVICE']._serialized_end=2334
+  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_start=1057
+  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_end=1314
+  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_start=1316
+  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_end=1386
+  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_start=1388
+  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_end=1513
+  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_start=1515
+  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_end=1588
+  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_start=1591
+  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_end=1729
+  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_start=1731
+  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_end=1854
+  _globals['_GETCONTACTREQUEST']._serialized_start=1856
+  _globals['_GETCONTACTREQUEST']._serialized_end=1905
+  _globals['_GETCONTACTRESPONSE']._serialized_start=1907
+  _globals['_GETCONTACTRESPONSE']._serialized_end=1984
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=1987
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=2187
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=2189
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=2294
+  _globals['_CONTACTSERVICE']._serialized_start=2297
+  _globals['_CONTACTSERVICE']._serialized_end=3644
 # @@protoc_insertion_point(module_scope)

@@ -253,6 +253,192 @@ class UnblockContactResponse(_message.Message):
 Global___UnblockContactResponse: _TypeAlias = UnblockContactResponse  # noqa: Y015
 
 @_typing.final
+class AddContactIdentityRequest(_message.Message):
+    """Gives a contact an address."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """The contact."""
+    channel_id: _builtins.str
+    """The channel it is met on."""
+    kind: _contact_pb2.AliasKind.ValueType
+    """Kind of the address."""
+    value: _builtins.str
+    """The address: a number with + and country code, or as dialled in the country of the channel's own number; else the provider's user id."""
+    identity_id: _builtins.str
+    """The identity of the contact, on this channel, that it is one more address of; absent makes a new identity."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        channel_id: _builtins.str = ...,
+        kind: _contact_pb2.AliasKind.ValueType = ...,
+        value: _builtins.str = ...,
+        identity_id: _builtins.str | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_identity_id", b"_identity_id", "identity_id", b"identity_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_identity_id", b"_identity_id", "channel_id", b"channel_id", "contact_id", b"contact_id", "identity_id", b"identity_id", "kind", b"kind", "request_id", b"request_id", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__identity_id: _TypeAlias = _typing.Literal["identity_id"]  # noqa: Y015
+    _WhichOneofArgType__identity_id: _TypeAlias = _typing.Literal["_identity_id", b"_identity_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__identity_id) -> _WhichOneofReturnType__identity_id | None: ...
+
+Global___AddContactIdentityRequest: _TypeAlias = AddContactIdentityRequest  # noqa: Y015
+
+@_typing.final
+class AddContactIdentityResponse(_message.Message):
+    """The contact after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact, with identities."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddContactIdentityResponse: _TypeAlias = AddContactIdentityResponse  # noqa: Y015
+
+@_typing.final
+class RemoveContactIdentityRequest(_message.Message):
+    """Takes an identity from a contact."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    contact_id: _builtins.str
+    """The contact."""
+    identity_id: _builtins.str
+    """Its identity."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id changes nothing a second time."""
+    def __init__(
+        self,
+        *,
+        contact_id: _builtins.str = ...,
+        identity_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact_id", b"contact_id", "identity_id", b"identity_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveContactIdentityRequest: _TypeAlias = RemoveContactIdentityRequest  # noqa: Y015
+
+@_typing.final
+class RemoveContactIdentityResponse(_message.Message):
+    """The contact after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact, with identities."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemoveContactIdentityResponse: _TypeAlias = RemoveContactIdentityResponse  # noqa: Y015
+
+@_typing.final
+class ListIdentityConflictsRequest(_message.Message):
+    """Asks for a page of conflicts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    CONTACT_ID_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """0 means 50, above 200 is read as 200."""
+    page_token: _builtins.str
+    """From the page before."""
+    contact_id: _builtins.str
+    """Only conflicts that this contact is a side of."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+        contact_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_contact_id", b"_contact_id", "contact_id", b"contact_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_contact_id", b"_contact_id", "contact_id", b"contact_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__contact_id: _TypeAlias = _typing.Literal["contact_id"]  # noqa: Y015
+    _WhichOneofArgType__contact_id: _TypeAlias = _typing.Literal["_contact_id", b"_contact_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__contact_id) -> _WhichOneofReturnType__contact_id | None: ...
+
+Global___ListIdentityConflictsRequest: _TypeAlias = ListIdentityConflictsRequest  # noqa: Y015
+
+@_typing.final
+class ListIdentityConflictsResponse(_message.Message):
+    """A page of conflicts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONFLICTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    as_of: _builtins.str
+    """Cursor of the log at the moment of the answer: watching from it misses nothing."""
+    @_builtins.property
+    def conflicts(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.ContactConflict]:
+        """Newest first."""
+
+    def __init__(
+        self,
+        *,
+        conflicts: _abc.Iterable[_contact_pb2.ContactConflict] | None = ...,
+        next_page_token: _builtins.str = ...,
+        as_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "conflicts", b"conflicts", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIdentityConflictsResponse: _TypeAlias = ListIdentityConflictsResponse  # noqa: Y015
+
+@_typing.final
 class GetContactRequest(_message.Message):
     """Asks for a contact."""
 

@@ -55,6 +55,21 @@ class ContactServiceStub:
                 request_serializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.FromString,
                 _registered_method=True)
+        self.AddContactIdentity = channel.unary_unary(
+                '/switchboard.v1.ContactService/AddContactIdentity',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityResponse.FromString,
+                _registered_method=True)
+        self.RemoveContactIdentity = channel.unary_unary(
+                '/switchboard.v1.ContactService/RemoveContactIdentity',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityResponse.FromString,
+                _registered_method=True)
+        self.ListIdentityConflicts = channel.unary_unary(
+                '/switchboard.v1.ContactService/ListIdentityConflicts',
+                request_serializer=switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsResponse.FromString,
+                _registered_method=True)
         self.GetContact = channel.unary_unary(
                 '/switchboard.v1.ContactService/GetContact',
                 request_serializer=switchboard_dot_v1_dot_contact__service__pb2.GetContactRequest.SerializeToString,
@@ -101,6 +116,28 @@ class ContactServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AddContactIdentity(self, request, context):
+        """Gives a contact one more address: a further one of an identity, or a new identity on a channel. An address that another contact has
+        on any channel of the provider is refused with IDENTITY_CONFLICT, and the conflict is recorded.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveContactIdentity(self, request, context):
+        """Takes an identity, with its addresses, from a contact. One with conversations, or the last one, is refused with IDENTITY_IN_USE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIdentityConflicts(self, request, context):
+        """Lists the conflicts that were met on the caller's channels, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetContact(self, request, context):
         """Gets a contact with its identities.
         """
@@ -137,6 +174,21 @@ def add_ContactServiceServicer_to_server(servicer, server):
                     servicer.UnblockContact,
                     request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.SerializeToString,
+            ),
+            'AddContactIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddContactIdentity,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityResponse.SerializeToString,
+            ),
+            'RemoveContactIdentity': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveContactIdentity,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityResponse.SerializeToString,
+            ),
+            'ListIdentityConflicts': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIdentityConflicts,
+                    request_deserializer=switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsResponse.SerializeToString,
             ),
             'GetContact': grpc.unary_unary_rpc_method_handler(
                     servicer.GetContact,
@@ -258,6 +310,87 @@ class ContactService:
             '/switchboard.v1.ContactService/UnblockContact',
             switchboard_dot_v1_dot_contact__service__pb2.UnblockContactRequest.SerializeToString,
             switchboard_dot_v1_dot_contact__service__pb2.UnblockContactResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddContactIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/AddContactIdentity',
+            switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.AddContactIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveContactIdentity(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/RemoveContactIdentity',
+            switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.RemoveContactIdentityResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIdentityConflicts(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ContactService/ListIdentityConflicts',
+            switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsRequest.SerializeToString,
+            switchboard_dot_v1_dot_contact__service__pb2.ListIdentityConflictsResponse.FromString,
             options,
             channel_credentials,
             insecure,

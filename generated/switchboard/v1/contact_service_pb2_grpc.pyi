@@ -45,6 +45,14 @@ class ContactServiceStub:
     """
     UnblockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]
     """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
+    AddContactIdentity: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.AddContactIdentityRequest, _contact_service_pb2.AddContactIdentityResponse]
+    """Gives a contact one more address: a further one of an identity, or a new identity on a channel. An address that another contact has
+    on any channel of the provider is refused with IDENTITY_CONFLICT, and the conflict is recorded.
+    """
+    RemoveContactIdentity: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.RemoveContactIdentityRequest, _contact_service_pb2.RemoveContactIdentityResponse]
+    """Takes an identity, with its addresses, from a contact. One with conversations, or the last one, is refused with IDENTITY_IN_USE."""
+    ListIdentityConflicts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListIdentityConflictsRequest, _contact_service_pb2.ListIdentityConflictsResponse]
+    """Lists the conflicts that were met on the caller's channels, newest first."""
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]
     """Gets a contact with its identities."""
     ListContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]
@@ -67,6 +75,14 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """
     UnblockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UnblockContactRequest, _contact_service_pb2.UnblockContactResponse]  # type: ignore[assignment]
     """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
+    AddContactIdentity: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.AddContactIdentityRequest, _contact_service_pb2.AddContactIdentityResponse]  # type: ignore[assignment]
+    """Gives a contact one more address: a further one of an identity, or a new identity on a channel. An address that another contact has
+    on any channel of the provider is refused with IDENTITY_CONFLICT, and the conflict is recorded.
+    """
+    RemoveContactIdentity: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.RemoveContactIdentityRequest, _contact_service_pb2.RemoveContactIdentityResponse]  # type: ignore[assignment]
+    """Takes an identity, with its addresses, from a contact. One with conversations, or the last one, is refused with IDENTITY_IN_USE."""
+    ListIdentityConflicts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListIdentityConflictsRequest, _contact_service_pb2.ListIdentityConflictsResponse]  # type: ignore[assignment]
+    """Lists the conflicts that were met on the caller's channels, newest first."""
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Gets a contact with its identities."""
     ListContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]  # type: ignore[assignment]
@@ -110,6 +126,32 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.UnblockContactResponse, _abc.Awaitable[_contact_service_pb2.UnblockContactResponse]]:
         """Unblocks a contact. What it wrote while it was blocked stays in the journal."""
+
+    @_abc_1.abstractmethod
+    def AddContactIdentity(
+        self,
+        request: _contact_service_pb2.AddContactIdentityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.AddContactIdentityResponse, _abc.Awaitable[_contact_service_pb2.AddContactIdentityResponse]]:
+        """Gives a contact one more address: a further one of an identity, or a new identity on a channel. An address that another contact has
+        on any channel of the provider is refused with IDENTITY_CONFLICT, and the conflict is recorded.
+        """
+
+    @_abc_1.abstractmethod
+    def RemoveContactIdentity(
+        self,
+        request: _contact_service_pb2.RemoveContactIdentityRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.RemoveContactIdentityResponse, _abc.Awaitable[_contact_service_pb2.RemoveContactIdentityResponse]]:
+        """Takes an identity, with its addresses, from a contact. One with conversations, or the last one, is refused with IDENTITY_IN_USE."""
+
+    @_abc_1.abstractmethod
+    def ListIdentityConflicts(
+        self,
+        request: _contact_service_pb2.ListIdentityConflictsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_contact_service_pb2.ListIdentityConflictsResponse, _abc.Awaitable[_contact_service_pb2.ListIdentityConflictsResponse]]:
+        """Lists the conflicts that were met on the caller's channels, newest first."""
 
     @_abc_1.abstractmethod
     def GetContact(

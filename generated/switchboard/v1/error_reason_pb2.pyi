@@ -126,6 +126,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
     ERROR_REASON_CONTACT_BLOCKED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
+    ERROR_REASON_IDENTITY_CONFLICT: _ErrorReason.ValueType  # 81
+    """ALREADY_EXISTS: the address is another contact's; metadata "conflict_id" of what was recorded, and "contact_id" if the caller may know."""
+    ERROR_REASON_IDENTITY_IN_USE: _ErrorReason.ValueType  # 82
+    """FAILED_PRECONDITION: the identity stays; metadata "by": "conversations" it has, or the "contact" whose last it is."""
     ERROR_REASON_INVITE_INVALID: _ErrorReason.ValueType  # 93
     """UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
     ERROR_REASON_INVITE_CLOSED: _ErrorReason.ValueType  # 94
@@ -240,6 +244,10 @@ ERROR_REASON_NOBODY_ELIGIBLE: ErrorReason.ValueType  # 71
 """FAILED_PRECONDITION: nobody can take the conversation now; metadata "candidates", and how many each filter removed."""
 ERROR_REASON_CONTACT_BLOCKED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id"."""
+ERROR_REASON_IDENTITY_CONFLICT: ErrorReason.ValueType  # 81
+"""ALREADY_EXISTS: the address is another contact's; metadata "conflict_id" of what was recorded, and "contact_id" if the caller may know."""
+ERROR_REASON_IDENTITY_IN_USE: ErrorReason.ValueType  # 82
+"""FAILED_PRECONDITION: the identity stays; metadata "by": "conversations" it has, or the "contact" whose last it is."""
 ERROR_REASON_INVITE_INVALID: ErrorReason.ValueType  # 93
 """UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
 ERROR_REASON_INVITE_CLOSED: ErrorReason.ValueType  # 94

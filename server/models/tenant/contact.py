@@ -71,10 +71,13 @@ class IdentityAlias(TenantBase):
 
 
 class IdentityConflict(TenantBase):
-    """One payload carried addresses of two identities. Nothing was merged. value_hash is SHA-256 of the address."""
+    """One payload, or one contact, was to have addresses of two identities. Nothing was merged. value_hash is SHA-256 of the address."""
 
     __tablename__ = "identity_conflicts"
-    __table_args__ = (UniqueConstraint("identity_id", "other_identity_id", "kind", "value_hash"),)
+    __table_args__ = (
+        UniqueConstraint("identity_id", "other_identity_id", "kind", "value_hash"),
+        Index(None, "create_time", "id"),
+    )
 
     id: Mapped[Id]
     channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"))

@@ -9,6 +9,8 @@ __all__ = (
     "Access",
     "Actor",
     "ActorKind",
+    "AddContactIdentityRequest",
+    "AddContactIdentityResponse",
     "AddConversationNoteRequest",
     "AddConversationNoteResponse",
     "AddConversationParticipantRequest",
@@ -77,6 +79,7 @@ __all__ = (
     "ConnectWhatsappChannelResponse",
     "Contact",
     "ContactBlockChanged",
+    "ContactConflict",
     "ContactCreated",
     "ContactUpdated",
     "Conversation",
@@ -227,6 +230,8 @@ __all__ = (
     "ListConversationsResponse",
     "ListDeliveriesRequest",
     "ListDeliveriesResponse",
+    "ListIdentityConflictsRequest",
+    "ListIdentityConflictsResponse",
     "ListInboxEventsRequest",
     "ListInboxEventsResponse",
     "ListInvitesRequest",
@@ -275,6 +280,8 @@ __all__ = (
     "QueueOrder",
     "ReauthRequired",
     "ReceiveMetaWebhookRequest",
+    "RemoveContactIdentityRequest",
+    "RemoveContactIdentityResponse",
     "RemoveConversationParticipantRequest",
     "RemoveConversationParticipantResponse",
     "RemoveConversationTagsRequest",
@@ -1773,6 +1780,16 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: nothing is sent to a blocked contact; metadata "contact_id".
     """
 
+    IDENTITY_CONFLICT = 81
+    """
+    ALREADY_EXISTS: the address is another contact's; metadata "conflict_id" of what was recorded, and "contact_id" if the caller may know.
+    """
+
+    IDENTITY_IN_USE = 82
+    """
+    FAILED_PRECONDITION: the identity stays; metadata "by": "conversations" it has, or the "contact" whose last it is.
+    """
+
     INVITE_INVALID = 93
     """
     UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another.
@@ -1842,6 +1859,8 @@ class ErrorReason(betterproto2.Enum):
             70: "ERROR_REASON_NO_ASSIGNMENT_POLICY",
             71: "ERROR_REASON_NOBODY_ELIGIBLE",
             80: "ERROR_REASON_CONTACT_BLOCKED",
+            81: "ERROR_REASON_IDENTITY_CONFLICT",
+            82: "ERROR_REASON_IDENTITY_IN_USE",
             93: "ERROR_REASON_INVITE_INVALID",
             94: "ERROR_REASON_INVITE_CLOSED",
             95: "ERROR_REASON_EXPORT_NEEDED",
@@ -1901,6 +1920,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_NO_ASSIGNMENT_POLICY": 70,
             "ERROR_REASON_NOBODY_ELIGIBLE": 71,
             "ERROR_REASON_CONTACT_BLOCKED": 80,
+            "ERROR_REASON_IDENTITY_CONFLICT": 81,
+            "ERROR_REASON_IDENTITY_IN_USE": 82,
             "ERROR_REASON_INVITE_INVALID": 93,
             "ERROR_REASON_INVITE_CLOSED": 94,
             "ERROR_REASON_EXPORT_NEEDED": 95,
@@ -3366,6 +3387,61 @@ class Actor(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "Actor", Actor)
+
+
+@dataclass(eq=False, repr=False)
+class AddContactIdentityRequest(betterproto2.Message):
+    """
+    Gives a contact an address.
+    """
+
+    contact_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The contact.
+    """
+
+    channel_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The channel it is met on.
+    """
+
+    kind: "AliasKind" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: AliasKind(0))
+    """
+    Kind of the address.
+    """
+
+    value: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The address: a number with + and country code, or as dialled in the country of the channel's own number; else the provider's user id.
+    """
+
+    identity_id: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    The identity of the contact, on this channel, that it is one more address of; absent makes a new identity.
+    """
+
+    request_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AddContactIdentityRequest", AddContactIdentityRequest)
+
+
+@dataclass(eq=False, repr=False)
+class AddContactIdentityResponse(betterproto2.Message):
+    """
+    The contact after it.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with identities.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "AddContactIdentityResponse", AddContactIdentityResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -4946,6 +5022,58 @@ class ContactBlockChanged(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ContactBlockChanged", ContactBlockChanged)
+
+
+@dataclass(eq=False, repr=False)
+class ContactConflict(betterproto2.Message):
+    """
+    That somebody was to have an address which is another's. Nothing was merged.
+    """
+
+    id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    UUIDv7, lower case.
+    """
+
+    channel_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The channel it was met on.
+    """
+
+    kind: "AliasKind" = betterproto2.field(3, betterproto2.TYPE_ENUM, default_factory=lambda: AliasKind(0))
+    """
+    Kind of the address. The address itself is not kept.
+    """
+
+    contact_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The contact that was to have it.
+    """
+
+    identity_id: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    An identity of that contact.
+    """
+
+    other_contact_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    The contact that has it.
+    """
+
+    other_identity_id: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Its identity that has it.
+    """
+
+    create_time: "datetime.datetime | None" = betterproto2.field(
+        8, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When it was met first.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ContactConflict", ContactConflict)
 
 
 @dataclass(eq=False, repr=False)
@@ -8872,6 +9000,56 @@ default_message_pool.register_message("switchboard.v1", "ListDeliveriesResponse"
 
 
 @dataclass(eq=False, repr=False)
+class ListIdentityConflictsRequest(betterproto2.Message):
+    """
+    Asks for a page of conflicts.
+    """
+
+    page_size: "int" = betterproto2.field(1, betterproto2.TYPE_INT32)
+    """
+    0 means 50, above 200 is read as 200.
+    """
+
+    page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    From the page before.
+    """
+
+    contact_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Only conflicts that this contact is a side of.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ListIdentityConflictsRequest", ListIdentityConflictsRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ListIdentityConflictsResponse(betterproto2.Message):
+    """
+    A page of conflicts.
+    """
+
+    conflicts: "list[ContactConflict]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Newest first.
+    """
+
+    next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Empty on the last page.
+    """
+
+    as_of: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Cursor of the log at the moment of the answer: watching from it misses nothing.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ListIdentityConflictsResponse", ListIdentityConflictsResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ListInboxEventsRequest(betterproto2.Message):
     """
     Asks for a page of the log.
@@ -9906,6 +10084,46 @@ class ReceiveMetaWebhookRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ReceiveMetaWebhookRequest", ReceiveMetaWebhookRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveContactIdentityRequest(betterproto2.Message):
+    """
+    Takes an identity from a contact.
+    """
+
+    contact_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The contact.
+    """
+
+    identity_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its identity.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id changes nothing a second time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RemoveContactIdentityRequest", RemoveContactIdentityRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RemoveContactIdentityResponse(betterproto2.Message):
+    """
+    The contact after it.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with identities.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RemoveContactIdentityResponse", RemoveContactIdentityResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact.proto.
  */
 export const file_switchboard_v1_contact: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSK8AgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBQg8KDV9ibG9ja19yZWFzb24iqgEKCElkZW50aXR5EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSKgoIcHJvdmlkZXIYAyABKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlchIZCgxwcm9maWxlX25hbWUYBCABKAlIAIgBARImCgdhbGlhc2VzGAUgAygLMhUuc3dpdGNoYm9hcmQudjEuQWxpYXNCDwoNX3Byb2ZpbGVfbmFtZSI/CgVBbGlhcxInCgRraW5kGAEgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEg0KBXZhbHVlGAIgASgJKnAKCUFsaWFzS2luZBIaChZBTElBU19LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUxJQVNfS0lORF9XQV9JRBABEhQKEEFMSUFTX0tJTkRfQlNVSUQQAhIbChdBTElBU19LSU5EX1BBUkVOVF9CU1VJRBADYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSK8AgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBQg8KDV9ibG9ja19yZWFzb24iqgEKCElkZW50aXR5EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSKgoIcHJvdmlkZXIYAyABKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlchIZCgxwcm9maWxlX25hbWUYBCABKAlIAIgBARImCgdhbGlhc2VzGAUgAygLMhUuc3dpdGNoYm9hcmQudjEuQWxpYXNCDwoNX3Byb2ZpbGVfbmFtZSI/CgVBbGlhcxInCgRraW5kGAEgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEg0KBXZhbHVlGAIgASgJIukBCg9Db250YWN0Q29uZmxpY3QSCgoCaWQYASABKAkSEgoKY2hhbm5lbF9pZBgCIAEoCRInCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEhIKCmNvbnRhY3RfaWQYBCABKAkSEwoLaWRlbnRpdHlfaWQYBSABKAkSGAoQb3RoZXJfY29udGFjdF9pZBgGIAEoCRIZChFvdGhlcl9pZGVudGl0eV9pZBgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqcAoJQWxpYXNLaW5kEhoKFkFMSUFTX0tJTkRfVU5TUEVDSUZJRUQQABIUChBBTElBU19LSU5EX1dBX0lEEAESFAoQQUxJQVNfS0lORF9CU1VJRBACEhsKF0FMSUFTX0tJTkRfUEFSRU5UX0JTVUlEEANiBnByb3RvMw", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
 
 /**
  * A person who writes to the tenant.
@@ -162,6 +162,76 @@ export type Alias = Message<"switchboard.v1.Alias"> & {
  */
 export const AliasSchema: GenMessage<Alias> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_contact, 2);
+
+/**
+ * That somebody was to have an address which is another's. Nothing was merged.
+ *
+ * @generated from message switchboard.v1.ContactConflict
+ */
+export type ContactConflict = Message<"switchboard.v1.ContactConflict"> & {
+  /**
+   * UUIDv7, lower case.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * The channel it was met on.
+   *
+   * @generated from field: string channel_id = 2;
+   */
+  channelId: string;
+
+  /**
+   * Kind of the address. The address itself is not kept.
+   *
+   * @generated from field: switchboard.v1.AliasKind kind = 3;
+   */
+  kind: AliasKind;
+
+  /**
+   * The contact that was to have it.
+   *
+   * @generated from field: string contact_id = 4;
+   */
+  contactId: string;
+
+  /**
+   * An identity of that contact.
+   *
+   * @generated from field: string identity_id = 5;
+   */
+  identityId: string;
+
+  /**
+   * The contact that has it.
+   *
+   * @generated from field: string other_contact_id = 6;
+   */
+  otherContactId: string;
+
+  /**
+   * Its identity that has it.
+   *
+   * @generated from field: string other_identity_id = 7;
+   */
+  otherIdentityId: string;
+
+  /**
+   * When it was met first.
+   *
+   * @generated from field: google.protobuf.Timestamp create_time = 8;
+   */
+  createTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ContactConflict.
+ * Use `create(ContactConflictSchema)` to create a new message.
+ */
+export const ContactConflictSchema: GenMessage<ContactConflict> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact, 3);
 
 /**
  * Kind of an address.

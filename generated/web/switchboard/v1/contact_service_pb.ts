@@ -7,7 +7,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
-import type { Contact } from "./contact_pb";
+import type { AliasKind, Contact, ContactConflict } from "./contact_pb";
 import { file_switchboard_v1_contact } from "./contact_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
@@ -16,7 +16,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJzChNCbG9ja0NvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEhwKBnJlYXNvbhgCIAEoCUIMukgJcgcY9AO6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJAChRCbG9ja0NvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJXChVVbmJsb2NrQ29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIkIKFlVuYmxvY2tDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiMQoRR2V0Q29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0Q29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Eg0KBWFzX29mGAIgASgJIsgBChNMaXN0Q29udGFjdHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACBIgCgtuYW1lX3ByZWZpeBgDIAEoCUILukgIcgYYZLoBAQASIwoOYWRkcmVzc19wcmVmaXgYBCABKAlCC7pICHIGGGS6AQEAEiEKCmNoYW5uZWxfaWQYBSABKAlCCLpIBXIDsAEBSACIAQFCDQoLX2NoYW5uZWxfaWQiaQoUTGlzdENvbnRhY3RzUmVzcG9uc2USKQoIY29udGFjdHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTLFBgoOQ29udGFjdFNlcnZpY2USewoNQ3JlYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlc3BvbnNlIh2iuxgCCA+C0+STAhEiDC92MS9jb250YWN0czoBKhKIAQoNVXBkYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlc3BvbnNlIiqiuxgCCA+C0+STAh4yGS92MS9jb250YWN0cy97Y29udGFjdF9pZH06ASoSiwEKDEJsb2NrQ29udGFjdBIjLnN3aXRjaGJvYXJkLnYxLkJsb2NrQ29udGFjdFJlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5CbG9ja0NvbnRhY3RSZXNwb25zZSIworsYAggPgtPkkwIkIh8vdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2Jsb2NrOgEqEpMBCg5VbmJsb2NrQ29udGFjdBIlLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVzcG9uc2UiMqK7GAIID4LT5JMCJiIhL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfS91bmJsb2NrOgEqEn8KCkdldENvbnRhY3QSIS5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXNwb25zZSIqkAIBorsYAggGgtPkkwIbEhkvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9EngKDExpc3RDb250YWN0cxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXNwb25zZSIdkAIBorsYAggGgtPkkwIOEgwvdjEvY29udGFjdHMaDKq7GAhjb250YWN0c2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJzChNCbG9ja0NvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEhwKBnJlYXNvbhgCIAEoCUIMukgJcgcY9AO6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJAChRCbG9ja0NvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJXChVVbmJsb2NrQ29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIkIKFlVuYmxvY2tDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QigQIKGUFkZENvbnRhY3RJZGVudGl0eVJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESHAoKY2hhbm5lbF9pZBgCIAEoCUIIukgFcgOwAQESMwoEa2luZBgDIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZEIKukgHggEEEAEgABIdCgV2YWx1ZRgEIAEoCUIOukgLcgkQARiAAboBAQASIgoLaWRlbnRpdHlfaWQYBSABKAlCCLpIBXIDsAEBSACIAQESIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAQg4KDF9pZGVudGl0eV9pZCJGChpBZGRDb250YWN0SWRlbnRpdHlSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJ9ChxSZW1vdmVDb250YWN0SWRlbnRpdHlSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEh0KC2lkZW50aXR5X2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiSQodUmVtb3ZlQ29udGFjdElkZW50aXR5UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiigEKHExpc3RJZGVudGl0eUNvbmZsaWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiEKCmNvbnRhY3RfaWQYAyABKAlCCLpIBXIDsAEBSACIAQFCDQoLX2NvbnRhY3RfaWQiewodTGlzdElkZW50aXR5Q29uZmxpY3RzUmVzcG9uc2USMgoJY29uZmxpY3RzGAEgAygLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdENvbmZsaWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiyAEKE0xpc3RDb250YWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiAKC25hbWVfcHJlZml4GAMgASgJQgu6SAhyBhhkugEBABIjCg5hZGRyZXNzX3ByZWZpeBgEIAEoCUILukgIcgYYZLoBAQASIQoKY2hhbm5lbF9pZBgFIAEoCUIIukgFcgOwAQFIAIgBAUINCgtfY2hhbm5lbF9pZCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMsMKCg5Db250YWN0U2VydmljZRJ7Cg1DcmVhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVDb250YWN0UmVzcG9uc2UiHaK7GAIID4LT5JMCESIML3YxL2NvbnRhY3RzOgEqEogBCg1VcGRhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb250YWN0UmVzcG9uc2UiKqK7GAIID4LT5JMCHjIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfToBKhKLAQoMQmxvY2tDb250YWN0EiMuc3dpdGNoYm9hcmQudjEuQmxvY2tDb250YWN0UmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkJsb2NrQ29udGFjdFJlc3BvbnNlIjCiuxgCCA+C0+STAiQiHy92MS9jb250YWN0cy97Y29udGFjdF9pZH0vYmxvY2s6ASoSkwEKDlVuYmxvY2tDb250YWN0EiUuc3dpdGNoYm9hcmQudjEuVW5ibG9ja0NvbnRhY3RSZXF1ZXN0GiYuc3dpdGNoYm9hcmQudjEuVW5ibG9ja0NvbnRhY3RSZXNwb25zZSIyorsYAggPgtPkkwImIiEvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L3VuYmxvY2s6ASoSogEKEkFkZENvbnRhY3RJZGVudGl0eRIpLnN3aXRjaGJvYXJkLnYxLkFkZENvbnRhY3RJZGVudGl0eVJlcXVlc3QaKi5zd2l0Y2hib2FyZC52MS5BZGRDb250YWN0SWRlbnRpdHlSZXNwb25zZSI1orsYAggPgtPkkwIpIiQvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2lkZW50aXRpZXM6ASoStgEKFVJlbW92ZUNvbnRhY3RJZGVudGl0eRIsLnN3aXRjaGJvYXJkLnYxLlJlbW92ZUNvbnRhY3RJZGVudGl0eVJlcXVlc3QaLS5zd2l0Y2hib2FyZC52MS5SZW1vdmVDb250YWN0SWRlbnRpdHlSZXNwb25zZSJAorsYAggPgtPkkwI0KjIvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2lkZW50aXRpZXMve2lkZW50aXR5X2lkfRKdAQoVTGlzdElkZW50aXR5Q29uZmxpY3RzEiwuc3dpdGNoYm9hcmQudjEuTGlzdElkZW50aXR5Q29uZmxpY3RzUmVxdWVzdBotLnN3aXRjaGJvYXJkLnYxLkxpc3RJZGVudGl0eUNvbmZsaWN0c1Jlc3BvbnNlIieQAgGiuxgCCAaC0+STAhgSFi92MS9pZGVudGl0eS1jb25mbGljdHMSfwoKR2V0Q29udGFjdBIhLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlc3BvbnNlIiqQAgGiuxgCCAaC0+STAhsSGS92MS9jb250YWN0cy97Y29udGFjdF9pZH0SeAoMTGlzdENvbnRhY3RzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1Jlc3BvbnNlIh2QAgGiuxgCCAaC0+STAg4SDC92MS9jb250YWN0cxoMqrsYCGNvbnRhY3RzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
 
 /**
  * Asks for a new contact.
@@ -258,6 +258,209 @@ export const UnblockContactResponseSchema: GenMessage<UnblockContactResponse> = 
   messageDesc(file_switchboard_v1_contact_service, 7);
 
 /**
+ * Gives a contact an address.
+ *
+ * @generated from message switchboard.v1.AddContactIdentityRequest
+ */
+export type AddContactIdentityRequest = Message<"switchboard.v1.AddContactIdentityRequest"> & {
+  /**
+   * The contact.
+   *
+   * @generated from field: string contact_id = 1;
+   */
+  contactId: string;
+
+  /**
+   * The channel it is met on.
+   *
+   * @generated from field: string channel_id = 2;
+   */
+  channelId: string;
+
+  /**
+   * Kind of the address.
+   *
+   * @generated from field: switchboard.v1.AliasKind kind = 3;
+   */
+  kind: AliasKind;
+
+  /**
+   * The address: a number with + and country code, or as dialled in the country of the channel's own number; else the provider's user id.
+   *
+   * @generated from field: string value = 4;
+   */
+  value: string;
+
+  /**
+   * The identity of the contact, on this channel, that it is one more address of; absent makes a new identity.
+   *
+   * @generated from field: optional string identity_id = 5;
+   */
+  identityId?: string | undefined;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 6;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.AddContactIdentityRequest.
+ * Use `create(AddContactIdentityRequestSchema)` to create a new message.
+ */
+export const AddContactIdentityRequestSchema: GenMessage<AddContactIdentityRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 8);
+
+/**
+ * The contact after it.
+ *
+ * @generated from message switchboard.v1.AddContactIdentityResponse
+ */
+export type AddContactIdentityResponse = Message<"switchboard.v1.AddContactIdentityResponse"> & {
+  /**
+   * The contact, with identities.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.AddContactIdentityResponse.
+ * Use `create(AddContactIdentityResponseSchema)` to create a new message.
+ */
+export const AddContactIdentityResponseSchema: GenMessage<AddContactIdentityResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 9);
+
+/**
+ * Takes an identity from a contact.
+ *
+ * @generated from message switchboard.v1.RemoveContactIdentityRequest
+ */
+export type RemoveContactIdentityRequest = Message<"switchboard.v1.RemoveContactIdentityRequest"> & {
+  /**
+   * The contact.
+   *
+   * @generated from field: string contact_id = 1;
+   */
+  contactId: string;
+
+  /**
+   * Its identity.
+   *
+   * @generated from field: string identity_id = 2;
+   */
+  identityId: string;
+
+  /**
+   * Makes the call repeatable: the same id changes nothing a second time.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.RemoveContactIdentityRequest.
+ * Use `create(RemoveContactIdentityRequestSchema)` to create a new message.
+ */
+export const RemoveContactIdentityRequestSchema: GenMessage<RemoveContactIdentityRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 10);
+
+/**
+ * The contact after it.
+ *
+ * @generated from message switchboard.v1.RemoveContactIdentityResponse
+ */
+export type RemoveContactIdentityResponse = Message<"switchboard.v1.RemoveContactIdentityResponse"> & {
+  /**
+   * The contact, with identities.
+   *
+   * @generated from field: switchboard.v1.Contact contact = 1;
+   */
+  contact?: Contact | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.RemoveContactIdentityResponse.
+ * Use `create(RemoveContactIdentityResponseSchema)` to create a new message.
+ */
+export const RemoveContactIdentityResponseSchema: GenMessage<RemoveContactIdentityResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 11);
+
+/**
+ * Asks for a page of conflicts.
+ *
+ * @generated from message switchboard.v1.ListIdentityConflictsRequest
+ */
+export type ListIdentityConflictsRequest = Message<"switchboard.v1.ListIdentityConflictsRequest"> & {
+  /**
+   * 0 means 50, above 200 is read as 200.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * From the page before.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+
+  /**
+   * Only conflicts that this contact is a side of.
+   *
+   * @generated from field: optional string contact_id = 3;
+   */
+  contactId?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ListIdentityConflictsRequest.
+ * Use `create(ListIdentityConflictsRequestSchema)` to create a new message.
+ */
+export const ListIdentityConflictsRequestSchema: GenMessage<ListIdentityConflictsRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 12);
+
+/**
+ * A page of conflicts.
+ *
+ * @generated from message switchboard.v1.ListIdentityConflictsResponse
+ */
+export type ListIdentityConflictsResponse = Message<"switchboard.v1.ListIdentityConflictsResponse"> & {
+  /**
+   * Newest first.
+   *
+   * @generated from field: repeated switchboard.v1.ContactConflict conflicts = 1;
+   */
+  conflicts: ContactConflict[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * Cursor of the log at the moment of the answer: watching from it misses nothing.
+   *
+   * @generated from field: string as_of = 3;
+   */
+  asOf: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ListIdentityConflictsResponse.
+ * Use `create(ListIdentityConflictsResponseSchema)` to create a new message.
+ */
+export const ListIdentityConflictsResponseSchema: GenMessage<ListIdentityConflictsResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact_service, 13);
+
+/**
  * Asks for a contact.
  *
  * @generated from message switchboard.v1.GetContactRequest
@@ -276,7 +479,7 @@ export type GetContactRequest = Message<"switchboard.v1.GetContactRequest"> & {
  * Use `create(GetContactRequestSchema)` to create a new message.
  */
 export const GetContactRequestSchema: GenMessage<GetContactRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 8);
+  messageDesc(file_switchboard_v1_contact_service, 14);
 
 /**
  * A contact.
@@ -304,7 +507,7 @@ export type GetContactResponse = Message<"switchboard.v1.GetContactResponse"> & 
  * Use `create(GetContactResponseSchema)` to create a new message.
  */
 export const GetContactResponseSchema: GenMessage<GetContactResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 9);
+  messageDesc(file_switchboard_v1_contact_service, 15);
 
 /**
  * Asks for a page of contacts.
@@ -354,7 +557,7 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
  * Use `create(ListContactsRequestSchema)` to create a new message.
  */
 export const ListContactsRequestSchema: GenMessage<ListContactsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 10);
+  messageDesc(file_switchboard_v1_contact_service, 16);
 
 /**
  * A page of contacts.
@@ -389,7 +592,7 @@ export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"
  * Use `create(ListContactsResponseSchema)` to create a new message.
  */
 export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact_service, 11);
+  messageDesc(file_switchboard_v1_contact_service, 17);
 
 /**
  * People who write to the tenant.
@@ -438,6 +641,37 @@ export const ContactService: GenService<{
     methodKind: "unary";
     input: typeof UnblockContactRequestSchema;
     output: typeof UnblockContactResponseSchema;
+  },
+  /**
+   * Gives a contact one more address: a further one of an identity, or a new identity on a channel. An address that another contact has
+   * on any channel of the provider is refused with IDENTITY_CONFLICT, and the conflict is recorded.
+   *
+   * @generated from rpc switchboard.v1.ContactService.AddContactIdentity
+   */
+  addContactIdentity: {
+    methodKind: "unary";
+    input: typeof AddContactIdentityRequestSchema;
+    output: typeof AddContactIdentityResponseSchema;
+  },
+  /**
+   * Takes an identity, with its addresses, from a contact. One with conversations, or the last one, is refused with IDENTITY_IN_USE.
+   *
+   * @generated from rpc switchboard.v1.ContactService.RemoveContactIdentity
+   */
+  removeContactIdentity: {
+    methodKind: "unary";
+    input: typeof RemoveContactIdentityRequestSchema;
+    output: typeof RemoveContactIdentityResponseSchema;
+  },
+  /**
+   * Lists the conflicts that were met on the caller's channels, newest first.
+   *
+   * @generated from rpc switchboard.v1.ContactService.ListIdentityConflicts
+   */
+  listIdentityConflicts: {
+    methodKind: "unary";
+    input: typeof ListIdentityConflictsRequestSchema;
+    output: typeof ListIdentityConflictsResponseSchema;
   },
   /**
    * Gets a contact with its identities.

@@ -8,6 +8,8 @@ ALTER TABLE contacts ADD COLUMN block_time timestamptz, ADD COLUMN block_reason 
 -- A copy of the contact's: whoever holds the conversation's lock need not look at the contact.
 ALTER TABLE conversations ADD COLUMN contact_blocked boolean NOT NULL DEFAULT false;
 
+CREATE INDEX ix_identity_conflicts_create_time_id ON identity_conflicts (create_time, id);
+
 -- == Lists.
 
 -- == People.
