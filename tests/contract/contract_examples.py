@@ -45,7 +45,7 @@ class Ask:
 def use_of(world: World, name: str) -> Ask:
     """The call that the table has as the success of an RPC."""
     case = CASES[name]
-    request = case.ask(world)
+    request = (case.shown or case.ask)(world)
     return Ask(method=methods()[name], request=request, caller=case.caller, headers=case.headers(world, request))
 
 

@@ -26,6 +26,8 @@ _PLAIN = (
     (re.compile(r"wamid\.[\w=+/-]+"), "wamid.HBgN…"),
     (re.compile(r"(?!0{64})[0-9a-f]{64}"), "…"),
 )
+# How long something took.
+_TOOK = re.compile(r"\d+\.\d+s")
 # Zeros alone are no number of anything.
 _DIGITS = re.compile(r"\b(?!0+\b)\d{7,}\b")
 # Of an answer: tokens and secrets.
@@ -58,6 +60,8 @@ class Placeholders:
         for secret, word in self._secrets.items():
             value = value.replace(secret, word)
         value = _TIME.sub(lambda found: self._time(found[0]), value)
+        if _TOOK.fullmatch(value):
+            return "2.5s"
         for pattern, word in _PLAIN:
             value = pattern.sub(word, value)
         return self._ids_and_numbers(value)

@@ -59,6 +59,13 @@ def of_yesterday(**more: Any) -> statistics.GetStatisticsRequest:
     return statistics.GetStatisticsRequest(start_time=start_time, end_time=end_time, **more)
 
 
+def of_now(**more: Any) -> statistics.GetStatisticsRequest:
+    """Of the quarter of an hour that it is, with those around it, so that its end changes nothing."""
+    start = int(time.time()) // 900 * 900 - 900
+    start_time, end_time = timestamp_pb2.Timestamp(seconds=start), timestamp_pb2.Timestamp(seconds=start + 2700)
+    return statistics.GetStatisticsRequest(start_time=start_time, end_time=end_time, **more)
+
+
 def of_trail(world: World) -> audit.ListAuditEntriesRequest:
     """What was done to the archived conversation, once the trail has it."""
     method = "switchboard.v1.ConversationService.UpdateConversationStatus"
@@ -183,6 +190,12 @@ def attribute_request() -> attributes.CreateAttributeDefinitionRequest:
 def attribute(world: World) -> str:
     """The id of a fresh definition."""
     return str(world.call(attribute_request()).attribute_definition.id)
+
+
+def attribute_page(world: World) -> attributes.ListAttributeDefinitionsRequest:
+    """A page that is not empty."""
+    attribute(world)
+    return attributes.ListAttributeDefinitionsRequest(page_size=1)
 
 
 def participant(world: World) -> conversations.RemoveConversationParticipantRequest:

@@ -8,6 +8,7 @@ from contract_requests import (
     accepted,
     assigned,
     attribute,
+    attribute_page,
     attribute_request,
     blocked,
     connect,
@@ -21,6 +22,7 @@ from contract_requests import (
     note_of,
     notification,
     of_a_team_with_policy,
+    of_now,
     of_sample,
     of_trail,
     of_yesterday,
@@ -94,6 +96,8 @@ class Case:
     caller: str = "key"
     refused: str = ""
     headers: Callable[[World, Message], Mapping[str, str]] = lambda _world, _request: {}
+    # What the reference shows instead of `ask`, where what can be compared says little.
+    shown: Ask | None = None
     refused_headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -534,7 +538,7 @@ CHANNELS: dict[str, Case] = {
         ask=lambda w: channels.ListChannelsRequest(page_size=1),
         refuse=lambda w: channels.ListChannelsRequest(page_token="AAAA"),
         reason="PAGE_TOKEN_INVALID",
-        caller="read_only",
+        caller="admin",
     ),
     "CreateMetaApp": Case(
         ask=lambda w: meta_app(nonce()),
@@ -784,7 +788,7 @@ TENANTS: dict[str, Case] = {
 }
 ATTRIBUTES: dict[str, Case] = {
     "ListAttributeDefinitions": Case(
-        ask=lambda w: attributes.ListAttributeDefinitionsRequest(page_size=1),
+        ask=attribute_page,
         refuse=lambda w: attributes.ListAttributeDefinitionsRequest(page_size=-1),
         reason="INVALID_FIELDS",
         caller="agent",
@@ -867,6 +871,7 @@ AUDIT: dict[str, Case] = {
 STATISTICS: dict[str, Case] = {
     "GetStatistics": Case(
         ask=lambda w: of_yesterday(dimensions=["STATISTICS_DIMENSION_AGENT"], time_zone="Asia/Kathmandu"),
+        shown=lambda w: of_now(dimensions=["STATISTICS_DIMENSION_CHANNEL"], time_zone="Europe/Berlin"),
         refuse=lambda w: of_yesterday(dimensions=["STATISTICS_DIMENSION_AGENT", "STATISTICS_DIMENSION_TAG"]),
         reason="EXPORT_NEEDED",
     ),
