@@ -284,6 +284,13 @@ class TimerMachine(stateful.RuleBasedStateMachine):
             if timer.when is not None and timer.when <= self.now:
                 self._fired(kind, key, timer)
 
+    @stateful.rule(looks=st.integers(2, 4))
+    def a_worker_keeps_looking(self, looks: int) -> None:
+        """Long enough for what fails to be tried for the last time."""
+        for _ in range(looks):
+            self.time_passes(3)
+            self.workers_look(both=False)
+
     def _fired(self, kind: str, key: uuid.UUID, timer: Expected) -> None:
         if timer.fails:
             again = self.now + RETRIES[timer.attempt] if timer.attempt < len(RETRIES) else None
