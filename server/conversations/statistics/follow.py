@@ -20,6 +20,7 @@ from server.kit.db import Connection, Write
 from server.log.read import PAGE_EVENTS, LogBroken
 
 CONSUMER = "statistics"
+PURGED = event_pb2.EVENT_TYPE_CONVERSATION_PURGED
 KINDS = tuple(
     field.number
     for field in event_pb2.InboxEvent.DESCRIPTOR.oneofs_by_name["body"].fields
@@ -135,13 +136,13 @@ async def _start(connection: Connection) -> datetime | None:
 
 
 async def _count(connection: Connection, records: Sequence[Any], *, since: datetime | None) -> None:
-    records = [record for record in records if record["kind"] in KINDS]
-    events = [event_pb2.InboxEvent.FromString(record["payload"]) for record in records]
-    ids = {record["conversation_id"] for record in records}
+    told = [record for record in records if record["kind"] in KINDS]
+    events = [event_pb2.InboxEvent.FromString(record["payload"]) for record in told]
+    ids = {record["conversation_id"] for record in told}
     conversations = await known.load(connection, ids)
-    replied = await _replied(connection, records, ids - set(conversations))
+    replied = await _replied(connection, told, ids - set(conversations))
     tally = facts.Tally(since=since)
-    for record, event in zip(records, events, strict=True):
+    for record, event in zip(told, events, strict=True):
         conversation_id: uuid.UUID = record["conversation_id"]
         item = conversations.get(conversation_id)
         if item is None:
@@ -151,6 +152,8 @@ async def _count(connection: Connection, records: Sequence[Any], *, since: datet
             conversations[conversation_id] = item
         facts.count(tally, item, event)
     await known.save(connection, conversations.values())
+    # Deleted before, it counts as nothing already.
+    await known.forget(connection, [record["conversation_id"] for record in records if record["kind"] == PURGED])
     await _store(connection, tally)
 
 

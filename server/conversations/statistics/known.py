@@ -85,6 +85,7 @@ INSERT INTO counted_conversations ({", ".join(COLUMNS)})
 SELECT {_VALUES} FROM unnest({_ARRAYS}) AS u ({", ".join(COLUMNS)}) ORDER BY conversation_id
 ON CONFLICT (conversation_id) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])}
 """
+FORGET = "DELETE FROM counted_conversations WHERE conversation_id = ANY($1::uuid[])"
 # For a conversation whose beginning the log no longer has.
 ANSWERED = """
 SELECT DISTINCT m.conversation_id FROM unnest($1::uuid[], $2::timestamptz[]) AS u (id, time)
@@ -104,6 +105,12 @@ async def save(connection: Connection, items: Collection[Known]) -> None:
     if items:
         rows = [[_column(item, name) for name in COLUMNS] for item in items]
         await connection.execute(SAVE, *map(list, zip(*rows, strict=True)))
+
+
+async def forget(connection: Connection, ids: Collection[uuid.UUID]) -> None:
+    """Those that no event will tell of any more."""
+    if ids:
+        await connection.execute(FORGET, list(ids))
 
 
 async def answered(connection: Connection, times: Mapping[uuid.UUID, datetime]) -> set[uuid.UUID]:
