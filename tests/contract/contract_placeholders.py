@@ -61,7 +61,7 @@ class Placeholders:
             value = value.replace(secret, word)
         value = _TIME.sub(lambda found: self._time(found[0]), value)
         if _TOOK.fullmatch(value):
-            return "2.5s"
+            return "2.500s"
         for pattern, word in _PLAIN:
             value = pattern.sub(word, value)
         return self._ids_and_numbers(value)
