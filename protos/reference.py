@@ -286,6 +286,12 @@ class Pages:
         named = dict.fromkeys(word for word in [*told, *found, refused, *brought] if word in self._reasons)
         return self._told(word for word in named if word not in REASONS_OF_ALL)
 
+    def untold(self) -> list[str]:
+        """The reasons that are neither of all methods nor of any, apart from the one that is never sent."""
+        methods = [method for service in self._contract.services() for method in service.methods]
+        told = {each["name"] for method in methods for each in self._method(method)["reasons"]}
+        return [reason for reason in self._reasons if reason not in {*told, *REASONS_OF_ALL, "UNSPECIFIED"}]
+
     def _told(self, reasons: Iterable[str]) -> list[dict[str, str]]:
         return [{"name": reason, "comment": cell(self._reasons[reason])} for reason in reasons]
 
@@ -347,6 +353,11 @@ def without_example(descriptors: Path = DESCRIPTORS) -> list[str]:
     return [name for name in names if set(examples.get(name, {})) != {"use", "refusal"}]
 
 
+def untold(descriptors: Path = DESCRIPTORS) -> list[str]:
+    """The reasons that no method refuses for, as far as the pages tell."""
+    return Pages(Contract(descriptors.read_bytes()), recorded()).untold()
+
+
 def differing(descriptors: Path = DESCRIPTORS) -> list[str]:
     """The files of docs/reference/ that are not what the contract gives."""
     there = {path.name: path.read_text() for path in PAGES.glob("*.md")}
@@ -357,6 +368,10 @@ def differing(descriptors: Path = DESCRIPTORS) -> list[str]:
 def check(descriptors: Path) -> None:
     """Exit code 1 where an example is missing or a page is not what the contract gives."""
     found = [f"{name} {ADD}" for name in without_example(descriptors)]
+    found += [
+        f"{reason} is told by no method: name it in the comment of each that refuses for it"
+        for reason in untold(descriptors)
+    ]
     told = "is not what the contract gives: run make generate"
     found += [f"docs/reference/{name} {told}" for name in differing(descriptors)]
     for line in found:

@@ -63,6 +63,15 @@ def test_a_limit_that_changes_makes_its_page_old(
     )
 
 
+def test_a_reason_that_no_method_tells_is_named(checkout: Path, tmp_path: Path, descriptors: FileDescriptorSet) -> None:
+    (file,) = [each for each in descriptors.file if each.name == "switchboard/v1/error_reason.proto"]
+    file.enum_type[0].value.add(name="ERROR_REASON_BAD_MOOD", number=9999)
+    (tmp_path / "planted.binpb").write_bytes(descriptors.SerializeToString())
+    found = gate(checkout, tmp_path / "planted.binpb")
+    assert found.returncode == 1, found.stderr
+    assert found.stdout.splitlines()[0].startswith("BAD_MOOD is told by no method: name it in the comment")
+
+
 def test_limits_are_told_in_words() -> None:
     fields = tag_service_pb2.CreateTagRequest.DESCRIPTOR.fields_by_name
     assert limits_of_field(fields["name"]) == ["1 to 50 characters", "no NUL"]

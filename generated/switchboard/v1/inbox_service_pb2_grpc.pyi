@@ -37,7 +37,7 @@ class InboxServiceStub:
     """Streams the tenant's events, live, in order, without gaps, resumable.
     The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
     Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
-    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE. Later, as the error of end: RESOURCE_EXHAUSTED SLOW_CONSUMER; UNAVAILABLE SCOPE_UNAVAILABLE.
     """
     ListInboxEvents: _grpc.UnaryUnaryMultiCallable[_inbox_service_pb2.ListInboxEventsRequest, _inbox_service_pb2.ListInboxEventsResponse]
     """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
@@ -53,7 +53,7 @@ class InboxServiceAsyncStub(InboxServiceStub):
     """Streams the tenant's events, live, in order, without gaps, resumable.
     The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
     Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
-    FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+    FAILED_PRECONDITION FILTER_NOT_STREAMABLE. Later, as the error of end: RESOURCE_EXHAUSTED SLOW_CONSUMER; UNAVAILABLE SCOPE_UNAVAILABLE.
     """
     ListInboxEvents: _aio.UnaryUnaryMultiCallable[_inbox_service_pb2.ListInboxEventsRequest, _inbox_service_pb2.ListInboxEventsResponse]  # type: ignore[assignment]
     """The same log, as pages. INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED;
@@ -72,7 +72,7 @@ class InboxServiceServicer(metaclass=_abc_1.ABCMeta):
         """Streams the tenant's events, live, in order, without gaps, resumable.
         The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
         Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
-        FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+        FAILED_PRECONDITION FILTER_NOT_STREAMABLE. Later, as the error of end: RESOURCE_EXHAUSTED SLOW_CONSUMER; UNAVAILABLE SCOPE_UNAVAILABLE.
         """
 
     @_abc_1.abstractmethod

@@ -661,7 +661,7 @@ export const InboxService: GenService<{
    * Streams the tenant's events, live, in order, without gaps, resumable.
    * The first item is hello; bookmarks prove that nothing before them is missing; the last item is end, which says why and where to resume.
    * Before the first item: INVALID_ARGUMENT CURSOR_INVALID, CURSOR_FOREIGN; OUT_OF_RANGE CURSOR_EXPIRED, CURSOR_DIVERGED; RESOURCE_EXHAUSTED TOO_MANY_STREAMS;
-   * FAILED_PRECONDITION FILTER_NOT_STREAMABLE.
+   * FAILED_PRECONDITION FILTER_NOT_STREAMABLE. Later, as the error of end: RESOURCE_EXHAUSTED SLOW_CONSUMER; UNAVAILABLE SCOPE_UNAVAILABLE.
    *
    * @generated from rpc switchboard.v1.InboxService.WatchInbox
    */
