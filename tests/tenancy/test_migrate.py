@@ -72,7 +72,7 @@ class Release:
 
 
 def newer_release(folder: Path, installed: Installed, *, seconds: float = 0) -> Release:
-    shutil.copytree(CHECKOUT / "server", folder / "server", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(CHECKOUT / "server", folder / "server", ignore=shutil.ignore_patterns("*.pyc.*"))
     versions = folder / "server" / "models" / "tenant" / "migrations" / "versions"
     (versions / "newer.py").write_text(NEWER.format(down=migration.newest("tenant"), seconds=seconds))
     return Release(folder, installed)
