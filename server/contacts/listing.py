@@ -1,8 +1,9 @@
-"""The list of contacts: what a page of it reads is bounded, whatever is looked for and however many contacts there are.
+"""The list of contacts: a page of it reads at most 20 rows for each that it may hold, whatever is looked for and however many there are.
 
-Where an index finds few contacts by the beginning of an address or a name, these are read, filtered and sorted. Else the newest
-contacts behind the last page are walked, a bounded number of them; the page may then be short, and the next one goes on behind the
-last row that was looked at.
+A page is made in one of two ways. Where an index finds few contacts by one of the conditions, these are read, filtered and sorted. Else
+the order is walked from where the last page ended, for a bounded number of rows: among all contacts, or among those of one channel,
+provider, attribute's value, or that are blocked. With a second condition the page may then be short, and the next one goes on behind
+the last row that was looked at.
 """
 
 from __future__ import annotations
@@ -10,63 +11,60 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import phonenumbers
+from switchboard.v1 import contact_service_pb2 as rpc
 
 from server.contacts import resolve
-from server.contacts.service import CHANNEL, VISIBLE, region, scope_values
+from server.contacts.filter import Conditions, Wanted
+from server.contacts.service import CHANNEL, region
 from server.kit.db import Connection
+from server.kit.few import chosen
 from server.rpc.call import Scope
 
-# Rows that are looked for in an index, and walked, for each row that a page may hold.
-SOUGHT, WALKED = 6, 9
-COLUMNS = ", ".join(f"ct.{name}" for name in resolve.COLUMNS)
-MATCHED = f"""
-{VISIBLE} AND starts_with(lower(ct.name), lower($5::text))
-AND ($6::text = '' OR EXISTS (SELECT FROM identities i JOIN identity_aliases a ON a.identity_id = i.id
-    WHERE i.contact_id = ct.id AND starts_with(a.value, $6)))
-AND ($7::uuid IS NULL OR EXISTS (SELECT FROM identities i WHERE i.contact_id = ct.id AND i.channel_id = $7))
-"""
-# One comparison, with or without a row to go on behind, so that no plan has to filter what the index can skip.
-BEHIND = """
-(ct.create_time, ct.id) < (coalesce($8, 'infinity'::timestamptz), coalesce($9, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
-"""
-# What begins alike lies between the beginning itself and the same with the last of all characters.
-BY_ADDRESS = """
-SELECT i.contact_id AS id FROM identity_aliases a JOIN identities i ON i.id = a.identity_id
-WHERE a.value ~>=~ $6 AND a.value ~<~ ($6 || chr(1114111))
-"""
-BY_NAME = "SELECT id FROM contacts WHERE lower(name) ~>=~ lower($5) AND lower(name) ~<~ (lower($5) || chr(1114111))"
-FEW = f"""
-WITH sought AS MATERIALIZED ({{found}} LIMIT $11::bigint + 1)
-SELECT f.fits, l.* FROM (SELECT count(*) <= $11 AS fits FROM sought) f LEFT JOIN LATERAL (
-    SELECT {COLUMNS} FROM contacts ct WHERE f.fits AND ct.id = ANY(ARRAY(SELECT id FROM sought)) AND {MATCHED} AND {BEHIND}
-    ORDER BY ct.create_time DESC, ct.id DESC LIMIT $10
-) l ON TRUE
-"""
-WALK = f"""
-SELECT {COLUMNS}, ct.matched, ct.place = $11 AS is_edge FROM (
-    SELECT ct.*, {MATCHED} AS matched FROM (
-        SELECT ct.*, row_number() OVER (ORDER BY ct.create_time DESC, ct.id DESC) AS place FROM (
-            SELECT * FROM contacts ct WHERE {BEHIND} ORDER BY ct.create_time DESC, ct.id DESC LIMIT $11::bigint
-        ) ct
-    ) ct
-) ct WHERE ct.matched OR ct.place = $11 ORDER BY ct.create_time DESC, ct.id DESC LIMIT $10
-"""
+# Rows for each that a page may hold: that are looked for in indexes, each of which may take two reads, and that are read in all.
+SOUGHT, READ = 4, 19
+COLUMNS = ", ".join(f"ct.{name}" for name in (*resolve.COLUMNS, "name_key"))
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """An order of the list: by a column of contacts, and of contact_keys, then by id."""
+
+    column: str
+    cast: str
+    descending: bool
+
+    def by(self, table: str, contact_id: str) -> str:
+        """ORDER BY of a table."""
+        way = " DESC" if self.descending else ""
+        return f"{table}.{self.column}{way}, {table}.{contact_id}{way}"
+
+    def read(self, after: Sequence[Any]) -> tuple[Any, uuid.UUID]:
+        """A token's values."""
+        value, contact_id = after
+        return (value if self.cast == "text" else datetime.fromisoformat(value)), uuid.UUID(contact_id)
+
+
+CREATED = Order("create_time", "timestamptz", descending=True)
+ORDERS: dict[int, Order] = {
+    rpc.CONTACT_ORDER_CREATED: CREATED,
+    rpc.CONTACT_ORDER_NAME: Order("name_key", "text", descending=False),
+    rpc.CONTACT_ORDER_UPDATED: Order("update_time", "timestamptz", descending=True),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """Which contacts, after which row, and how many. Empty beginnings and no channel ask for all; after: a token's values."""
+    """Which contacts, in which order, after which row, and how many. after: a token's values."""
 
     limit: int
     after: Sequence[Any] | None = None
-    name_prefix: str = ""
-    address_prefix: str = ""
-    channel_id: uuid.UUID | None = None
+    wanted: Wanted = field(default_factory=Wanted)
+    order: Order = CREATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +75,76 @@ class Page:
     edge: Any | None = None
 
 
-def keyset(row: Any) -> list[Any]:
-    """A row's place, as JSON scalars for a page token."""
-    return [row["create_time"].isoformat(), str(row["id"])]
+def keyset(row: Any, order: Order = CREATED) -> list[Any]:
+    """A row's place in an order, as JSON scalars for a page token."""
+    value = row[order.column]
+    return [value.isoformat() if isinstance(value, datetime) else value, str(row["id"])]
 
 
 async def page(connection: Connection, scope: Scope, query: Query) -> Page:
-    """Contacts the caller may see, newest first."""
-    time, contact_id = (
-        (datetime.fromisoformat(query.after[0]), uuid.UUID(query.after[1])) if query.after else (None, None)
+    """Contacts the caller may see."""
+    address = await _address(connection, query.wanted)
+    query = replace(query, wanted=replace(query.wanted, address_prefix=address))
+    found = await _few(connection, scope, query)
+    return found if found is not None else await _walk(connection, scope, query)
+
+
+async def _few(connection: Connection, scope: Scope, query: Query) -> Page | None:
+    """The page out of the few contacts that an index finds; None when no index finds few."""
+    wanted = Conditions(scope, query.wanted)
+    statements = wanted.statements()
+    if not statements or wanted.walks_well(query.order.column):
+        return None
+    share = min(SOUGHT, READ // (3 + wanted.probes)) * query.limit // len(statements)
+    limit, most = wanted.value(share + 1, "bigint"), wanted.value(share, "bigint")
+    few = chosen([statement(limit) for statement in statements], most)
+    sql = (
+        f"WITH {few} SELECT f.fits, l.* FROM fits f LEFT JOIN LATERAL ("
+        f"SELECT {COLUMNS} FROM contacts ct WHERE ct.id = ANY(ARRAY(SELECT id FROM chosen)) AND {wanted.all}"
+        f" AND {_after(wanted, query, 'ct', 'id')}"
+        f" ORDER BY {query.order.by('ct', 'id')} LIMIT {wanted.value(query.limit, 'bigint')}) l ON TRUE"
     )
-    address = await _address(connection, query)
-    values = [*scope_values(scope), query.name_prefix, address, query.channel_id, time, contact_id, query.limit]
-    if address or query.name_prefix:
-        found = BY_ADDRESS if address else BY_NAME
-        records = await connection.fetch(FEW.format(found=found), *values, query.limit * SOUGHT)
-        if records[0]["fits"]:
-            return Page([record for record in records if record["id"]])
-    records = await connection.fetch(WALK, *values, query.limit * WALKED)
+    records = await connection.fetch(sql, *wanted.values)
+    if not records[0]["fits"]:
+        return None
+    return Page([record for record in records if record["id"]])
+
+
+def _after(wanted: Conditions, query: Query, table: str, contact_id: str) -> str:
+    if query.after is None:
+        return "TRUE"
+    value, last = query.order.read(query.after)
+    places = f"{wanted.value(value, query.order.cast)}, {wanted.value(last, 'uuid')}"
+    return f"({table}.{query.order.column}, {table}.{contact_id}) {'<' if query.order.descending else '>'} ({places})"
+
+
+async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
+    """The page out of the next rows of the order, or of those of one key in this order."""
+    wanted, order = Conditions(scope, query.wanted), query.order
+    table, contact_id = ("contact_keys", "contact_id") if wanted.keys else ("contacts", "id")
+    walked = (READ - 2 * SOUGHT) // (2 + wanted.probes)
+    most = wanted.value(max(1, walked) * query.limit, "bigint")
+    inside = [_after(wanted, query, "w", contact_id), *(f"w.key = {key}" for key in wanted.keys[:1])]
+    inside += [wanted.ranges[order.column].format(t="w")] if order.column in wanted.ranges else []
+    next_rows = (
+        f"SELECT w.{contact_id} AS id, w.{order.column}, row_number() OVER (ORDER BY {order.by('w', contact_id)}) AS place"
+        f" FROM {table} w WHERE {' AND '.join(inside)} ORDER BY {order.by('w', contact_id)} LIMIT {most}"
+    )
+    sql = (
+        f"SELECT c.*, c.place = {most} AS is_edge FROM ("
+        f"SELECT {COLUMNS}, w.place, coalesce({wanted.all}, FALSE) AS matched"
+        f" FROM ({next_rows}) w JOIN contacts ct ON ct.id = w.id"
+        f") c WHERE c.matched OR c.place = {most} ORDER BY {order.by('c', 'id')}"
+        f" LIMIT {wanted.value(query.limit, 'bigint')}"
+    )
+    records = await connection.fetch(sql, *wanted.values)
     edge = records[-1] if records and records[-1]["is_edge"] else None
     return Page([record for record in records if record["matched"]], edge)
 
 
-async def _address(connection: Connection, query: Query) -> str:
+async def _address(connection: Connection, wanted: Wanted) -> str:
     """The beginning of an address as the provider writes it: of a number the digits, with the country's."""
-    text = query.address_prefix.strip()
+    text = wanted.address_prefix.strip()
     if not re.fullmatch(r"\+?[\d\s()/.-]+", text, re.ASCII):
         return text
     digits = re.sub(r"\D", "", text)
@@ -109,7 +152,7 @@ async def _address(connection: Connection, query: Query) -> str:
         return digits
     if digits.startswith("00"):
         return digits[2:]
-    channel = query.channel_id and await connection.fetchrow(CHANNEL, query.channel_id)
+    channel = wanted.channel_id and await connection.fetchrow(CHANNEL, wanted.channel_id)
     country = region(channel["display_phone_number"]) if channel else None
     code = phonenumbers.country_code_for_region(country) if country else 0
     return f"{code}{digits[1:]}" if code else digits

@@ -9,6 +9,7 @@ from switchboard.v1 import contact_service_pb2 as rpc
 from switchboard.v1.contact_service_pb2_grpc import ContactServiceServicer
 
 from server.contacts import blocking, convert, identities, listing, service
+from server.contacts.filter import Wanted
 from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import new_id
@@ -177,15 +178,34 @@ class ContactServicer(ContactServiceServicer):
         query = listing.Query(
             limit=page_size(request.page_size) + 1,
             after=self._tokens.read(call, request),
-            name_prefix=request.name_prefix,
-            address_prefix=request.address_prefix,
-            channel_id=uuid.UUID(request.channel_id) if request.HasField("channel_id") else None,
+            wanted=_wanted(request),
+            order=listing.ORDERS[request.order or rpc.CONTACT_ORDER_CREATED],
         )
         async with call.database.snapshot() as connection:
             head = await read_head(connection)
             page = await listing.page(connection, call.scope, query)
         items, last = cut(page.rows, query.limit - 1, convert.contact)
         last = last or page.edge
-        token = "" if last is None else self._tokens.write(call, request, listing.keyset(last))
+        token = "" if last is None else self._tokens.write(call, request, listing.keyset(last, query.order))
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListContactsResponse(contacts=items, next_page_token=token, as_of=as_of)
+
+
+def _wanted(request: rpc.ListContactsRequest) -> Wanted:
+    """The filter of a request. INVALID_FIELDS for times out of range."""
+    start, end = (
+        pb.utc(getattr(request.update_time, name), field=f"update_time.{name}")
+        if request.update_time.HasField(name)
+        else None
+        for name in ("start_time", "end_time")
+    )
+    return Wanted(
+        name_prefix=request.name_prefix,
+        address_prefix=request.address_prefix,
+        channel_id=uuid.UUID(request.channel_id) if request.HasField("channel_id") else None,
+        provider=convert.PROVIDER.word(request.provider) if request.provider else "",
+        blocked=request.blocked if request.HasField("blocked") else None,
+        attributes=[(item.name, getattr(item, item.WhichOneof("value") or "")) for item in request.attributes],
+        update_from=start,
+        update_until=end,
+    )

@@ -8,9 +8,10 @@ from typing import Any
 from switchboard.v1 import conversation_filter_pb2 as filters
 
 from server.conversations.filter import Where, check
-from server.conversations.narrow import Narrow, chosen
+from server.conversations.narrow import Narrow
 from server.conversations.repository import HEAD
 from server.kit.db import Connection
+from server.kit.few import chosen
 from server.log.cursor import HeadRow
 from server.rpc.call import Scope
 

@@ -18,11 +18,12 @@ from switchboard.v1 import conversation_service_pb2 as service_pb2
 
 from server.conversations.convert import STATUS
 from server.conversations.filter import TIMES, WAITING, WINDOW, Where, check, read_ids, uses
-from server.conversations.narrow import Narrow, chosen
+from server.conversations.narrow import Narrow
 from server.conversations.repository import HEAD
 from server.conversations.row import COLUMNS, ConversationRow, from_record
 from server.kit.db import Connection
 from server.kit.errors import FieldViolation, InvalidFields
+from server.kit.few import chosen
 from server.log.cursor import HeadRow
 from server.rpc.call import Scope
 

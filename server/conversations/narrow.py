@@ -6,7 +6,7 @@ each of its statements, so the first that ends below its limit has found them al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from switchboard.v1 import conversation_filter_pb2 as filters
@@ -155,15 +155,3 @@ def _union(statements: list[Statement]) -> Statement:
         return f"SELECT u.id FROM ({parts}) u LIMIT {limit}"
 
     return united
-
-
-def chosen(statements: Sequence[str], most: str) -> str:
-    """Parts of a WITH: `chosen`, the ids of the first statement that found all there is; `fits`, whether one did."""
-    parts = [f"s{index} AS MATERIALIZED ({statement})" for index, statement in enumerate(statements)]
-    fits = [f"(SELECT count(*) FROM s{index}) <= {most}" for index in range(len(statements))]
-    chosen = [
-        f"SELECT id FROM s{index} WHERE {' AND '.join([*(f'NOT {earlier}' for earlier in fits[:index]), fits[index]])}"
-        for index in range(len(statements))
-    ]
-    parts.append(f"chosen AS MATERIALIZED ({' UNION ALL '.join(chosen)})")
-    return ", ".join([*parts, f"fits AS (SELECT {' OR '.join(fits)} AS fits)"])

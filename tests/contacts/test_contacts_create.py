@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,18 @@ async def create(
     *,
     scope: Scope = ALL,
     name: str = "Ana",
+    attributes: dict[str, Any] | None = None,
     database: Database | None = None,
 ) -> uuid.UUID:
     async def unit(write: Write) -> uuid.UUID:
         contact_id, events = await service.create(
-            write.connection, scope, channel_id, name=name, phone_number=phone_number, origin=nobody()
+            write.connection,
+            scope,
+            channel_id,
+            name=name,
+            phone_number=phone_number,
+            origin=nobody(),
+            attributes=attributes,
         )
         await append(write, events)
         return contact_id

@@ -279,6 +279,17 @@ def test_a_token_goes_with_its_own_question_only(edges: list[Transport], world: 
     refused(edges, world, messages.ListMessagesRequest(conversation_id=lists.conversation), token)
 
 
+def test_a_token_of_contacts_is_bound_to_filter_and_order(edges: list[Transport], world: World, lists: Lists) -> None:
+    asked = contacts.ListContactsRequest(channel_id=world.channel_id, order=contacts.CONTACT_ORDER_NAME)
+    token = first_token(world, asked)
+    for other in (
+        contacts.ListContactsRequest(channel_id=world.channel_id, order=contacts.CONTACT_ORDER_UPDATED),
+        contacts.ListContactsRequest(channel_id=world.channel_id, order=contacts.CONTACT_ORDER_NAME, blocked=False),
+        contacts.ListContactsRequest(order=contacts.CONTACT_ORDER_NAME),
+    ):
+        refused(edges, world, other, token)
+
+
 def test_a_token_of_one_conversation_does_not_open_another(edges: list[Transport], world: World, lists: Lists) -> None:
     token = first_token(world, messages.ListMessagesRequest(conversation_id=lists.conversation))
     refused(edges, world, messages.ListMessagesRequest(conversation_id=world.sample.id), token)

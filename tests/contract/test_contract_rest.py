@@ -195,6 +195,19 @@ def test_search_takes_and_or_and_not(rest: Rest, world: World) -> None:
     assert (counted["count"], counted["more"]) == (1, False)
 
 
+def test_contacts_are_searched_by_attribute_and_listed_by_the_other_filters(rest: Rest, world: World) -> None:
+    contact_id, plan = world.conversation().contact.id, nonce()
+    ok(rest, world, "PATCH", f"/v1/contacts/{contact_id}", {"attributes": {"plan": plan}})
+    asked = {"attributes": [{"name": "plan", "stringValue": plan}], "order": "CONTACT_ORDER_NAME"}
+    found = ok(rest, world, "POST", "/v1/contacts:search", asked)
+    assert [row["id"] for row in found["contacts"]] == [contact_id]
+    query = f"channelId={world.channel_id}&provider=PROVIDER_WHATSAPP&blocked=false&order=CONTACT_ORDER_UPDATED"
+    since = found["contacts"][0]["updateTime"]
+    found = ok(rest, world, "GET", f"/v1/contacts?{query}&updateTime.startTime={since}&pageSize=200")
+    assert contact_id in [row["id"] for row in found["contacts"]]
+    assert ok(rest, world, "GET", f"/v1/contacts?{query}&updateTime.endTime=2001-01-01T00:00:00Z")["contacts"] == []
+
+
 def test_statistics_count_by_status_and_channel(rest: Rest, world: World) -> None:
     told = ok(rest, world, "GET", f"/v1/conversations/statistics?filter.channelId={world.channel_id}")
     assert {"byStatus", "byChannel", "unassignedCount", "unreadCount", "asOf"} <= set(told)

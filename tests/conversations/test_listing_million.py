@@ -20,6 +20,7 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection
 from server.kit.ids import new_id
 from server.rpc.call import Scope
+from tests.counted_rows import Counting
 from tests.desk import Desk
 from tests.installation import Installed, connection_to
 
@@ -54,39 +55,6 @@ SELECT id, channel_id, 'whatsapp', contact_id, 'Cara', identity_id,
 FROM known RETURNING id, tags)
 INSERT INTO conversation_tags SELECT m.id, t.id, now() FROM made m JOIN tags t ON t.name = ANY(m.tags)
 """
-
-
-class Counting:
-    """A connection whose queries are explained as they run; read: rows that their plans took from tables and indexes."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.read = 0
-        self.plans: list[Any] = []
-
-    async def fetchrow(self, sql: str, *values: Any) -> Any:
-        return (await self.fetch(sql, *values))[0]
-
-    async def fetch(self, sql: str, *values: Any) -> list[Any]:
-        told = await self._connection.fetchval("EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) " + sql, *values)
-        plan = json.loads(told)[0]["Plan"]
-        self.plans.append(plan)
-        self.read += sum(_rows(node) for node in _nodes(plan))
-        found: list[Any] = await self._connection.fetch(sql, *values)
-        return found
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from _nodes(inner)
-
-
-def _rows(node: dict[str, Any]) -> int:
-    if "Relation Name" not in node and node["Node Type"] != "Bitmap Index Scan":
-        return 0
-    removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Index Recheck", 0)
-    return round((node["Actual Rows"] + removed) * node["Actual Loops"])
 
 
 class Million:

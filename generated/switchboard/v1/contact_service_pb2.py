@@ -25,11 +25,13 @@ _sym_db = _symbol_database.Default()
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import contact_pb2 as switchboard_dot_v1_dot_contact__pb2
+from switchboard.v1 import conversation_filter_pb2 as switchboard_dot_v1_dot_conversation__filter__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/contact.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"s\n\x13\x42lockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"@\n\x14\x42lockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"W\n\x15UnblockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"B\n\x16UnblockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x81\x02\n\x19\x41\x64\x64\x43ontactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AliasKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\x05value\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x01\xba\x01\x01\x00\x12\"\n\x0bidentity_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0e\n\x0c_identity_id\"F\n\x1a\x41\x64\x64\x43ontactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"}\n\x1cRemoveContactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0bidentity_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"I\n\x1dRemoveContactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x8a\x01\n\x1cListIdentityConflictsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12!\n\ncontact_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_contact_id\"{\n\x1dListIdentityConflictsResponse\x12\x32\n\tconflicts\x18\x01 \x03(\x0b\x32\x1f.switchboard.v1.ContactConflict\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc8\x01\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_channel_id\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xc3\n\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x8b\x01\n\x0c\x42lockContact\x12#.switchboard.v1.BlockContactRequest\x1a$.switchboard.v1.BlockContactResponse\"0\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02$\"\x1f/v1/contacts/{contact_id}/block:\x01*\x12\x93\x01\n\x0eUnblockContact\x12%.switchboard.v1.UnblockContactRequest\x1a&.switchboard.v1.UnblockContactResponse\"2\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02&\"!/v1/contacts/{contact_id}/unblock:\x01*\x12\xa2\x01\n\x12\x41\x64\x64\x43ontactIdentity\x12).switchboard.v1.AddContactIdentityRequest\x1a*.switchboard.v1.AddContactIdentityResponse\"5\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02)\"$/v1/contacts/{contact_id}/identities:\x01*\x12\xb6\x01\n\x15RemoveContactIdentity\x12,.switchboard.v1.RemoveContactIdentityRequest\x1a-.switchboard.v1.RemoveContactIdentityResponse\"@\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x34*2/v1/contacts/{contact_id}/identities/{identity_id}\x12\x9d\x01\n\x15ListIdentityConflicts\x12,.switchboard.v1.ListIdentityConflictsRequest\x1a-.switchboard.v1.ListIdentityConflictsResponse\"\'\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/identity-conflicts\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12x\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/contacts\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/contact_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/contact.proto\x1a(switchboard/v1/conversation_filter.proto\x1a\x1cswitchboard/v1/options.proto\"\xc5\x01\n\x14\x43reateContactRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12#\n\x0cphone_number\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18(\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\"A\n\x15\x43reateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\xae\x01\n\x14UpdateContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\nattributes\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x07\n\x05_name\"A\n\x15UpdateContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"s\n\x13\x42lockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x06reason\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\xf4\x03\xba\x01\x01\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"@\n\x14\x42lockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"W\n\x15UnblockContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"B\n\x16UnblockContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x81\x02\n\x19\x41\x64\x64\x43ontactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\nchannel_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x33\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AliasKindB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12\x1d\n\x05value\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x01\xba\x01\x01\x00\x12\"\n\x0bidentity_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0e\n\x0c_identity_id\"F\n\x1a\x41\x64\x64\x43ontactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"}\n\x1cRemoveContactIdentityRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0bidentity_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"I\n\x1dRemoveContactIdentityResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\"\x8a\x01\n\x1cListIdentityConflictsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12!\n\ncontact_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x42\r\n\x0b_contact_id\"{\n\x1dListIdentityConflictsResponse\x12\x32\n\tconflicts\x18\x01 \x03(\x0b\x32\x1f.switchboard.v1.ContactConflict\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"1\n\x11GetContactRequest\x12\x1c\n\ncontact_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetContactResponse\x12(\n\x07\x63ontact\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Contact\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xc9\x03\n\x13ListContactsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12 \n\x0bname_prefix\x18\x03 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12#\n\x0e\x61\x64\x64ress_prefix\x18\x04 \x01(\tB\x0b\xbaH\x08r\x06\x18\x64\xba\x01\x01\x00\x12!\n\nchannel_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x88\x01\x01\x12\x34\n\x08provider\x18\x06 \x01(\x0e\x32\x18.switchboard.v1.ProviderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x14\n\x07\x62locked\x18\x07 \x01(\x08H\x01\x88\x01\x01\x12@\n\nattributes\x18\x08 \x03(\x0b\x32\".switchboard.v1.AttributeConditionB\x08\xbaH\x05\x92\x01\x02\x10\n\x12.\n\x0bupdate_time\x18\t \x01(\x0b\x32\x19.switchboard.v1.TimeRange\x12\x35\n\x05order\x18\n \x01(\x0e\x32\x1c.switchboard.v1.ContactOrderB\x08\xbaH\x05\x82\x01\x02\x10\x01\x42\r\n\x0b_channel_idB\n\n\x08_blocked\"i\n\x14ListContactsResponse\x12)\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Contact\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t*{\n\x0c\x43ontactOrder\x12\x1d\n\x19\x43ONTACT_ORDER_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43ONTACT_ORDER_CREATED\x10\x01\x12\x16\n\x12\x43ONTACT_ORDER_NAME\x10\x02\x12\x19\n\x15\x43ONTACT_ORDER_UPDATED\x10\x03\x32\xde\n\n\x0e\x43ontactService\x12{\n\rCreateContact\x12$.switchboard.v1.CreateContactRequest\x1a%.switchboard.v1.CreateContactResponse\"\x1d\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x11\"\x0c/v1/contacts:\x01*\x12\x88\x01\n\rUpdateContact\x12$.switchboard.v1.UpdateContactRequest\x1a%.switchboard.v1.UpdateContactResponse\"*\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/contacts/{contact_id}:\x01*\x12\x8b\x01\n\x0c\x42lockContact\x12#.switchboard.v1.BlockContactRequest\x1a$.switchboard.v1.BlockContactResponse\"0\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02$\"\x1f/v1/contacts/{contact_id}/block:\x01*\x12\x93\x01\n\x0eUnblockContact\x12%.switchboard.v1.UnblockContactRequest\x1a&.switchboard.v1.UnblockContactResponse\"2\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02&\"!/v1/contacts/{contact_id}/unblock:\x01*\x12\xa2\x01\n\x12\x41\x64\x64\x43ontactIdentity\x12).switchboard.v1.AddContactIdentityRequest\x1a*.switchboard.v1.AddContactIdentityResponse\"5\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02)\"$/v1/contacts/{contact_id}/identities:\x01*\x12\xb6\x01\n\x15RemoveContactIdentity\x12,.switchboard.v1.RemoveContactIdentityRequest\x1a-.switchboard.v1.RemoveContactIdentityResponse\"@\xa2\xbb\x18\x02\x08\x0f\x82\xd3\xe4\x93\x02\x34*2/v1/contacts/{contact_id}/identities/{identity_id}\x12\x9d\x01\n\x15ListIdentityConflicts\x12,.switchboard.v1.ListIdentityConflictsRequest\x1a-.switchboard.v1.ListIdentityConflictsResponse\"\'\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x18\x12\x16/v1/identity-conflicts\x12\x7f\n\nGetContact\x12!.switchboard.v1.GetContactRequest\x1a\".switchboard.v1.GetContactResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/contacts/{contact_id}\x12\x92\x01\n\x0cListContacts\x12#.switchboard.v1.ListContactsRequest\x1a$.switchboard.v1.ListContactsResponse\"7\x90\x02\x01\xa2\xbb\x18\x02\x08\x06\x82\xd3\xe4\x93\x02(\x12\x0c/v1/contactsZ\x18\"\x13/v1/contacts:search:\x01*\x1a\x0c\xaa\xbb\x18\x08\x63ontactsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -96,6 +98,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['address_prefix']._serialized_options = b'\272H\010r\006\030d\272\001\001\000'
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['channel_id']._loaded_options = None
   _globals['_LISTCONTACTSREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['attributes']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['attributes']._serialized_options = b'\272H\005\222\001\002\020\n'
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['order']._loaded_options = None
+  _globals['_LISTCONTACTSREQUEST'].fields_by_name['order']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_CONTACTSERVICE']._loaded_options = None
   _globals['_CONTACTSERVICE']._serialized_options = b'\252\273\030\010contacts'
   _globals['_CONTACTSERVICE'].methods_by_name['CreateContact']._loaded_options = None
@@ -115,43 +123,45 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._loaded_options = None
   _globals['_CONTACTSERVICE'].methods_by_name['GetContact']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\033\022\031/v1/contacts/{contact_id}'
   _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._loaded_options = None
-  _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002\016\022\014/v1/contacts'
-  _globals['_CREATECONTACTREQUEST']._serialized_start=206
-  _globals['_CREATECONTACTREQUEST']._serialized_end=403
-  _globals['_CREATECONTACTRESPONSE']._serialized_start=405
-  _globals['_CREATECONTACTRESPONSE']._serialized_end=470
-  _globals['_UPDATECONTACTREQUEST']._serialized_start=473
-  _globals['_UPDATECONTACTREQUEST']._serialized_end=647
-  _globals['_UPDATECONTACTRESPONSE']._serialized_start=649
-  _globals['_UPDATECONTACTRESPONSE']._serialized_end=714
-  _globals['_BLOCKCONTACTREQUEST']._serialized_start=716
-  _globals['_BLOCKCONTACTREQUEST']._serialized_end=831
-  _globals['_BLOCKCONTACTRESPONSE']._serialized_start=833
-  _globals['_BLOCKCONTACTRESPONSE']._serialized_end=897
-  _globals['_UNBLOCKCONTACTREQUEST']._serialized_start=899
-  _globals['_UNBLOCKCONTACTREQUEST']._serialized_end=986
-  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_start=988
-  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_end=1054
-  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_start=1057
-  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_end=1314
-  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_start=1316
-  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_end=1386
-  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_start=1388
-  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_end=1513
-  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_start=1515
-  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_end=1588
-  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_start=1591
-  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_end=1729
-  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_start=1731
-  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_end=1854
-  _globals['_GETCONTACTREQUEST']._serialized_start=1856
-  _globals['_GETCONTACTREQUEST']._serialized_end=1905
-  _globals['_GETCONTACTRESPONSE']._serialized_start=1907
-  _globals['_GETCONTACTRESPONSE']._serialized_end=1984
-  _globals['_LISTCONTACTSREQUEST']._serialized_start=1987
-  _globals['_LISTCONTACTSREQUEST']._serialized_end=2187
-  _globals['_LISTCONTACTSRESPONSE']._serialized_start=2189
-  _globals['_LISTCONTACTSRESPONSE']._serialized_end=2294
-  _globals['_CONTACTSERVICE']._serialized_start=2297
-  _globals['_CONTACTSERVICE']._serialized_end=3644
+  _globals['_CONTACTSERVICE'].methods_by_name['ListContacts']._serialized_options = b'\220\002\001\242\273\030\002\010\006\202\323\344\223\002(\022\014/v1/contactsZ\030\"\023/v1/contacts:search:\001*'
+  _globals['_CONTACTORDER']._serialized_start=2625
+  _globals['_CONTACTORDER']._serialized_end=2748
+  _globals['_CREATECONTACTREQUEST']._serialized_start=278
+  _globals['_CREATECONTACTREQUEST']._serialized_end=475
+  _globals['_CREATECONTACTRESPONSE']._serialized_start=477
+  _globals['_CREATECONTACTRESPONSE']._serialized_end=542
+  _globals['_UPDATECONTACTREQUEST']._serialized_start=545
+  _globals['_UPDATECONTACTREQUEST']._serialized_end=719
+  _globals['_UPDATECONTACTRESPONSE']._serialized_start=721
+  _globals['_UPDATECONTACTRESPONSE']._serialized_end=786
+  _globals['_BLOCKCONTACTREQUEST']._serialized_start=788
+  _globals['_BLOCKCONTACTREQUEST']._serialized_end=903
+  _globals['_BLOCKCONTACTRESPONSE']._serialized_start=905
+  _globals['_BLOCKCONTACTRESPONSE']._serialized_end=969
+  _globals['_UNBLOCKCONTACTREQUEST']._serialized_start=971
+  _globals['_UNBLOCKCONTACTREQUEST']._serialized_end=1058
+  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_start=1060
+  _globals['_UNBLOCKCONTACTRESPONSE']._serialized_end=1126
+  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_start=1129
+  _globals['_ADDCONTACTIDENTITYREQUEST']._serialized_end=1386
+  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_start=1388
+  _globals['_ADDCONTACTIDENTITYRESPONSE']._serialized_end=1458
+  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_start=1460
+  _globals['_REMOVECONTACTIDENTITYREQUEST']._serialized_end=1585
+  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_start=1587
+  _globals['_REMOVECONTACTIDENTITYRESPONSE']._serialized_end=1660
+  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_start=1663
+  _globals['_LISTIDENTITYCONFLICTSREQUEST']._serialized_end=1801
+  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_start=1803
+  _globals['_LISTIDENTITYCONFLICTSRESPONSE']._serialized_end=1926
+  _globals['_GETCONTACTREQUEST']._serialized_start=1928
+  _globals['_GETCONTACTREQUEST']._serialized_end=1977
+  _globals['_GETCONTACTRESPONSE']._serialized_start=1979
+  _globals['_GETCONTACTRESPONSE']._serialized_end=2056
+  _globals['_LISTCONTACTSREQUEST']._serialized_start=2059
+  _globals['_LISTCONTACTSREQUEST']._serialized_end=2516
+  _globals['_LISTCONTACTSRESPONSE']._serialized_start=2518
+  _globals['_LISTCONTACTSRESPONSE']._serialized_end=2623
+  _globals['_CONTACTSERVICE']._serialized_start=2751
+  _globals['_CONTACTSERVICE']._serialized_end=4125
 # @@protoc_insertion_point(module_scope)

@@ -8,7 +8,10 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from switchboard.v1 import channel_pb2 as _channel_pb2
 from switchboard.v1 import contact_pb2 as _contact_pb2
+from switchboard.v1 import conversation_filter_pb2 as _conversation_filter_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -19,6 +22,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ContactOrder:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ContactOrderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ContactOrder.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CONTACT_ORDER_UNSPECIFIED: _ContactOrder.ValueType  # 0
+    """Not stated: newest first."""
+    CONTACT_ORDER_CREATED: _ContactOrder.ValueType  # 1
+    """Newest first."""
+    CONTACT_ORDER_NAME: _ContactOrder.ValueType  # 2
+    """By name, from A to Z: by its first 40 letters, upper and lower case alike, those with an accent after those without."""
+    CONTACT_ORDER_UPDATED: _ContactOrder.ValueType  # 3
+    """Changed last first."""
+
+class ContactOrder(_ContactOrder, metaclass=_ContactOrderEnumTypeWrapper):
+    """In which order contacts are listed."""
+
+CONTACT_ORDER_UNSPECIFIED: ContactOrder.ValueType  # 0
+"""Not stated: newest first."""
+CONTACT_ORDER_CREATED: ContactOrder.ValueType  # 1
+"""Newest first."""
+CONTACT_ORDER_NAME: ContactOrder.ValueType  # 2
+"""By name, from A to Z: by its first 40 letters, upper and lower case alike, those with an accent after those without."""
+CONTACT_ORDER_UPDATED: ContactOrder.ValueType  # 3
+"""Changed last first."""
+Global___ContactOrder: _TypeAlias = ContactOrder  # noqa: Y015
 
 @_typing.final
 class CreateContactRequest(_message.Message):
@@ -499,18 +530,37 @@ class ListContactsRequest(_message.Message):
     NAME_PREFIX_FIELD_NUMBER: _builtins.int
     ADDRESS_PREFIX_FIELD_NUMBER: _builtins.int
     CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    BLOCKED_FIELD_NUMBER: _builtins.int
+    ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """0 means 50, above 200 is read as 200."""
     page_token: _builtins.str
     """From the page before."""
     name_prefix: _builtins.str
-    """How the name begins, in upper or lower case; empty asks for any."""
+    """How the name begins, in upper or lower case, letters with an accent decomposed: "zoe" begins "Zoë". Empty asks for any."""
     address_prefix: _builtins.str
     """How one of its addresses begins: a number with country code, or with channel_id as it is dialled in the country of the channel's own
     number; or a user id as the provider writes it. Empty asks for any.
     """
     channel_id: _builtins.str
     """Only who can be met on this channel."""
+    provider: _channel_pb2.Provider.ValueType
+    """Only who can be met on a channel of this provider."""
+    blocked: _builtins.bool
+    """Only who is blocked, or only who is not."""
+    order: Global___ContactOrder.ValueType
+    """In which order."""
+    @_builtins.property
+    def attributes(self) -> _containers.RepeatedCompositeFieldContainer[_conversation_filter_pb2.AttributeCondition]:
+        """All of these attributes have these values. Over REST by POST only."""
+
+    @_builtins.property
+    def update_time(self) -> _conversation_filter_pb2.TimeRange:
+        """Created or changed last in this range."""
+
     def __init__(
         self,
         *,
@@ -519,13 +569,23 @@ class ListContactsRequest(_message.Message):
         name_prefix: _builtins.str = ...,
         address_prefix: _builtins.str = ...,
         channel_id: _builtins.str | None = ...,
+        provider: _channel_pb2.Provider.ValueType = ...,
+        blocked: _builtins.bool | None = ...,
+        attributes: _abc.Iterable[_conversation_filter_pb2.AttributeCondition] | None = ...,
+        update_time: _conversation_filter_pb2.TimeRange | None = ...,
+        order: Global___ContactOrder.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id", "channel_id", b"channel_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_channel_id", b"_channel_id", "blocked", b"blocked", "channel_id", b"channel_id", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id", "address_prefix", b"address_prefix", "channel_id", b"channel_id", "name_prefix", b"name_prefix", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_blocked", b"_blocked", "_channel_id", b"_channel_id", "address_prefix", b"address_prefix", "attributes", b"attributes", "blocked", b"blocked", "channel_id", b"channel_id", "name_prefix", b"name_prefix", "order", b"order", "page_size", b"page_size", "page_token", b"page_token", "provider", b"provider", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__blocked: _TypeAlias = _typing.Literal["blocked"]  # noqa: Y015
+    _WhichOneofArgType__blocked: _TypeAlias = _typing.Literal["_blocked", b"_blocked"]  # noqa: Y015
     _WhichOneofReturnType__channel_id: _TypeAlias = _typing.Literal["channel_id"]  # noqa: Y015
     _WhichOneofArgType__channel_id: _TypeAlias = _typing.Literal["_channel_id", b"_channel_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__blocked) -> _WhichOneofReturnType__blocked | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__channel_id) -> _WhichOneofReturnType__channel_id | None: ...
 
 Global___ListContactsRequest: _TypeAlias = ListContactsRequest  # noqa: Y015
@@ -545,7 +605,7 @@ class ListContactsResponse(_message.Message):
     """Cursor of the log at the moment of the answer: watching from it misses nothing."""
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[_contact_pb2.Contact]:
-        """Newest first, without identities."""
+        """In the order asked for, without identities."""
 
     def __init__(
         self,

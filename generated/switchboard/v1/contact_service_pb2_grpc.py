@@ -146,7 +146,8 @@ class ContactServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListContacts(self, request, context):
-        """Lists contacts, newest first. A page may be short; the last one has no next_page_token.
+        """Lists contacts, with filter, order and keyset paging. With at most one of channel_id, provider, blocked and an attribute, and no
+        prefix or range but the one the order goes by, each page is full; else one may be short: the last has no next_page_token.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

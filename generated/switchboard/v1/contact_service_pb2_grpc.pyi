@@ -56,7 +56,9 @@ class ContactServiceStub:
     GetContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]
     """Gets a contact with its identities."""
     ListContacts: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]
-    """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
+    """Lists contacts, with filter, order and keyset paging. With at most one of channel_id, provider, blocked and an attribute, and no
+    prefix or range but the one the order goes by, each page is full; else one may be short: the last has no next_page_token.
+    """
 
 @_typing.type_check_only
 class ContactServiceAsyncStub(ContactServiceStub):
@@ -86,7 +88,9 @@ class ContactServiceAsyncStub(ContactServiceStub):
     GetContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.GetContactRequest, _contact_service_pb2.GetContactResponse]  # type: ignore[assignment]
     """Gets a contact with its identities."""
     ListContacts: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.ListContactsRequest, _contact_service_pb2.ListContactsResponse]  # type: ignore[assignment]
-    """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
+    """Lists contacts, with filter, order and keyset paging. With at most one of channel_id, provider, blocked and an attribute, and no
+    prefix or range but the one the order goes by, each page is full; else one may be short: the last has no next_page_token.
+    """
 
 class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
     """People who write to the tenant."""
@@ -167,6 +171,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _contact_service_pb2.ListContactsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.ListContactsResponse, _abc.Awaitable[_contact_service_pb2.ListContactsResponse]]:
-        """Lists contacts, newest first. A page may be short; the last one has no next_page_token."""
+        """Lists contacts, with filter, order and keyset paging. With at most one of channel_id, provider, blocked and an attribute, and no
+        prefix or range but the one the order goes by, each page is full; else one may be short: the last has no next_page_token.
+        """
 
 def add_ContactServiceServicer_to_server(servicer: ContactServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -10,7 +10,7 @@ from server.models.tenant.assignment import (
 )
 from server.models.tenant.audit import AuditEntry, AuditHead, AuditPending
 from server.models.tenant.channel import Channel
-from server.models.tenant.contact import Contact, Identity, IdentityAlias, IdentityConflict
+from server.models.tenant.contact import Contact, ContactKey, Identity, IdentityAlias, IdentityConflict
 from server.models.tenant.conversation import (
     Conversation,
     ConversationAttributeKey,
@@ -45,6 +45,7 @@ __all__ = [
     "ChannelMember",
     "Consumer",
     "Contact",
+    "ContactKey",
     "Conversation",
     "ConversationAssignment",
     "ConversationAttributeKey",

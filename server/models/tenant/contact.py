@@ -5,12 +5,14 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, UniqueConstraint, func, text
+from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, LargeBinary, Text, UniqueConstraint
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
 
+# Compared by code points: an order that no update of the system's languages changes.
+NAME_KEY = Text(collation="C")
 ALIAS_KINDS = ("wa_id", "bsuid", "parent_bsuid", "psid", "igsid", "user_ref", "group", "visitor")
 
 
@@ -22,11 +24,8 @@ class Contact(TenantBase):
         words("name_source", ("agent", "provider", "address")),
         CheckConstraint("block_reason IS NULL OR block_time IS NOT NULL", name="block_reason"),
         Index(None, "create_time", "id"),
-        Index(
-            "ix_contacts_name_prefix",
-            func.lower(text("name")).label("lowered"),
-            postgresql_ops={"lowered": "text_pattern_ops"},
-        ),
+        Index(None, "name_key", "id"),
+        Index(None, "update_time", "id"),
     )
 
     id: Mapped[Id]
@@ -37,6 +36,27 @@ class Contact(TenantBase):
     update_time: Mapped[Time]
     block_time: Mapped[Time | None]
     block_reason: Mapped[Word | None]
+    name_key: Mapped[str] = mapped_column(NAME_KEY, Computed("left(contact_name_key(name), 40)", persisted=True))
+
+
+class ContactKey(TenantBase):
+    """That a contact is listed by something: a channel's id, or the hash of a provider, an attribute's value, "blocked". Triggers keep it.
+
+    name_key, create_time, update_time: copies of the contact's, which the orders of the list go by.
+    """
+
+    __tablename__ = "contact_keys"
+    __table_args__ = (
+        Index(None, "key", "create_time", "contact_id"),
+        Index(None, "key", "name_key", "contact_id"),
+        Index(None, "key", "update_time", "contact_id"),
+    )
+
+    contact_id: Mapped[Id] = mapped_column(ForeignKey("contacts.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[Id] = mapped_column(primary_key=True)
+    name_key: Mapped[str] = mapped_column(NAME_KEY)
+    create_time: Mapped[Time]
+    update_time: Mapped[Time]
 
 
 class Identity(TenantBase):

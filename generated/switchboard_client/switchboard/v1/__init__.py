@@ -81,6 +81,7 @@ __all__ = (
     "ContactBlockChanged",
     "ContactConflict",
     "ContactCreated",
+    "ContactOrder",
     "ContactUpdated",
     "Conversation",
     "ConversationAssigned",
@@ -1170,6 +1171,50 @@ class ChannelState(betterproto2.Enum):
             "CHANNEL_STATE_UNSPECIFIED": 0,
             "CHANNEL_STATE_ACTIVE": 1,
             "CHANNEL_STATE_PAUSED": 2,
+        }
+
+
+class ContactOrder(betterproto2.Enum):
+    """
+    In which order contacts are listed.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not stated: newest first.
+    """
+
+    CREATED = 1
+    """
+    Newest first.
+    """
+
+    NAME = 2
+    """
+    By name, from A to Z: by its first 40 letters, upper and lower case alike, those with an accent after those without.
+    """
+
+    UPDATED = 3
+    """
+    Changed last first.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CONTACT_ORDER_UNSPECIFIED",
+            1: "CONTACT_ORDER_CREATED",
+            2: "CONTACT_ORDER_NAME",
+            3: "CONTACT_ORDER_UPDATED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CONTACT_ORDER_UNSPECIFIED": 0,
+            "CONTACT_ORDER_CREATED": 1,
+            "CONTACT_ORDER_NAME": 2,
+            "CONTACT_ORDER_UPDATED": 3,
         }
 
 
@@ -8720,7 +8765,7 @@ class ListContactsRequest(betterproto2.Message):
 
     name_prefix: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
-    How the name begins, in upper or lower case; empty asks for any.
+    How the name begins, in upper or lower case, letters with an accent decomposed: "zoe" begins "Zoë". Empty asks for any.
     """
 
     address_prefix: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
@@ -8732,6 +8777,31 @@ class ListContactsRequest(betterproto2.Message):
     channel_id: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
     """
     Only who can be met on this channel.
+    """
+
+    provider: "Provider" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: Provider(0))
+    """
+    Only who can be met on a channel of this provider.
+    """
+
+    blocked: "bool | None" = betterproto2.field(7, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Only who is blocked, or only who is not.
+    """
+
+    attributes: "list[AttributeCondition]" = betterproto2.field(8, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    All of these attributes have these values. Over REST by POST only.
+    """
+
+    update_time: "TimeRange | None" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Created or changed last in this range.
+    """
+
+    order: "ContactOrder" = betterproto2.field(10, betterproto2.TYPE_ENUM, default_factory=lambda: ContactOrder(0))
+    """
+    In which order.
     """
 
 
@@ -8746,7 +8816,7 @@ class ListContactsResponse(betterproto2.Message):
 
     contacts: "list[Contact]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    Newest first, without identities.
+    In the order asked for, without identities.
     """
 
     next_page_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)

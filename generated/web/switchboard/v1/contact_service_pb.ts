@@ -2,13 +2,17 @@
 // @generated from file switchboard/v1/contact_service.proto (package switchboard.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import { file_google_protobuf_struct } from "@bufbuild/protobuf/wkt";
+import type { Provider } from "./channel_pb";
+import { file_switchboard_v1_channel } from "./channel_pb";
 import type { AliasKind, Contact, ContactConflict } from "./contact_pb";
 import { file_switchboard_v1_contact } from "./contact_pb";
+import type { AttributeCondition, TimeRange } from "./conversation_filter_pb";
+import { file_switchboard_v1_conversation_filter } from "./conversation_filter_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { JsonObject, Message } from "@bufbuild/protobuf";
 
@@ -16,7 +20,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact_service.proto.
  */
 export const file_switchboard_v1_contact_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJzChNCbG9ja0NvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEhwKBnJlYXNvbhgCIAEoCUIMukgJcgcY9AO6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJAChRCbG9ja0NvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJXChVVbmJsb2NrQ29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIkIKFlVuYmxvY2tDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QigQIKGUFkZENvbnRhY3RJZGVudGl0eVJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESHAoKY2hhbm5lbF9pZBgCIAEoCUIIukgFcgOwAQESMwoEa2luZBgDIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZEIKukgHggEEEAEgABIdCgV2YWx1ZRgEIAEoCUIOukgLcgkQARiAAboBAQASIgoLaWRlbnRpdHlfaWQYBSABKAlCCLpIBXIDsAEBSACIAQESIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAQg4KDF9pZGVudGl0eV9pZCJGChpBZGRDb250YWN0SWRlbnRpdHlSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJ9ChxSZW1vdmVDb250YWN0SWRlbnRpdHlSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEh0KC2lkZW50aXR5X2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiSQodUmVtb3ZlQ29udGFjdElkZW50aXR5UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiigEKHExpc3RJZGVudGl0eUNvbmZsaWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiEKCmNvbnRhY3RfaWQYAyABKAlCCLpIBXIDsAEBSACIAQFCDQoLX2NvbnRhY3RfaWQiewodTGlzdElkZW50aXR5Q29uZmxpY3RzUmVzcG9uc2USMgoJY29uZmxpY3RzGAEgAygLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdENvbmZsaWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiyAEKE0xpc3RDb250YWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiAKC25hbWVfcHJlZml4GAMgASgJQgu6SAhyBhhkugEBABIjCg5hZGRyZXNzX3ByZWZpeBgEIAEoCUILukgIcgYYZLoBAQASIQoKY2hhbm5lbF9pZBgFIAEoCUIIukgFcgOwAQFIAIgBAUINCgtfY2hhbm5lbF9pZCJpChRMaXN0Q29udGFjdHNSZXNwb25zZRIpCghjb250YWN0cxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMsMKCg5Db250YWN0U2VydmljZRJ7Cg1DcmVhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVDb250YWN0UmVzcG9uc2UiHaK7GAIID4LT5JMCESIML3YxL2NvbnRhY3RzOgEqEogBCg1VcGRhdGVDb250YWN0EiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDb250YWN0UmVzcG9uc2UiKqK7GAIID4LT5JMCHjIZL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfToBKhKLAQoMQmxvY2tDb250YWN0EiMuc3dpdGNoYm9hcmQudjEuQmxvY2tDb250YWN0UmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkJsb2NrQ29udGFjdFJlc3BvbnNlIjCiuxgCCA+C0+STAiQiHy92MS9jb250YWN0cy97Y29udGFjdF9pZH0vYmxvY2s6ASoSkwEKDlVuYmxvY2tDb250YWN0EiUuc3dpdGNoYm9hcmQudjEuVW5ibG9ja0NvbnRhY3RSZXF1ZXN0GiYuc3dpdGNoYm9hcmQudjEuVW5ibG9ja0NvbnRhY3RSZXNwb25zZSIyorsYAggPgtPkkwImIiEvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L3VuYmxvY2s6ASoSogEKEkFkZENvbnRhY3RJZGVudGl0eRIpLnN3aXRjaGJvYXJkLnYxLkFkZENvbnRhY3RJZGVudGl0eVJlcXVlc3QaKi5zd2l0Y2hib2FyZC52MS5BZGRDb250YWN0SWRlbnRpdHlSZXNwb25zZSI1orsYAggPgtPkkwIpIiQvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2lkZW50aXRpZXM6ASoStgEKFVJlbW92ZUNvbnRhY3RJZGVudGl0eRIsLnN3aXRjaGJvYXJkLnYxLlJlbW92ZUNvbnRhY3RJZGVudGl0eVJlcXVlc3QaLS5zd2l0Y2hib2FyZC52MS5SZW1vdmVDb250YWN0SWRlbnRpdHlSZXNwb25zZSJAorsYAggPgtPkkwI0KjIvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2lkZW50aXRpZXMve2lkZW50aXR5X2lkfRKdAQoVTGlzdElkZW50aXR5Q29uZmxpY3RzEiwuc3dpdGNoYm9hcmQudjEuTGlzdElkZW50aXR5Q29uZmxpY3RzUmVxdWVzdBotLnN3aXRjaGJvYXJkLnYxLkxpc3RJZGVudGl0eUNvbmZsaWN0c1Jlc3BvbnNlIieQAgGiuxgCCAaC0+STAhgSFi92MS9pZGVudGl0eS1jb25mbGljdHMSfwoKR2V0Q29udGFjdBIhLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q29udGFjdFJlc3BvbnNlIiqQAgGiuxgCCAaC0+STAhsSGS92MS9jb250YWN0cy97Y29udGFjdF9pZH0SeAoMTGlzdENvbnRhY3RzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDb250YWN0c1Jlc3BvbnNlIh2QAgGiuxgCCAaC0+STAg4SDC92MS9jb250YWN0cxoMqrsYCGNvbnRhY3RzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_contact, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jb250YWN0X3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsUBChRDcmVhdGVDb250YWN0UmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEhwKCmNoYW5uZWxfaWQYAiABKAlCCLpIBXIDsAEBEiMKDHBob25lX251bWJlchgDIAEoCUINukgKcggQARgougEBABIgCgpyZXF1ZXN0X2lkGAQgASgJQgy6SAlyBxiAAboBAQASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QiQQoVQ3JlYXRlQ29udGFjdFJlc3BvbnNlEigKB2NvbnRhY3QYASABKAsyFy5zd2l0Y2hib2FyZC52MS5Db250YWN0Iq4BChRVcGRhdGVDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABARIgCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKCmF0dHJpYnV0ZXMYBCABKAsyFy5nb29nbGUucHJvdG9idWYuU3RydWN0QgcKBV9uYW1lIkEKFVVwZGF0ZUNvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJzChNCbG9ja0NvbnRhY3RSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEhwKBnJlYXNvbhgCIAEoCUIMukgJcgcY9AO6AQEAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJAChRCbG9ja0NvbnRhY3RSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJXChVVbmJsb2NrQ29udGFjdFJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgCIAEoCUIMukgJcgcYgAG6AQEAIkIKFlVuYmxvY2tDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QigQIKGUFkZENvbnRhY3RJZGVudGl0eVJlcXVlc3QSHAoKY29udGFjdF9pZBgBIAEoCUIIukgFcgOwAQESHAoKY2hhbm5lbF9pZBgCIAEoCUIIukgFcgOwAQESMwoEa2luZBgDIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZEIKukgHggEEEAEgABIdCgV2YWx1ZRgEIAEoCUIOukgLcgkQARiAAboBAQASIgoLaWRlbnRpdHlfaWQYBSABKAlCCLpIBXIDsAEBSACIAQESIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAQg4KDF9pZGVudGl0eV9pZCJGChpBZGRDb250YWN0SWRlbnRpdHlSZXNwb25zZRIoCgdjb250YWN0GAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdCJ9ChxSZW1vdmVDb250YWN0SWRlbnRpdHlSZXF1ZXN0EhwKCmNvbnRhY3RfaWQYASABKAlCCLpIBXIDsAEBEh0KC2lkZW50aXR5X2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiSQodUmVtb3ZlQ29udGFjdElkZW50aXR5UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QiigEKHExpc3RJZGVudGl0eUNvbmZsaWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiEKCmNvbnRhY3RfaWQYAyABKAlCCLpIBXIDsAEBSACIAQFCDQoLX2NvbnRhY3RfaWQiewodTGlzdElkZW50aXR5Q29uZmxpY3RzUmVzcG9uc2USMgoJY29uZmxpY3RzGAEgAygLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdENvbmZsaWN0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSIxChFHZXRDb250YWN0UmVxdWVzdBIcCgpjb250YWN0X2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDb250YWN0UmVzcG9uc2USKAoHY29udGFjdBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3QSDQoFYXNfb2YYAiABKAkiyQMKE0xpc3RDb250YWN0c1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIEiAKC25hbWVfcHJlZml4GAMgASgJQgu6SAhyBhhkugEBABIjCg5hZGRyZXNzX3ByZWZpeBgEIAEoCUILukgIcgYYZLoBAQASIQoKY2hhbm5lbF9pZBgFIAEoCUIIukgFcgOwAQFIAIgBARI0Cghwcm92aWRlchgGIAEoDjIYLnN3aXRjaGJvYXJkLnYxLlByb3ZpZGVyQgi6SAWCAQIQARIUCgdibG9ja2VkGAcgASgISAGIAQESQAoKYXR0cmlidXRlcxgIIAMoCzIiLnN3aXRjaGJvYXJkLnYxLkF0dHJpYnV0ZUNvbmRpdGlvbkIIukgFkgECEAoSLgoLdXBkYXRlX3RpbWUYCSABKAsyGS5zd2l0Y2hib2FyZC52MS5UaW1lUmFuZ2USNQoFb3JkZXIYCiABKA4yHC5zd2l0Y2hib2FyZC52MS5Db250YWN0T3JkZXJCCLpIBYIBAhABQg0KC19jaGFubmVsX2lkQgoKCF9ibG9ja2VkImkKFExpc3RDb250YWN0c1Jlc3BvbnNlEikKCGNvbnRhY3RzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuQ29udGFjdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkqewoMQ29udGFjdE9yZGVyEh0KGUNPTlRBQ1RfT1JERVJfVU5TUEVDSUZJRUQQABIZChVDT05UQUNUX09SREVSX0NSRUFURUQQARIWChJDT05UQUNUX09SREVSX05BTUUQAhIZChVDT05UQUNUX09SREVSX1VQREFURUQQAzLeCgoOQ29udGFjdFNlcnZpY2USewoNQ3JlYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlQ29udGFjdFJlc3BvbnNlIh2iuxgCCA+C0+STAhEiDC92MS9jb250YWN0czoBKhKIAQoNVXBkYXRlQ29udGFjdBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNvbnRhY3RSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ29udGFjdFJlc3BvbnNlIiqiuxgCCA+C0+STAh4yGS92MS9jb250YWN0cy97Y29udGFjdF9pZH06ASoSiwEKDEJsb2NrQ29udGFjdBIjLnN3aXRjaGJvYXJkLnYxLkJsb2NrQ29udGFjdFJlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5CbG9ja0NvbnRhY3RSZXNwb25zZSIworsYAggPgtPkkwIkIh8vdjEvY29udGFjdHMve2NvbnRhY3RfaWR9L2Jsb2NrOgEqEpMBCg5VbmJsb2NrQ29udGFjdBIlLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLlVuYmxvY2tDb250YWN0UmVzcG9uc2UiMqK7GAIID4LT5JMCJiIhL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfS91bmJsb2NrOgEqEqIBChJBZGRDb250YWN0SWRlbnRpdHkSKS5zd2l0Y2hib2FyZC52MS5BZGRDb250YWN0SWRlbnRpdHlSZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuQWRkQ29udGFjdElkZW50aXR5UmVzcG9uc2UiNaK7GAIID4LT5JMCKSIkL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfS9pZGVudGl0aWVzOgEqErYBChVSZW1vdmVDb250YWN0SWRlbnRpdHkSLC5zd2l0Y2hib2FyZC52MS5SZW1vdmVDb250YWN0SWRlbnRpdHlSZXF1ZXN0Gi0uc3dpdGNoYm9hcmQudjEuUmVtb3ZlQ29udGFjdElkZW50aXR5UmVzcG9uc2UiQKK7GAIID4LT5JMCNCoyL3YxL2NvbnRhY3RzL3tjb250YWN0X2lkfS9pZGVudGl0aWVzL3tpZGVudGl0eV9pZH0SnQEKFUxpc3RJZGVudGl0eUNvbmZsaWN0cxIsLnN3aXRjaGJvYXJkLnYxLkxpc3RJZGVudGl0eUNvbmZsaWN0c1JlcXVlc3QaLS5zd2l0Y2hib2FyZC52MS5MaXN0SWRlbnRpdHlDb25mbGljdHNSZXNwb25zZSInkAIBorsYAggGgtPkkwIYEhYvdjEvaWRlbnRpdHktY29uZmxpY3RzEn8KCkdldENvbnRhY3QSIS5zd2l0Y2hib2FyZC52MS5HZXRDb250YWN0UmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldENvbnRhY3RSZXNwb25zZSIqkAIBorsYAggGgtPkkwIbEhkvdjEvY29udGFjdHMve2NvbnRhY3RfaWR9EpIBCgxMaXN0Q29udGFjdHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q29udGFjdHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENvbnRhY3RzUmVzcG9uc2UiN5ACAaK7GAIIBoLT5JMCKBIML3YxL2NvbnRhY3RzWhgiEy92MS9jb250YWN0czpzZWFyY2g6ASoaDKq7GAhjb250YWN0c2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_struct, file_switchboard_v1_channel, file_switchboard_v1_contact, file_switchboard_v1_conversation_filter, file_switchboard_v1_options]);
 
 /**
  * Asks for a new contact.
@@ -530,7 +534,7 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
   pageToken: string;
 
   /**
-   * How the name begins, in upper or lower case; empty asks for any.
+   * How the name begins, in upper or lower case, letters with an accent decomposed: "zoe" begins "Zoë". Empty asks for any.
    *
    * @generated from field: string name_prefix = 3;
    */
@@ -550,6 +554,41 @@ export type ListContactsRequest = Message<"switchboard.v1.ListContactsRequest"> 
    * @generated from field: optional string channel_id = 5;
    */
   channelId?: string | undefined;
+
+  /**
+   * Only who can be met on a channel of this provider.
+   *
+   * @generated from field: switchboard.v1.Provider provider = 6;
+   */
+  provider: Provider;
+
+  /**
+   * Only who is blocked, or only who is not.
+   *
+   * @generated from field: optional bool blocked = 7;
+   */
+  blocked?: boolean | undefined;
+
+  /**
+   * All of these attributes have these values. Over REST by POST only.
+   *
+   * @generated from field: repeated switchboard.v1.AttributeCondition attributes = 8;
+   */
+  attributes: AttributeCondition[];
+
+  /**
+   * Created or changed last in this range.
+   *
+   * @generated from field: switchboard.v1.TimeRange update_time = 9;
+   */
+  updateTime?: TimeRange | undefined;
+
+  /**
+   * In which order.
+   *
+   * @generated from field: switchboard.v1.ContactOrder order = 10;
+   */
+  order: ContactOrder;
 };
 
 /**
@@ -566,7 +605,7 @@ export const ListContactsRequestSchema: GenMessage<ListContactsRequest> = /*@__P
  */
 export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"> & {
   /**
-   * Newest first, without identities.
+   * In the order asked for, without identities.
    *
    * @generated from field: repeated switchboard.v1.Contact contacts = 1;
    */
@@ -593,6 +632,47 @@ export type ListContactsResponse = Message<"switchboard.v1.ListContactsResponse"
  */
 export const ListContactsResponseSchema: GenMessage<ListContactsResponse> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_contact_service, 17);
+
+/**
+ * In which order contacts are listed.
+ *
+ * @generated from enum switchboard.v1.ContactOrder
+ */
+export enum ContactOrder {
+  /**
+   * Not stated: newest first.
+   *
+   * @generated from enum value: CONTACT_ORDER_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Newest first.
+   *
+   * @generated from enum value: CONTACT_ORDER_CREATED = 1;
+   */
+  CREATED = 1,
+
+  /**
+   * By name, from A to Z: by its first 40 letters, upper and lower case alike, those with an accent after those without.
+   *
+   * @generated from enum value: CONTACT_ORDER_NAME = 2;
+   */
+  NAME = 2,
+
+  /**
+   * Changed last first.
+   *
+   * @generated from enum value: CONTACT_ORDER_UPDATED = 3;
+   */
+  UPDATED = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.ContactOrder.
+ */
+export const ContactOrderSchema: GenEnum<ContactOrder> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_contact_service, 0);
 
 /**
  * People who write to the tenant.
@@ -684,7 +764,8 @@ export const ContactService: GenService<{
     output: typeof GetContactResponseSchema;
   },
   /**
-   * Lists contacts, newest first. A page may be short; the last one has no next_page_token.
+   * Lists contacts, with filter, order and keyset paging. With at most one of channel_id, provider, blocked and an attribute, and no
+   * prefix or range but the one the order goes by, each page is full; else one may be short: the last has no next_page_token.
    *
    * @generated from rpc switchboard.v1.ContactService.ListContacts
    */

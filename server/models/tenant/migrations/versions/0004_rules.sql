@@ -12,6 +12,101 @@ CREATE INDEX ix_identity_conflicts_create_time_id ON identity_conflicts (create_
 
 -- == Lists.
 
+-- What names are ordered and looked up by: upper and lower case are alike, and a letter with an accent follows those without.
+CREATE FUNCTION contact_name_key(name text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT lower(normalize(name, NFKD))
+$$;
+
+-- The key of what is no channel and no attribute: a provider, or being blocked.
+CREATE FUNCTION contact_word_key(word text) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT md5(word)::uuid
+$$;
+
+ALTER TABLE contacts ADD COLUMN name_key text COLLATE "C" NOT NULL GENERATED ALWAYS AS ("left"(contact_name_key(name), 40)) STORED;
+
+DROP INDEX ix_contacts_name_prefix;
+
+CREATE INDEX ix_contacts_name_key_id ON contacts (name_key, id);
+
+CREATE INDEX ix_contacts_update_time_id ON contacts (update_time, id);
+
+-- What contacts are listed by, each in every order of the list, so that a page of those on a channel is read from one index: their
+-- channels, the providers of these, whether they are blocked, and their attributes. Triggers keep it, with the contact's row locked.
+CREATE TABLE contact_keys (
+    contact_id uuid NOT NULL,
+    key uuid NOT NULL,
+    name_key text COLLATE "C" NOT NULL,
+    create_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
+    CONSTRAINT pk_contact_keys PRIMARY KEY (contact_id, key),
+    CONSTRAINT fk_contact_keys_contact_id FOREIGN KEY (contact_id) REFERENCES contacts (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_contact_keys_key_create_time_contact_id ON contact_keys (key, create_time, contact_id);
+
+CREATE INDEX ix_contact_keys_key_name_key_contact_id ON contact_keys (key, name_key, contact_id);
+
+CREATE INDEX ix_contact_keys_key_update_time_contact_id ON contact_keys (key, update_time, contact_id);
+
+CREATE FUNCTION keep_contact_keys_of(contact uuid) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM contacts WHERE id = contact FOR NO KEY UPDATE;
+    DELETE FROM contact_keys WHERE contact_id = contact;
+    INSERT INTO contact_keys (contact_id, key, name_key, create_time, update_time)
+    SELECT ct.id, k.key, ct.name_key, ct.create_time, ct.update_time FROM contacts ct CROSS JOIN LATERAL (
+        SELECT i.channel_id FROM identities i WHERE i.contact_id = ct.id
+        UNION SELECT contact_word_key(h.provider) FROM identities i JOIN channels h ON h.id = i.channel_id WHERE i.contact_id = ct.id
+        UNION SELECT contact_word_key('blocked') WHERE ct.block_time IS NOT NULL
+        UNION SELECT attribute_key(a.key, a.value) FROM jsonb_each(ct.attributes) a
+            WHERE jsonb_typeof(a.value) IN ('string', 'number', 'boolean')
+    ) k (key) WHERE ct.id = contact;
+END $$;
+
+CREATE FUNCTION keep_contact_keys() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM keep_contact_keys_of(NEW.id);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER keep_contact_keys_inserted AFTER INSERT ON contacts
+    FOR EACH ROW WHEN (NEW.attributes IS NOT NULL OR NEW.block_time IS NOT NULL) EXECUTE FUNCTION keep_contact_keys();
+
+CREATE TRIGGER keep_contact_keys_updated AFTER UPDATE ON contacts FOR EACH ROW
+    WHEN ((OLD.name, OLD.attributes, OLD.block_time, OLD.create_time, OLD.update_time)
+        IS DISTINCT FROM (NEW.name, NEW.attributes, NEW.block_time, NEW.create_time, NEW.update_time))
+    EXECUTE FUNCTION keep_contact_keys();
+
+-- Once for all identities of a statement: this is in the way of a message from a stranger.
+CREATE FUNCTION keep_contact_keys_met() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM contacts WHERE id IN (SELECT contact_id FROM added) ORDER BY id FOR NO KEY UPDATE;
+    INSERT INTO contact_keys (contact_id, key, name_key, create_time, update_time)
+    SELECT DISTINCT ct.id, k.key, ct.name_key, ct.create_time, ct.update_time
+    FROM added i JOIN contacts ct ON ct.id = i.contact_id JOIN channels h ON h.id = i.channel_id
+        CROSS JOIN LATERAL (VALUES (h.id), (contact_word_key(h.provider))) k (key)
+    ON CONFLICT DO NOTHING;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER keep_contact_keys_met AFTER INSERT ON identities
+    REFERENCING NEW TABLE AS added FOR EACH STATEMENT EXECUTE FUNCTION keep_contact_keys_met();
+
+CREATE FUNCTION keep_contact_keys_moved() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM keep_contact_keys_of(OLD.contact_id);
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM keep_contact_keys_of(NEW.contact_id);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER keep_contact_keys_moved AFTER UPDATE OF contact_id ON identities
+    FOR EACH ROW WHEN (OLD.contact_id <> NEW.contact_id) EXECUTE FUNCTION keep_contact_keys_moved();
+
+CREATE TRIGGER keep_contact_keys_left AFTER DELETE ON identities FOR EACH ROW EXECUTE FUNCTION keep_contact_keys_moved();
+
+SELECT keep_contact_keys_of(id) FROM contacts;
+
 -- == People.
 
 -- Of a token only the hash of its secret is here.
