@@ -22,7 +22,6 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d(?::|%3A)\d\d(?::|%3A)\d\d(?:\.\d+)?Z")
 _NONCE = re.compile(r"n[0-9a-f]{10}n")
 _PLAIN = (
     (re.compile(r"inv_[0-9a-f]{32}_[0-9a-f]{32}_[0-9a-f]{64}"), "inv_…"),
-    (_NONCE, "example"),
     (re.compile(r"wamid\.[\w=+/-]+"), "wamid.HBgN…"),
     (re.compile(r"(?!0{64})[0-9a-f]{64}"), "…"),
 )
@@ -36,6 +35,8 @@ _OPAQUE = frozenset({"cursor", "asOf", "nextCursor", "nextPageToken", "token", "
 _ORDERED = frozenset({"seq", "head", "sequence", "number"})
 # Their members have no order of their own, so that each answer has another.
 _MAPS = frozenset({"attributes", "metadata"})
+# A message that was read before its receipt of delivery came is not counted as delivered.
+_OVERTAKEN = frozenset({"deliveredCount"})
 # What is a matter of the clock is there or is not.
 _LEFT_OUT = frozenset({"lastUseTime"})
 
@@ -50,6 +51,7 @@ class Placeholders:
         self._end = end
         self._secrets = secrets
         self._ids: dict[str, str] = {}
+        self._nonces: dict[str, str] = {}
         self._numbers: dict[str, str] = {}
         counted = {value for value in _values_of(exchange, _ORDERED) if isinstance(value, str) and value.isdigit()}
         ordered = sorted(map(int, counted))
@@ -62,6 +64,7 @@ class Placeholders:
         value = _TIME.sub(lambda found: self._time(found[0]), value)
         if _TOOK.fullmatch(value):
             return "2.500s"
+        value = _NONCE.sub(lambda found: self._nonce(found[0]), value)
         for pattern, word in _PLAIN:
             value = pattern.sub(word, value)
         return self._ids_and_numbers(value)
@@ -82,7 +85,7 @@ class Placeholders:
         if isinstance(value, list):
             return [self.answer(inner, key) for inner in (value if key == "details" else value[:ITEMS])]
         if not isinstance(value, str):
-            return value
+            return 1 if key in _OVERTAKEN else value
         if key in _ORDERED and value.isdigit():
             return self._ordered[value]
         return "…" if key in _OPAQUE and value and not _NONCE.search(value) else _cut(self.text(value))
@@ -95,6 +98,9 @@ class Placeholders:
 
     def _id(self, value: str) -> str:
         return self._ids.setdefault(value, f"01a20000-0000-7000-8000-{len(self._ids) + 1:012d}")
+
+    def _nonce(self, value: str) -> str:
+        return self._nonces.setdefault(value, f"example{len(self._nonces) + 1 if self._nonces else ''}")
 
     def _number(self, value: str) -> str:
         """As many digits; the last two say the how manieth number it is."""

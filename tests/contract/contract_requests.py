@@ -1,11 +1,13 @@
 """Requests that the tables share, and the fresh things that they are about."""
 
+import contextlib
 import hashlib
 import hmac
 import json
 import time
 from typing import Any
 
+from contract_outcome import Refused
 from contract_world import World, digits, eventually, nonce
 from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
@@ -123,6 +125,18 @@ def blocked(world: World) -> str:
     contact_id = world.conversation().contact.id
     world.call(contacts.BlockContactRequest(contact_id=contact_id))
     return contact_id
+
+
+def conflict_page(world: World) -> contacts.ListIdentityConflictsRequest:
+    """The conflicts of a contact that was to get the number of another one."""
+    contact, other = world.conversation().contact, world.conversation().contact
+    number = "+" + other.name.removeprefix("Cara ")
+    taken = contacts.AddContactIdentityRequest(
+        contact_id=contact.id, channel_id=world.channel_id, kind=ALIAS_KIND_WA_ID, value=number
+    )
+    with contextlib.suppress(Refused):
+        world.call(taken)
+    return contacts.ListIdentityConflictsRequest(contact_id=contact.id)
 
 
 def identity_to_remove(world: World) -> contacts.RemoveContactIdentityRequest:

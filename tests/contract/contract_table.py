@@ -11,6 +11,7 @@ from contract_requests import (
     attribute_page,
     attribute_request,
     blocked,
+    conflict_page,
     connect,
     deleted,
     handshake,
@@ -495,6 +496,7 @@ CONTACTS: dict[str, Case] = {
     ),
     "ListIdentityConflicts": Case(
         ask=lambda w: contacts.ListIdentityConflictsRequest(page_size=3),
+        shown=conflict_page,
         refuse=lambda w: contacts.ListIdentityConflictsRequest(page_size=-3),
         reason="INVALID_FIELDS",
     ),
