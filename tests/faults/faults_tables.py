@@ -39,7 +39,12 @@ WHERE conversation_id IS NOT NULL AND kind NOT IN (22, 90, 91) ORDER BY conversa
 """
 CONVERSATIONS = """
 SELECT id::text AS id, version, status, coalesce(subject, '') AS subject, coalesce(assignee_id::text, '') AS assignee,
-    coalesce(last_message_id::text, '') AS last_message, inbound_count - team_read_count AS unread
+    coalesce(last_message_id::text, '') AS last_message, inbound_count - team_read_count AS unread,
+    coalesce(team_id::text, '') AS team, array_to_string(tags, ',') AS tags, priority, last_message_preview AS preview,
+    ARRAY(SELECT coalesce((extract(epoch FROM time) * 1000000)::bigint, 0) FROM unnest(ARRAY[
+        last_message_time, waiting_since, reply_window_expire_time, CASE WHEN status = 'snoozed' THEN snooze_until END,
+        resolve_time, delete_time, create_time
+    ]) WITH ORDINALITY AS times (time, place) ORDER BY place) AS times
 FROM conversations
 """
 MISCOUNTED = """
@@ -195,8 +200,15 @@ def _mirrored(row: Row) -> tuple[str, tuple[Any, ...]]:
     body = getattr(event, event.WhichOneof("body") or "")
     shown = body.conversation
     status = conversation_pb2.ConversationStatus.Name(shown.status).removeprefix("CONVERSATION_STATUS_").lower()
-    state = (shown.version, status, shown.subject, shown.assignee_id, shown.last_message_id, shown.unread_count)
-    return shown.id, state
+    times = (
+        *(shown.last_message_time, shown.waiting_since, shown.reply_window.expire_time, shown.snooze.until_time),
+        *(shown.resolve_time, shown.delete_time, shown.create_time),
+    )
+    return shown.id, (
+        *(shown.version, status, shown.subject, shown.assignee_id, shown.last_message_id, shown.unread_count),
+        *(shown.team_id, ",".join(shown.tags), shown.priority, shown.last_message_preview),
+        [time.ToMicroseconds() for time in times],
+    )
 
 
 async def undone(tenant_dsn: str, control_dsn: str, *, receipts: bool) -> dict[str, int]:

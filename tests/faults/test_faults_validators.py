@@ -20,7 +20,7 @@ PARTS = [
     {"id": "p1", "wamid": "w1", "message": "m1", "op": None, "direction": "inbound", "status": "read", "delivery": None},
     {"id": "p2", "wamid": "w2", "message": "m2", "op": "s1", "direction": "outbound", "status": "read", "delivery": "accepted"},
 ]  # fmt: skip
-STORED = (5, "open", "", "", "m2", 1)
+STORED = (5, "open", "", "", "m2", 1, "", "vip", 1, "hello", [7, 0])
 
 
 def response(stream: int, first: int, last: int, upto: Running, **more: Any) -> dict[str, Any]:
@@ -165,7 +165,9 @@ BAD: list[tuple[str, str, Bad]] = [
     ("V7 complete", "doubled", watched(3, n=3)),
     ("V9 causal", "wrong", writer(1, t0=14.0)),
     ("V11 read back", "lost", writer(5, found=False)),
-    ("V11 state is events", "wrong", mirrored((4, "new", "", "", "m1", 1))),
+    ("V11 state is events", "wrong", mirrored((4, "new", "", "", "m1", 1, *STORED[6:]))),
+    ("V11 state is events", "wrong", mirrored((*STORED[:7], "", *STORED[8:]))),
+    ("V11 state is events", "wrong", mirrored((*STORED[:-1], [7, 8]))),
     ("statistics are tables", "wrong", told(counted_upto=4)),
     ("statistics are tables", "wrong", told(counts_differ=True)),
     ("statistics are tables", "wrong", told(miscounts=["counted 2 of 1"])),
