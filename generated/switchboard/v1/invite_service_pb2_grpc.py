@@ -69,6 +69,7 @@ class InviteServiceServicer:
     def CreateInvite(self, request, context):
         """Invites somebody. The answer has the token, this once; handing it over is the caller's. Nobody invites to a role that may more
         than himself: PERMISSION_MISSING. RESOURCE_EXISTS: an agent, or a pending invite, has the address.
+        RESOURCE_NOT_FOUND: there is no such role.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -36,6 +36,7 @@ class InviteServiceStub:
     CreateInvite: _grpc.UnaryUnaryMultiCallable[_invite_service_pb2.CreateInviteRequest, _invite_service_pb2.CreateInviteResponse]
     """Invites somebody. The answer has the token, this once; handing it over is the caller's. Nobody invites to a role that may more
     than himself: PERMISSION_MISSING. RESOURCE_EXISTS: an agent, or a pending invite, has the address.
+    RESOURCE_NOT_FOUND: there is no such role.
     """
     ListInvites: _grpc.UnaryUnaryMultiCallable[_invite_service_pb2.ListInvitesRequest, _invite_service_pb2.ListInvitesResponse]
     """Lists invites, newest first, whatever became of them."""
@@ -56,6 +57,7 @@ class InviteServiceAsyncStub(InviteServiceStub):
     CreateInvite: _aio.UnaryUnaryMultiCallable[_invite_service_pb2.CreateInviteRequest, _invite_service_pb2.CreateInviteResponse]  # type: ignore[assignment]
     """Invites somebody. The answer has the token, this once; handing it over is the caller's. Nobody invites to a role that may more
     than himself: PERMISSION_MISSING. RESOURCE_EXISTS: an agent, or a pending invite, has the address.
+    RESOURCE_NOT_FOUND: there is no such role.
     """
     ListInvites: _aio.UnaryUnaryMultiCallable[_invite_service_pb2.ListInvitesRequest, _invite_service_pb2.ListInvitesResponse]  # type: ignore[assignment]
     """Lists invites, newest first, whatever became of them."""
@@ -79,6 +81,7 @@ class InviteServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_invite_service_pb2.CreateInviteResponse, _abc.Awaitable[_invite_service_pb2.CreateInviteResponse]]:
         """Invites somebody. The answer has the token, this once; handing it over is the caller's. Nobody invites to a role that may more
         than himself: PERMISSION_MISSING. RESOURCE_EXISTS: an agent, or a pending invite, has the address.
+        RESOURCE_NOT_FOUND: there is no such role.
         """
 
     @_abc_1.abstractmethod

@@ -352,6 +352,7 @@ export const InviteService: GenService<{
   /**
    * Invites somebody. The answer has the token, this once; handing it over is the caller's. Nobody invites to a role that may more
    * than himself: PERMISSION_MISSING. RESOURCE_EXISTS: an agent, or a pending invite, has the address.
+   * RESOURCE_NOT_FOUND: there is no such role.
    *
    * @generated from rpc switchboard.v1.InviteService.CreateInvite
    */
