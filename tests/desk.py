@@ -54,7 +54,8 @@ def agent(agent_id: uuid.UUID) -> Origin:
 
 def phone() -> str:
     """A number that nobody else has."""
-    return f"49{uuid.uuid4().int % 10**10:010}"
+    # No 0 behind the country's code: written with a +, a number is told the same without it.
+    return f"49{10**9 + uuid.uuid4().int % (9 * 10**9)}"
 
 
 @dataclass
