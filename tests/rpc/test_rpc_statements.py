@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import sqlalchemy
-from google.protobuf import descriptor_pb2, message_factory
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import Message
 from switchboard.v1 import (
     agent_service_pb2,
     assignment_policy_service_pb2,
@@ -28,41 +23,35 @@ from switchboard.v1 import (
     delivery_service_pb2,
     invite_service_pb2,
     message_service_pb2,
-    options_pb2,
     settings_service_pb2,
     statistics_service_pb2,
     tag_service_pb2,
 )
 
 from server.agents.presence import Presence
-from server.assignments import service as assignments
 from server.assignments.availability_servicer import AvailabilityServicer
 from server.assignments.policy_servicer import AssignmentPolicyServicer
 from server.assignments.servicer import AssignmentServicer
 from server.attributes.servicer import AttributeDefinitionServicer
-from server.audit import follow
 from server.audit.servicer import AuditServicer
 from server.channels.servicer import ChannelServicer
 from server.contacts.servicer import ContactServicer
-from server.conversations import notes, tags
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
 from server.conversations.tag_servicer import TagServicer
 from server.kit.db import Database
-from server.kit.ids import new_id
 from server.log.cursor import Cursors
-from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
 from server.people.servicer import AgentServicer
 from server.redelivery.servicer import DeliveryServicer
-from server.rpc.call import Call, Caller, CallerKind, Verified
 from server.rpc.paging import PageTokens
 from server.tenant_settings.servicer import SettingsServicer
-from tests.desk import ALL, Desk, nobody, phone
+from tests.desk import Desk
 from tests.installation import Installed
+from tests.rpc.office import Office, fill
 
-MANY, MOST = 12, 8
+MOST = 8
 FILES = (
     *(attribute_definition_service_pb2, audit_service_pb2, settings_service_pb2, statistics_service_pb2),
     *(agent_service_pb2, assignment_policy_service_pb2, assignment_service_pb2, availability_service_pb2),
@@ -90,40 +79,6 @@ READS: dict[str, MethodDescriptor] = {
     if method.GetOptions().idempotency_level == descriptor_pb2.MethodOptions.NO_SIDE_EFFECTS
     and f"{service.name}.{method.name}" not in LEFT_OUT
 }
-
-
-@dataclass
-class Office:
-    """Servicers over a connection whose statements are counted, and what has little and what has much."""
-
-    servicers: dict[str, Any]
-    database: Database
-    tenant_id: uuid.UUID
-    little: dict[str, str] = field(default_factory=dict)
-    much: dict[str, str] = field(default_factory=dict)
-    statements: list[str] = field(default_factory=list)
-
-    async def ask(self, method: MethodDescriptor, ids: dict[str, str], *, size: int) -> tuple[Message, list[str]]:
-        """The answer, and the statements that it took."""
-        request = message_factory.GetMessageClass(method.input_type)()
-        for name in method.input_type.fields_by_name:
-            if name == "page_size":
-                setattr(request, name, size)
-            elif name.endswith("_id") and name in ids:
-                setattr(request, name, ids[name])
-        if isinstance(request, statistics_service_pb2.GetStatisticsRequest):
-            day = datetime(2026, 11, 1, tzinfo=UTC)
-            request.start_time.FromDatetime(day)
-            request.end_time.FromDatetime(day + timedelta(days=size))
-        caller = Caller(CallerKind.API_KEY, new_id(), frozenset(options_pb2.Permission.values()))
-        verified = Verified(caller, ALL, self.tenant_id, self.database)
-        servicer = self.servicers[method.containing_service.name]
-        call = Call(verified, cast(Any, None), f"/{method.full_name}", "test")
-        self.statements.clear()
-        answer: Message = await getattr(servicer, method.name)(request, call)
-        # The driver tells of a statement in the loop's next turn.
-        await asyncio.sleep(0)
-        return answer, list(self.statements)
 
 
 @pytest.fixture(scope="module")
@@ -161,96 +116,9 @@ async def office(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         adapted.driver_connection.add_query_logger(lambda told: made.statements.append(told.query))
 
     sqlalchemy.event.listen(database._engine.sync_engine, "connect", connected)
-    await _fill(desk, made)
+    await fill(desk, made)
     yield made
     await database.close()
-
-
-async def _fill(desk: Desk, office: Office) -> None:
-    channel, writer = await desk.new_channel(), desk.writer()
-    for _ in range(3):
-        await desk.new_channel()
-    bare, full = await desk.started(channel), await desk.started(channel, busy := phone())
-    for _ in range(MANY):
-        await desk.started(channel)
-        await writer.submit(desk.receive(channel, busy))
-    stored = [await writer.submit(desk.send(row.id, "hello")) for row in (bare, *[full] * MANY)]
-    messages = [item.message.id for item in stored if isinstance(item, Stored)]
-    agents = [await desk.new_agent() for _ in range(MANY)]
-    teams = [new_id() for _ in range(MANY)]
-    for number, (agent_id, team_id) in enumerate(zip(agents, teams, strict=True)):
-        await desk.execute(
-            "INSERT INTO teams (id, name, create_time) VALUES ($1, $2, now())", team_id, f"Team {number}"
-        )
-        await desk.execute("INSERT INTO agent_loads (agent_id) VALUES ($1) ON CONFLICT DO NOTHING", agent_id)
-        await desk.execute("INSERT INTO team_members (team_id, agent_id) VALUES ($1, $2)", team_id, agents[0])
-        await desk.execute("INSERT INTO channel_members (channel_id, agent_id) VALUES ($1, $2)", channel.id, agent_id)
-        await desk.do(
-            lambda write, agent_id=agent_id: assignments.assign(
-                write,
-                ALL,
-                full.id,
-                origin=nobody(),
-                agent_id=agent_id,
-                team_id=None,
-                reason=None,
-                expected_version=None,
-            )
-        )
-        await desk.do(
-            lambda write, number=number: notes.add(
-                write, ALL, full.id, origin=nobody(), note_id=new_id(), text=f"Note {number}", pinned=False
-            )
-        )
-        await desk.execute(
-            "INSERT INTO attribute_definitions (id, target, key, type, label, create_time, update_time)"
-            " VALUES ($1, 'contact', $2, 'text', $2, now(), now())",
-            *(new_id(), f"key_{number}"),
-        )
-        await desk.execute(
-            "INSERT INTO invites (id, email, name, role, team_ids, channel_ids, secret_hash, inviter_kind, lifetime, create_time,"
-            " expire_time) VALUES ($1, $2, 'Invited', 'agent', '{}', '{}', '', 6, '1 day', now(), now())",
-            *(new_id(), f"{number}@example.org"),
-        )
-    while await desk.database.write(follow.follow):
-        pass
-    names = [f"tag {number}" for number in range(MANY)]
-    await desk.do(lambda write: tags.add(write, ALL, full.id, origin=nobody(), names=names))
-    await desk.value("SELECT ensure_receipt_month(now()::date)")
-    await desk.execute(
-        "INSERT INTO message_status_updates (id, create_time, message_id, part_id, position, status, source, applied)"
-        " SELECT gen_random_uuid(), now(), message_id, id, 0, 'read', 'receipt', false FROM message_parts, generate_series(1, $2)"
-        " WHERE message_id = $1",
-        *(messages[1], MANY),
-    )
-    for team_id in teams:
-        await desk.execute(
-            "INSERT INTO assignment_policies (id, team_id, strategy, create_time, update_time) VALUES ($1, $2, 'manual', now(), now())",
-            *(new_id(), team_id),
-        )
-    await desk.execute(
-        "INSERT INTO assignment_policies (id, channel_id, strategy, weight, waiting_weight, create_time, update_time)"
-        " VALUES ($1, $2, 'round_robin', 100, 50, now(), now())",
-        *(new_id(), channel.id),
-    )
-    delivery = "SELECT d.id FROM deliveries d JOIN message_parts p ON p.id = d.part_id WHERE p.message_id = $1"
-    role_id = str(await desk.value("INSERT INTO roles VALUES ($1, 'Role', '{1}', now()) RETURNING id", new_id()))
-    policy_id = str(await desk.value("SELECT id FROM assignment_policies LIMIT 1"))
-    for ids, row, message_id, agent_id in (
-        (office.little, bare, messages[0], agents[1]),
-        (office.much, full, messages[1], agents[0]),
-    ):
-        ids |= {
-            "conversation_id": str(row.id),
-            "contact_id": str(row.contact_id),
-            "channel_id": str(channel.id),
-            "message_id": str(message_id),
-            "delivery_id": str(await desk.value(delivery, message_id)),
-            "agent_id": str(agent_id),
-            "team_id": str(teams[0]),
-            "role_id": role_id,
-            "policy_id": policy_id,
-        }
 
 
 def test_every_read_of_the_contract_is_counted_or_says_why_not(checkout: Path) -> None:
