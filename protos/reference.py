@@ -72,7 +72,7 @@ REASONS_OF_ALL = (
     *("DATABASE_UNAVAILABLE", "SCHEMA_OUTDATED", "SERVER_UNAVAILABLE", "DRAINING", "TIMEOUT", "INTERNAL"),
 )
 RAW_BODY = "google.api.HttpBody"
-ADD = "has no example: give it a row in tests/contract/contract_table.py (ask and refuse), then run: make examples"
+ADD = "has no example: give it a row in its family's tests/contract/contract_cases_*.py (ask and refuse), then run: make examples"
 Example = Mapping[str, Any]
 
 

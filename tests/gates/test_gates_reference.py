@@ -45,7 +45,9 @@ def test_a_method_without_an_example_is_red_and_says_what_to_do(
     found = gate(checkout, tmp_path / "planted.binpb")
     assert found.returncode == 1, found.stderr
     first, *pages = found.stdout.splitlines()
-    assert first.startswith("TagService.GuessTag has no example: give it a row in tests/contract/contract_table.py")
+    assert first.startswith(
+        "TagService.GuessTag has no example: give it a row in its family's tests/contract/contract_cases_*.py"
+    )
     assert [line.split()[0] for line in pages] == ["docs/reference/README.md", "docs/reference/tag-service.md"]
 
 
