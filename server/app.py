@@ -170,6 +170,29 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
         raise SystemExit(1)
 
 
+def add_conversations(server: aio.Server, parts: Parts, tokens: PageTokens, cursors: Cursors) -> None:
+    """Adds the services of conversations, of what is in them and of who has them."""
+    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
+        ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
+    )
+    tag_service_pb2_grpc.add_TagServiceServicer_to_server(TagServicer(tokens=tokens, cursors=cursors), server)
+    message_service_pb2_grpc.add_MessageServiceServicer_to_server(
+        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
+    )
+    delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
+        DeliveryServicer(tokens=tokens, cursors=cursors), server
+    )
+    assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
+        AssignmentServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
+    )
+    assignment_policy_service_pb2_grpc.add_AssignmentPolicyServiceServicer_to_server(
+        AssignmentPolicyServicer(tokens=tokens, cursors=cursors), server
+    )
+    availability_service_pb2_grpc.add_AvailabilityServiceServicer_to_server(
+        AvailabilityServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
+    )
+
+
 async def assemble(
     settings: Settings, parts: Parts, commits: Commits, limits: RateLimits
 ) -> tuple[Tails, Streams, CredentialVerifier, aio.Server]:
@@ -196,25 +219,7 @@ async def assemble(
     commits.rights = verifier.invalidate
     parts.hints.on_rights(verifier.invalidate)
     server = public_server(verifier, limits, Trail())
-    conversation_service_pb2_grpc.add_ConversationServiceServicer_to_server(
-        ConversationServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
-    )
-    tag_service_pb2_grpc.add_TagServiceServicer_to_server(TagServicer(tokens=tokens, cursors=cursors), server)
-    message_service_pb2_grpc.add_MessageServiceServicer_to_server(
-        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
-    )
-    delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
-        DeliveryServicer(tokens=tokens, cursors=cursors), server
-    )
-    assignment_service_pb2_grpc.add_AssignmentServiceServicer_to_server(
-        AssignmentServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
-    )
-    assignment_policy_service_pb2_grpc.add_AssignmentPolicyServiceServicer_to_server(
-        AssignmentPolicyServicer(tokens=tokens, cursors=cursors), server
-    )
-    availability_service_pb2_grpc.add_AvailabilityServiceServicer_to_server(
-        AvailabilityServicer(tokens=tokens, cursors=cursors, presence=parts.presence), server
-    )
+    add_conversations(server, parts, tokens, cursors)
     inbox_service_pb2_grpc.add_InboxServiceServicer_to_server(
         InboxServicer(tails, cursors, streams, limits=StreamLimits(retention=parts.retention)), server
     )
