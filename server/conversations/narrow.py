@@ -12,13 +12,13 @@ from typing import Any
 from switchboard.v1 import conversation_filter_pb2 as filters
 
 from server.conversations.convert import PROVIDER, STATUS
-from server.conversations.filter import WAITING, WINDOW, Where, read_ids
+from server.conversations.filter import WAITING, WINDOW, Where, own_id, read_ids
 from server.rpc.call import Scope
 
 MOST = 4
 _NEWEST = "c.last_message_time DESC, c.id DESC"
 _LISTED = "SELECT c.id FROM conversations c WHERE c.delete_time IS NULL"
-_UNREAD = "c.inbound_count > c.team_read_count"
+_UNREAD_BY_TEAM = f"{_LISTED} AND c.inbound_count > c.team_read_count ORDER BY {_NEWEST}"
 # The order makes the planner walk the index instead of the table, which may hold what is looked for at its very end.
 _ORDERED = {
     "waiting_since": f"ORDER BY {WAITING}, c.id",
@@ -69,12 +69,20 @@ class Narrow:
         if name == "tags":
             return [_later(self._tagged, list(value))]
         if name == "unread":
-            return [] if value == filters.UNREAD_MINE else [_limited(f"{_LISTED} AND {_UNREAD} ORDER BY {_NEWEST}")]
+            return [self._own_unread] if value == filters.UNREAD_MINE else [_limited(_UNREAD_BY_TEAM)]
         if name == "reply_window":
             return [_union([_later(self._window, state) for state in value])]
         if name in _ORDERED:
             return [_later(self._range, name, wanted)]
         return [_later(self._values, name, value)]
+
+    def _own_unread(self, limit: str) -> str:
+        """Where the agent stands behind, and for where it has no position what the team has not read."""
+        agent = self._where.value(own_id(self._scope), "uuid")
+        behind = f"SELECT rp.conversation_id AS id FROM read_positions rp WHERE rp.behind AND rp.agent_id = {agent} ORDER BY 1"
+        # Most of what an agent is behind with the team has not read either: each counts once against the limit.
+        parts = f"({behind} LIMIT {limit}) UNION ({_UNREAD_BY_TEAM} LIMIT {limit})"
+        return f"SELECT u.id FROM ({parts}) u LIMIT {limit}"
 
     def _range(self, name: str, wanted: filters.ConversationFilter) -> Statement:
         (condition,) = self._where.fields(wanted, self._scope, (name,)).values()

@@ -168,13 +168,20 @@ class ConversationParticipant(TenantBase):
 
 
 class ReadPosition(TenantBase):
-    """How far an agent has read a conversation: arrival number, and the inbound messages up to it."""
+    """How far an agent has read a conversation: arrival number, and the inbound messages up to it.
+
+    behind: whether there are more inbound messages, of a conversation that is not deleted; triggers keep it.
+    """
 
     __tablename__ = "read_positions"
-    __table_args__ = (CheckConstraint("arrival >= 0 AND inbound_count >= 0", name="arrival"),)
+    __table_args__ = (
+        CheckConstraint("arrival >= 0 AND inbound_count >= 0", name="arrival"),
+        Index("ix_read_positions_behind", "agent_id", "conversation_id", postgresql_where=text("behind")),
+    )
 
     conversation_id: Mapped[Id] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True)
     agent_id: Mapped[Id] = mapped_column(ForeignKey("agents.id", ondelete="CASCADE"), primary_key=True)
     arrival: Mapped[int]
     inbound_count: Mapped[int]
     update_time: Mapped[Time]
+    behind: Mapped[bool] = mapped_column(server_default=text("false"))

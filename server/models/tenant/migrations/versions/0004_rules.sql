@@ -107,6 +107,43 @@ CREATE TRIGGER keep_contact_keys_left AFTER DELETE ON identities FOR EACH ROW EX
 
 SELECT keep_contact_keys_of(id) FROM contacts;
 
+-- Whether the customer wrote after an agent's position, so that what an agent has not read is found without looking at what it has;
+-- what is deleted is in no list. Who moves a position, counts a message or deletes holds the conversation's lock.
+ALTER TABLE read_positions ADD COLUMN behind boolean NOT NULL DEFAULT false;
+
+UPDATE read_positions rp SET behind = true FROM conversations c
+WHERE c.id = rp.conversation_id AND c.inbound_count > rp.inbound_count AND c.delete_time IS NULL;
+
+CREATE INDEX ix_read_positions_behind ON read_positions (agent_id, conversation_id) WHERE behind;
+
+CREATE FUNCTION place_position() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.behind := EXISTS (
+        SELECT FROM conversations c
+        WHERE c.id = NEW.conversation_id AND c.inbound_count > NEW.inbound_count AND c.delete_time IS NULL);
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER place_position BEFORE INSERT OR UPDATE OF inbound_count ON read_positions
+    FOR EACH ROW EXECUTE FUNCTION place_position();
+
+CREATE FUNCTION leave_positions_behind() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    -- Only the first message after somebody read has anything to write.
+    IF EXISTS (
+        SELECT FROM read_positions rp WHERE rp.conversation_id = NEW.id
+            AND rp.behind <> (NEW.delete_time IS NULL AND rp.inbound_count < NEW.inbound_count))
+    THEN
+        UPDATE read_positions rp SET behind = NOT rp.behind WHERE rp.conversation_id = NEW.id
+            AND rp.behind <> (NEW.delete_time IS NULL AND rp.inbound_count < NEW.inbound_count);
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER leave_positions_behind AFTER UPDATE OF inbound_count, delete_time ON conversations FOR EACH ROW
+    WHEN (OLD.inbound_count <> NEW.inbound_count OR (OLD.delete_time IS NULL) <> (NEW.delete_time IS NULL))
+    EXECUTE FUNCTION leave_positions_behind();
+
 -- == People.
 
 -- Of a token only the hash of its secret is here.
