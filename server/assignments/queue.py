@@ -110,6 +110,8 @@ async def drain(database: Database, generation: int, *, present: frozenset[uuid.
     A conversation that nobody can take does not hold up those behind it. A crash in between repeats the drain.
     """
     given, place, looks = 0, FIRST, list[datetime]()
+    while await database.write(partial(reclaim.give_back, origin=_origin(generation), limit=PAGE)) == PAGE:
+        pass
     while True:
         claimed = await database.write(partial(claim, place=place, generation=generation, present=present))
         given += claimed.given
@@ -193,7 +195,10 @@ async def _decide(
 async def _write(write: Write, given: Sequence[Given], turns: facts.Turns, *, generation: int) -> None:
     if not given:
         return
-    cause = Cause(kind=actor_pb2.CAUSE_KIND_EVENT, id=str(generation))
-    events = await ledger.give(write, given, origin=Origin(actor=SYSTEM, cause=cause))
+    events = await ledger.give(write, given, origin=_origin(generation))
     await facts.store_turns(write.connection, turns)
     await append(write, events)
+
+
+def _origin(generation: int) -> Origin:
+    return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_EVENT, id=str(generation)))

@@ -13,7 +13,9 @@ from server.agents import teams
 from server.agents.roles import PERMISSIONS, id_of
 from server.agents.service import NotAssignable
 from server.agents.teams import TeamInUse
+from server.assignments import queue
 from server.assignments import service as assignments
+from server.conversations import service as conversations
 from server.conversations.service import Changed
 from server.kit.db import Write
 from server.kit.errors import AlreadyExists, NotFound, Refusal
@@ -27,6 +29,7 @@ from tests.desk import ALL, Desk, nobody
 
 OWNER = Caller(kind=CallerKind.API_KEY, permissions=PERMISSIONS["owner"])
 ADMIN = Caller(kind=CallerKind.AGENT, permissions=PERMISSIONS["admin"])
+Move = Callable[[Desk, uuid.UUID], Awaitable[None]]
 Step = Callable[[Write, uuid.UUID], Awaitable[lifecycle.Changed]]
 
 
@@ -189,6 +192,61 @@ async def test_an_address_belongs_to_one(desk: Desk) -> None:
     await desk.do(lambda write: update(write, one, email="one@example.org"))
     with pytest.raises(AlreadyExists):
         await desk.do(lambda write: update(write, other, email="one@example.org"))
+
+
+async def archived(desk: Desk, conversation_id: uuid.UUID) -> None:
+    await desk.move(conversation_id, "resolved")
+    await desk.move(conversation_id, "archived")
+
+
+async def reopened(desk: Desk, conversation_id: uuid.UUID) -> None:
+    await desk.move(conversation_id, "open")
+
+
+async def deleted(desk: Desk, conversation_id: uuid.UUID) -> None:
+    await desk.do(lambda write: conversations.delete(write, ALL, conversation_id, origin=nobody()))
+
+
+async def restored(desk: Desk, conversation_id: uuid.UUID) -> None:
+    await desk.do(lambda write: conversations.restore(write, ALL, conversation_id, origin=nobody()))
+
+
+async def drain(desk: Desk) -> None:
+    """What a worker does when it looks."""
+    async with desk.database.connection() as connection:
+        state = await queue.state(connection)
+    assert state.wanted
+    await queue.drain(desk.database, state.head, present=frozenset())
+
+
+@pytest.mark.parametrize(("closed", "back"), [(archived, reopened), (deleted, restored)])
+async def test_what_comes_back_to_life_is_taken_from_the_disabled(desk: Desk, closed: Move, back: Move) -> None:
+    agent_id, team_id, held = await desk.new_agent("agent"), await new_team(desk), await conversation(desk)
+    await assign(desk, held, agent_id=agent_id, team_id=team_id)
+    await closed(desk, held)
+    await desk.do(lambda write: disable(write, agent_id))
+    await drain(desk)
+    assert await desk.value("SELECT assignee_id FROM conversations WHERE id = $1", held) == agent_id
+    await back(desk, held)
+    head = await desk.value("SELECT head FROM stream_head")
+    await drain(desk)
+    assert await desk.kinds(after=head) == ["conversation_unassigned"]
+    (row,) = await desk.rows("SELECT assignee_id, team_id FROM conversations WHERE id = $1", held)
+    assert (row["assignee_id"], row["team_id"]) == (None, team_id)
+    (entry,) = await desk.rows("SELECT * FROM conversation_assignments WHERE conversation_id = $1", held)
+    assert (entry["agent_id"], entry["end_reason"]) == (agent_id, "agent_disabled")
+    assert await desk.value("SELECT conversations FROM agent_loads WHERE agent_id = $1", agent_id) == 0
+
+
+async def test_what_comes_back_to_who_is_enabled_again_stays(desk: Desk) -> None:
+    agent_id, held = await desk.new_agent("agent"), await conversation(desk)
+    await assign(desk, held, agent_id=agent_id)
+    await archived(desk, held)
+    await desk.do(lambda write: disable(write, agent_id))
+    await desk.do(lambda write: lifecycle.enable(write, agent_id, caller=OWNER, origin=nobody()))
+    await reopened(desk, held)
+    await drain(desk)
+    assert await desk.value("SELECT assignee_id FROM conversations WHERE id = $1", held) == agent_id
 
 
 async def test_a_team_with_a_live_conversation_stays(desk: Desk) -> None:
