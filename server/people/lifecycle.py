@@ -69,11 +69,14 @@ async def update(
     email: str | None,
     role_id: uuid.UUID | None,
 ) -> Changed:
-    """Changes an agent; None leaves a field alone. NotFound, also of the role, PermissionMissing, LastOwner, AlreadyExists."""
+    """Changes an agent; None leaves a field alone, an empty address clears it.
+
+    NotFound, also of the role, PermissionMissing, LastOwner, AlreadyExists.
+    """
     before, others = await _locked(write.connection, agent_id, caller)
     had = (before["role"], before["role_id"])
     role = had if role_id is None else columns(await own_roles.given(write.connection, role_id, caller))
-    wanted = (name or before["name"], email or before["email"], *role)
+    wanted = (name or before["name"], before["email"] if email is None else email or None, *role)
     if wanted == (before["name"], before["email"], *had):
         return Changed(await service.get(write.session, agent_id))
     if role[0] != "owner":

@@ -194,6 +194,16 @@ async def test_an_address_belongs_to_one(desk: Desk) -> None:
         await desk.do(lambda write: update(write, other, email="one@example.org"))
 
 
+async def test_an_empty_address_clears_it_and_no_address_leaves_it(desk: Desk) -> None:
+    one, other = await desk.new_agent("agent"), await desk.new_agent("agent")
+    await desk.do(lambda write: update(write, one, email="free@example.org"))
+    await desk.do(lambda write: update(write, one, name="Renamed"))
+    assert await desk.value("SELECT email FROM agents WHERE id = $1", one) == "free@example.org"
+    await desk.do(lambda write: update(write, one, email=""))
+    await desk.do(lambda write: update(write, other, email="free@example.org"))
+    assert await desk.value("SELECT email FROM agents WHERE id = $1", one) is None
+
+
 async def archived(desk: Desk, conversation_id: uuid.UUID) -> None:
     await desk.move(conversation_id, "resolved")
     await desk.move(conversation_id, "archived")

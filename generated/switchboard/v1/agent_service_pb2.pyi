@@ -401,7 +401,7 @@ class UpdateAgentRequest(_message.Message):
     name: _builtins.str
     """Name shown to colleagues."""
     email: _builtins.str
-    """Address, unique in the tenant."""
+    """Address, unique in the tenant; empty clears it."""
     role: _agent_pb2.AgentRole.ValueType
     """A built-in role, that may at most what the caller may; unspecified, and no role_id, leaves it."""
     request_id: _builtins.str

@@ -11600,7 +11600,7 @@ class UpdateAgentRequest(betterproto2.Message):
 
     email: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
     """
-    Address, unique in the tenant.
+    Address, unique in the tenant; empty clears it.
     """
 
     role: "AgentRole" = betterproto2.field(4, betterproto2.TYPE_ENUM, default_factory=lambda: AgentRole(0))
