@@ -13,14 +13,15 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from switchboard.v1 import agent_pb2
 
-from server.agents import convert, events
+from server.agents import convert, events, own_roles
 from server.agents.own_roles import Role
-from server.agents.roles import CUSTOM, MAY_REPLY
+from server.agents.roles import CUSTOM, MAY_REPLY, id_of
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
 from server.log.event import NewEvent, Origin
 from server.models.tenant import Agent, Channel, ChannelMember, Team, TeamMember
+from server.rpc.call import Caller
 
 
 class NotAssignable(Refusal):
@@ -71,15 +72,17 @@ async def set_memberships(
     write: Write,
     agent_id: uuid.UUID,
     *,
+    caller: Caller,
     origin: Origin,
     team_ids: Sequence[uuid.UUID],
     channel_ids: Sequence[uuid.UUID],
 ) -> tuple[Member, list[NewEvent]]:
-    """Sets all memberships; the event makes every stream of the agent follow at its place in the log."""
+    """Sets all memberships; the event makes every stream of the agent follow at its place in the log. NotFound, PermissionMissing."""
     # Not the strongest lock: the batch writer's foreign keys share the key while it holds the head.
     row = await write.session.get(Agent, agent_id, with_for_update={"key_share": True})
     if row is None:
         raise NotFound("agent")
+    await own_roles.given(write.connection, id_of(row.role, row.role_id), caller)
     await write.session.execute(delete(TeamMember).where(TeamMember.agent_id == agent_id))
     await write.session.execute(delete(ChannelMember).where(ChannelMember.agent_id == agent_id))
     member = await _set(write, row, team_ids=team_ids, channel_ids=channel_ids)

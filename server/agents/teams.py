@@ -12,13 +12,15 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from server.agents import convert, events, service
+from server.agents import convert, events, own_roles, service
+from server.agents.roles import id_of
 from server.agents.service import Member
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.errors import AlreadyExists, NotFound, Refusal
 from server.log.event import NewEvent, Origin
 from server.models.tenant import Team
+from server.rpc.call import Caller
 
 RENAME = "UPDATE teams SET name = $2 WHERE id = $1 AND delete_time IS NULL RETURNING old.name"
 # Against whoever gives it a conversation or a member at the same time: they share the row until they commit.
@@ -37,7 +39,7 @@ SELECT CASE
     ) THEN 'conversations' END
 """
 LEAVE_ALL = "DELETE FROM team_members WHERE team_id = $1 RETURNING agent_id"
-LOCK_AGENT = "SELECT true FROM agents WHERE id = $1 FOR NO KEY UPDATE"
+LOCK_AGENT = "SELECT role, role_id FROM agents WHERE id = $1 FOR NO KEY UPDATE"
 JOIN = """
 INSERT INTO team_members (team_id, agent_id) SELECT id, $2::uuid FROM teams WHERE id = $1 AND delete_time IS NULL FOR SHARE
 ON CONFLICT DO NOTHING RETURNING true
@@ -91,11 +93,13 @@ async def remove(write: Write, team_id: uuid.UUID, *, origin: Origin) -> list[Ne
 
 
 async def set_member(
-    write: Write, team_id: uuid.UUID, agent_id: uuid.UUID, *, belongs: bool, origin: Origin
+    write: Write, team_id: uuid.UUID, agent_id: uuid.UUID, *, belongs: bool, caller: Caller, origin: Origin
 ) -> tuple[Member, list[NewEvent]]:
-    """Makes an agent a member of a team, or no longer. NotFound."""
-    if not await write.connection.fetchval(LOCK_AGENT, agent_id):
+    """Makes an agent a member of a team, or no longer. NotFound, PermissionMissing."""
+    agent = await write.connection.fetchrow(LOCK_AGENT, agent_id)
+    if agent is None:
         raise NotFound("agent")
+    await own_roles.given(write.connection, id_of(agent["role"], agent["role_id"]), caller)
     await get(write.session, team_id)
     changed = await write.connection.fetchval(JOIN if belongs else LEAVE, team_id, agent_id)
     member = await service.get(write.session, agent_id)

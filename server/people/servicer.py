@@ -123,6 +123,7 @@ class AgentServicer(RoleServicer):
             return await service.set_memberships(
                 write,
                 agent_id,
+                caller=call.caller,
                 origin=origin,
                 team_ids=[uuid.UUID(item) for item in request.team_ids],
                 channel_ids=[uuid.UUID(item) for item in request.channel_ids],
@@ -201,7 +202,7 @@ async def _set_member(
     team_id, agent_id = uuid.UUID(request.team_id), uuid.UUID(request.agent_id)
 
     async def work(write: Write, origin: Origin) -> Result:
-        return await teams.set_member(write, team_id, agent_id, belongs=belongs, origin=origin)
+        return await teams.set_member(write, team_id, agent_id, belongs=belongs, caller=call.caller, origin=origin)
 
     return await _change(call, request, agent_id, work)
 

@@ -12,13 +12,17 @@ import pytest
 from assignments_office import Office, open_office
 
 from server.agents import service as agents
+from server.agents.roles import PERMISSIONS
 from server.assignments import queue, service
 from server.assignments.service import NoAssignmentPolicy, NobodyEligible
 from server.channels import service as channels
 from server.kit.db import Write
 from server.log.append import append
 from server.log.event import ActorKind
+from server.rpc.call import Caller, CallerKind
 from tests.desk import ALL, Desk, nobody, phone
+
+KEY = Caller(kind=CallerKind.API_KEY, permissions=PERMISSIONS["owner"])
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ async def join(office: Office, agent_id: uuid.UUID) -> None:
 
     async def unit(write: Write) -> None:
         _, events = await agents.set_memberships(
-            write, agent_id, origin=nobody(), team_ids=[], channel_ids=[office.channel.id]
+            write, agent_id, caller=KEY, origin=nobody(), team_ids=[], channel_ids=[office.channel.id]
         )
         await append(write, events)
 

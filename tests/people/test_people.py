@@ -166,6 +166,11 @@ async def test_nothing_is_given_to_who_is_disabled_at_the_same_time(desk: Desk) 
         lambda write, who: lifecycle.enable(write, who, caller=ADMIN, origin=nobody()),
         lambda write, who: update(write, who, caller=ADMIN, name="Else"),
         lambda write, who: update(write, who, caller=ADMIN, role="agent"),
+        lambda write, who: agents.set_memberships(
+            write, who, caller=ADMIN, origin=nobody(), team_ids=[], channel_ids=[]
+        ),
+        lambda write, who: teams.set_member(write, new_id(), who, belongs=True, caller=ADMIN, origin=nobody()),
+        lambda write, who: teams.set_member(write, new_id(), who, belongs=False, caller=ADMIN, origin=nobody()),
     ],
 )
 async def test_admins_change_no_owner_and_make_none(desk: Desk, work: Step) -> None:
@@ -271,7 +276,7 @@ async def test_the_members_of_a_deleted_team_lose_it_and_its_name_is_free(desk: 
     team_id, agent_id = await new_team(desk), await desk.new_agent("agent")
 
     async def join(write: Write) -> None:
-        _, events = await teams.set_member(write, team_id, agent_id, belongs=True, origin=nobody())
+        _, events = await teams.set_member(write, team_id, agent_id, belongs=True, caller=OWNER, origin=nobody())
         await append(write, events)
 
     await desk.database.write(join)

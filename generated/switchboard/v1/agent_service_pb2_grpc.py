@@ -159,7 +159,8 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetAgentMemberships(self, request, context):
-        """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops.
+        """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops. Nobody changes who may
+        more than himself: PERMISSION_MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,14 +225,14 @@ class AgentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AddTeamMember(self, request, context):
-        """Adds an agent to a team. Its streams follow at once.
+        """Adds an agent to a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RemoveTeamMember(self, request, context):
-        """Takes an agent out of a team. Its streams follow at once.
+        """Takes an agent out of a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

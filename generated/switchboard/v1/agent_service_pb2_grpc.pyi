@@ -42,7 +42,9 @@ class AgentServiceStub:
     ListAgents: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]
     """Lists agents in the order they were created."""
     SetAgentMemberships: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentMembershipsRequest, _agent_service_pb2.SetAgentMembershipsResponse]
-    """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
+    """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops. Nobody changes who may
+    more than himself: PERMISSION_MISSING.
+    """
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]
     """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
     open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
@@ -63,9 +65,9 @@ class AgentServiceStub:
     DeleteTeam: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTeamRequest, _agent_service_pb2.DeleteTeamResponse]
     """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its."""
     AddTeamMember: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.AddTeamMemberRequest, _agent_service_pb2.AddTeamMemberResponse]
-    """Adds an agent to a team. Its streams follow at once."""
+    """Adds an agent to a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
     RemoveTeamMember: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]
-    """Takes an agent out of a team. Its streams follow at once."""
+    """Takes an agent out of a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
     CreateRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.CreateRoleRequest, _agent_service_pb2.CreateRoleResponse]
     """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING."""
     GetRole: _grpc.UnaryUnaryMultiCallable[_agent_service_pb2.GetRoleRequest, _agent_service_pb2.GetRoleResponse]
@@ -93,7 +95,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     ListAgents: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.ListAgentsRequest, _agent_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Lists agents in the order they were created."""
     SetAgentMemberships: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.SetAgentMembershipsRequest, _agent_service_pb2.SetAgentMembershipsResponse]  # type: ignore[assignment]
-    """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
+    """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops. Nobody changes who may
+    more than himself: PERMISSION_MISSING.
+    """
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.UpdateAgentRequest, _agent_service_pb2.UpdateAgentResponse]  # type: ignore[assignment]
     """Changes an agent; what is absent stays. Nobody changes who may more than himself, nor gives such a role. A new role holds in
     open streams at once. FAILED_PRECONDITION LAST_OWNER: the tenant keeps an enabled owner. ALREADY_EXISTS RESOURCE_EXISTS for an
@@ -114,9 +118,9 @@ class AgentServiceAsyncStub(AgentServiceStub):
     DeleteTeam: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.DeleteTeamRequest, _agent_service_pb2.DeleteTeamResponse]  # type: ignore[assignment]
     """Deletes a team. FAILED_PRECONDITION TEAM_IN_USE while conversations that are live, or may come back, or a policy are its."""
     AddTeamMember: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.AddTeamMemberRequest, _agent_service_pb2.AddTeamMemberResponse]  # type: ignore[assignment]
-    """Adds an agent to a team. Its streams follow at once."""
+    """Adds an agent to a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
     RemoveTeamMember: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.RemoveTeamMemberRequest, _agent_service_pb2.RemoveTeamMemberResponse]  # type: ignore[assignment]
-    """Takes an agent out of a team. Its streams follow at once."""
+    """Takes an agent out of a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
     CreateRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.CreateRoleRequest, _agent_service_pb2.CreateRoleResponse]  # type: ignore[assignment]
     """Creates a role. Nobody makes one that may more than himself: PERMISSION_MISSING."""
     GetRole: _aio.UnaryUnaryMultiCallable[_agent_service_pb2.GetRoleRequest, _agent_service_pb2.GetRoleResponse]  # type: ignore[assignment]
@@ -165,7 +169,9 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.SetAgentMembershipsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.SetAgentMembershipsResponse, _abc.Awaitable[_agent_service_pb2.SetAgentMembershipsResponse]]:
-        """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops."""
+        """Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops. Nobody changes who may
+        more than himself: PERMISSION_MISSING.
+        """
 
     @_abc_1.abstractmethod
     def UpdateAgent(
@@ -240,7 +246,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.AddTeamMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.AddTeamMemberResponse, _abc.Awaitable[_agent_service_pb2.AddTeamMemberResponse]]:
-        """Adds an agent to a team. Its streams follow at once."""
+        """Adds an agent to a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
 
     @_abc_1.abstractmethod
     def RemoveTeamMember(
@@ -248,7 +254,7 @@ class AgentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _agent_service_pb2.RemoveTeamMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_agent_service_pb2.RemoveTeamMemberResponse, _abc.Awaitable[_agent_service_pb2.RemoveTeamMemberResponse]]:
-        """Takes an agent out of a team. Its streams follow at once."""
+        """Takes an agent out of a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING."""
 
     @_abc_1.abstractmethod
     def CreateRole(

@@ -1145,7 +1145,8 @@ export const AgentService: GenService<{
     output: typeof ListAgentsResponseSchema;
   },
   /**
-   * Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops.
+   * Sets the teams and channels of an agent. Its streams follow at once: what it may no longer see stops. Nobody changes who may
+   * more than himself: PERMISSION_MISSING.
    *
    * @generated from rpc switchboard.v1.AgentService.SetAgentMemberships
    */
@@ -1237,7 +1238,7 @@ export const AgentService: GenService<{
     output: typeof DeleteTeamResponseSchema;
   },
   /**
-   * Adds an agent to a team. Its streams follow at once.
+   * Adds an agent to a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING.
    *
    * @generated from rpc switchboard.v1.AgentService.AddTeamMember
    */
@@ -1247,7 +1248,7 @@ export const AgentService: GenService<{
     output: typeof AddTeamMemberResponseSchema;
   },
   /**
-   * Takes an agent out of a team. Its streams follow at once.
+   * Takes an agent out of a team. Its streams follow at once. Nobody changes who may more than himself: PERMISSION_MISSING.
    *
    * @generated from rpc switchboard.v1.AgentService.RemoveTeamMember
    */
