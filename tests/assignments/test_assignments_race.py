@@ -1,4 +1,4 @@
-"""Two workers give out a queue while fifty people give away conversations by hand.
+"""Two workers, processes of their own, race: 50 claims by policy and 50 assignments by hand at once, while both drain the queue.
 
 Ten agents of capacity five, 200 conversations that wait. Whatever the order in which it happens, policies put nobody above the
 capacity, no conversation has two agents, and who is left waits in the order of waiting.
@@ -7,35 +7,48 @@ capacity, no conversation has two agents, and who is left waits in the order of 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import json
+import os
 import random
+import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from functools import partial
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from assignments_office import Office, open_office
 
 from server.assignments import queue
-from server.assignments.service import NobodyEligible
-from server.kit.db import Database
-from server.kit.errors import Contended
 from tests.desk import Desk, phone
 
-AGENTS, CAPACITY, QUEUED, BY_HAND, BY_POLICY = 10, 5, 200, 50, 20
-RUNS, SECONDS, REPEATS = 100, 10, 5
+AGENTS, CAPACITY, QUEUED, BY_HAND, BY_POLICY = 10, 5, 200, 50, 50
+WORKERS, RUNS, SECONDS = 2, 100, 10
+Worker = asyncio.subprocess.Process
 
 
 @pytest.fixture
-async def workers(own_desk: Desk) -> AsyncIterator[list[Database]]:
+async def workers(own_desk: Desk) -> AsyncIterator[list[Worker]]:
     """Two processes, each with connections for everybody at once."""
-    made = [Database(own_desk.dsn, pool_size=40) for _ in range(2)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    program = str(Path(__file__).with_name("racing_worker.py"))
+    pipe = asyncio.subprocess.PIPE
+    made = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, program, own_desk.dsn, stdin=pipe, stdout=pipe, env=environment
+        )
+        for _ in range(WORKERS)
+    ]
+    for worker in made:
+        assert worker.stdout is not None
+        assert await worker.stdout.readline() == b"ready\n"
     yield made
-    for database in made:
-        await database.close()
+    for worker in made:
+        assert worker.stdin is not None
+        worker.stdin.close()
+    assert [await asyncio.wait_for(worker.wait(), 30) for worker in made] == [0] * WORKERS
 
 
 async def crowd(desk: Desk) -> tuple[Office, list[uuid.UUID], list[uuid.UUID]]:
@@ -52,45 +65,43 @@ async def crowd(desk: Desk) -> tuple[Office, list[uuid.UUID], list[uuid.UUID]]:
     return office, agents, [row["id"] for row in rows]
 
 
-async def clash(desk: Desk, workers: list[Database], *, seed: int) -> float:
-    """One run; returns the seconds of it. In every other one people choose only among those whose turn does not come."""
+async def clash(desk: Desk, workers: list[Worker], *, seed: int) -> tuple[float, Counter[str]]:
+    """One run; returns its seconds, and how often what was done. In every other one people and claims are about those alone
+    whose turn does not come, no two about the same."""
     chance = random.Random(seed)
     office, agents, some = await crowd(desk)
     before, calm = (await desk.head())[1], seed % 2 == 0
-    by_hand = chance.sample(some[QUEUED // 2 :] if calm else some, BY_HAND)
-    by_policy = [] if calm else chance.sample(some, BY_POLICY)
-
-    async def choose(index: int, each: uuid.UUID) -> None:
-        await repeated(partial(office.assign, each, chance.choice(agents), database=workers[index % 2]))
-
-    async def ask(index: int, each: uuid.UUID) -> None:
-        with contextlib.suppress(NobodyEligible):
-            await repeated(partial(office.by_policy, each, database=workers[index % 2]))
-
-    calls: list[Any] = [choose(index, each) for index, each in enumerate(by_hand)]
-    calls += [ask(index, each) for index, each in enumerate(by_policy)]
-    calls += [repeated(partial(office.drain, database=worker)) for worker in (*workers, *workers)]
-    chance.shuffle(calls)
+    late = chance.sample(some[QUEUED // 2 :], QUEUED // 2)
+    by_hand = late[:BY_HAND] if calm else chance.sample(some, BY_HAND)
+    by_policy = late[BY_HAND:] if calm else chance.sample(some, BY_POLICY)
+    # People crowd some of the agents: the others have room for policies.
+    liked = chance.sample(agents, chance.randint(2, AGENTS))
+    given = [(str(each), str(chance.choice(liked))) for each in by_hand]
+    asked = [str(each) for each in by_policy]
+    told = [
+        {"by_hand": given[number::WORKERS], "by_policy": asked[number::WORKERS], "seed": seed}
+        for number in range(WORKERS)
+    ]
     began = time.monotonic()
-    await asyncio.gather(*calls)
+    done = sum(await asyncio.gather(*map(run, workers, told)), Counter[str]())
     while await office.drain():
         pass
     took = time.monotonic() - began
-    await judge(desk, office, some, by_hand if calm else None, after=before)
-    return took
+    assert (done["by_hand"], done["claimed"] + done["refused"]) == (BY_HAND, BY_POLICY)
+    await judge(desk, office, some, [*by_hand, *by_policy] if calm else None, after=before)
+    return took, done
 
 
-async def repeated(call: Callable[[], Awaitable[Any]]) -> None:
-    """As clients and workers do who are told that too many write at the same place."""
-    for _ in range(REPEATS):
-        with contextlib.suppress(Contended):
-            await call()
-            return
-    raise AssertionError("too many writes at the same place, again and again")
+async def run(worker: Worker, told: dict[str, Any]) -> Counter[str]:
+    """One run in a worker."""
+    assert worker.stdin is not None
+    assert worker.stdout is not None
+    worker.stdin.write(json.dumps(told).encode() + b"\n")
+    return Counter(json.loads(await worker.stdout.readline()))
 
 
 async def judge(
-    desk: Desk, office: Office, some: list[uuid.UUID], by_hand: list[uuid.UUID] | None, *, after: int
+    desk: Desk, office: Office, some: list[uuid.UUID], chosen: list[uuid.UUID] | None, *, after: int
 ) -> None:
     await nobody_over_capacity(desk, after=after)
     doubled = (
@@ -110,8 +121,8 @@ async def judge(
     async with desk.database.connection() as connection:
         waiting = [row["id"] for row in await connection.fetch(queue.NEXT, *queue.FIRST, QUEUED)]
     assert waiting == left, "who is left waits in the order of waiting"
-    if by_hand is not None:
-        given = [each for each in some if rows[each]["assignee_id"] is not None and each not in by_hand]
+    if chosen is not None:
+        given = [each for each in some if rows[each]["assignee_id"] is not None and each not in chosen]
         assert given == some[: len(given)], "policies gave those who waited longest"
     await desk.execute("DELETE FROM assignment_policies")
 
@@ -133,7 +144,7 @@ async def nobody_over_capacity(desk: Desk, *, after: int) -> None:
             assert body.assignment.HasField("policy_id") <= (len(theirs) <= CAPACITY), seq
 
 
-async def test_policies_put_nobody_above_the_capacity(own_desk: Desk, workers: list[Database]) -> None:
+async def test_policies_put_nobody_above_the_capacity(own_desk: Desk, workers: list[Worker]) -> None:
     for seed in range(2):
         await clash(own_desk, workers, seed=seed)
     await own_desk.check()
@@ -142,16 +153,18 @@ async def test_policies_put_nobody_above_the_capacity(own_desk: Desk, workers: l
 @pytest.mark.faults
 @pytest.mark.timeout(1500)
 async def test_policies_put_nobody_above_the_capacity_a_hundred_times(
-    own_desk: Desk, workers: list[Database], capsys: pytest.CaptureFixture[str]
+    own_desk: Desk, workers: list[Worker], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seconds = []
+    seconds, done = list[float](), Counter[str]()
     for seed in range(RUNS):
-        seconds.append(await clash(own_desk, workers, seed=seed))
-        assert seconds[-1] < SECONDS
+        took, counted = await clash(own_desk, workers, seed=seed)
+        seconds.append(took)
+        done += counted
+        assert took < SECONDS
         if seed % 10 == 9:
+            shown = f"{max(seconds):.2f} s at most, {sum(seconds) / len(seconds):.2f} s on average; {dict(done)}"
             with capsys.disabled():
-                print(
-                    f"run {seed + 1} of {RUNS}: {max(seconds):.2f} s at most, {sum(seconds) / len(seconds):.2f} s on average"
-                )
+                print(f"run {seed + 1} of {RUNS}: {shown}")
+    assert min(done["claimed"], done["drained"]) >= RUNS, "claims and drains both have their turn"
     await own_desk.check_log()
     await own_desk.check_counters()
