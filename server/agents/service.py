@@ -155,16 +155,25 @@ def _last(after: Sequence[Any]) -> tuple[datetime, uuid.UUID]:
     return datetime.fromisoformat(after[0]), uuid.UUID(after[1])
 
 
-# Shared until the caller commits: whoever disables the one or deletes the other waits, and takes back what was given.
+# Shared until the caller commits: whoever disables the one or deletes the other waits, and takes back what was given. The counters
+# come before the agents, as where an agent is disabled; a change that was waited for is seen, as the agent's row is read again.
 TAKES = f"""
-SELECT true FROM agents a LEFT JOIN roles r ON r.id = a.role_id WHERE a.id = $1 AND a.state = 'active' AND {MAY_REPLY} FOR SHARE OF a
+WITH counters AS (SELECT agent_id FROM agent_loads WHERE agent_id = ANY($2::uuid[]) ORDER BY agent_id FOR UPDATE)
+SELECT true FROM agents a LEFT JOIN roles r ON r.id = a.role_id
+WHERE a.id = $1 AND a.state = 'active' AND {MAY_REPLY} AND (SELECT count(*) FROM counters) > 0 FOR SHARE OF a
 """
 IS_TEAM = "SELECT true FROM teams WHERE id = $1 AND delete_time IS NULL FOR SHARE"
 
 
-async def check_assignable(connection: Connection, *, agent_id: uuid.UUID | None, team_id: uuid.UUID | None) -> None:
-    """Refuses an agent or team that is unknown, disabled, deleted or read-only. NotAssignable."""
-    if agent_id is not None and not await connection.fetchval(TAKES, agent_id):
+async def check_assignable(
+    connection: Connection, *, agent_id: uuid.UUID | None, team_id: uuid.UUID | None, holder_id: uuid.UUID | None = None
+) -> None:
+    """Refuses an agent or team that is unknown, disabled, deleted or read-only; locks what counts for the agent and for who has it.
+
+    NotAssignable.
+    """
+    counted = [each for each in (agent_id, holder_id) if each is not None]
+    if agent_id is not None and not await connection.fetchval(TAKES, agent_id, counted):
         raise NotAssignable("no such agent takes conversations", metadata={"agent_id": str(agent_id)})
     if team_id is not None and not await connection.fetchval(IS_TEAM, team_id):
         raise NotAssignable("no such team", metadata={"team_id": str(team_id)})

@@ -59,7 +59,7 @@ async def assign(
     Whom somebody chose is given it whatever it holds: capacities bind policies only.
     """
     row = await _locked(write, scope, conversation_id, expected_version)
-    await agents.check_assignable(write.connection, agent_id=agent_id, team_id=team_id)
+    await agents.check_assignable(write.connection, agent_id=agent_id, team_id=team_id, holder_id=row.assignee_id)
     given = Given(
         row=row,
         agent_id=agent_id or row.assignee_id,

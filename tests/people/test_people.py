@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from server.agents import loads, teams
 from server.agents import service as agents
-from server.agents import teams
 from server.agents.roles import PERMISSIONS, id_of
 from server.agents.service import NotAssignable
 from server.agents.teams import TeamInUse
@@ -157,6 +157,29 @@ async def test_nothing_is_given_to_who_is_disabled_at_the_same_time(desk: Desk) 
         )
         assert given is None or isinstance(given, NotAssignable)
         assert await desk.value("SELECT assignee_id FROM conversations WHERE id = $1", held) is None
+
+
+async def waiting(desk: Desk, count: int) -> None:
+    """Until so many wait for a lock."""
+    blocked = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+    while await desk.value(blocked) < count:
+        await asyncio.sleep(0.01)
+
+
+async def test_giving_waits_for_disabling_and_is_refused_without_a_deadlock(
+    desk: Desk, postgres_errors: Callable[[], list[str]]
+) -> None:
+    agent_id, held = await desk.new_agent("agent"), await conversation(desk)
+    async with desk.beside.connection() as connection, connection.transaction():
+        await loads.lock(connection, [agent_id])
+        disabling = asyncio.create_task(desk.do(lambda write: disable(write, agent_id)))
+        await waiting(desk, 1)
+        giving = asyncio.create_task(assign(desk, held, agent_id=agent_id))
+        await waiting(desk, 2)
+    await disabling
+    with pytest.raises(NotAssignable):
+        await giving
+    assert not [line for line in postgres_errors() if "deadlock" in line]
 
 
 @pytest.mark.parametrize(
