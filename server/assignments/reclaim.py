@@ -19,11 +19,10 @@ from server.kit.db import Connection, Write
 from server.log.append import append
 from server.log.event import NewEvent, Origin
 from server.timers import service as timers
-from server.timers.service import Fired, Handlers
+from server.timers.service import EARLY, Fired, Handlers
 
 RECLAIM = "assignment_reclaim"
 AWAY = ("away", "offline")
-EARLY = timedelta(milliseconds=1)
 HELD = """
 SELECT c.id FROM conversations c
 WHERE c.assignee_id = ANY($1::uuid[]) AND c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL ORDER BY c.id

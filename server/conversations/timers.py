@@ -17,19 +17,16 @@ from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.log.event import NewEvent
-from server.tenant_settings import service as tenant_settings
-from server.tenant_settings.service import PURGE
-from server.timers.service import Fired, Handlers, cancel, set_timer, set_timers
+from server.timers.service import EARLY, Fired, Handlers, cancel, set_timer, set_timers
 
 SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED = "snooze", "reply_window_closing", "reply_window_closed"
 CLOSING_BEFORE = convert.CLOSING
 BEFORE = {WINDOW_CLOSING: CLOSING_BEFORE, WINDOW_CLOSED: timedelta(0)}
-EARLY = timedelta(milliseconds=1)
 INACTIVE = "no activity"
 
 
 class ConversationTimers:
-    """The timers of some locked conversations. kept: those that are deleted, and until when they stay."""
+    """The timers of some locked conversations."""
 
     def __init__(
         self,
@@ -37,28 +34,24 @@ class ConversationTimers:
         rows: Mapping[uuid.UUID, ConversationRow],
         *,
         auto_resolve: Mapping[uuid.UUID, timedelta],
-        kept: Mapping[uuid.UUID, datetime],
     ) -> None:
         self._write = write
         self._rows = rows
         self._auto_resolve = auto_resolve
-        self._kept = kept
         self._changed: dict[uuid.UUID, ConversationRow] = {}
-        self._purged: list[uuid.UUID] = []
         self._again: dict[str, dict[uuid.UUID, datetime]] = {}
-        self._acts = {SNOOZE: self._wake, AUTO_RESOLVE: self._resolve, PURGE: self._purge}
+        self._acts = {SNOOZE: self._wake, AUTO_RESOLVE: self._resolve}
 
     async def fire(self, fired: Fired) -> Sequence[NewEvent]:
-        """Ends a snooze, resolves what nobody touched, purges what was deleted, or says that a reply window closes or closed."""
+        """Ends a snooze, resolves what nobody touched, or says that a reply window closes or closed."""
         row = self._rows.get(fired.key)
-        if row is None or (row.delete_time is None) == (fired.kind == PURGE):
+        if row is None or row.delete_time is not None:
             return []
         return self._acts.get(fired.kind, self._window)(fired, row)
 
     async def save(self) -> None:
         """Writes the conversations that changed, and the timers that were early."""
         await repository.save_many(self._write.connection, list(self._changed.values()))
-        await purge.purge(self._write.connection, self._purged)
         for kind, due_times in self._again.items():
             await set_timers(self._write.connection, kind=kind, due_times=due_times)
 
@@ -89,16 +82,6 @@ class ConversationTimers:
         self._changed[row.id] = row
         return [events.status_changed(fired.origin, row, move, reason=INACTIVE, intended_time=fired.due_time)]
 
-    def _purge(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
-        """A retention that has grown meanwhile, or a request that has begun, puts it off."""
-        due_time = self._kept[row.id]
-        if due_time > fired.due_time + EARLY:
-            self._again.setdefault(PURGE, {})[row.id] = due_time
-            return []
-        self._purged.append(row.id)
-        self._changed.pop(row.id, None)
-        return [events.purged(fired.origin, row, intended_time=fired.due_time)]
-
     def _window(self, fired: Fired, row: ConversationRow) -> list[NewEvent]:
         """Set for a window that has grown meanwhile, it sets itself anew."""
         if row.reply_window_expire_time is None or not row.live:
@@ -118,21 +101,7 @@ async def open_conversations(write: Write, keys: Sequence[uuid.UUID]) -> Convers
         write,
         rows,
         auto_resolve=await channels.auto_resolve_after(write.connection, sorted(channel_ids)),
-        kept=await _kept(write.connection, [row for row in rows.values() if row.delete_time is not None]),
     )
-
-
-async def _kept(connection: Connection, deleted: Sequence[ConversationRow]) -> dict[uuid.UUID, datetime]:
-    if not deleted:
-        return {}
-    retention = (await tenant_settings.get(connection))["conversation_retention"]
-    busy = await purge.busy(connection, [row.id for row in deleted])
-    later = utc_now() + purge.IN_FLIGHT
-    return {
-        row.id: later if row.id in busy else row.delete_time + retention
-        for row in deleted
-        if row.delete_time is not None
-    }
 
 
 async def closed_now(connection: Connection, row: ConversationRow) -> None:
@@ -151,5 +120,5 @@ def _window_event(fired: Fired, row: ConversationRow) -> NewEvent:
     return events.conversation_event(fired.origin, row, body)
 
 
-KINDS = (SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED, AUTO_RESOLVE, PURGE)
-HANDLERS: Handlers = dict.fromkeys(KINDS, open_conversations)
+KINDS = (SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED, AUTO_RESOLVE)
+HANDLERS: Handlers = {**dict.fromkeys(KINDS, open_conversations), **purge.HANDLERS}

@@ -27,6 +27,8 @@ log = structlog.get_logger(__name__)
 BATCH = 64
 # One that fails is tried again after these; after the last one it is dead: ten attempts within four hours.
 RETRIES = tuple(timedelta(seconds=seconds) for seconds in (2, 8, 32, 128, 512, 2048, 3600, 3600, 3600))
+# What the state says may be later than a timer by so much without setting it anew: databases keep whole microseconds.
+EARLY = timedelta(milliseconds=1)
 # Kinds that only a newer release knows are looked at so often, in case such a worker has come.
 UNKNOWN_AGAIN = timedelta(minutes=1)
 

@@ -214,15 +214,26 @@ class Model:
 
     def time_passes(self, now: datetime) -> None:
         """What is due by now happened."""
+        self._purge(now)
         for thread in self.threads:
             if thread.deleted is not None:
-                thread.gone = thread.gone or thread.deleted + RETENTION <= now
-            elif thread.snooze_until is not None and thread.snooze_until <= now:
+                continue
+            if thread.snooze_until is not None and thread.snooze_until <= now:
                 thread.go("open", now)
                 thread.change(now)
             elif thread.channel == 1 and thread.status in ACTIVE and thread.touched + AUTO_RESOLVE <= now:
                 thread.go("resolved", now)
                 thread.change(now)
+
+    def _purge(self, now: datetime) -> None:
+        """What continued a thread that is gone continues nothing."""
+        for thread in self.threads:
+            thread.gone = thread.gone or (thread.deleted is not None and thread.deleted + RETENTION <= now)
+        gone = {thread.id for thread in self.threads if thread.gone}
+        for thread in self.threads:
+            if not thread.gone and thread.previous in gone:
+                # Nobody's activity: it does not put off what ends for want of that.
+                thread.previous, thread.version = None, thread.version + 1
 
 
 def _milliseconds(time: datetime) -> int:

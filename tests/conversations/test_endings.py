@@ -12,7 +12,7 @@ from server.channels import service as channels
 from server.channels.service import AUTO_RESOLVE, Changes, ChannelRow
 from server.conversations import notes, participants, service, tags
 from server.conversations.statistics import follow
-from server.conversations.timers import HANDLERS
+from server.conversations.timers import HANDLERS, SNOOZE
 from server.kit.clock import utc_now
 from server.kit.errors import NotFound
 from server.kit.ids import new_id
@@ -237,3 +237,60 @@ async def test_a_purge_waits_for_a_request_that_has_begun(desk: Desk) -> None:
     await fire(desk)
     with pytest.raises(NotFound):
         await desk.conversation(some)
+
+
+async def thread(desk: Desk, count: int) -> list[uuid.UUID]:
+    """So many conversations of one customer, each a continuation of the one before."""
+    channel, sender = await desk.new_channel(new_thread_each_time=True), phone()
+    ids = []
+    for _ in range(count):
+        ids.append((await desk.started(channel, sender)).id)
+        await desk.move(ids[-1], "resolved")
+    return ids
+
+
+async def end(desk: Desk, *some: uuid.UUID) -> None:
+    """Deletes conversations, and lets their retention be over."""
+    for each in some:
+        conversation_id = each
+        await desk.do(lambda write: service.delete(write, ALL, conversation_id, origin=nobody()))  # noqa: B023
+        await pass_time(desk, each, timedelta(days=31))
+
+
+@pytest.mark.parametrize("ended", [(0,), (1,), (0, 1), (1, 0), (2, 0)])
+async def test_what_continued_a_purged_conversation_continues_nothing(own_desk: Desk, ended: tuple[int, ...]) -> None:
+    ids = await thread(own_desk, 4)
+    left = [index for index in range(4) if index not in ended]
+    before = {index: await own_desk.conversation(ids[index]) for index in left}
+    await end(own_desk, *(ids[index] for index in ended))
+    head = (await own_desk.head())[1]
+    await fire(own_desk)
+    for index in left:
+        row, was = await own_desk.conversation(ids[index]), before[index]
+        if index - 1 in ended:
+            assert (row.previous_conversation_id, row.version) == (None, was.version + 1)
+            assert row.update_time == was.update_time, "it is no activity"
+        else:
+            assert row == was
+    updated = [event.conversation_updated for _, event in await own_desk.events(after=head)]
+    told = [each.conversation.id for each in updated if list(each.changed_fields) == ["previous_conversation_id"]]
+    assert set(told) >= {str(ids[index]) for index in left if index - 1 in ended}
+    await own_desk.check()
+
+
+async def test_a_snooze_without_a_time_ends_only_when_the_customer_writes(desk: Desk) -> None:
+    channel, sender = await desk.new_channel(), phone()
+    row = await desk.started(channel, sender)
+    await desk.move(row.id, "snoozed", snooze_until=utc_now() + HOUR)
+    await desk.move(row.id, "snoozed")
+    assert await desk.value(DUE, SNOOZE, row.id) is None, "the time that was set before does not hold any longer"
+    # The timer of that snooze, late.
+    await desk.execute("INSERT INTO timers (kind, key, due_time, generation) VALUES ($1, $2, now(), 1)", SNOOZE, row.id)
+    await fire(desk)
+    await desk.writer().submit(desk.send(row.id))
+    found = await desk.conversation(row.id)
+    assert (found.status, found.snooze_until) == ("snoozed", None)
+    head = (await desk.head())[1]
+    await desk.writer().submit(desk.receive(channel, sender, "again"))
+    assert (await desk.conversation(row.id)).status == "open"
+    assert (await desk.kinds(after=head)).count("conversation_status_changed") == 1

@@ -1024,7 +1024,7 @@ Global___ConversationUnassigned: _TypeAlias = ConversationUnassigned  # noqa: Y0
 
 @_typing.final
 class ConversationUpdated(_message.Message):
-    """Priority, subject, attributes or tags changed."""
+    """Priority, subject, attributes or tags changed, or what it continues, when that was purged."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -5666,7 +5666,7 @@ default_message_pool.register_message("switchboard.v1", "ConversationUnassigned"
 @dataclass(eq=False, repr=False)
 class ConversationUpdated(betterproto2.Message):
     """
-    Priority, subject, attributes or tags changed.
+    Priority, subject, attributes or tags changed, or what it continues, when that was purged.
     """
 
     conversation: "Conversation | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)

@@ -906,7 +906,7 @@ export const ConversationUnassignedSchema: GenMessage<ConversationUnassigned> = 
   messageDesc(file_switchboard_v1_event, 10);
 
 /**
- * Priority, subject, attributes or tags changed.
+ * Priority, subject, attributes or tags changed, or what it continues, when that was purged.
  *
  * @generated from message switchboard.v1.ConversationUpdated
  */
