@@ -189,7 +189,14 @@ class ConversationServicer(ConversationServiceServicer):
         message_id = parse_id(request.message_id, field="message_id") if request.HasField("message_id") else None
 
         async def work(write: Write, conversation_id: uuid.UUID, origin: Origin) -> Changed:
-            return await reads.mark_read(write, call.scope, conversation_id, origin=origin, message_id=message_id)
+            return await reads.mark_read(
+                write,
+                call.scope,
+                conversation_id,
+                origin=origin,
+                message_id=message_id,
+                providers=self._providers,
+            )
 
         return rpc.MarkConversationReadResponse(conversation=await change(call, request, work))
 

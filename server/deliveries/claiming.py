@@ -91,14 +91,17 @@ WHERE d.id = v.id AND (v.goes OR v.wait_until > clock_now())
 RETURNING d.id, d.kind, d.part_id, d.conversation_id, d.channel_id, d.attempt, d.uncounted, v.goes,
     clock_now() - v.due_time AS late
 """
-# One probe of an index for each channel, and one for the leases.
+# Two probes of an index for each channel, and one for the leases.
 NEXT = """
 SELECT clock_now() AS now,
     (SELECT min(greatest(c.next_send_time, d.due_time)) FROM channels c
      CROSS JOIN LATERAL (
         SELECT due_time FROM deliveries WHERE channel_id = c.id AND state = 'queued' ORDER BY due_time, id LIMIT 1
      ) d WHERE c.state = 'active') AS send,
-    (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight') AS lease
+    (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight') AS lease,
+    (SELECT min(m.due_time) FROM channels c CROSS JOIN LATERAL (
+        SELECT due_time FROM read_marks WHERE channel_id = c.id ORDER BY due_time LIMIT 1
+     ) m WHERE c.state = 'active') AS mark
 """
 HOLD_ACCOUNT = """
 UPDATE channels SET next_send_time = greatest(next_send_time, clock_now() + $2::interval) WHERE id = $1
@@ -155,11 +158,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """When, by the database's clock, the next send may be taken and the next lease ends; None for never."""
+    """When, by the database's clock, the next send may be taken, the next lease ends, the next read mark is due; None for never."""
 
     now: datetime
     send: datetime | None
     lease: datetime | None
+    mark: datetime | None
 
 
 async def claim(connection: Connection, *, worker: str, limit: int, providers: Mapping[str, Provider]) -> Claim:
@@ -206,9 +210,9 @@ async def depth(connection: Connection) -> Depth:
 
 
 async def next_due(connection: Connection) -> datetime | None:
-    """When the next delivery may be taken or the next lease ends."""
+    """When the next delivery or read mark may be taken or the next lease ends."""
     coming = await upcoming(connection)
-    return min((time for time in (coming.send, coming.lease) if time is not None), default=None)
+    return min((time for time in (coming.send, coming.lease, coming.mark) if time is not None), default=None)
 
 
 async def hold_account(connection: Connection, claimed: Claimed, *, after: timedelta) -> None:

@@ -12,12 +12,14 @@ from datetime import timedelta
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from server.deliveries import claiming
+from server.deliveries import claiming, read_marks
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Depth, Next
+from server.deliveries.read_marks import Mark
 from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.messages.delivering import Sender
+from server.messages.marking import Marker
 from server.providers.contract import Provider
 from server.tenancy.tenants import Tenant, Tenants
 from server.tenancy.work import WorkDirectory
@@ -25,6 +27,8 @@ from server.tenancy.work import WorkDirectory
 log = structlog.get_logger(__name__)
 # Sends under way: of a process, and of one tenant in it.
 PROCESS_MOST, TENANT_MOST = 256, 32
+# Read marks that are begun at once; they are many and small, and must not be in the way of sends.
+MARKS_MOST = 8
 # A look when nothing is known to come: what is committed elsewhere may have had no hint.
 IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
@@ -106,6 +110,7 @@ class Dispatcher:
         self._slots = slots
         self._woken = asyncio.Event()
         self._sends: dict[asyncio.Task[None], uuid.UUID] = {}
+        self._marks: set[asyncio.Task[None]] = set()
         self._unsure = False
         self._measured = 0.0
         self._task: asyncio.Task[None] | None = None
@@ -113,7 +118,7 @@ class Dispatcher:
     @property
     def busy(self) -> bool:
         """Whether sends are under way, or may be: a claim whose answer was lost is this worker's to take back."""
-        return bool(self._sends) or self._unsure
+        return bool(self._sends) or bool(self._marks) or self._unsure
 
     def start(self) -> None:
         """Begins the loop."""
@@ -129,8 +134,8 @@ class Dispatcher:
         self._woken.set()
         if task is not None:
             await task
-        if self._sends:
-            await asyncio.wait(self._sends)
+        if under_way := {*self._sends, *self._marks}:
+            await asyncio.wait(under_way)
         self._slots.depths.pop(self._tenant_id, None)
 
     async def _run(self) -> None:
@@ -173,7 +178,10 @@ class Dispatcher:
             await self._begin(tenant, sender, limit=free)
         if coming.lease is not None and coming.lease <= coming.now:
             await self._expire(tenant, sender)
-        return 0.0 if begins else _pause(coming, waits_for_slot=free <= 0)
+        marks = self._slots.free(tenant.id) if coming.mark is not None and coming.mark <= coming.now else 0
+        if marks > 0:
+            await self._mark(tenant, limit=min(marks, MARKS_MOST))
+        return 0.0 if begins or marks > 0 else _pause(coming, waits_for_slot=free <= 0)
 
     async def _expire(self, tenant: Tenant, sender: Sender) -> None:
         async with tenant.database.connection() as connection:
@@ -203,6 +211,30 @@ class Dispatcher:
         for late in claim.late:
             LATE.observe(late.total_seconds())
 
+    async def _mark(self, tenant: Tenant, *, limit: int) -> None:
+        """Begins to tell what was read, with the slots that sends left."""
+        marker = Marker(tenant.database, tenant.secrets, self._providers)
+        async with tenant.database.connection() as connection:
+            marks = await read_marks.claim(connection, limit=limit)
+        for mark in marks:
+            self._slots.take(tenant.id)
+            task = asyncio.create_task(self._tell(marker, mark))
+            self._marks.add(task)
+            task.add_done_callback(self._told)
+
+    async def _tell(self, marker: Marker, mark: Mark) -> None:
+        error = await attempt(marker.tell(mark))
+        if error is not None:
+            # It is due again when its lease ends.
+            FAILED.labels(type(error).__name__).inc()
+            unexpected = None if isinstance(error, Refusal) else error
+            log.warning("read_mark.failed", conversation=str(mark.conversation_id), exc_info=unexpected)
+
+    def _told(self, task: asyncio.Task[None]) -> None:
+        self._marks.discard(task)
+        self._slots.give(self._tenant_id)
+        self._woken.set()
+
     async def _send(self, sender: Sender, claimed: Claimed, begin_by: float) -> None:
         error = await attempt(sender.deliver(claimed, begin_by=begin_by))
         if error is not None:
@@ -217,6 +249,6 @@ class Dispatcher:
 
 
 def _pause(coming: Next, *, waits_for_slot: bool) -> float:
-    times = [coming.lease, None if waits_for_slot else coming.send]
+    times = [coming.lease] if waits_for_slot else [coming.lease, coming.send, coming.mark]
     waits = [time - coming.now for time in times if time is not None]
     return min([timedelta(seconds=IDLE_SECONDS), *waits]).total_seconds()

@@ -30,6 +30,7 @@ class Plan:
     parts: list[tuple[Any, ...]] = field(default_factory=list)
     sends: list[tuple[Any, ...]] = field(default_factory=list)
     reads: dict[tuple[uuid.UUID, uuid.UUID], tuple[int, int]] = field(default_factory=dict)
+    read_marks: dict[uuid.UUID, tuple[uuid.UUID, str]] = field(default_factory=dict)
     journal_items: list[ItemRow] = field(default_factory=list)
     conversations: dict[uuid.UUID, ConversationRow] = field(default_factory=dict)
     answered: set[uuid.UUID] = field(default_factory=set)
@@ -122,6 +123,7 @@ class Plan:
             "attachments": attachment_columns(self.messages),
             "timers": transposed(self._timers(), 3),
             "reads": transposed(reads, 5),
+            "read_marks": transposed([(key, *value) for key, value in sorted(self.read_marks.items())], 3),
             "items": journal_items.columns(self.journal_items),
             "answered": conversations.ANSWERED.columns(
                 [self.conversations[key] for key in ids if key in self.answered]

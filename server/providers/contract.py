@@ -230,8 +230,22 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReadMark:
+    """That a customer's message, and all before it in its thread, were read.
+
+    account_id, token, settings: as of Outgoing. provider_message_id: the message's id at the provider. attempt: 1 for the first try.
+    """
+
+    account_id: str
+    token: str = field(repr=False)
+    settings: Mapping[str, Json]
+    provider_message_id: str = field(repr=False)
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """The provider answered that it has the message.
+    """The provider answered that it has the message, or marked the one of this id read.
 
     canonical: the recipient's address in the provider's own form (never the one we wrote). addresses: all it named.
     note: the provider's word when it accepted but holds it back ("held_for_quality_assessment", "paused").
@@ -299,7 +313,8 @@ class Capabilities:
     after the customer's last message free text is allowed, None for always. reply_window_margin: taken off it, for
     clocks and transport. human_agent_window: longer window for answers written by people, None for none. sends:
     message types it can send. address_kinds: kinds of Outgoing.to it can send to. account_pace: from one account, where the
-    account has no pace of its own. recipient_pace: from one account to one recipient.
+    account has no pace of its own. recipient_pace: from one account to one recipient. read_marks: whether customers can be shown
+    that their messages were read.
     """
 
     text_characters: int
@@ -311,6 +326,7 @@ class Capabilities:
     human_agent_window: timedelta | None = None
     sends: frozenset[MessageKind] = frozenset({"text"})
     address_kinds: frozenset[AddressKind] = frozenset()
+    read_marks: bool = False
 
 
 class SettingInvalid(Exception):
@@ -377,6 +393,9 @@ class Provider(Protocol):
         Cancelled after the first byte the outcome is unknown, so callers shield it or treat their cancellation as
         Ambiguous.
         """
+
+    async def mark_read(self, mark: ReadMark) -> Outcome:
+        """Marks a message read, which may be repeated; never raises but for cancellation. Asked only where Capabilities.read_marks."""
 
     async def close(self) -> None:
         """Closes its connections; no send may be under way."""

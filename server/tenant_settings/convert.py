@@ -16,4 +16,5 @@ def settings(record: Any) -> tenant_settings_pb2.TenantSettings:
     return tenant_settings_pb2.TenantSettings(
         conversation_retention=pb.duration(record["conversation_retention"]),
         reply_fence_policy=FENCE.number(record["reply_fence_policy"]),
+        read_receipts=record["read_receipts"],
     )

@@ -13,7 +13,9 @@ from server.tenant_settings import convert
 
 # The timer that ends what retention keeps; its key is the deleted conversation.
 PURGE = "purge"
-UPDATE = "UPDATE tenant_settings SET conversation_retention = $1, reply_fence_policy = $2 RETURNING *"
+UPDATE = """
+UPDATE tenant_settings SET conversation_retention = $1, reply_fence_policy = $2, read_receipts = $3 RETURNING *
+"""
 FOLLOW = """
 UPDATE timers t SET due_time = c.delete_time + $2 FROM conversations c
 WHERE t.kind = $1 AND t.key = c.id AND c.delete_time IS NOT NULL
@@ -26,13 +28,19 @@ async def get(connection: Connection) -> Any:
 
 
 async def update(
-    write: Write, *, origin: Origin, retention: timedelta | None, fence: str | None
+    write: Write,
+    *,
+    origin: Origin,
+    retention: timedelta | None = None,
+    fence: str | None = None,
+    read_receipts: bool | None = None,
 ) -> tuple[Any, list[NewEvent]]:
     """Changes settings; None leaves one alone. A new retention moves the ends of what is deleted already."""
     before: Any = await write.connection.fetchrow("SELECT * FROM tenant_settings FOR UPDATE")
     kept = before["conversation_retention"] if retention is None else retention
-    after = (kept, fence or before["reply_fence_policy"])
-    if after == (before["conversation_retention"], before["reply_fence_policy"]):
+    told = before["read_receipts"] if read_receipts is None else read_receipts
+    after = (kept, fence or before["reply_fence_policy"], told)
+    if after == (before["conversation_retention"], before["reply_fence_policy"], before["read_receipts"]):
         return before, []
     record: Any = await write.connection.fetchrow(UPDATE, *after)
     if kept != before["conversation_retention"]:

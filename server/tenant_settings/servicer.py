@@ -52,6 +52,7 @@ class SettingsServicer(SettingsServiceServicer):
                 fence=convert.FENCE.word(request.reply_fence_policy)
                 if request.HasField("reply_fence_policy")
                 else None,
+                read_receipts=request.read_receipts if request.HasField("read_receipts") else None,
             )
             await append(write, events)
             return record

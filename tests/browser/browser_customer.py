@@ -34,5 +34,5 @@ class Customer:
         """The texts that reached this customer's number."""
         async with self.client.get(f"{self.simulator}/_control/requests") as answer:
             requests = (await answer.json())["requests"]
-        sent = [request["body"] for request in requests if request["status"] == 200]
+        sent = [request["body"] for request in requests if request["status"] == 200 and "text" in request["body"]]
         return [body["text"]["body"] for body in sent if body["to"].lstrip("+") == self.number]

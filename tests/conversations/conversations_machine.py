@@ -185,6 +185,7 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
             origin=agent(agent_id) if agent_id else nobody(),
             scope=Scope(all=True, agent_id=agent_id),
             message_id=None if arrival is None else thread.messages[arrival - 1].id,
+            providers=self.world.desk.providers,
         )
 
     @stateful.rule(index=index)

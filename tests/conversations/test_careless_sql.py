@@ -60,7 +60,9 @@ async def kept(desk: Desk) -> Kept:
                 write, ALL, row.id, origin=nobody(), agent_id=agent_id, team_id=None, reason=None, expected_version=None
             )
         )
-    await desk.do(lambda write: reads.mark_read(write, ALL, row.id, origin=agent(ana), message_id=None))
+    await desk.do(
+        lambda write: reads.mark_read(write, ALL, row.id, origin=agent(ana), message_id=None, providers=desk.providers)
+    )
     for status in ("resolved", "archived"):
         await desk.move(other.id, status)
     journal_id = await _payload(desk)

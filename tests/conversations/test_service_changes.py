@@ -156,7 +156,7 @@ async def test_what_cannot_be_seen_is_not_there(desk: Desk, way: str) -> None:
         lambda write: service.update_status(write, scope, some, origin=by, to="open", **status),
         lambda write: tags.add(write, scope, some, origin=by, names=["vip"]),
         lambda write: notes.add(write, scope, some, origin=by, note_id=new_id(), text="x", pinned=False),
-        lambda write: reads.mark_read(write, scope, some, origin=by, message_id=None),
+        lambda write: reads.mark_read(write, scope, some, origin=by, message_id=None, providers=desk.providers),
     ]
     for change in changes:
         with pytest.raises(NotFound) as refused:
@@ -183,7 +183,11 @@ async def test_read_positions_are_the_teams_and_each_agents_own(desk: Desk) -> N
     async def read(who: uuid.UUID | None, message_id: uuid.UUID | None = None) -> Changed:
         origin = nobody() if who is None else agent(who)
         scope = ALL if who is None else Scope(all=True, agent_id=who)
-        return await desk.do(lambda write: reads.mark_read(write, scope, row.id, origin=origin, message_id=message_id))
+        return await desk.do(
+            lambda write: reads.mark_read(
+                write, scope, row.id, origin=origin, message_id=message_id, providers=desk.providers
+            )
+        )
 
     async def unread(who: uuid.UUID) -> tuple[int, int]:
         async with desk.database.connection() as connection:
@@ -212,7 +216,9 @@ async def test_read_positions_are_the_teams_and_each_agents_own(desk: Desk) -> N
 async def test_answers_show_an_agents_own_unread_count(desk: Desk) -> None:
     row = await desk.started(await desk.new_channel())
     ana = await desk.new_agent()
-    await desk.do(lambda write: reads.mark_read(write, ALL, row.id, origin=nobody(), message_id=None))
+    await desk.do(
+        lambda write: reads.mark_read(write, ALL, row.id, origin=nobody(), message_id=None, providers=desk.providers)
+    )
     scope = Scope(all=True, agent_id=ana)
     whole: dict[str, Any] = {"snooze_until": None, "reason": None, "expected_version": None}
     await desk.execute("INSERT INTO read_positions VALUES ($1, $2, 0, 0, now())", row.id, ana)

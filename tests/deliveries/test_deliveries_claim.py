@@ -271,9 +271,9 @@ async def test_a_token_error_pauses_the_channel_and_keeps_queue_and_attempts(que
     assert await desk.value("SELECT state FROM channels WHERE id = $1", broken.id) == "paused"
     assert await queue.claim() == []
     async with desk.database.connection() as connection:
-        due = await claiming.next_due(connection)
+        coming = await claiming.upcoming(connection)
     leases = await desk.value("SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight'")
-    assert due == leases, "what a paused channel holds is not due"
+    assert (coming.send, coming.lease) == (None, leases), "what a paused channel holds is not due"
     await desk.execute("UPDATE channels SET state = 'active'")
     again = await queue.claim()
     assert [item.tries for item in again] == [1] * 5

@@ -159,7 +159,10 @@ class Meeting:
 
     async def read(self, database: Database) -> None:
         some, by = self.some, agent(self.random.choice(self.agents))
-        await self.unit(database, lambda write: reads.mark_read(write, ALL, some, origin=by, message_id=None))
+        await self.unit(
+            database,
+            lambda write: reads.mark_read(write, ALL, some, origin=by, message_id=None, providers=self.desk.providers),
+        )
 
     async def receipts(self, database: Database) -> None:
         """Receipts of parts of several conversations in one unit of work, some of which close the window."""

@@ -71,9 +71,12 @@ class UpdateTenantSettingsRequest(_message.Message):
 
     CONVERSATION_RETENTION_FIELD_NUMBER: _builtins.int
     REPLY_FENCE_POLICY_FIELD_NUMBER: _builtins.int
+    READ_RECEIPTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     reply_fence_policy: _tenant_settings_pb2.ReplyFencePolicy.ValueType
     """What happens to a reply whose author has not seen the newest message."""
+    read_receipts: _builtins.bool
+    """Whether customers are shown that their messages were read. Receipts that wait to be handed over when it is turned off go still."""
     request_id: _builtins.str
     """Makes the call repeatable."""
     @_builtins.property
@@ -85,14 +88,20 @@ class UpdateTenantSettingsRequest(_message.Message):
         *,
         conversation_retention: _duration_pb2.Duration | None = ...,
         reply_fence_policy: _tenant_settings_pb2.ReplyFencePolicy.ValueType | None = ...,
+        read_receipts: _builtins.bool | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "reply_fence_policy", b"reply_fence_policy", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__read_receipts: _TypeAlias = _typing.Literal["read_receipts"]  # noqa: Y015
+    _WhichOneofArgType__read_receipts: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts"]  # noqa: Y015
     _WhichOneofReturnType__reply_fence_policy: _TypeAlias = _typing.Literal["reply_fence_policy"]  # noqa: Y015
     _WhichOneofArgType__reply_fence_policy: _TypeAlias = _typing.Literal["_reply_fence_policy", b"_reply_fence_policy"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__read_receipts) -> _WhichOneofReturnType__read_receipts | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_fence_policy) -> _WhichOneofReturnType__reply_fence_policy | None: ...
 
 Global___UpdateTenantSettingsRequest: _TypeAlias = UpdateTenantSettingsRequest  # noqa: Y015

@@ -54,8 +54,13 @@ class TenantSettings(_message.Message):
 
     CONVERSATION_RETENTION_FIELD_NUMBER: _builtins.int
     REPLY_FENCE_POLICY_FIELD_NUMBER: _builtins.int
+    READ_RECEIPTS_FIELD_NUMBER: _builtins.int
     reply_fence_policy: Global___ReplyFencePolicy.ValueType
     """What happens to a reply that states the last message seen when somebody wrote since. Refused unless set."""
+    read_receipts: _builtins.bool
+    """Whether customers are shown that their messages were read, where their channel can show it: when somebody marks the
+    conversation read, or replies. So unless unset.
+    """
     @_builtins.property
     def conversation_retention(self) -> _duration_pb2.Duration:
         """How long a deleted conversation can be restored; then it is gone for good. 30 days unless set."""
@@ -65,10 +70,11 @@ class TenantSettings(_message.Message):
         *,
         conversation_retention: _duration_pb2.Duration | None = ...,
         reply_fence_policy: Global___ReplyFencePolicy.ValueType = ...,
+        read_receipts: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

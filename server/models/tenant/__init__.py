@@ -17,7 +17,7 @@ from server.models.tenant.conversation import (
     ConversationParticipant,
     ReadPosition,
 )
-from server.models.tenant.delivery import Delivery, RecipientBucket
+from server.models.tenant.delivery import Delivery, ReadMark, RecipientBucket
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
 from server.models.tenant.journal import Journal, JournalItem
@@ -67,6 +67,7 @@ __all__ = [
     "MessagePart",
     "MessageStatusUpdate",
     "ParkedReceipt",
+    "ReadMark",
     "ReadPosition",
     "RecipientBucket",
     "Role",

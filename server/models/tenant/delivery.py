@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import BigInteger, Index, SmallInteger, text
+from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -58,6 +58,24 @@ class Delivery(TenantBase):
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
     create_time: Mapped[Time]
+
+
+class ReadMark(TenantBase):
+    """That the provider is to be told how far a conversation was read: the newest message it is to know of, until it was told.
+
+    due_time: when the next attempt may be made; an attempt moves it on, for as long as it may take. attempt: of this message.
+    """
+
+    __tablename__ = "read_marks"
+    __table_args__ = (Index("ix_read_marks_due", "channel_id", "due_time", "conversation_id"),)
+
+    conversation_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True
+    )
+    channel_id: Mapped[uuid.UUID]
+    provider_message_id: Mapped[Word]
+    due_time: Mapped[Time]
+    attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
 
 class RecipientBucket(TenantBase):

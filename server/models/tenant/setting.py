@@ -11,7 +11,7 @@ from server.models.base import Id, TenantBase, Time, Word, words
 
 
 class TenantSetting(TenantBase):
-    """One row. conversation_retention: how long a deleted conversation can be restored."""
+    """One row. conversation_retention: how long a deleted conversation can be restored. read_receipts: whether providers are told."""
 
     __tablename__ = "tenant_settings"
     __table_args__ = (
@@ -23,6 +23,7 @@ class TenantSetting(TenantBase):
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     conversation_retention: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '720 hours'"))
     reply_fence_policy: Mapped[Word] = mapped_column(server_default=text("'refuse'"))
+    read_receipts: Mapped[bool] = mapped_column(server_default=text("true"))
 
 
 class AttributeDefinition(TenantBase):

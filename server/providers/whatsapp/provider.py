@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 
 from server.providers.contract import (
     Account,
+    Ambiguous,
     Capabilities,
     Change,
     Item,
+    Json,
+    NotSent,
     Outcome,
     Outgoing,
     Pace,
+    ReadMark,
     SettingInvalid,
 )
 from server.providers.meta.envelope import Envelope, read_envelope
-from server.providers.meta.graph import GraphClient
+from server.providers.meta.graph import GraphAnswer, GraphClient
 from server.providers.whatsapp import parse, send
 
 SETTINGS = {
@@ -45,6 +50,7 @@ class WhatsApp:
         # One in 6 s to each user, and up to 45 at once, borrowed from the time after.
         recipient_pace=Pace(every=timedelta(seconds=6), ahead=44 * timedelta(seconds=6)),
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),
+        read_marks=True,
     )
 
     def __init__(self, graph: GraphClient) -> None:
@@ -74,14 +80,22 @@ class WhatsApp:
 
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider."""
-        answer = await self._graph.post(
-            version=str(outgoing.settings.get("graph_version", "")),
-            object_id=outgoing.account_id,
+        answer = await self._post(outgoing, send.message_body(outgoing))
+        return send.outcome(answer, send.accepted, attempt=outgoing.attempt)
+
+    async def mark_read(self, mark: ReadMark) -> Outcome:
+        """As of Provider."""
+        answer = await self._post(mark, send.read_body(mark))
+        return send.outcome(answer, partial(send.marked, mark), attempt=mark.attempt)
+
+    async def _post(self, of: Outgoing | ReadMark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
+        return await self._graph.post(
+            version=str(of.settings.get("graph_version", "")),
+            object_id=of.account_id,
             edge="messages",
-            token=outgoing.token,
-            body=send.message_body(outgoing),
+            token=of.token,
+            body=body,
         )
-        return send.outcome(answer, attempt=outgoing.attempt)
 
     async def close(self) -> None:
         """As of Provider."""

@@ -5,6 +5,8 @@ Source: Meta's Cloud API documentation, "Messages" and "Text messages"; user ids
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.providers.contract import (
     Accepted,
     Address,
@@ -14,6 +16,7 @@ from server.providers.contract import (
     NotSent,
     Outcome,
     Outgoing,
+    ReadMark,
     Refused,
 )
 from server.providers.meta import errors
@@ -38,8 +41,15 @@ def message_body(outgoing: Outgoing) -> dict[str, Json]:
     return body
 
 
-def outcome(answer: GraphAnswer | NotSent | Ambiguous, *, attempt: int) -> Outcome:
-    """What a message came to. Only an answer that names the message's id is an acceptance.
+def read_body(mark: ReadMark) -> dict[str, Json]:
+    """The body that marks a message, and those before it in its thread, read."""
+    return {"messaging_product": "whatsapp", "status": "read", "message_id": mark.provider_message_id}
+
+
+def outcome(
+    answer: GraphAnswer | NotSent | Ambiguous, accept: Callable[[Json], Accepted | None], *, attempt: int
+) -> Outcome:
+    """What a request came to. accept: reads a good answer, None for one that says nothing, such as a message without an id.
 
     A 5xx without Meta's error object comes from something between us and Meta, which may or may not have passed the
     request on; a 4xx or 3xx without one did not.
@@ -49,7 +59,7 @@ def outcome(answer: GraphAnswer | NotSent | Ambiguous, *, attempt: int) -> Outco
     if _has_error(answer.body):
         return errors.refusal(answer.body, status=answer.status, attempt=attempt, usage=answer.usage)
     if 200 <= answer.status < 300:
-        return _accepted(answer.body) or Ambiguous("answer_without_id")
+        return accept(answer.body) or Ambiguous("answer_without_id")
     if answer.status >= 500:
         return Ambiguous(f"http_{answer.status}")
     return errors.refusal(None, status=answer.status, attempt=attempt, usage=answer.usage)
@@ -81,7 +91,14 @@ def _has_error(body: Json) -> bool:
     return isinstance(body, dict) and isinstance(body.get("error"), dict)
 
 
-def _accepted(body: Json) -> Accepted | None:
+def marked(mark: ReadMark, body: Json) -> Accepted | None:
+    """What a read mark is answered with."""
+    success = isinstance(body, dict) and body.get("success") is True
+    return Accepted(provider_id=mark.provider_message_id) if success else None
+
+
+def accepted(body: Json) -> Accepted | None:
+    """What a message is answered with; only an answer that names the message's id is an acceptance."""
     message = _first(body, "messages")
     provider_id = _text(message, "id")
     if provider_id is None:

@@ -1111,7 +1111,7 @@ class CauseKind(betterproto2.Enum):
 
     DELIVERY = 5
     """
-    A delivery; the id is the delivery.
+    A delivery; the id is the delivery, or the conversation whose read receipt it was.
     """
 
     @classmethod
@@ -11444,6 +11444,12 @@ class TenantSettings(betterproto2.Message):
     What happens to a reply that states the last message seen when somebody wrote since. Refused unless set.
     """
 
+    read_receipts: "bool" = betterproto2.field(3, betterproto2.TYPE_BOOL)
+    """
+    Whether customers are shown that their messages were read, where their channel can show it: when somebody marks the
+    conversation read, or replies. So unless unset.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "TenantSettings", TenantSettings)
 
@@ -12193,6 +12199,11 @@ class UpdateTenantSettingsRequest(betterproto2.Message):
     reply_fence_policy: "ReplyFencePolicy | None" = betterproto2.field(2, betterproto2.TYPE_ENUM, optional=True)
     """
     What happens to a reply whose author has not seen the newest message.
+    """
+
+    read_receipts: "bool | None" = betterproto2.field(4, betterproto2.TYPE_BOOL, optional=True)
+    """
+    Whether customers are shown that their messages were read. Receipts that wait to be handed over when it is turned off go still.
     """
 
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)

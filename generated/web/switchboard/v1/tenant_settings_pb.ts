@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/tenant_settings.proto.
  */
 export const file_switchboard_v1_tenant_settings: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS90ZW5hbnRfc2V0dGluZ3MucHJvdG8SDnN3aXRjaGJvYXJkLnYxIokBCg5UZW5hbnRTZXR0aW5ncxI5ChZjb252ZXJzYXRpb25fcmV0ZW50aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKEnJlcGx5X2ZlbmNlX3BvbGljeRgCIAEoDjIgLnN3aXRjaGJvYXJkLnYxLlJlcGx5RmVuY2VQb2xpY3kqkQEKEFJlcGx5RmVuY2VQb2xpY3kSIgoeUkVQTFlfRkVOQ0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASHQoZUkVQTFlfRkVOQ0VfUE9MSUNZX0FDQ0VQVBABEhsKF1JFUExZX0ZFTkNFX1BPTElDWV9XQVJOEAISHQoZUkVQTFlfRkVOQ0VfUE9MSUNZX1JFRlVTRRADYgZwcm90bzM", [file_google_protobuf_duration]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS90ZW5hbnRfc2V0dGluZ3MucHJvdG8SDnN3aXRjaGJvYXJkLnYxIqABCg5UZW5hbnRTZXR0aW5ncxI5ChZjb252ZXJzYXRpb25fcmV0ZW50aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKEnJlcGx5X2ZlbmNlX3BvbGljeRgCIAEoDjIgLnN3aXRjaGJvYXJkLnYxLlJlcGx5RmVuY2VQb2xpY3kSFQoNcmVhZF9yZWNlaXB0cxgDIAEoCCqRAQoQUmVwbHlGZW5jZVBvbGljeRIiCh5SRVBMWV9GRU5DRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIdChlSRVBMWV9GRU5DRV9QT0xJQ1lfQUNDRVBUEAESGwoXUkVQTFlfRkVOQ0VfUE9MSUNZX1dBUk4QAhIdChlSRVBMWV9GRU5DRV9QT0xJQ1lfUkVGVVNFEANiBnByb3RvMw", [file_google_protobuf_duration]);
 
 /**
  * How the whole tenant works.
@@ -33,6 +33,14 @@ export type TenantSettings = Message<"switchboard.v1.TenantSettings"> & {
    * @generated from field: switchboard.v1.ReplyFencePolicy reply_fence_policy = 2;
    */
   replyFencePolicy: ReplyFencePolicy;
+
+  /**
+   * Whether customers are shown that their messages were read, where their channel can show it: when somebody marks the
+   * conversation read, or replies. So unless unset.
+   *
+   * @generated from field: bool read_receipts = 3;
+   */
+  readReceipts: boolean;
 };
 
 /**

@@ -182,3 +182,17 @@ CREATE INDEX ix_invites_role_id ON invites (role_id);
 
 -- == Conversations and deliveries.
 
+ALTER TABLE tenant_settings ADD COLUMN read_receipts boolean NOT NULL DEFAULT true;
+
+CREATE TABLE read_marks (
+    conversation_id uuid NOT NULL,
+    channel_id uuid NOT NULL,
+    provider_message_id text NOT NULL,
+    due_time timestamptz NOT NULL,
+    attempt smallint DEFAULT 0 NOT NULL,
+    CONSTRAINT pk_read_marks PRIMARY KEY (conversation_id),
+    CONSTRAINT fk_read_marks_conversation_id FOREIGN KEY (conversation_id) REFERENCES conversations (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_read_marks_due ON read_marks (channel_id, due_time, conversation_id);
+

@@ -1,0 +1,89 @@
+"""Tells providers how far their customers' messages were read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+
+import structlog
+from prometheus_client import Counter
+from switchboard.v1 import actor_pb2
+
+from server.channels import service as channels
+from server.deliveries import read_marks
+from server.deliveries import service as deliveries
+from server.deliveries.read_marks import Mark
+from server.kit import tracing
+from server.kit.db import Database, Write
+from server.kit.secrets import SecretBox
+from server.log.append import append
+from server.log.event import SYSTEM, Cause, Origin
+from server.providers.contract import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Provider, ReadMark, Refused
+
+log = structlog.get_logger(__name__)
+SETTLED = Counter(
+    "switchboard_read_marks_total",
+    "Read receipts by their outcome: accepted, not_sent, ambiguous, or the class of the provider's error.",
+    ["outcome"],
+)
+WORDS = {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous"}
+# Then it is let go: a receipt that comes an hour late tells nobody anything.
+DELAYS = (1, 5, 15, 60, 300, 900, 1800)
+
+
+class Marker:
+    """Read marks of a tenant."""
+
+    def __init__(self, database: Database, secrets: SecretBox, providers: Mapping[str, Provider]) -> None:
+        self._database = database
+        self._secrets = secrets
+        self._providers = providers
+
+    async def tell(self, mark: Mark) -> None:
+        """Tells the provider once, and stores what came of it."""
+        with tracing.span("read_mark", kind="client", provider=mark.provider, attempt=mark.attempt):
+            outcome = await self._providers[mark.provider].mark_read(
+                ReadMark(
+                    account_id=mark.account_id,
+                    token=channels.token_of(self._secrets, mark.channel_id, mark.access_token),
+                    settings=json.loads(mark.details),
+                    provider_message_id=mark.provider_message_id,
+                    attempt=mark.attempt,
+                )
+            )
+        await self.settle(mark, outcome)
+
+    async def settle(self, mark: Mark, outcome: Outcome) -> None:
+        """What an attempt came to, in one unit of work. Without it the mark is due again when its lease ends."""
+
+        async def unit(write: Write) -> None:
+            after = None if isinstance(outcome, Accepted) else _delay(mark, outcome)
+            stops = isinstance(outcome, Refused) and outcome.error_class is ErrorClass.STOP_CHANNEL
+            if after is None:
+                await read_marks.end(write.connection, mark)
+            else:
+                await read_marks.again(write.connection, mark, after=after, counts=not stops)
+            if isinstance(outcome, Refused) and stops:
+                cause = Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(mark.conversation_id))
+                reason = f"{outcome.code}: {outcome.message}"
+                origin = Origin(actor=SYSTEM, cause=cause)
+                await append(write, await channels.pause(write, mark.channel_id, origin=origin, reason=reason))
+
+        await self._database.write(unit)
+        word = outcome.error_class.value if isinstance(outcome, Refused) else WORDS[type(outcome)]
+        SETTLED.labels(word).inc()
+        log.info("read_mark.settled", conversation=str(mark.conversation_id), attempt=mark.attempt, outcome=word)
+
+
+def _delay(mark: Mark, outcome: Outcome) -> timedelta | None:
+    """After how long it is tried again; None for no more."""
+    if isinstance(outcome, Refused):
+        if outcome.error_class is ErrorClass.STOP_CHANNEL:
+            return timedelta(0)
+        if outcome.error_class in (ErrorClass.PERMANENT, ErrorClass.BUG):
+            return None
+    if mark.attempt > len(DELAYS):
+        return None
+    asked = (outcome.retry_after if isinstance(outcome, Refused) else None) or timedelta(0)
+    return deliveries.jittered(max(asked, timedelta(seconds=DELAYS[mark.attempt - 1])))
