@@ -122,10 +122,13 @@ async def rotate_tenants(
         if row.next_wrapped_key is None and row.previous_wrapped_key is None:
             await _publish(control, row.id)
     await settle()
+    # The installation's key may be changed at the same time, and this process has to know the new one as all the others do.
+    await learn_keys(control)
     for row in rows:
         await _attempt(report, row, _switch(control, tenants, row.id))
         advance()
     await settle()
+    await learn_keys(control)
     for row in rows:
         if row.name not in report.failed:
             await _attempt(report, row, _forget(control, tenants, row.id))

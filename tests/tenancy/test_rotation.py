@@ -155,6 +155,24 @@ async def count(tenant: Tenant) -> int:
     return found
 
 
+@pytest.mark.parametrize("wait", [1, 2])
+async def test_both_sorts_of_keys_are_changed_at_the_same_time(own: Installed, wait: int) -> None:
+    """While one command waits, the other begins and ends."""
+    rows, waits = await rows_of(own), 0
+
+    async def settle() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == wait:
+            async with process(own) as (control, _):
+                await rotation.rotate_installation(control, settle=no_waiting)
+
+    async with process(own) as (control, tenants):
+        report = await rotation.rotate_tenants(control, tenants, rows, settle=settle)
+        assert (report.done, report.failed) == (len(rows), {})
+        assert await tokens_of(await tenants.get(rows[0].id)) == [TOKEN]
+
+
 @pytest.mark.parametrize("rounds", [0, 1])
 async def test_a_change_that_was_stopped_is_finished_by_the_next_run(own: Installed, rounds: int) -> None:
     rows = await rows_of(own)
