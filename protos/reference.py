@@ -41,6 +41,7 @@ CREDENTIALS: Mapping[str, str] = {
     "admin": "$ADMIN_TOKEN",
     "supervisor": "$SUPERVISOR_TOKEN",
     "agent": "$AGENT_TOKEN",
+    "service": "$SERVICE_TOKEN",
     "read_only": "$READ_ONLY_TOKEN",
     "broken": "sb_broken",
 }

@@ -23,12 +23,15 @@ READ_ONLY = named("CONVERSATIONS_READ", "CONTACTS_READ", "CHANNELS_READ", "AGENT
 AGENT = READ_ONLY | named(
     "CONVERSATIONS_WRITE", "CONVERSATIONS_ASSIGN", "MESSAGES_SEND", "STATISTICS_READ", "CONTACTS_MANAGE"
 )
+# A program answers, files and gives away in every conversation, and manages nothing.
+SERVICE = AGENT | named("CONVERSATIONS_SEE_ALL")
 
 PERMISSIONS: dict[str, frozenset[int]] = {
     "owner": ALL,
     "admin": ALL - named("OWNERS_MANAGE"),
     "supervisor": SUPERVISOR,
     "agent": AGENT,
+    "service": SERVICE,
     "read_only": READ_ONLY,
 }
 

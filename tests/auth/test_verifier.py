@@ -112,12 +112,12 @@ async def test_an_agent_may_do_what_its_role_may(process: Process, acme: Tenant,
     verified = await process.verifier.verify(await process.token(acme, agent_id))
     assert verified.caller.kind is CallerKind.AGENT
     assert verified.caller.permissions == PERMISSIONS[role]
-    assert verified.scope.all == (role in ("owner", "admin", "supervisor"))
+    assert verified.scope.all == (role in ("owner", "admin", "supervisor", "service"))
     assert verified.scope.agent_id == agent_id
 
 
 def test_roles_widen_from_reader_to_owner() -> None:
-    chain = [PERMISSIONS[role] for role in ("read_only", "agent", "supervisor", "admin", "owner")]
+    chain = [PERMISSIONS[role] for role in ("read_only", "agent", "service", "supervisor", "admin", "owner")]
     assert all(smaller <= larger for smaller, larger in itertools.pairwise(chain))
     assert ALL - PERMISSIONS["supervisor"] == named(
         "API_KEYS_MANAGE",
@@ -130,6 +130,7 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "OWNERS_MANAGE",
     )
     assert PERMISSIONS["owner"] - PERMISSIONS["admin"] == named("OWNERS_MANAGE")
+    assert PERMISSIONS["service"] - PERMISSIONS["agent"] == named("CONVERSATIONS_SEE_ALL")
     assert not PERMISSIONS["read_only"] & named("CONVERSATIONS_WRITE", "MESSAGES_SEND", "CONVERSATIONS_ASSIGN")
 
 

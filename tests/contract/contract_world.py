@@ -34,6 +34,8 @@ from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageReq
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
 
+from server.models.tenant.agent import ROLES
+
 STOCK = 100
 T = TypeVar("T")
 Roles = agent_pb2.AgentRole
@@ -85,7 +87,7 @@ class Tenant:
         self.phone_number_id = digits(15)
         self.channel_id: str = self._connect()
         self.team_id: str = self.call(CreateTeamRequest(name="Team")).team.id
-        self.agents = {role: self._agent(role) for role in ("owner", "admin", "supervisor", "agent", "read_only")}
+        self.agents = {role: self._agent(role) for role in ROLES}
         self.tokens = {role: self.token_of(agent_id) for role, agent_id in self.agents.items()}
 
     def call(self, request: Message, *, token: str = "") -> Any:

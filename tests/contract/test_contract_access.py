@@ -12,7 +12,7 @@ from server.rpc.rules import Rule, rule_of
 
 RULES = {name: rule_of(f"/switchboard.v1.{name.replace('.', '/')}") for name in methods()}
 CALLABLE = [name for name, method in methods().items() if not method.server_streaming]
-ROLES = ("owner", "admin", "supervisor", "agent", "read_only")
+ROLES = ("owner", "admin", "supervisor", "agent", "service", "read_only")
 # Asked for with a role that has it: by whoever gives the role, changes its agents or signs them in.
 WITH_A_ROLE = {options_pb2.PERMISSION_OWNERS_MANAGE, options_pb2.PERMISSION_CONVERSATIONS_SEE_ALL}
 PERMITTED = [number for number in options_pb2.Permission.values() if number]

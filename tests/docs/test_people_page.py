@@ -21,6 +21,6 @@ def rows() -> list[str]:
 
 def test_the_table_of_permissions_is_that_of_the_roles(checkout: Path) -> None:
     page = (checkout / "docs/people.md").read_text().splitlines()
-    assert list(PERMISSIONS) == ["owner", "admin", "supervisor", "agent", "read_only"]
-    start = page.index("|---|---|---|---|---|---|") + 1
+    assert list(PERMISSIONS) == ["owner", "admin", "supervisor", "agent", "service", "read_only"]
+    start = page.index("|---|---|---|---|---|---|---|") + 1
     assert page[start : start + len(rows()) + 1] == [*rows(), ""]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/agent.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\x05\x65mail\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AgentKind\x12\'\n\x04role\x18\x05 \x01(\x0e\x32\x19.switchboard.v1.AgentRole\x12\x10\n\x08team_ids\x18\x06 \x03(\t\x12\x13\n\x0b\x63hannel_ids\x18\x07 \x03(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\t \x01(\x0e\x32\x1a.switchboard.v1.AgentState\x12\x0f\n\x07role_id\x18\n \x01(\tB\x08\n\x06_email\"Q\n\x04Team\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Q\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_KIND_HUMAN\x10\x01\x12\x12\n\x0e\x41GENT_KIND_BOT\x10\x02*\xb5\x01\n\tAgentRole\x12\x1a\n\x16\x41GENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_ROLE_OWNER\x10\x01\x12\x14\n\x10\x41GENT_ROLE_ADMIN\x10\x02\x12\x19\n\x15\x41GENT_ROLE_SUPERVISOR\x10\x03\x12\x14\n\x10\x41GENT_ROLE_AGENT\x10\x04\x12\x18\n\x14\x41GENT_ROLE_READ_ONLY\x10\x05\x12\x15\n\x11\x41GENT_ROLE_CUSTOM\x10\x06*[\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x41GENT_STATE_DISABLED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/agent.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n\x05\x41gent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\x05\x65mail\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\'\n\x04kind\x18\x04 \x01(\x0e\x32\x19.switchboard.v1.AgentKind\x12\'\n\x04role\x18\x05 \x01(\x0e\x32\x19.switchboard.v1.AgentRole\x12\x10\n\x08team_ids\x18\x06 \x03(\t\x12\x13\n\x0b\x63hannel_ids\x18\x07 \x03(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\t \x01(\x0e\x32\x1a.switchboard.v1.AgentState\x12\x0f\n\x07role_id\x18\n \x01(\tB\x08\n\x06_email\"Q\n\x04Team\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*Q\n\tAgentKind\x12\x1a\n\x16\x41GENT_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_KIND_HUMAN\x10\x01\x12\x12\n\x0e\x41GENT_KIND_BOT\x10\x02*\xcd\x01\n\tAgentRole\x12\x1a\n\x16\x41GENT_ROLE_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41GENT_ROLE_OWNER\x10\x01\x12\x14\n\x10\x41GENT_ROLE_ADMIN\x10\x02\x12\x19\n\x15\x41GENT_ROLE_SUPERVISOR\x10\x03\x12\x14\n\x10\x41GENT_ROLE_AGENT\x10\x04\x12\x18\n\x14\x41GENT_ROLE_READ_ONLY\x10\x05\x12\x15\n\x11\x41GENT_ROLE_CUSTOM\x10\x06\x12\x16\n\x12\x41GENT_ROLE_SERVICE\x10\x07*[\n\nAgentState\x12\x1b\n\x17\x41GENT_STATE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41GENT_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x41GENT_STATE_DISABLED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTKIND']._serialized_start=458
   _globals['_AGENTKIND']._serialized_end=539
   _globals['_AGENTROLE']._serialized_start=542
-  _globals['_AGENTROLE']._serialized_end=723
-  _globals['_AGENTSTATE']._serialized_start=725
-  _globals['_AGENTSTATE']._serialized_end=816
+  _globals['_AGENTROLE']._serialized_end=747
+  _globals['_AGENTSTATE']._serialized_start=749
+  _globals['_AGENTSTATE']._serialized_end=840
   _globals['_AGENT']._serialized_start=80
   _globals['_AGENT']._serialized_end=373
   _globals['_TEAM']._serialized_start=375

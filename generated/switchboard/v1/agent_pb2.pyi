@@ -64,6 +64,8 @@ class _AgentRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AgentRole.V
     """Like an agent, without any change."""
     AGENT_ROLE_CUSTOM: _AgentRole.ValueType  # 6
     """One of the tenant's own: role_id says which."""
+    AGENT_ROLE_SERVICE: _AgentRole.ValueType  # 7
+    """A program's: what an agent may, in all conversations."""
 
 class AgentRole(_AgentRole, metaclass=_AgentRoleEnumTypeWrapper):
     """A named set of permissions."""
@@ -82,6 +84,8 @@ AGENT_ROLE_READ_ONLY: AgentRole.ValueType  # 5
 """Like an agent, without any change."""
 AGENT_ROLE_CUSTOM: AgentRole.ValueType  # 6
 """One of the tenant's own: role_id says which."""
+AGENT_ROLE_SERVICE: AgentRole.ValueType  # 7
+"""A program's: what an agent may, in all conversations."""
 Global___AgentRole: _TypeAlias = AgentRole  # noqa: Y015
 
 class _AgentState:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from server.models.base import Id, TenantBase, Time, Word, words
 
 # The built-in ones.
-ROLES = ("owner", "admin", "supervisor", "agent", "read_only")
+ROLES = ("owner", "admin", "supervisor", "agent", "read_only", "service")
 
 
 class Role(TenantBase):

@@ -535,6 +535,11 @@ class AgentRole(betterproto2.Enum):
     One of the tenant's own: role_id says which.
     """
 
+    SERVICE = 7
+    """
+    A program's: what an agent may, in all conversations.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -545,6 +550,7 @@ class AgentRole(betterproto2.Enum):
             4: "AGENT_ROLE_AGENT",
             5: "AGENT_ROLE_READ_ONLY",
             6: "AGENT_ROLE_CUSTOM",
+            7: "AGENT_ROLE_SERVICE",
         }
 
     @classmethod
@@ -557,6 +563,7 @@ class AgentRole(betterproto2.Enum):
             "AGENT_ROLE_AGENT": 4,
             "AGENT_ROLE_READ_ONLY": 5,
             "AGENT_ROLE_CUSTOM": 6,
+            "AGENT_ROLE_SERVICE": 7,
         }
 
 

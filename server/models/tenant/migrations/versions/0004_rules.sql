@@ -146,6 +146,10 @@ CREATE TRIGGER leave_positions_behind AFTER UPDATE OF inbound_count, delete_time
 
 -- == People.
 
+ALTER TABLE agents
+    DROP CONSTRAINT ck_agents_role,
+    ADD CONSTRAINT ck_agents_role CHECK (role IN ('owner', 'admin', 'supervisor', 'agent', 'read_only', 'service', 'custom'));
+
 -- Of a token only the hash of its secret is here.
 CREATE TABLE invites (
     id uuid NOT NULL,
@@ -168,7 +172,7 @@ CREATE TABLE invites (
     CONSTRAINT uq_invites_agent_id UNIQUE (agent_id),
     CONSTRAINT fk_invites_role_id FOREIGN KEY (role_id) REFERENCES roles (id) ON DELETE CASCADE,
     CONSTRAINT fk_invites_agent_id FOREIGN KEY (agent_id) REFERENCES agents (id),
-    CONSTRAINT ck_invites_role CHECK (role IN ('owner', 'admin', 'supervisor', 'agent', 'read_only', 'custom')),
+    CONSTRAINT ck_invites_role CHECK (role IN ('owner', 'admin', 'supervisor', 'agent', 'read_only', 'service', 'custom')),
     CONSTRAINT ck_invites_role_id CHECK ((role = 'custom') = (role_id IS NOT NULL)),
     CONSTRAINT ck_invites_agent_id CHECK ((accept_time IS NULL) = (agent_id IS NULL)),
     CONSTRAINT ck_invites_closed_once CHECK (accept_time IS NULL OR revoke_time IS NULL)
