@@ -21,6 +21,7 @@ from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
+from switchboard.v1.actor_pb2 import CAUSE_KIND_TIMER
 
 REPEATABLE = [name for name, method in methods().items() if "request_id" in method.input_type.fields_by_name]
 # Changes without a request id, and why a repeat does no harm.
@@ -87,9 +88,10 @@ class Effects:
         return cursor
 
     def count(self) -> int:
-        """New transactions; receipts of messages sent before do not count, but where a status is decided about."""
+        """New transactions. What timers do meanwhile does not count: agents of tests before fall silent. Nor do receipts of
+        messages sent before, but where a status is decided about."""
         page = self._world.call(inbox.ListInboxEventsRequest(cursor=self._start, page_size=200))
-        ends = [event for event in page.events if event.last_of_transaction]
+        ends = [event for event in page.events if event.last_of_transaction and event.cause.kind != CAUSE_KIND_TIMER]
         if self._decides:
             return len([event for event in ends if _source(event) == status_update_pb2.STATUS_UPDATE_SOURCE_SYSTEM])
         return len([event for event in ends if event.WhichOneof("body") != "message_status_updated"])
