@@ -17,16 +17,15 @@ from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.log.event import NewEvent
+from server.tenant_settings import service as tenant_settings
 from server.timers.service import EARLY, Fired, Handlers, cancel, set_timer, set_timers
 
 SNOOZE, WINDOW_CLOSING, WINDOW_CLOSED = "snooze", "reply_window_closing", "reply_window_closed"
-CLOSING_BEFORE = convert.CLOSING
-BEFORE = {WINDOW_CLOSING: CLOSING_BEFORE, WINDOW_CLOSED: timedelta(0)}
 INACTIVE = "no activity"
 
 
 class ConversationTimers:
-    """The timers of some locked conversations."""
+    """The timers of some locked conversations. closing_before: how long before its end a window says that it closes."""
 
     def __init__(
         self,
@@ -34,10 +33,12 @@ class ConversationTimers:
         rows: Mapping[uuid.UUID, ConversationRow],
         *,
         auto_resolve: Mapping[uuid.UUID, timedelta],
+        closing_before: timedelta,
     ) -> None:
         self._write = write
         self._rows = rows
         self._auto_resolve = auto_resolve
+        self._before = {WINDOW_CLOSING: closing_before, WINDOW_CLOSED: timedelta(0)}
         self._changed: dict[uuid.UUID, ConversationRow] = {}
         self._again: dict[str, dict[uuid.UUID, datetime]] = {}
         self._acts = {SNOOZE: self._wake, AUTO_RESOLVE: self._resolve}
@@ -86,7 +87,7 @@ class ConversationTimers:
         """Set for a window that has grown meanwhile, it sets itself anew."""
         if row.reply_window_expire_time is None or not row.live:
             return []
-        due_time = row.reply_window_expire_time - BEFORE[fired.kind]
+        due_time = row.reply_window_expire_time - self._before[fired.kind]
         if due_time > fired.due_time + EARLY:
             self._again.setdefault(fired.kind, {})[row.id] = due_time
             return []
@@ -101,6 +102,7 @@ async def open_conversations(write: Write, keys: Sequence[uuid.UUID]) -> Convers
         write,
         rows,
         auto_resolve=await channels.auto_resolve_after(write.connection, sorted(channel_ids)),
+        closing_before=(await tenant_settings.get(write.connection))["reply_window_closing_before"],
     )
 
 

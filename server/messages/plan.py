@@ -10,7 +10,6 @@ from typing import Any
 
 from server.conversations import repository as conversations
 from server.conversations.row import ConversationRow
-from server.conversations.timers import CLOSING_BEFORE, WINDOW_CLOSED, WINDOW_CLOSING
 from server.journal import items as journal_items
 from server.journal.items import ItemRow
 from server.log.append import columns as event_columns
@@ -100,14 +99,11 @@ class Plan:
             )
         )
 
-    def _timers(self) -> list[tuple[str, uuid.UUID, datetime]]:
-        """The two lazy timers of every reply window that this run opened or extended; an answer must not set them again."""
-        timers = []
-        for row in (self.conversations[key] for key in sorted(self.windows)):
-            until = row.reply_window_expire_time
-            if until is not None and until > self.now:
-                timers += [(WINDOW_CLOSING, row.id, until - CLOSING_BEFORE), (WINDOW_CLOSED, row.id, until)]
-        return timers
+    def _windows(self) -> list[tuple[uuid.UUID, datetime]]:
+        """Every reply window that this run opened or extended, for its two lazy timers; an answer must not set them again."""
+        rows = [self.conversations[key] for key in sorted(self.windows)]
+        found = [(row.id, row.reply_window_expire_time) for row in rows]
+        return [(key, until) for key, until in found if until is not None and until > self.now]
 
     def statement(self, *, marks: Mapping[uuid.UUID, int] | None = None) -> tuple[str, list[Any]]:
         """The statement that writes the run, and its parameters.
@@ -121,7 +117,7 @@ class Plan:
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),
-            "timers": transposed(self._timers(), 3),
+            "timers": transposed(self._windows(), 2),
             "reads": transposed(reads, 5),
             "read_marks": transposed([(key, *value) for key, value in sorted(self.read_marks.items())], 3),
             "items": journal_items.columns(self.journal_items),

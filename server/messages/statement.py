@@ -98,10 +98,13 @@ PARTS: Mapping[str, Part] = {
         """,
     ),
     "timers": Part(
-        ("text", "uuid", "timestamptz"),
+        ("uuid", "timestamptz"),
         """
         INSERT INTO timers (kind, key, due_time, generation)
-        SELECT kind, key, due_time, 0 FROM unnest({arrays}) AS u (kind, key, due_time) WHERE {guard}
+        SELECT w.kind, u.key, u.until - w.before, 0 FROM unnest({arrays}) AS u (key, until) CROSS JOIN (
+            SELECT 'reply_window_closing', reply_window_closing_before FROM tenant_settings
+            UNION ALL SELECT 'reply_window_closed', interval '0'
+        ) w (kind, before) WHERE {guard}
         ON CONFLICT (kind, key) DO NOTHING
         """,
     ),

@@ -17,4 +17,5 @@ def settings(record: Any) -> tenant_settings_pb2.TenantSettings:
         conversation_retention=pb.duration(record["conversation_retention"]),
         reply_fence_policy=FENCE.number(record["reply_fence_policy"]),
         read_receipts=record["read_receipts"],
+        reply_window_closing_before=pb.duration(record["reply_window_closing_before"]),
     )

@@ -53,6 +53,9 @@ class SettingsServicer(SettingsServiceServicer):
                 if request.HasField("reply_fence_policy")
                 else None,
                 read_receipts=request.read_receipts if request.HasField("read_receipts") else None,
+                closing_before=request.reply_window_closing_before.ToTimedelta()
+                if request.HasField("reply_window_closing_before")
+                else None,
             )
             await append(write, events)
             return record

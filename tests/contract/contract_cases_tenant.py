@@ -179,6 +179,7 @@ SETTINGS: dict[str, Case] = {
             conversation_retention=duration_pb2.Duration(seconds=2_592_000),
             reply_fence_policy=tenant_settings_pb2.REPLY_FENCE_POLICY_REFUSE,
             read_receipts=True,
+            reply_window_closing_before=duration_pb2.Duration(seconds=7200),
         ),
         refuse=lambda w: tenant_settings.UpdateTenantSettingsRequest(
             conversation_retention=duration_pb2.Duration(seconds=-1)

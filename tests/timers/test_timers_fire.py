@@ -11,12 +11,13 @@ import pytest
 from switchboard.v1 import conversation_pb2, event_pb2
 
 from server.conversations import service
-from server.conversations import timers as conversation_timers
 from server.conversations.timers import HANDLERS, WINDOW_CLOSED, WINDOW_CLOSING
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.ids import new_id
+from server.log.append import append
 from server.log.event import ActorKind, CauseKind, NewEvent
+from server.tenant_settings import service as tenant_settings
 from server.timers import service as timers
 from server.timers.service import RETRIES, Fired, Handlers, Ran
 from tests.desk import ALL, Desk, nobody, phone
@@ -137,7 +138,7 @@ async def test_a_window_timer_of_a_window_that_grew_sets_itself_anew_and_says_no
     channel, sender = await desk.new_channel(), phone()
     row = await desk.started(channel, sender)
     first = await windows(desk, row.id)
-    assert first[WINDOW_CLOSED] - first[WINDOW_CLOSING] == conversation_timers.CLOSING_BEFORE
+    assert first[WINDOW_CLOSED] - first[WINDOW_CLOSING] == timedelta(hours=2)
     assert first[WINDOW_CLOSED] == row.reply_window_expire_time
     for kind in first:
         await make_due(desk, kind, row.id)
@@ -176,6 +177,54 @@ async def test_a_window_says_once_that_it_closes_and_once_that_it_closed(desk: D
     assert closed.intended_time.ToDatetime(UTC) == ended
     assert closed.conversation.reply_window.state == conversation_pb2.REPLY_WINDOW_STATE_CLOSED
     assert await windows(desk, row.id) == {}
+
+
+async def closing_before(desk: Desk, lead: timedelta) -> int:
+    """How many events it took."""
+
+    async def change(write: Write) -> int:
+        _, found = await tenant_settings.update(write, origin=nobody(), closing_before=lead)
+        await append(write, found)
+        return len(found)
+
+    return await desk.database.write(change)
+
+
+async def test_the_tenant_says_how_early_a_window_says_that_it_closes(own_desk: Desk) -> None:
+    desk, channel = own_desk, await own_desk.new_channel()
+    row = await desk.started(channel)
+    expire = row.reply_window_expire_time
+    assert expire is not None
+    for lead in (timedelta(hours=5), timedelta(minutes=1)):
+        assert await closing_before(desk, lead) == 1
+        assert await closing_before(desk, lead) == 0
+        assert await windows(desk, row.id) == {WINDOW_CLOSING: expire - lead, WINDOW_CLOSED: expire}
+        other = await desk.started(channel)
+        found = await windows(desk, other.id)
+        assert found[WINDOW_CLOSED] - found[WINDOW_CLOSING] == lead, "of a window that opens afterwards, too"
+    ((_, changed),) = [(seq, event) for seq, event in await desk.events() if event.HasField("tenant_settings_changed")][
+        1:
+    ]
+    settings = changed.tenant_settings_changed.settings
+    assert settings.reply_window_closing_before.ToTimedelta() == timedelta(minutes=1)
+    assert settings.conversation_retention.ToTimedelta() == timedelta(days=30)
+
+
+async def test_a_longer_time_before_the_end_is_over_at_once_for_a_window_that_closes_sooner(own_desk: Desk) -> None:
+    desk, channel = own_desk, await own_desk.new_channel()
+    row = await desk.started(channel)
+    expire = utc_now() + timedelta(hours=4)
+    await desk.execute("UPDATE conversations SET reply_window_expire_time = $2 WHERE id = $1", row.id, expire)
+    await make_due(desk, WINDOW_CLOSING, row.id)
+    before = (await desk.head())[1]
+    await fire(desk)
+    assert await desk.kinds(after=before) == [], "set for a shorter window, it was early"
+    await closing_before(desk, timedelta(hours=12))
+    await fire(desk)
+    await fire(desk)
+    _, closing = await events(desk, before)
+    assert closing.reply_window_closing.intended_time.ToDatetime(UTC) == expire - timedelta(hours=12)
+    assert await windows(desk, row.id) == {WINDOW_CLOSED: row.reply_window_expire_time}
 
 
 async def test_a_window_of_a_resolved_conversation_closes_in_silence(desk: Desk) -> None:
@@ -309,7 +358,7 @@ async def test_timers_of_a_batch_speak_in_the_order_of_their_due_times(own_desk:
     for position, row in enumerate(rows):
         ago = timedelta(minutes=10 + position)
         closed = await make_due(own_desk, WINDOW_CLOSED, row.id, ago=ago)
-        await make_due(own_desk, WINDOW_CLOSING, row.id, ago=ago + conversation_timers.CLOSING_BEFORE)
+        await make_due(own_desk, WINDOW_CLOSING, row.id, ago=ago + timedelta(hours=2))
         await own_desk.execute("UPDATE conversations SET reply_window_expire_time = $2 WHERE id = $1", row.id, closed)
     before = (await own_desk.head())[1]
     assert (await fire(own_desk)).fired == 20

@@ -29,7 +29,7 @@ from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 from switchboard.v1 import tenant_settings_pb2 as switchboard_dot_v1_dot_tenant__settings__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchboard/v1/settings_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/options.proto\x1a$switchboard/v1/tenant_settings.proto\"\x1a\n\x18GetTenantSettingsRequest\"\\\n\x19GetTenantSettingsResponse\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1e.switchboard.v1.TenantSettings\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xa0\x02\n\x1bUpdateTenantSettingsRequest\x12K\n\x16\x63onversation_retention\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12M\n\x12reply_fence_policy\x18\x02 \x01(\x0e\x32 .switchboard.v1.ReplyFencePolicyB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x00\x88\x01\x01\x12\x1a\n\rread_receipts\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x15\n\x13_reply_fence_policyB\x10\n\x0e_read_receipts\"P\n\x1cUpdateTenantSettingsResponse\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1e.switchboard.v1.TenantSettings2\xbc\x02\n\x0fSettingsService\x12\x87\x01\n\x11GetTenantSettings\x12(.switchboard.v1.GetTenantSettingsRequest\x1a).switchboard.v1.GetTenantSettingsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/settings\x12\x90\x01\n\x14UpdateTenantSettings\x12+.switchboard.v1.UpdateTenantSettingsRequest\x1a,.switchboard.v1.UpdateTenantSettingsResponse\"\x1d\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x11\x32\x0c/v1/settings:\x01*\x1a\x0c\xaa\xbb\x18\x08settingsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchboard/v1/settings_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/options.proto\x1a$switchboard/v1/tenant_settings.proto\"\x1a\n\x18GetTenantSettingsRequest\"\\\n\x19GetTenantSettingsResponse\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1e.switchboard.v1.TenantSettings\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\xf2\x02\n\x1bUpdateTenantSettingsRequest\x12K\n\x16\x63onversation_retention\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12M\n\x12reply_fence_policy\x18\x02 \x01(\x0e\x32 .switchboard.v1.ReplyFencePolicyB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00H\x00\x88\x01\x01\x12\x1a\n\rread_receipts\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12P\n\x1breply_window_closing_before\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\xc0\xd1\x02\x32\x02\x08<B\x15\n\x13_reply_fence_policyB\x10\n\x0e_read_receipts\"P\n\x1cUpdateTenantSettingsResponse\x12\x30\n\x08settings\x18\x01 \x01(\x0b\x32\x1e.switchboard.v1.TenantSettings2\xbc\x02\n\x0fSettingsService\x12\x87\x01\n\x11GetTenantSettings\x12(.switchboard.v1.GetTenantSettingsRequest\x1a).switchboard.v1.GetTenantSettingsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/settings\x12\x90\x01\n\x14UpdateTenantSettings\x12+.switchboard.v1.UpdateTenantSettingsRequest\x1a,.switchboard.v1.UpdateTenantSettingsResponse\"\x1d\xa2\xbb\x18\x02\x08\x13\x82\xd3\xe4\x93\x02\x11\x32\x0c/v1/settings:\x01*\x1a\x0c\xaa\xbb\x18\x08settingsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATETENANTSETTINGSREQUEST'].fields_by_name['reply_fence_policy']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
   _globals['_UPDATETENANTSETTINGSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_UPDATETENANTSETTINGSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UPDATETENANTSETTINGSREQUEST'].fields_by_name['reply_window_closing_before']._loaded_options = None
+  _globals['_UPDATETENANTSETTINGSREQUEST'].fields_by_name['reply_window_closing_before']._serialized_options = b'\272H\r\252\001\n\"\004\010\300\321\0022\002\010<'
   _globals['_SETTINGSSERVICE']._loaded_options = None
   _globals['_SETTINGSSERVICE']._serialized_options = b'\252\273\030\010settings'
   _globals['_SETTINGSSERVICE'].methods_by_name['GetTenantSettings']._loaded_options = None
@@ -53,9 +55,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETTENANTSETTINGSRESPONSE']._serialized_start=244
   _globals['_GETTENANTSETTINGSRESPONSE']._serialized_end=336
   _globals['_UPDATETENANTSETTINGSREQUEST']._serialized_start=339
-  _globals['_UPDATETENANTSETTINGSREQUEST']._serialized_end=627
-  _globals['_UPDATETENANTSETTINGSRESPONSE']._serialized_start=629
-  _globals['_UPDATETENANTSETTINGSRESPONSE']._serialized_end=709
-  _globals['_SETTINGSSERVICE']._serialized_start=712
-  _globals['_SETTINGSSERVICE']._serialized_end=1028
+  _globals['_UPDATETENANTSETTINGSREQUEST']._serialized_end=709
+  _globals['_UPDATETENANTSETTINGSRESPONSE']._serialized_start=711
+  _globals['_UPDATETENANTSETTINGSRESPONSE']._serialized_end=791
+  _globals['_SETTINGSSERVICE']._serialized_start=794
+  _globals['_SETTINGSSERVICE']._serialized_end=1110
 # @@protoc_insertion_point(module_scope)

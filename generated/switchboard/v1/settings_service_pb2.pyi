@@ -73,6 +73,7 @@ class UpdateTenantSettingsRequest(_message.Message):
     REPLY_FENCE_POLICY_FIELD_NUMBER: _builtins.int
     READ_RECEIPTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REPLY_WINDOW_CLOSING_BEFORE_FIELD_NUMBER: _builtins.int
     reply_fence_policy: _tenant_settings_pb2.ReplyFencePolicy.ValueType
     """What happens to a reply whose author has not seen the newest message."""
     read_receipts: _builtins.bool
@@ -83,6 +84,10 @@ class UpdateTenantSettingsRequest(_message.Message):
     def conversation_retention(self) -> _duration_pb2.Duration:
         """How long a deleted conversation can be restored."""
 
+    @_builtins.property
+    def reply_window_closing_before(self) -> _duration_pb2.Duration:
+        """How long before a reply window closes the event reply_window_closing comes."""
+
     def __init__(
         self,
         *,
@@ -90,10 +95,11 @@ class UpdateTenantSettingsRequest(_message.Message):
         reply_fence_policy: _tenant_settings_pb2.ReplyFencePolicy.ValueType | None = ...,
         read_receipts: _builtins.bool | None = ...,
         request_id: _builtins.str = ...,
+        reply_window_closing_before: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy", "reply_window_closing_before", b"reply_window_closing_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts", "_reply_fence_policy", b"_reply_fence_policy", "conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy", "reply_window_closing_before", b"reply_window_closing_before", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__read_receipts: _TypeAlias = _typing.Literal["read_receipts"]  # noqa: Y015
     _WhichOneofArgType__read_receipts: _TypeAlias = _typing.Literal["_read_receipts", b"_read_receipts"]  # noqa: Y015

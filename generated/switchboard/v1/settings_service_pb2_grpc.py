@@ -59,7 +59,8 @@ class SettingsServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateTenantSettings(self, request, context):
-        """Changes settings; what is absent stays. A new retention holds for what is deleted already, too.
+        """Changes settings; what is absent stays. What is new holds for what is deleted already, and for
+        reply windows that are open, too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

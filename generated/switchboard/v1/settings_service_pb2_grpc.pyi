@@ -36,7 +36,9 @@ class SettingsServiceStub:
     GetTenantSettings: _grpc.UnaryUnaryMultiCallable[_settings_service_pb2.GetTenantSettingsRequest, _settings_service_pb2.GetTenantSettingsResponse]
     """Gets the settings."""
     UpdateTenantSettings: _grpc.UnaryUnaryMultiCallable[_settings_service_pb2.UpdateTenantSettingsRequest, _settings_service_pb2.UpdateTenantSettingsResponse]
-    """Changes settings; what is absent stays. A new retention holds for what is deleted already, too."""
+    """Changes settings; what is absent stays. What is new holds for what is deleted already, and for
+    reply windows that are open, too.
+    """
 
 @_typing.type_check_only
 class SettingsServiceAsyncStub(SettingsServiceStub):
@@ -46,7 +48,9 @@ class SettingsServiceAsyncStub(SettingsServiceStub):
     GetTenantSettings: _aio.UnaryUnaryMultiCallable[_settings_service_pb2.GetTenantSettingsRequest, _settings_service_pb2.GetTenantSettingsResponse]  # type: ignore[assignment]
     """Gets the settings."""
     UpdateTenantSettings: _aio.UnaryUnaryMultiCallable[_settings_service_pb2.UpdateTenantSettingsRequest, _settings_service_pb2.UpdateTenantSettingsResponse]  # type: ignore[assignment]
-    """Changes settings; what is absent stays. A new retention holds for what is deleted already, too."""
+    """Changes settings; what is absent stays. What is new holds for what is deleted already, and for
+    reply windows that are open, too.
+    """
 
 class SettingsServiceServicer(metaclass=_abc_1.ABCMeta):
     """How the tenant works."""
@@ -65,6 +69,8 @@ class SettingsServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _settings_service_pb2.UpdateTenantSettingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_settings_service_pb2.UpdateTenantSettingsResponse, _abc.Awaitable[_settings_service_pb2.UpdateTenantSettingsResponse]]:
-        """Changes settings; what is absent stays. A new retention holds for what is deleted already, too."""
+        """Changes settings; what is absent stays. What is new holds for what is deleted already, and for
+        reply windows that are open, too.
+        """
 
 def add_SettingsServiceServicer_to_server(servicer: SettingsServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/tenant_settings.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\"\xa0\x01\n\x0eTenantSettings\x12\x39\n\x16\x63onversation_retention\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x12reply_fence_policy\x18\x02 \x01(\x0e\x32 .switchboard.v1.ReplyFencePolicy\x12\x15\n\rread_receipts\x18\x03 \x01(\x08*\x91\x01\n\x10ReplyFencePolicy\x12\"\n\x1eREPLY_FENCE_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPLY_FENCE_POLICY_ACCEPT\x10\x01\x12\x1b\n\x17REPLY_FENCE_POLICY_WARN\x10\x02\x12\x1d\n\x19REPLY_FENCE_POLICY_REFUSE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/tenant_settings.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\"\xe0\x01\n\x0eTenantSettings\x12\x39\n\x16\x63onversation_retention\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12<\n\x12reply_fence_policy\x18\x02 \x01(\x0e\x32 .switchboard.v1.ReplyFencePolicy\x12\x15\n\rread_receipts\x18\x03 \x01(\x08\x12>\n\x1breply_window_closing_before\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration*\x91\x01\n\x10ReplyFencePolicy\x12\"\n\x1eREPLY_FENCE_POLICY_UNSPECIFIED\x10\x00\x12\x1d\n\x19REPLY_FENCE_POLICY_ACCEPT\x10\x01\x12\x1b\n\x17REPLY_FENCE_POLICY_WARN\x10\x02\x12\x1d\n\x19REPLY_FENCE_POLICY_REFUSE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.tenant_settings_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REPLYFENCEPOLICY']._serialized_start=252
-  _globals['_REPLYFENCEPOLICY']._serialized_end=397
+  _globals['_REPLYFENCEPOLICY']._serialized_start=316
+  _globals['_REPLYFENCEPOLICY']._serialized_end=461
   _globals['_TENANTSETTINGS']._serialized_start=89
-  _globals['_TENANTSETTINGS']._serialized_end=249
+  _globals['_TENANTSETTINGS']._serialized_end=313
 # @@protoc_insertion_point(module_scope)

@@ -55,6 +55,7 @@ class TenantSettings(_message.Message):
     CONVERSATION_RETENTION_FIELD_NUMBER: _builtins.int
     REPLY_FENCE_POLICY_FIELD_NUMBER: _builtins.int
     READ_RECEIPTS_FIELD_NUMBER: _builtins.int
+    REPLY_WINDOW_CLOSING_BEFORE_FIELD_NUMBER: _builtins.int
     reply_fence_policy: Global___ReplyFencePolicy.ValueType
     """What happens to a reply that states the last message seen when somebody wrote since. Refused unless set."""
     read_receipts: _builtins.bool
@@ -65,16 +66,23 @@ class TenantSettings(_message.Message):
     def conversation_retention(self) -> _duration_pb2.Duration:
         """How long a deleted conversation can be restored; then it is gone for good. 30 days unless set."""
 
+    @_builtins.property
+    def reply_window_closing_before(self) -> _duration_pb2.Duration:
+        """How long before a reply window closes the event reply_window_closing comes. 2 hours unless set. The state of a window, and the
+        filter by it, go by two hours whatever is set here.
+        """
+
     def __init__(
         self,
         *,
         conversation_retention: _duration_pb2.Duration | None = ...,
         reply_fence_policy: Global___ReplyFencePolicy.ValueType = ...,
         read_receipts: _builtins.bool = ...,
+        reply_window_closing_before: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention", "reply_window_closing_before", b"reply_window_closing_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conversation_retention", b"conversation_retention", "read_receipts", b"read_receipts", "reply_fence_policy", b"reply_fence_policy", "reply_window_closing_before", b"reply_window_closing_before"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

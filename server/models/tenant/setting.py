@@ -11,12 +11,16 @@ from server.models.base import Id, TenantBase, Time, Word, words
 
 
 class TenantSetting(TenantBase):
-    """One row. conversation_retention: how long a deleted conversation can be restored. read_receipts: whether providers are told."""
+    """One row. conversation_retention: how long a deleted conversation can be restored. read_receipts: whether providers are told.
+
+    reply_window_closing_before: how long before a reply window closes that is told.
+    """
 
     __tablename__ = "tenant_settings"
     __table_args__ = (
         CheckConstraint("id = 1", name="single"),
         CheckConstraint("conversation_retention >= interval '0'", name="conversation_retention"),
+        CheckConstraint("reply_window_closing_before > interval '0'", name="reply_window_closing_before"),
         words("reply_fence_policy", ("accept", "warn", "refuse")),
     )
 
@@ -24,6 +28,7 @@ class TenantSetting(TenantBase):
     conversation_retention: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '720 hours'"))
     reply_fence_policy: Mapped[Word] = mapped_column(server_default=text("'refuse'"))
     read_receipts: Mapped[bool] = mapped_column(server_default=text("true"))
+    reply_window_closing_before: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '2 hours'"))
 
 
 class AttributeDefinition(TenantBase):

@@ -11457,6 +11457,14 @@ class TenantSettings(betterproto2.Message):
     conversation read, or replies. So unless unset.
     """
 
+    reply_window_closing_before: "datetime.timedelta | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long before a reply window closes the event reply_window_closing comes. 2 hours unless set. The state of a window, and the
+    filter by it, go by two hours whatever is set here.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "TenantSettings", TenantSettings)
 
@@ -12216,6 +12224,13 @@ class UpdateTenantSettingsRequest(betterproto2.Message):
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Makes the call repeatable.
+    """
+
+    reply_window_closing_before: "datetime.timedelta | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long before a reply window closes the event reply_window_closing comes.
     """
 
 

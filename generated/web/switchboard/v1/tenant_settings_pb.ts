@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/tenant_settings.proto.
  */
 export const file_switchboard_v1_tenant_settings: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS90ZW5hbnRfc2V0dGluZ3MucHJvdG8SDnN3aXRjaGJvYXJkLnYxIqABCg5UZW5hbnRTZXR0aW5ncxI5ChZjb252ZXJzYXRpb25fcmV0ZW50aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKEnJlcGx5X2ZlbmNlX3BvbGljeRgCIAEoDjIgLnN3aXRjaGJvYXJkLnYxLlJlcGx5RmVuY2VQb2xpY3kSFQoNcmVhZF9yZWNlaXB0cxgDIAEoCCqRAQoQUmVwbHlGZW5jZVBvbGljeRIiCh5SRVBMWV9GRU5DRV9QT0xJQ1lfVU5TUEVDSUZJRUQQABIdChlSRVBMWV9GRU5DRV9QT0xJQ1lfQUNDRVBUEAESGwoXUkVQTFlfRkVOQ0VfUE9MSUNZX1dBUk4QAhIdChlSRVBMWV9GRU5DRV9QT0xJQ1lfUkVGVVNFEANiBnByb3RvMw", [file_google_protobuf_duration]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS90ZW5hbnRfc2V0dGluZ3MucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuABCg5UZW5hbnRTZXR0aW5ncxI5ChZjb252ZXJzYXRpb25fcmV0ZW50aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjwKEnJlcGx5X2ZlbmNlX3BvbGljeRgCIAEoDjIgLnN3aXRjaGJvYXJkLnYxLlJlcGx5RmVuY2VQb2xpY3kSFQoNcmVhZF9yZWNlaXB0cxgDIAEoCBI+ChtyZXBseV93aW5kb3dfY2xvc2luZ19iZWZvcmUYBCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24qkQEKEFJlcGx5RmVuY2VQb2xpY3kSIgoeUkVQTFlfRkVOQ0VfUE9MSUNZX1VOU1BFQ0lGSUVEEAASHQoZUkVQTFlfRkVOQ0VfUE9MSUNZX0FDQ0VQVBABEhsKF1JFUExZX0ZFTkNFX1BPTElDWV9XQVJOEAISHQoZUkVQTFlfRkVOQ0VfUE9MSUNZX1JFRlVTRRADYgZwcm90bzM", [file_google_protobuf_duration]);
 
 /**
  * How the whole tenant works.
@@ -41,6 +41,14 @@ export type TenantSettings = Message<"switchboard.v1.TenantSettings"> & {
    * @generated from field: bool read_receipts = 3;
    */
   readReceipts: boolean;
+
+  /**
+   * How long before a reply window closes the event reply_window_closing comes. 2 hours unless set. The state of a window, and the
+   * filter by it, go by two hours whatever is set here.
+   *
+   * @generated from field: google.protobuf.Duration reply_window_closing_before = 4;
+   */
+  replyWindowClosingBefore?: Duration | undefined;
 };
 
 /**

@@ -200,3 +200,5 @@ CREATE TABLE read_marks (
 
 CREATE INDEX ix_read_marks_due ON read_marks (channel_id, due_time, conversation_id);
 
+ALTER TABLE tenant_settings ADD COLUMN reply_window_closing_before interval NOT NULL DEFAULT interval '2 hours',
+    ADD CONSTRAINT ck_tenant_settings_reply_window_closing_before CHECK (reply_window_closing_before > interval '0');
