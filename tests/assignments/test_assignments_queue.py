@@ -165,13 +165,13 @@ async def test_fairness_counts_from_the_ledger_and_the_queue_is_looked_at_when_i
     look = await office.desk.value("SELECT look_time FROM assignment_queue")
     start = await office.desk.value("SELECT start_time FROM conversation_assignments WHERE agent_id = $1", ana)
     assert look == start + timedelta(seconds=30)
-    await office.desk.execute(
-        "UPDATE conversation_assignments SET start_time = start_time - interval '31 s' WHERE agent_id = $1", ana
-    )
+    earlier = "UPDATE conversation_assignments SET start_time = $2 WHERE agent_id = $1 AND conversation_id = $3"
+    await office.desk.execute(earlier, ana, start - timedelta(seconds=31), some[0])
     assert await office.drain() == 0, "nothing happened yet"
     await office.desk.execute("UPDATE assignment_queue SET look_time = now()")
     assert await office.drain() == 1
     assert await office.holders(some) == ["ana", "ana"]
+    await office.desk.execute(earlier, ana, start, some[0])
 
 
 async def test_skills_and_presence_decide_who_can(office: Office) -> None:

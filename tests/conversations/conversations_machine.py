@@ -18,11 +18,12 @@ from unittest import mock
 from conversations_model import Model, Refused, Thread
 from hypothesis import stateful
 from hypothesis import strategies as st
-from switchboard.v1 import conversation_pb2
 
+from server.assignments import service as assignments
 from server.channels.service import ChannelRow
-from server.conversations import convert, notes, reads, repository, rules, service
+from server.conversations import convert, notes, participants, reads, repository, rules, service, tags
 from server.conversations.row import ConversationRow
+from server.conversations.service import Changed
 from server.conversations.timers import HANDLERS
 from server.kit.clock import CLOCK, utc_now
 from server.kit.errors import Refusal
@@ -31,9 +32,10 @@ from server.log.event import Actor, ActorKind, Cause, CauseKind, Origin
 from server.messages.items import Duplicate, Receive, Stored
 from server.rpc.call import Scope
 from server.timers import service as timers
-from tests.desk import ALL, SNAPSHOTS, Desk, agent, nobody, phone
+from tests.desk import ALL, Desk, agent, nobody, phone
 from tests.installation import connection_to
 from tests.moved_time import move_database
+from tests.replayed import Replayed, differences, stored
 
 # In minutes: next to nothing, more than a snooze, more than inactivity, more than the reply window, the reopen window and retention.
 STEPS = (7, 65, 130, 60 * 25, 60 * 75)
@@ -75,7 +77,7 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
         self.writer = self.desk.writer()
         self.world.run(self.desk.execute("DELETE FROM timers"))
         self.seq: int = self.world.run(self.desk.head())[1]
-        self.kept: dict[str, conversation_pb2.Conversation] = {}
+        self.reader = Replayed()
 
     def text(self) -> str:
         self.texts += 1
@@ -200,6 +202,40 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
             pinned=False,
         )
 
+    @stateful.rule(index=index, names=st.sets(st.sampled_from(("vip", "late", "new")), min_size=1), add=st.booleans())
+    def somebody_tags(self, index: int, names: set[str], add: bool) -> None:
+        self.change(
+            index,
+            tags.add if add else tags.remove,
+            lambda thread: self.model.tags_become(
+                thread, thread.tags | names if add else thread.tags - names, now=utc_now()
+            ),
+            names=sorted(names),
+        )
+
+    @stateful.rule(index=index, to=st.integers(0, 2))
+    def somebody_gives_it(self, index: int, to: int) -> None:
+        """To one of the agents, or to nobody."""
+        holder = self.world.agents[to] if to < 2 else None
+        whole: dict[str, Any] = {"reason": None, "expected_version": None}
+        whole |= {"agent_id": holder, "team_id": None} if holder else {}
+        self.change(
+            index,
+            assignments.assign if holder else assignments.unassign,
+            lambda thread: self.model.gives(thread, holder, now=utc_now()),
+            **whole,
+        )
+
+    @stateful.rule(index=index, who=st.integers(0, 1))
+    def somebody_joins(self, index: int, who: int) -> None:
+        agent_id = self.world.agents[who]
+        self.change(
+            index,
+            participants.add,
+            lambda thread: self.model.joins(thread, agent_id, now=utc_now()),
+            agent_id=agent_id,
+        )
+
     @stateful.rule(index=index)
     def two_change_the_same_version(self, index: int) -> None:
         """One of them is refused, whichever."""
@@ -263,9 +299,8 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
             if not thread.gone:
                 self._row_agrees(thread, rows[thread.id], positions)
         await self._follow()
-        assert set(self.kept) == {str(some) for some in rows}
-        for some, row in rows.items():
-            assert _timeless(self.kept[str(some)]) == _timeless(convert.conversation(row))
+        async with self.desk.database.connection() as connection:
+            assert differences(self.reader.facts(), await stored(connection.fetch, ids)) == []
 
     def _row_agrees(
         self, thread: Thread, row: ConversationRow, positions: dict[tuple[uuid.UUID, uuid.UUID], int]
@@ -278,6 +313,7 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
             row.my_read_count = positions.get((thread.id, agent_id))
             assert row.my_unread_count == thread.unread(agent_id), "unread of an agent"
         assert row.waiting_since == thread.waiting_since, "waiting since"
+        assert (set(row.tags), row.assignee_id) == (thread.tags, thread.holder)
         assert row.snooze_until == thread.snooze_until
         assert row.previous_conversation_id == thread.previous
         assert (row.delete_time is None) == (thread.deleted is None)
@@ -287,25 +323,10 @@ class ConversationMachine(stateful.RuleBasedStateMachine):
         for seq, event in await self.desk.events(after=self.seq):
             assert seq == self.seq + 1
             self.seq = seq
-            name = str(event.WhichOneof("body"))
-            if name == "conversation_purged":
-                self.kept.pop(event.conversation_purged.conversation_id, None)
-            elif name in SNAPSHOTS:
-                shown = getattr(event, name).conversation
-                held = self.kept.get(shown.id)
-                if held is None or shown.version > held.version:
-                    self.kept[shown.id] = shown
+            self.reader.apply(event)
 
     def teardown(self) -> None:
         self.world.move(timedelta(0))
-
-
-def _timeless(shown: conversation_pb2.Conversation) -> conversation_pb2.Conversation:
-    """Without the state of the reply window, which changes by itself."""
-    result = conversation_pb2.Conversation()
-    result.CopyFrom(shown)
-    result.reply_window.ClearField("state")
-    return result
 
 
 def _unread_not_raised() -> AbstractContextManager[Any]:
@@ -367,12 +388,40 @@ def _without_trigger(name: str) -> Iterator[None]:
         world.run(turn("ENABLE"))
 
 
+def _told_to_nobody(module: Any, name: str) -> AbstractContextManager[Any]:
+    """A change without its event."""
+    right = getattr(module, name)
+
+    async def wrong(*arguments: Any, **more: Any) -> Any:
+        changed = await right(*arguments, **more)
+        return Changed(changed.row)
+
+    return mock.patch.object(module, name, wrong)
+
+
+def _assignment_of_before() -> AbstractContextManager[Any]:
+    """The event of an assignment shows when the one before began."""
+    right, shown = convert.assignment, dict[Any, Any]()
+
+    def wrong(record: Any) -> Any:
+        told = right(record)
+        before = shown.get(told.conversation_id)
+        shown[told.conversation_id] = right(record)
+        return before or told
+
+    return mock.patch("server.assignments.ledger.convert.assignment", wrong)
+
+
 PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "unread is not raised on reopen": _unread_not_raised,
     "a note ends the waiting": _note_answers,
     "the preview goes by arrival": _last_processed_shown,
     "reading clears the badge of others": _everybody_reads,
     "a message leaves nobody behind": partial(_without_trigger, "leave_positions_behind"),
+    "a tag is told to nobody": partial(_told_to_nobody, tags, "add"),
+    "taking it away is told to nobody": partial(_told_to_nobody, assignments, "unassign"),
+    "joining is told to nobody": partial(_told_to_nobody, participants, "add"),
+    "an assignment is told as the one before": _assignment_of_before,
     "inactivity resolves what sleeps": partial(
         mock.patch.object, rules, "ACTIVE", ("new", "open", "pending", "snoozed")
     ),

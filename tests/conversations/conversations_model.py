@@ -60,6 +60,9 @@ class Thread:
     deleted: datetime | None = None
     window: datetime | None = None
     priority: int = 1
+    tags: set[str] = field(default_factory=set)
+    holder: uuid.UUID | None = None
+    joined: dict[uuid.UUID, bool] = field(default_factory=dict)
     gone: bool = False
 
     @property
@@ -192,6 +195,25 @@ class Model:
         self._writable(thread)
         if priority != thread.priority:
             thread.priority = priority
+            thread.change(now)
+
+    def tags_become(self, thread: Thread, names: set[str], *, now: datetime) -> None:
+        self._writable(thread)
+        if names != thread.tags:
+            thread.tags = names
+            thread.change(now)
+
+    def gives(self, thread: Thread, holder: uuid.UUID | None, *, now: datetime) -> None:
+        self._writable(thread)
+        if holder != thread.holder:
+            thread.holder = holder
+            thread.change(now)
+
+    def joins(self, thread: Thread, agent_id: uuid.UUID, *, now: datetime) -> None:
+        """By being added; who has to do with it takes part anyway."""
+        self._writable(thread)
+        if not thread.joined.get(agent_id):
+            thread.joined[agent_id] = True
             thread.change(now)
 
     def deletes(self, thread: Thread, *, now: datetime) -> None:
