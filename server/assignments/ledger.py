@@ -25,7 +25,8 @@ from server.log.event import NewEvent, Origin
 AGENT_LOST = ("reclaimed", "agent_disabled")
 # Never before it began, whatever the clocks of two processes say.
 CLOSE = """
-UPDATE conversation_assignments SET end_time = greatest(start_time, $2), end_reason = $3
+UPDATE conversation_assignments SET end_time = greatest(start_time, $2), end_reason = $3, ended_by_kind = $4, ended_by_id = $5,
+    end_text = $6
 WHERE conversation_id = ANY($1::uuid[]) AND end_time IS NULL
 """
 OPEN = """
@@ -60,7 +61,8 @@ async def give(write: Write, given: Sequence[Given], *, origin: Origin) -> list[
     if not given:
         return []
     ids = [item.row.id for item in given]
-    await write.connection.execute(CLOSE, ids, given[0].time, "reassigned")
+    by = origin.actor
+    await write.connection.execute(CLOSE, ids, given[0].time, "reassigned", by.kind, by.id, None)
     columns = zip(*(_columns(item, origin) for item in given), strict=True)
     records = {row["conversation_id"]: row for row in await write.connection.fetch(OPEN, *map(list, columns))}
     events = [_assigned(item, records[item.row.id], origin) for item in given]
@@ -74,7 +76,8 @@ async def take(
     """Takes locked conversations from their agents; from their teams too, unless their agents lost them."""
     if not rows:
         return []
-    await write.connection.execute(CLOSE, [row.id for row in rows], now, why)
+    by = origin.actor
+    await write.connection.execute(CLOSE, [row.id for row in rows], now, why, by.kind, by.id, reason)
     events = []
     for row in rows:
         before = row.routing

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from switchboard.v1 import (
+    actor_pb2,
     assignment_pb2,
     channel_pb2,
     conversation_pb2,
@@ -133,7 +134,14 @@ def assignment(record: Any) -> assignment_pb2.Assignment:
         duration=None if end is None else pb.duration(end - start),
         policy_id=_text(record["policy_id"]),
         waiting_since=pb.timestamp(record["waiting_since"]),
+        assigned_by=_actor(record["assigned_by_kind"], record["assigned_by_id"]),
+        ended_by=_actor(record["ended_by_kind"], record["ended_by_id"]),
+        end_text=record["end_text"],
     )
+
+
+def _actor(kind: int | None, actor_id: object | None) -> actor_pb2.Actor | None:
+    return None if kind is None else actor_pb2.Actor(kind=kind, id=_text(actor_id))  # type: ignore[arg-type]
 
 
 def _text(value: object | None) -> str | None:

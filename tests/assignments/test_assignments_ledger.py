@@ -8,10 +8,12 @@ import pytest
 
 from server.agents.service import NotAssignable
 from server.assignments import service
+from server.conversations import convert
 from server.conversations.rules import ConversationArchived, VersionMismatch
 from server.conversations.service import Changed
 from server.kit.errors import NotFound
 from server.kit.ids import new_id
+from server.log.event import ActorKind
 from server.rpc.call import Scope
 from tests.desk import ALL, Desk, agent, nobody
 
@@ -42,10 +44,10 @@ async def new_team(desk: Desk) -> uuid.UUID:
 async def test_each_assignment_is_a_row_that_ends_when_the_next_begins(desk: Desk) -> None:
     row = await desk.started(await desk.new_channel())
     ana, ben, team = await desk.new_agent(), await desk.new_agent(), await new_team(desk)
-    by = agent(ana)
+    by, key = agent(ana), nobody()
     await assign(desk, row.id, ana, origin=by, reason="knows her")
-    await assign(desk, row.id, ben, team_id=team)
-    await unassign(desk, row.id, reason="shift ends")
+    await assign(desk, row.id, ben, team_id=team, origin=key)
+    await unassign(desk, row.id, origin=by, reason="shift ends")
     first, second = await ledger(desk, row.id)
     assert (first["agent_id"], first["team_id"], first["reason"], first["assigned_by_id"]) == (
         ana,
@@ -56,6 +58,10 @@ async def test_each_assignment_is_a_row_that_ends_when_the_next_begins(desk: Des
     assert (second["agent_id"], second["team_id"], second["type"]) == (ben, team, "manual")
     assert first["end_time"] == second["start_time"]
     assert second["end_time"] is not None
+    told, ended = convert.assignment(first), convert.assignment(second)
+    assert [told.assigned_by.id, told.ended_by.id, told.HasField("end_text")] == [str(ana), str(key.actor.id), False]
+    assert [ended.assigned_by.id, ended.ended_by.id, ended.end_text] == [str(key.actor.id), str(ana), "shift ends"]
+    assert (told.ended_by.kind, ended.ended_by.kind) == (ActorKind.ACTOR_KIND_API_KEY, ActorKind.ACTOR_KIND_AGENT)
     after = await desk.conversation(row.id)
     assert (after.assignee_id, after.team_id, after.version) == (None, None, row.version + 3)
     await desk.check_log()

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from switchboard.v1 import actor_pb2 as _actor_pb2
 from switchboard.v1 import availability_pb2 as _availability_pb2
 import builtins as _builtins
 import sys
@@ -245,6 +246,9 @@ class Assignment(_message.Message):
     POLICY_ID_FIELD_NUMBER: _builtins.int
     WAITING_SINCE_FIELD_NUMBER: _builtins.int
     DECISION_FIELD_NUMBER: _builtins.int
+    ASSIGNED_BY_FIELD_NUMBER: _builtins.int
+    ENDED_BY_FIELD_NUMBER: _builtins.int
+    END_TEXT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -258,7 +262,7 @@ class Assignment(_message.Message):
     reason: _builtins.str
     """Why, in the words of who assigned; absent when not told."""
     assigned_by_id: _builtins.str
-    """Who assigned: an agent, or absent when a service did."""
+    """The agent who assigned; absent when somebody else did."""
     from_agent_id: _builtins.str
     """Who had it before; absent when nobody did."""
     from_team_id: _builtins.str
@@ -267,6 +271,8 @@ class Assignment(_message.Message):
     """Why it ended; absent while it lasts."""
     policy_id: _builtins.str
     """The policy that chose; absent when somebody did."""
+    end_text: _builtins.str
+    """Why it ended, in the words of who took it back; absent when not told."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
         """When it started."""
@@ -287,6 +293,14 @@ class Assignment(_message.Message):
     def decision(self) -> Global___AssignmentDecision:
         """Why it was this agent. In the list of a conversation's assignments, for those that a policy made."""
 
+    @_builtins.property
+    def assigned_by(self) -> _actor_pb2.Actor:
+        """Who assigned, of whatever kind; the system where a policy's queue was drained."""
+
+    @_builtins.property
+    def ended_by(self) -> _actor_pb2.Actor:
+        """Who ended it, by giving it to somebody else, too; absent while it lasts."""
+
     def __init__(
         self,
         *,
@@ -306,10 +320,13 @@ class Assignment(_message.Message):
         policy_id: _builtins.str | None = ...,
         waiting_since: _timestamp_pb2.Timestamp | None = ...,
         decision: Global___AssignmentDecision | None = ...,
+        assigned_by: _actor_pb2.Actor | None = ...,
+        ended_by: _actor_pb2.Actor | None = ...,
+        end_text: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_time", b"end_time", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_end_text", b"_end_text", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by", b"assigned_by", "assigned_by_id", b"assigned_by_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_text", b"end_text", "end_time", b"end_time", "ended_by", b"ended_by", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by_id", b"assigned_by_id", "conversation_id", b"conversation_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_time", b"end_time", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "id", b"id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "type", b"type", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id", "_assigned_by_id", b"_assigned_by_id", "_decision", b"_decision", "_end_reason", b"_end_reason", "_end_text", b"_end_text", "_from_agent_id", b"_from_agent_id", "_from_team_id", b"_from_team_id", "_policy_id", b"_policy_id", "_reason", b"_reason", "_team_id", b"_team_id", "agent_id", b"agent_id", "assigned_by", b"assigned_by", "assigned_by_id", b"assigned_by_id", "conversation_id", b"conversation_id", "decision", b"decision", "duration", b"duration", "end_reason", b"end_reason", "end_text", b"end_text", "end_time", b"end_time", "ended_by", b"ended_by", "from_agent_id", b"from_agent_id", "from_team_id", b"from_team_id", "id", b"id", "policy_id", b"policy_id", "reason", b"reason", "start_time", b"start_time", "team_id", b"team_id", "type", b"type", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__agent_id: _TypeAlias = _typing.Literal["agent_id"]  # noqa: Y015
     _WhichOneofArgType__agent_id: _TypeAlias = _typing.Literal["_agent_id", b"_agent_id"]  # noqa: Y015
@@ -319,6 +336,8 @@ class Assignment(_message.Message):
     _WhichOneofArgType__decision: _TypeAlias = _typing.Literal["_decision", b"_decision"]  # noqa: Y015
     _WhichOneofReturnType__end_reason: _TypeAlias = _typing.Literal["end_reason"]  # noqa: Y015
     _WhichOneofArgType__end_reason: _TypeAlias = _typing.Literal["_end_reason", b"_end_reason"]  # noqa: Y015
+    _WhichOneofReturnType__end_text: _TypeAlias = _typing.Literal["end_text"]  # noqa: Y015
+    _WhichOneofArgType__end_text: _TypeAlias = _typing.Literal["_end_text", b"_end_text"]  # noqa: Y015
     _WhichOneofReturnType__from_agent_id: _TypeAlias = _typing.Literal["from_agent_id"]  # noqa: Y015
     _WhichOneofArgType__from_agent_id: _TypeAlias = _typing.Literal["_from_agent_id", b"_from_agent_id"]  # noqa: Y015
     _WhichOneofReturnType__from_team_id: _TypeAlias = _typing.Literal["from_team_id"]  # noqa: Y015
@@ -337,6 +356,8 @@ class Assignment(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decision) -> _WhichOneofReturnType__decision | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__end_reason) -> _WhichOneofReturnType__end_reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end_text) -> _WhichOneofReturnType__end_text | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__from_agent_id) -> _WhichOneofReturnType__from_agent_id | None: ...
     @_typing.overload

@@ -66,6 +66,9 @@ class ConversationAssignment(TenantBase):
     policy_id: Mapped[uuid.UUID | None]
     waiting_since: Mapped[Time | None]
     decision: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    ended_by_kind: Mapped[int | None] = mapped_column(SmallInteger)
+    ended_by_id: Mapped[uuid.UUID | None]
+    end_text: Mapped[Word | None]
 
 
 class AssignmentPolicy(TenantBase):

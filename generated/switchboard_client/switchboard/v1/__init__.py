@@ -4149,7 +4149,7 @@ class Assignment(betterproto2.Message):
 
     assigned_by_id: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
     """
-    Who assigned: an agent, or absent when a service did.
+    The agent who assigned; absent when somebody else did.
     """
 
     start_time: "datetime.datetime | None" = betterproto2.field(
@@ -4203,6 +4203,21 @@ class Assignment(betterproto2.Message):
     decision: "AssignmentDecision | None" = betterproto2.field(16, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Why it was this agent. In the list of a conversation's assignments, for those that a policy made.
+    """
+
+    assigned_by: "Actor | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who assigned, of whatever kind; the system where a policy's queue was drained.
+    """
+
+    ended_by: "Actor | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who ended it, by giving it to somebody else, too; absent while it lasts.
+    """
+
+    end_text: "str | None" = betterproto2.field(19, betterproto2.TYPE_STRING, optional=True)
+    """
+    Why it ended, in the words of who took it back; absent when not told.
     """
 
 

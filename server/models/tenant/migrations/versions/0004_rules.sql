@@ -182,6 +182,12 @@ CREATE UNIQUE INDEX uq_invites_email ON invites (lower(email)) WHERE accept_time
 
 CREATE INDEX ix_invites_role_id ON invites (role_id);
 
+-- Who ended an assignment, as an actor of the log, and why in his words.
+ALTER TABLE conversation_assignments
+    ADD COLUMN ended_by_kind smallint,
+    ADD COLUMN ended_by_id uuid,
+    ADD COLUMN end_text text;
+
 -- == Channels.
 
 -- == Conversations and deliveries.
