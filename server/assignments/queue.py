@@ -17,7 +17,7 @@ from typing import Any
 from prometheus_client import Counter
 from switchboard.v1 import actor_pb2, event_pb2
 
-from server.assignments import facts, ledger, policies, reclaim
+from server.assignments import facts, ledger, orphans, policies, reclaim
 from server.assignments.decision import Policy, next_look
 from server.assignments.ledger import Given
 from server.conversations import repository
@@ -110,7 +110,7 @@ async def drain(database: Database, generation: int, *, present: frozenset[uuid.
     A conversation that nobody can take does not hold up those behind it. A crash in between repeats the drain.
     """
     given, place, looks = 0, FIRST, list[datetime]()
-    while await database.write(partial(reclaim.give_back, origin=_origin(generation), limit=PAGE)) == PAGE:
+    while await database.write(partial(orphans.adopt, origin=_origin(generation), limit=PAGE)):
         pass
     while True:
         claimed = await database.write(partial(claim, place=place, generation=generation, present=present))

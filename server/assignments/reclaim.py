@@ -16,8 +16,7 @@ from server.conversations import repository
 from server.conversations.row import ConversationRow
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.log.append import append
-from server.log.event import NewEvent, Origin
+from server.log.event import NewEvent
 from server.timers import service as timers
 from server.timers.service import EARLY, Fired, Handlers
 
@@ -36,13 +35,6 @@ JOIN assignment_policies p ON p.id = coalesce(
     (SELECT t.id FROM assignment_policies t WHERE t.channel_id = c.channel_id))
 WHERE c.id = ANY($1::uuid[]) AND p.reclaim_after IS NOT NULL
 """
-# A disabled agent's, live again: reopened or restored by somebody after the agent had given back what it held.
-LEFT = """
-SELECT c.id FROM agent_loads l JOIN agents a ON a.id = l.agent_id AND a.state = 'disabled'
-JOIN conversations c ON c.assignee_id = l.agent_id AND c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL
-WHERE l.conversations > 0 ORDER BY c.id LIMIT $1
-"""
-DISABLED = "SELECT id FROM agents WHERE id = ANY($1::uuid[]) AND state = 'disabled' ORDER BY id FOR SHARE"
 AGENTS = "SELECT * FROM agent_loads WHERE agent_id = ANY($1::uuid[])"
 # When the first of what they were given is due, of these agents, or of all; missing: of those who have no timer yet.
 DUE = """
@@ -78,28 +70,6 @@ async def follow(
     found = await connection.fetch(DUE, ids, missing, RECLAIM)
     due_times = {record["agent_id"]: record["due_time"] for record in found}
     await timers.set_timers(connection, kind=RECLAIM, due_times=due_times)
-
-
-async def give_back(write: Write, *, origin: Origin, limit: int) -> int:
-    """Takes what is live from agents who are disabled, at most so many; returns how many it looked at.
-
-    An agent gives back what it holds when it is disabled. What was closed then stays its own, as history; only when somebody
-    brings that back to life is it the queue's.
-    """
-    ids = [record["id"] for record in await write.connection.fetch(LEFT, limit)]
-    if not ids:
-        return 0
-    rows = [row for row in (await repository.lock_many(write.connection, ids)).values() if row.live and row.assignee_id]
-    holders = sorted({row.assignee_id for row in rows if row.assignee_id})
-    await loads.lock(write.connection, holders)
-    disabled = {record["id"] for record in await write.connection.fetch(DISABLED, holders)}
-    left = [row for row in rows if row.assignee_id in disabled]
-    reason = "the agent is disabled"
-    await append(
-        write,
-        await ledger.take(write, left, origin=origin, now=utc_now(), why="agent_disabled", reason=reason),
-    )
-    return len(ids)
 
 
 class ReclaimTimers:

@@ -295,6 +295,33 @@ async def test_a_team_with_a_live_conversation_stays(desk: Desk) -> None:
     assert refused.value.metadata == {"by": "conversations"}
 
 
+@pytest.mark.parametrize(("closed", "back"), [(archived, reopened), (deleted, restored)])
+async def test_what_comes_back_to_a_deleted_team_is_its_channels(desk: Desk, closed: Move, back: Move) -> None:
+    team_id, held = await new_team(desk), await conversation(desk)
+    await assign(desk, held, team_id=team_id)
+    await closed(desk, held)
+    await remove_team(desk, team_id)
+    await drain(desk)
+    assert await desk.value("SELECT team_id FROM conversations WHERE id = $1", held) == team_id
+    await back(desk, held)
+    await drain(desk)
+    assert await desk.value("SELECT team_id FROM conversations WHERE id = $1", held) is None
+    (entry,) = await desk.rows("SELECT * FROM conversation_assignments WHERE conversation_id = $1", held)
+    assert (entry["team_id"], entry["end_reason"], entry["end_text"]) == (team_id, "unassigned", "the team is deleted")
+
+
+async def test_what_comes_back_to_a_disabled_agent_of_a_deleted_team_is_its_channels(desk: Desk) -> None:
+    agent_id, team_id, held = await desk.new_agent("agent"), await new_team(desk), await conversation(desk)
+    await assign(desk, held, agent_id=agent_id, team_id=team_id)
+    await archived(desk, held)
+    await desk.do(lambda write: disable(write, agent_id))
+    await remove_team(desk, team_id)
+    await reopened(desk, held)
+    await drain(desk)
+    (row,) = await desk.rows("SELECT assignee_id, team_id FROM conversations WHERE id = $1", held)
+    assert (row["assignee_id"], row["team_id"]) == (None, None)
+
+
 async def test_the_members_of_a_deleted_team_lose_it_and_its_name_is_free(desk: Desk) -> None:
     team_id, agent_id = await new_team(desk), await desk.new_agent("agent")
 
