@@ -4,25 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import sqlalchemy
 from google.protobuf import message_factory
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from switchboard.v1 import options_pb2, statistics_service_pb2
 
+from server.agents.presence import Presence
 from server.assignments import service as assignments
+from server.assignments.availability_servicer import AvailabilityServicer
+from server.assignments.policy_servicer import AssignmentPolicyServicer
+from server.assignments.servicer import AssignmentServicer
+from server.attributes.servicer import AttributeDefinitionServicer
 from server.audit import follow
+from server.audit.servicer import AuditServicer
 from server.channels.service import ChannelRow
+from server.channels.servicer import ChannelServicer
+from server.contacts.servicer import ContactServicer
 from server.conversations import notes, tags
 from server.conversations.row import ConversationRow
+from server.conversations.servicer import ConversationServicer
+from server.conversations.statistics.servicer import StatisticsServicer
+from server.conversations.tag_servicer import TagServicer
 from server.kit.db import Database
 from server.kit.ids import new_id
+from server.log.cursor import Cursors
 from server.messages.items import Stored
+from server.messages.servicer import MessageServicer
+from server.people.invite_servicer import InviteServicer
+from server.people.servicer import AgentServicer
+from server.redelivery.servicer import DeliveryServicer
 from server.rpc.call import Call, Caller, CallerKind, Verified
+from server.rpc.paging import PageTokens
+from server.tenant_settings.servicer import SettingsServicer
 from tests.desk import ALL, Desk, nobody, phone
+from tests.installation import Installed
 
 MANY = 12
 
@@ -50,6 +72,10 @@ class Office:
             day = datetime(2026, 11, 1, tzinfo=UTC)
             request.start_time.FromDatetime(day)
             request.end_time.FromDatetime(day + timedelta(days=size))
+        return await self.call(method, request)
+
+    async def call(self, method: MethodDescriptor, request: Message) -> tuple[Message, list[str]]:
+        """The answer to a request, and the statements that it took."""
         caller = Caller(CallerKind.API_KEY, new_id(), frozenset(options_pb2.Permission.values()))
         verified = Verified(caller, ALL, self.tenant_id, self.database)
         servicer = self.servicers[method.containing_service.name]
@@ -59,6 +85,58 @@ class Office:
         # The driver tells of a statement in the loop's next turn.
         await asyncio.sleep(0)
         return answer, list(self.statements)
+
+
+@asynccontextmanager
+async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
+    """The servicers of a tenant's things."""
+    tokens, cursors = PageTokens(desks.control.mac), Cursors(desks.control.mac)
+    both: dict[str, Any] = {"tokens": tokens, "cursors": cursors}
+    unused: Any = None
+    presence = Presence(None)
+    database = Database(desk.dsn, pool_size=1)
+    servicers = {
+        "AgentService": AgentServicer(**both),
+        "AssignmentPolicyService": AssignmentPolicyServicer(**both),
+        "AssignmentService": AssignmentServicer(**both, presence=presence),
+        "AttributeDefinitionService": AttributeDefinitionServicer(**both),
+        "AuditService": AuditServicer(**both),
+        "SettingsService": SettingsServicer(cursors=cursors),
+        "StatisticsService": StatisticsServicer(cursors=cursors),
+        "AvailabilityService": AvailabilityServicer(**both, presence=presence),
+        "ChannelService": ChannelServicer(
+            **both,
+            **dict.fromkeys(("tenants", "routes", "quarantine", "meta_apps"), unused),
+            providers=desk.providers,
+            graph_version="v26.0",
+        ),
+        "ContactService": ContactServicer(**both),
+        "ConversationService": ConversationServicer(**both, providers=desk.providers),
+        "DeliveryService": DeliveryServicer(**both),
+        "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
+        "MessageService": MessageServicer(**both, writers=unused),
+        "TagService": TagServicer(**both),
+    }
+    made = Office(servicers, database, desk.tenant.id)
+
+    mapped: set[str] = set()
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
+        mapped.add(statement)
+        made.statements.append(statement)
+
+    def told(query: str) -> None:
+        if query not in mapped:
+            made.statements.append(query)
+
+    def connected(adapted: Any, _record: Any) -> None:
+        adapted.driver_connection.add_query_logger(lambda record: told(record.query))
+
+    # The driver tells of what is asked of it by hand, not of what SQLAlchemy prepares; of many rows of an INSERT it tells too.
+    sqlalchemy.event.listen(database._engine.sync_engine, "before_cursor_execute", executed)
+    sqlalchemy.event.listen(database._engine.sync_engine, "connect", connected)
+    yield made
+    await database.close()
 
 
 async def fill(desk: Desk, office: Office) -> None:
