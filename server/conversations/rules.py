@@ -49,7 +49,8 @@ class ConversationArchived(Refusal):
     reason = "CONVERSATION_ARCHIVED"
 
     def __init__(self) -> None:
-        super().__init__("the conversation is archived; set it open first")
+        metadata = {"from": "archived", "allowed": ", ".join(MOVES["archived"])}
+        super().__init__("the conversation is archived; set it open first", metadata=metadata)
 
 
 class VersionMismatch(Refusal):

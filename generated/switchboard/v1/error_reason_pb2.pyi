@@ -45,7 +45,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_CONVERSATION_SUPERSEDED: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION: another conversation of the same identity is live; metadata "conversation_id"."""
     ERROR_REASON_CONVERSATION_ARCHIVED: _ErrorReason.ValueType  # 11
-    """FAILED_PRECONDITION: an archived conversation is read-only. Set it open first."""
+    """FAILED_PRECONDITION: an archived conversation is read-only. Set it open first; metadata "from", and "allowed" statuses."""
     ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 12
     """ABORTED: the conversation moved on; metadata "version" is the present one."""
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 13
@@ -163,7 +163,7 @@ ERROR_REASON_ILLEGAL_STATUS_MOVE: ErrorReason.ValueType  # 9
 ERROR_REASON_CONVERSATION_SUPERSEDED: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION: another conversation of the same identity is live; metadata "conversation_id"."""
 ERROR_REASON_CONVERSATION_ARCHIVED: ErrorReason.ValueType  # 11
-"""FAILED_PRECONDITION: an archived conversation is read-only. Set it open first."""
+"""FAILED_PRECONDITION: an archived conversation is read-only. Set it open first; metadata "from", and "allowed" statuses."""
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 12
 """ABORTED: the conversation moved on; metadata "version" is the present one."""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 13

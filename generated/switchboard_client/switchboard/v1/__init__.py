@@ -1633,7 +1633,7 @@ class ErrorReason(betterproto2.Enum):
 
     CONVERSATION_ARCHIVED = 11
     """
-    FAILED_PRECONDITION: an archived conversation is read-only. Set it open first.
+    FAILED_PRECONDITION: an archived conversation is read-only. Set it open first; metadata "from", and "allowed" statuses.
     """
 
     VERSION_MISMATCH = 12

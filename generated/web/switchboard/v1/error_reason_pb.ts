@@ -95,7 +95,7 @@ export enum ErrorReason {
   CONVERSATION_SUPERSEDED = 10,
 
   /**
-   * FAILED_PRECONDITION: an archived conversation is read-only. Set it open first.
+   * FAILED_PRECONDITION: an archived conversation is read-only. Set it open first; metadata "from", and "allowed" statuses.
    *
    * @generated from enum value: ERROR_REASON_CONVERSATION_ARCHIVED = 11;
    */
