@@ -28,8 +28,13 @@ SILENT_AFTER = KEEP_EVERY + 3 * HEARTBEAT_EVERY
 GET = "SELECT * FROM agent_loads WHERE agent_id = $1"
 LOCK = "SELECT * FROM agent_loads WHERE agent_id = ANY($1::uuid[]) ORDER BY agent_id FOR UPDATE"
 PAGE = "SELECT * FROM agent_loads WHERE $1::uuid IS NULL OR agent_id > $1 ORDER BY agent_id LIMIT $2"
+# Who is away, and says so in another way, is away for as long as before.
 SET = """
-UPDATE agent_loads SET availability = $2, availability_time = clock_now(), heartbeat_time = clock_now(), lost_time = NULL,
+UPDATE agent_loads SET availability = $2, availability_time = CASE
+        WHEN $2 NOT IN ('away', 'offline') THEN clock_now()
+        WHEN availability IN ('away', 'offline') THEN availability_time
+        ELSE coalesce(lost_time, clock_now())
+    END, heartbeat_time = clock_now(), lost_time = NULL,
     idle_since = CASE WHEN $2 = 'online' THEN clock_now() ELSE idle_since END
 WHERE agent_id = $1 RETURNING *
 """

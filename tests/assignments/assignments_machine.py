@@ -314,7 +314,9 @@ class AssignmentMachine(stateful.RuleBasedStateMachine):
         self.world.run(self.office.says(self.ids[agent], to))
         somebody = self.model.agents[agent]
         if somebody.setting != to or somebody.lost_at is not None:
-            somebody.setting, somebody.away_at, somebody.lost_at = to, self.model.step, None
+            before = somebody.away_since if to in ("away", "offline") else None
+            somebody.away_at = self.model.step if before is None else before
+            somebody.setting, somebody.lost_at = to, None
         somebody.beat_at = self.model.step
 
     @stateful.rule(agent=agents, units=st.integers(0, 4))

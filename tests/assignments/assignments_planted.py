@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from server.agents import loads
-from server.assignments import facts, queue, reclaim
+from server.assignments import availability, facts, queue, reclaim
 from server.conversations.row import ConversationRow
 from server.kit.db import Write
 
@@ -90,5 +90,8 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
         facts, "AGENTS", "g.from_agent_id IS DISTINCT", "g.type <> 'manual' AND g.from_agent_id IS DISTINCT"
     ),
     "resolving frees nobody": _sql(loads, "MOVE", "greatest(l.load + u.load, 0)", "l.load + greatest(u.load, 0)"),
+    "who says away in another way begins anew": _sql(
+        availability, "SET", "WHEN availability IN ('away', 'offline') THEN availability_time", ""
+    ),
     "who went away is asked too late": partial(mock.patch.object, reclaim, "follow", _forget),
 }

@@ -150,6 +150,27 @@ async def test_who_is_back_in_time_keeps_everything(office: Office) -> None:
     assert await office.holders(some) == ["ana"]
 
 
+@pytest.mark.parametrize("first", ["away", "silent"])
+async def test_who_is_away_in_another_way_is_away_for_as_long(office: Office, first: str) -> None:
+    await office.policy(reclaim_after=timedelta(minutes=5))
+    ana = await office.new_agent("ana")
+    some = await office.waiting(1)
+    await office.drain()
+    if first == "away":
+        await office.says(ana, "away")
+        await away_for(office, ana, timedelta(minutes=4))
+    else:
+        await silent_since(office, ana, availability.SILENT_AFTER + timedelta(seconds=1))
+        await fire(office)
+        await office.desk.execute(
+            "UPDATE agent_loads SET lost_time = lost_time - interval '4 min' WHERE agent_id = $1", ana
+        )
+    await office.says(ana, "offline")
+    await away_for(office, ana, timedelta(minutes=1))
+    await fire(office)
+    assert await office.holders(some) == [None]
+
+
 async def test_a_customer_who_comes_back_to_somebody_away_waits_for_another(office: Office) -> None:
     await office.policy(reclaim_after=timedelta(minutes=5))
     ana, sender = await office.new_agent("ana"), phone()

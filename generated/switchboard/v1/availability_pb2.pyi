@@ -81,7 +81,7 @@ class AgentAvailability(_message.Message):
     """Live conversations that it holds."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when."""
+        """Since when; between away and offline it goes on."""
 
     @_builtins.property
     def skills(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -3759,7 +3759,7 @@ class AgentAvailability(betterproto2.Message):
         4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
     )
     """
-    Since when.
+    Since when; between away and offline it goes on.
     """
 
     capacity: "int" = betterproto2.field(5, betterproto2.TYPE_INT32)

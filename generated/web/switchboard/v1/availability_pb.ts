@@ -42,7 +42,7 @@ export type AgentAvailability = Message<"switchboard.v1.AgentAvailability"> & {
   lost: boolean;
 
   /**
-   * Since when.
+   * Since when; between away and offline it goes on.
    *
    * @generated from field: google.protobuf.Timestamp since = 4;
    */
