@@ -1,4 +1,5 @@
-"""A process of its own that gives conversations away as it is told: `python racing_worker.py DSN`, a line of JSON for each run.
+"""A process of its own that gives conversations away as it is told: `python racing_worker.py DSN [unlocked]`, and a line of JSON
+for each run. Unlocked, a bug is planted in it: policies read what agents hold without their locks.
 
 {"by_hand": [[conversation, agent], ...], "by_policy": [conversation, ...], "seed": n}: all of it at once, while the queue is drained
 as a worker does it. The answer is a line too: {"by_hand": n, "claimed": n, "refused": n, "drained": n}.
@@ -18,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from server.agents import loads
 from server.assignments import queue, service
 from server.assignments.service import NobodyEligible
 from server.conversations.service import Changed
@@ -99,7 +101,13 @@ async def repeated(call: Callable[[], Awaitable[Any]]) -> Any:
     raise AssertionError("too many writes at the same place, again and again")
 
 
-async def main(dsn: str) -> None:
+async def _unlocked(*_arguments: object) -> None:
+    return None
+
+
+async def main(dsn: str, *planted: str) -> None:
+    if planted:
+        loads.lock = _unlocked
     database = Database(dsn, pool_size=CONNECTIONS)
     await asyncio.gather(*(look(database) for _ in range(CONNECTIONS)))
     print("ready", flush=True)
@@ -109,4 +117,4 @@ async def main(dsn: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(*sys.argv[1:]))

@@ -15,6 +15,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,26 +30,34 @@ WORKERS, RUNS, SECONDS = 2, 100, 10
 Worker = asyncio.subprocess.Process
 
 
-@pytest.fixture
-async def workers(own_desk: Desk) -> AsyncIterator[list[Worker]]:
+@asynccontextmanager
+async def started(desk: Desk, *planted: str) -> AsyncIterator[list[Worker]]:
     """Two processes, each with connections for everybody at once."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     program = str(Path(__file__).with_name("racing_worker.py"))
     pipe = asyncio.subprocess.PIPE
     made = [
         await asyncio.create_subprocess_exec(
-            sys.executable, program, own_desk.dsn, stdin=pipe, stdout=pipe, env=environment
+            sys.executable, program, desk.dsn, *planted, stdin=pipe, stdout=pipe, env=environment
         )
         for _ in range(WORKERS)
     ]
-    for worker in made:
-        assert worker.stdout is not None
-        assert await worker.stdout.readline() == b"ready\n"
-    yield made
-    for worker in made:
-        assert worker.stdin is not None
-        worker.stdin.close()
+    try:
+        for worker in made:
+            assert worker.stdout is not None
+            assert await worker.stdout.readline() == b"ready\n"
+        yield made
+    finally:
+        for worker in made:
+            assert worker.stdin is not None
+            worker.stdin.close()
     assert [await asyncio.wait_for(worker.wait(), 30) for worker in made] == [0] * WORKERS
+
+
+@pytest.fixture
+async def workers(own_desk: Desk) -> AsyncIterator[list[Worker]]:
+    async with started(own_desk) as made:
+        yield made
 
 
 async def crowd(desk: Desk) -> tuple[Office, list[uuid.UUID], list[uuid.UUID]]:
@@ -144,9 +153,13 @@ async def nobody_over_capacity(desk: Desk, *, after: int) -> None:
             assert body.assignment.HasField("policy_id") <= (len(theirs) <= CAPACITY), seq
 
 
+async def clashes(desk: Desk, workers: list[Worker], runs: int) -> None:
+    for seed in range(runs):
+        await clash(desk, workers, seed=seed)
+
+
 async def test_policies_put_nobody_above_the_capacity(own_desk: Desk, workers: list[Worker]) -> None:
-    for seed in range(2):
-        await clash(own_desk, workers, seed=seed)
+    await clashes(own_desk, workers, 2)
     await own_desk.check()
 
 
@@ -169,3 +182,10 @@ async def test_policies_put_nobody_above_the_capacity_a_hundred_times(
     assert done["drained"], "drains have theirs"
     await own_desk.check_log()
     await own_desk.check_counters()
+
+
+@pytest.mark.faults
+async def test_claims_without_locks_are_found_out(own_desk: Desk) -> None:
+    async with started(own_desk, "unlocked") as workers:
+        with pytest.raises(AssertionError):
+            await clashes(own_desk, workers, 10)
