@@ -20,6 +20,7 @@ from server.composition import Parts
 from server.conversations import tag_sweep
 from server.conversations import timers as conversation_timers
 from server.conversations.statistics import follow as statistics
+from server.conversations.text import follow as text
 from server.deliveries import claiming
 from server.journal import service as journal
 from server.kit.db import Connection, Write
@@ -156,6 +157,7 @@ class Runner:
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
             Lane("assignments", self._assign, apart=ASSIGNMENTS_APART_SECONDS, hinted=True),
             Lane("statistics", self._count, apart=STATISTICS_APART_SECONDS, hinted=True),
+            Lane("text", self._index, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
         )
@@ -272,6 +274,12 @@ class Runner:
         async with tenant.database.connection() as connection:
             behind = await statistics.behind(connection)
         return await followed(tenant, statistics.follow) if behind else Look(busy=False)
+
+    async def _index(self, tenant: Tenant) -> Look:
+        """The words that conversations are searched by, in the same way."""
+        async with tenant.database.connection() as connection:
+            behind = await text.behind(connection)
+        return await followed(tenant, text.follow) if behind else Look(busy=False)
 
     async def _assign(self, tenant: Tenant) -> Look:
         """Conversations that wait for an agent. The generation is read before, so what happens meanwhile is looked at again."""

@@ -11,12 +11,15 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_pb2
 
 from server.conversations.convert import CLOSING, PROVIDER, STATUS
+from server.conversations.text.words import sought
 from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.errors import FieldViolation, InvalidFields
 from server.rpc.call import Scope
 
 MAX_DEPTH, MAX_LEAVES, MAX_IDS = 3, 20, 200
+# No word has it, and none comes after it.
+LAST = "\U0010ffff"
 JOINED = frozenset({"and", "or", "not"})
 # As the indexes of the orders have them: what does not wait, and what has no window, stands last.
 WAITING = "coalesce(c.waiting_since, 'infinity'::timestamptz)"
@@ -91,6 +94,8 @@ class Where:
             return f"c.provider = ANY({self.value([PROVIDER.word(item) for item in value], 'text[]')})"
         if name == "priority":
             return f"c.priority = ANY({self.value(list(value), 'smallint[]')})"
+        if name == "text":
+            return "(" + " AND ".join(self._said(word) for word in sought(value)) + ")"
         if name == "unread":
             return self._unread(value, scope)
         if name == "reply_window":
@@ -110,6 +115,15 @@ class Where:
         mine = f"rp.agent_id = {self.value(own_id(scope), 'uuid')}"
         position = f"SELECT rp.inbound_count FROM read_positions rp WHERE rp.conversation_id = c.id AND {mine}"
         return f"c.inbound_count > coalesce(({position}), c.team_read_count)"
+
+    def _said(self, word: str) -> str:
+        # The offset keeps it a look-up for each conversation: the planner would rather read all there is of a common word first.
+        condition = f"w.conversation_id = c.id AND {self.begins('w.word', word)}"
+        return f"EXISTS (SELECT FROM conversation_words w WHERE {condition} OFFSET 0)"
+
+    def begins(self, column: str, word: str) -> str:
+        """That a column, compared by code points, begins with a word."""
+        return f"({column} >= {self.value(word, 'text')} AND {column} < {self.value(word + LAST, 'text')})"
 
     def window(self, values: list[Any]) -> str:
         """That the reply window is in one of these states."""
@@ -161,15 +175,20 @@ def read_ids(name: str, values: Collection[str], scope: Scope) -> tuple[list[uui
     return [own_id(scope) if item == "me" else uuid.UUID(item) for item in values if item != absent], absent in values
 
 
+def says(wanted: filters.ConversationFilter, name: str) -> bool:
+    """Whether the filter, or one within it, has a field."""
+    return any(getattr(item, name) for _, item in nested(wanted, ""))
+
+
+def lookups(wanted: filters.ConversationFilter) -> int:
+    """Rows of other tables that the filter reads for a conversation, at most: a word each, and who asks for its own unread ones."""
+    return sum(len(sought(item.text)) + (item.unread == filters.UNREAD_MINE) for _, item in nested(wanted, ""))
+
+
 def own_id(scope: Scope) -> uuid.UUID:
     """Who "me" is, in a filter that was checked."""
     assert scope.agent_id is not None, "the filter was not checked"
     return scope.agent_id
-
-
-def uses(wanted: filters.ConversationFilter, name: str, value: int) -> bool:
-    """Whether the filter, or one within it, sets a field to a value."""
-    return any(getattr(item, name) == value for _, item in nested(wanted, ""))
 
 
 def check(wanted: filters.ConversationFilter, *, agent_id: uuid.UUID | None) -> None:
@@ -204,10 +223,22 @@ def check_size(wanted: filters.ConversationFilter) -> None:
         for field, value in item.ListFields():
             if field.name in JOINED:
                 continue
-            leaves += len(value) if field.name == "attributes" else 1
+            leaves += _conditions(f"{path}.{field.name}", field.name, value)
             ids += len(value) if field.name.endswith("_id") else 0
             _check_sum(f"{path}.{field.name}", "conditions", leaves, MAX_LEAVES)
             _check_sum(f"{path}.{field.name}", "ids", ids, MAX_IDS)
+
+
+def _conditions(path: str, name: str, value: Any) -> int:
+    """How many conditions a field is: each attribute is one, and so is each word."""
+    if name == "text":
+        words = len(sought(value))
+        if not words:
+            raise InvalidFields(
+                FieldViolation(path, "has no letter and no digit to look for: leave it out, or name a word")
+            )
+        return words
+    return len(value) if name == "attributes" else 1
 
 
 def _check_sum(path: str, what: str, count: int, most: int) -> None:

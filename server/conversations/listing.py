@@ -1,8 +1,8 @@
-"""The list: a page of it reads at most 20 rows for each that it may hold, whatever the filter and however many conversations.
+"""The list: a page of it reads at most 20 rows for each that it may hold, however many conversations there are.
 
 A page is made in one of two ways. Where an index finds few conversations by one of the filter's conditions, these are read, filtered
 and sorted. Else the order's index is walked from where the last page ended, for a bounded number of rows; the page may then be
-short, and the next one goes on behind the last row that was looked at.
+short, and the next one goes on behind the last row that was looked at. Where words are looked for it reads some thousand rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as service_pb2
 
 from server.conversations.convert import STATUS
-from server.conversations.filter import TIMES, WAITING, WINDOW, Where, check, read_ids, uses
+from server.conversations.filter import TIMES, WAITING, WINDOW, Where, check, lookups, read_ids, says
 from server.conversations.narrow import Narrow
 from server.conversations.repository import HEAD
 from server.conversations.row import COLUMNS, ConversationRow, from_record
@@ -29,6 +29,8 @@ from server.rpc.call import Scope
 
 # Rows that are looked for in indexes, and walked, for each row that a page may hold.
 SOUGHT, WALKED = 6, 9
+# Where words are looked for, at least so many of each: a page then holds what it can of any word (docs/decisions/0023).
+SOUGHT_WORDS, WALKED_WORDS = 5000, 10_000
 SELECTED = ", ".join(f"c.{name}" for name in COLUMNS)
 POSITION = "(SELECT rp.inbound_count FROM read_positions rp WHERE rp.conversation_id = c.id AND rp.agent_id = {agent})"
 # The walk is merged from the index of each value, up to so many.
@@ -147,7 +149,9 @@ async def _few(connection: Connection, scope: Scope, query: Query) -> Page | Non
     statements = Narrow(where, scope).statements(query.wanted) if not query.deleted else []
     if not statements or _walks_well(query, scope):
         return None
-    share = SOUGHT * query.limit // len(statements)
+    # Each that is found is read, with as many rows of other tables as the filter looks up.
+    sought = max(SOUGHT * query.limit, SOUGHT_WORDS if says(query.wanted, "text") else 0)
+    share = sought // max(len(statements), 2 * lookups(query.wanted) // 3)
     limit, most = where.value(share + 1, "bigint"), where.value(share, "bigint")
     sql = (
         f"WITH {chosen([statement(limit) for statement in statements], most)}"
@@ -187,9 +191,10 @@ async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
     where, order = Where(), query.order.order_by
     limit = where.value(query.limit, "bigint")
     values = _merged(where, scope, query)
-    # Whoever asks for what it has not read itself has its position read for each row as well.
-    dearer = 2 if uses(query.wanted, "unread", filters.UNREAD_MINE) else 1
-    walked = max(1, query.limit * WALKED // dearer // len(values))
+    # Words, and how far who asks has read, are looked up for each row as well.
+    dearer = 1 + lookups(query.wanted)
+    most_read = max(WALKED * query.limit, WALKED_WORDS if says(query.wanted, "text") else 0)
+    walked = max(1, most_read // dearer // len(values))
     most = where.value(walked, "bigint")
     matched = f"coalesce({where.scope(scope)} AND {where.filter(query.wanted, scope)}, FALSE)"
     inside = [f"c.delete_time IS {'NOT ' if query.deleted else ''}NULL", _after(where, query)]

@@ -13,6 +13,7 @@ from switchboard.v1 import conversation_filter_pb2 as filters
 
 from server.conversations.convert import PROVIDER, STATUS
 from server.conversations.filter import WAITING, WINDOW, Where, own_id, read_ids
+from server.conversations.text.words import sought
 from server.rpc.call import Scope
 
 MOST = 4
@@ -27,8 +28,8 @@ _ORDERED = {
 }
 # The most selective first, as it is in most inboxes.
 _RANKED = (
-    *("contact_id", "attributes", "tags_all", "tags", "reply_window", "waiting_since", "create_time", "assignee_id"),
-    *("last_message_time", "team_id", "priority", "unread", "status", "provider", "channel_id"),
+    *("contact_id", "text", "attributes", "tags_all", "tags", "reply_window", "waiting_since", "create_time"),
+    *("assignee_id", "last_message_time", "team_id", "priority", "unread", "status", "provider", "channel_id"),
 )
 
 Statement = Callable[[str], str]
@@ -62,6 +63,8 @@ class Narrow:
         return found
 
     def _field(self, name: str, value: Any, wanted: filters.ConversationFilter) -> list[Statement]:
+        if name == "text":
+            return [_later(self._said, word) for word in sorted(sought(value), key=len, reverse=True)]
         if name == "attributes":
             return [_later(self._attribute, item) for item in value]
         if name == "tags_all":
@@ -125,6 +128,10 @@ class Narrow:
         return _each(
             key, "SELECT k.conversation_id AS id FROM conversation_attribute_keys k WHERE k.key = v ORDER BY 1"
         )
+
+    def _said(self, word: str) -> Statement:
+        words = f"SELECT w.conversation_id AS id FROM conversation_words w WHERE {self._where.begins('w.word', word)}"
+        return _limited(f"{words} ORDER BY w.word, w.conversation_id")
 
     def _rights(self) -> Statement:
         scope = self._scope

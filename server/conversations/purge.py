@@ -28,6 +28,7 @@ STATEMENTS = (
     f"DELETE FROM message_parts p {OF_MESSAGES} AND m.id = p.message_id",
     "DELETE FROM messages WHERE conversation_id = ANY($1::uuid[])",
     "DELETE FROM conversation_notes WHERE conversation_id = ANY($1::uuid[])",
+    "DELETE FROM conversation_words WHERE conversation_id = ANY($1::uuid[])",
     "DELETE FROM conversation_assignments WHERE conversation_id = ANY($1::uuid[])",
     "DELETE FROM timers WHERE key = ANY($1::uuid[]) AND kind IN ('snooze', 'reply_window_closing', 'reply_window_closed', 'auto_resolve')",
     "DELETE FROM conversations WHERE id = ANY($1::uuid[])",

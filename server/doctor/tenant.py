@@ -210,7 +210,7 @@ async def _consumers(where: str, connection: Connection, limits: Limits) -> list
         if row["seconds"] is None or row["seconds"] > limits.consumer.total_seconds():
             since = "" if row["seconds"] is None else f", {age(row['seconds'])}"
             what = f"the consumer {row['name']} is {row['behind']} events{since} behind the log"
-            why = "What follows the log is old: for statistics, the counts."
+            why = "What follows the log is old: for statistics, the counts; for text, what a search finds."
             found.append(problem("consumer-behind", where, what, why=why, do=RESTART_WORK))
     return found
 

@@ -81,7 +81,16 @@ async def test_statistics_have_a_table_for_each_list(cli: Cli):
 
 async def test_options_fill_the_request(cli: Cli, seen: Seen):
     seen.pages[""] = page()
-    words = ["--filter-status", "open", "--filter-status", "CONVERSATION_STATUS_NEW", "--filter-tags", "vip"]
+    words = [
+        "--filter-text",
+        "late parcel",
+        "--filter-status",
+        "open",
+        "--filter-status",
+        "CONVERSATION_STATUS_NEW",
+        "--filter-tags",
+        "vip",
+    ]
     done = await cli(
         "conversations", "list", *words, "--filter-unread", "mine", "--order", "longest-waiting", "--page-size", "3"
     )
@@ -90,6 +99,7 @@ async def test_options_fill_the_request(cli: Cli, seen: Seen):
     wanted.filter.status.extend([conversation_pb2.CONVERSATION_STATUS_OPEN, conversation_pb2.CONVERSATION_STATUS_NEW])
     wanted.filter.tags.append("vip")
     wanted.filter.unread = 2
+    wanted.filter.text = "late parcel"
     assert seen.requests == [wanted]
 
 

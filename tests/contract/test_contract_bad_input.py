@@ -115,6 +115,20 @@ INVALID: dict[str, tuple[Any, list[str]]] = {
         ["filter.contact_id"],
     ),
     "filter by a word that is no agent": (lambda w: listed(assignee_id=["ana"]), ["filter.assignee_id[0]"]),
+    "filter of 21 words in two fields": (
+        lambda w: conversations.CountConversationsRequest(
+            filter=filters.ConversationFilter(
+                **{"text": " ".join("abcdefghijk"), "or": [{"text": "九十月火水木金土日曜日"}]}
+            )
+        ),
+        ["filter.or[0].text"],
+    ),
+    "a text without a word, deep in a filter": (
+        lambda w: conversations.CountConversationsRequest(
+            filter=filters.ConversationFilter(**{"not": {"text": " … !"}})
+        ),
+        ["filter.not.text"],
+    ),
     "filter by me as a service": (lambda w: listed(assignee_id=["nobody", "me"]), ["filter.assignee_id[1]"]),
     "filter by mine as a service": (lambda w: listed(unread=filters.UNREAD_MINE), ["filter.unread"]),
     "me as a service, deep in a filter": (

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from contract_edge import Rest, bindings
 from contract_outcome import methods
-from contract_world import World, nonce
+from contract_world import World, eventually, nonce
 
 FIXED = """
 GET /v1/conversations
@@ -183,6 +183,18 @@ def test_a_list_takes_the_fixed_filters(rest: Rest, world: World, query: str) ->
     wanted = query.format(channel=world.channel_id, agent=world.agents["agent"])
     world.conversation()
     assert ok(rest, world, "GET", f"/v1/conversations?{wanted}&pageSize=1")["conversations"]
+
+
+def test_a_conversation_is_found_by_what_was_said_about_it(rest: Rest, world: World) -> None:
+    conversation_id, word = world.conversation().id, nonce()
+    ok(rest, world, "POST", f"/v1/conversations/{conversation_id}/notes", {"text": f"Kürbis {word}, bitte"})
+
+    def found() -> Any:
+        return ok(rest, world, "GET", f"/v1/conversations?filter.text={word.upper()}%20kurb")["conversations"]
+
+    assert [row["id"] for row in eventually(found)] == [conversation_id]
+    counted = ok(rest, world, "POST", "/v1/conversations:count", {"filter": {"text": word, "not": {"text": "bitte"}}})
+    assert (counted["count"], counted["more"]) == (0, False)
 
 
 def test_search_takes_and_or_and_not(rest: Rest, world: World) -> None:

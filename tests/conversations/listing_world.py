@@ -21,6 +21,7 @@ from tests.desk import Desk
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 TAGS = ["vip", "Late", "Ümlaut"]
+WORDS = ["parcel", "parking", "late", "退货", "货"]
 ATTRIBUTES = [None, '{"plan": "gold"}', '{"plan": "1"}', '{"plan": 1}', '{"plan": 1.5, "eu": true}']
 LIVE = ("new", "open", "pending", "snoozed")
 
@@ -35,6 +36,7 @@ class Inbox:
     agents: list[uuid.UUID]
     contacts: list[uuid.UUID]
     positions: dict[tuple[uuid.UUID, uuid.UUID], int]
+    words: dict[uuid.UUID, list[str]]
 
 
 async def fill(desk: Desk, *, seed: int, count: int = 60) -> Inbox:
@@ -61,7 +63,7 @@ async def fill(desk: Desk, *, seed: int, count: int = 60) -> Inbox:
         )
         for name in TAGS
     ]
-    world = Inbox([], channels, teams, agents, contacts, {})
+    world = Inbox([], channels, teams, agents, contacts, {}, {})
     for _ in range(count):
         await _one(desk, world, chance, tag_ids)
     return world
@@ -92,6 +94,10 @@ async def _one(desk: Desk, world: Inbox, chance: random.Random, tag_ids: list[uu
     )
     for index in chosen:
         await desk.execute("INSERT INTO conversation_tags VALUES ($1, $2, now())", conversation_id, tag_ids[index])
+    world.words[conversation_id] = [word for word in WORDS if chance.random() < 0.3]
+    await desk.execute(
+        "INSERT INTO conversation_words SELECT $1, unnest($2::text[])", conversation_id, world.words[conversation_id]
+    )
     for agent_id in world.agents:
         if chance.random() < 0.4:
             read = chance.randint(0, inbound)
@@ -165,6 +171,10 @@ def _attribute(row: ConversationRow, wanted: filters.AttributeCondition) -> bool
     return found is not None and type(found) in ((str,) if isinstance(value, str) else (int, float)) and found == value
 
 
+def _text(world: Inbox, wanted: str, row: ConversationRow) -> bool:
+    return all(any(word.startswith(part) for word in world.words[row.id]) for part in wanted.lower().split())
+
+
 def _tags(row: ConversationRow, names: Any) -> set[str]:
     return {tag.lower() for tag in row.tags} & {name.lower() for name in names}
 
@@ -185,6 +195,7 @@ FIELDS: dict[str, Callable[[Inbox, Any, ConversationRow, uuid.UUID | None], bool
     "create_time": lambda _, value, row, me: _within(row.create_time, value),
     "last_message_time": lambda _, value, row, me: _within(row.last_message_time, value),
     "waiting_since": lambda _, value, row, me: _within(row.waiting_since, value),
+    "text": lambda world, value, row, me: _text(world, value, row),
     "attributes": lambda _, value, row, me: all(_attribute(row, item) for item in value),
 }
 LATE = datetime.max.replace(tzinfo=UTC)

@@ -66,6 +66,7 @@ LEAVES: dict[str, st.SearchStrategy[Any]] = {
     "priority": some(1, 2, 3, 4, 5),
     "reply_window": some(1, 2, 3, 4),
     **dict.fromkeys(("create_time", "last_message_time", "waiting_since"), RANGES),
+    "text": st.sampled_from(["parcel", "par", "LATE p", "退货", "货", "nothing"]),
     "attributes": st.lists(ATTRIBUTES, min_size=1, max_size=2),
 }
 
@@ -151,6 +152,8 @@ async def test_a_walk_is_what_the_filter_means(
     deleted = deleted and listing.ORDERS[order].merges
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listing, "SOUGHT", sought)
+        patch.setattr(listing, "SOUGHT_WORDS", sought)
+        patch.setattr(listing, "WALKED_WORDS", sought)
         found = await walk(desk, scope, wanted, order, deleted=deleted, size=size)
     assert found == expected(inbox, scope, wanted, order, deleted=deleted)
     async with desk.database.connection() as connection:

@@ -15,6 +15,7 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1.inbox_service_pb2_grpc import InboxServiceStub
 
 from server.audit import chain
+from server.conversations.text.words import words_of
 
 HIDDEN = (90, 91)
 """Kinds of events that no stream shows."""
@@ -93,6 +94,12 @@ SELECT dimension, value, status, count(*) AS count FROM conversations c, LATERAL
 ) AS d (dimension, value) WHERE delete_time IS NULL GROUP BY 1, 2, 3
 """
 COUNTED_UPTO = "SELECT seq FROM consumers WHERE name = 'statistics'"
+TEXTS = """
+SELECT conversation_id::text AS conversation, text FROM messages WHERE text IS NOT NULL
+UNION ALL SELECT conversation_id::text, text FROM conversation_notes
+UNION ALL SELECT c.id::text, ct.name FROM conversations c JOIN contacts ct ON ct.id = c.contact_id
+"""
+WORDS = "SELECT conversation_id::text AS conversation, word FROM conversation_words"
 AUDITED = "SELECT cause_id, count(*) AS count FROM audit_entries WHERE outcome = 1 GROUP BY 1"
 PEOPLE = """
 SELECT (SELECT count(*) FROM identities), (SELECT count(*) FROM contacts), (SELECT count(*) FROM conversations)
@@ -104,6 +111,7 @@ SELECT (SELECT count(*) FROM journal WHERE state = 'received') AS journal,
         WHERE $1 AND m.direction = 'outbound' AND p.status IN ('sent', 'delivered')) AS receipts,
     (SELECT count(*) FROM timers WHERE due_time <= clock_now() AND dead_time IS NULL) AS timers,
     (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'statistics'), 0) FROM stream_head) AS statistics,
+    (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'text'), 0) FROM stream_head) AS text,
     (SELECT head - coalesce((SELECT seq FROM consumers WHERE name = 'audit'), 0) FROM stream_head)
         + (SELECT count(*) FROM audit_pending) AS audit
 """
@@ -138,6 +146,8 @@ class Tables:
     miscounts: Sequence[str] = ()
     """Statistics that plain SQL over the tables tells otherwise."""
     counted_upto: int = 0
+    misworded: Sequence[str] = ()
+    """Words of conversations that a search finds and nobody said, or that somebody said and no search finds."""
     audited: Mapping[str, int] = field(default_factory=dict)
     """How many entries the audit trail has of what was done, by request id."""
     unchained: str | None = None
@@ -173,6 +183,7 @@ async def read_tables(dsn: str, **outside: Any) -> Tables:
                 *_differing(await fetch(PRESENT), await fetch(STANDING)),
             ],
             counted_upto=await connection.fetchval(COUNTED_UPTO),
+            misworded=_differing(await fetch(WORDS), _words(await fetch(TEXTS)), "found"),
             audited={row["cause_id"]: row["count"] for row in await fetch(AUDITED)},
             unchained=await chain.broken(connection),
             people=tuple((await fetch(PEOPLE))[0]),
@@ -182,10 +193,15 @@ async def read_tables(dsn: str, **outside: Any) -> Tables:
         await connection.close()
 
 
-def _differing(counted: Sequence[Row], told: Sequence[Row]) -> list[str]:
+def _words(texts: Sequence[Row]) -> list[Row]:
+    found = {(row["conversation"], word) for row in texts for word in words_of(row["text"])}
+    return [dict(zip(("conversation", "word"), pair, strict=True)) for pair in found]
+
+
+def _differing(counted: Sequence[Row], told: Sequence[Row], verb: str = "counted") -> list[str]:
     """What is counted otherwise than the tables tell, both ways."""
-    left, right = ({tuple(map(str, row)) for row in rows} for rows in (counted, told))
-    return [f"counted {' '.join(row)}" for row in sorted(left - right)] + [
+    left, right = ({tuple(map(str, row.values())) for row in rows} for rows in (counted, told))
+    return [f"{verb} {' '.join(row)}" for row in sorted(left - right)] + [
         f"stored {' '.join(row)}" for row in sorted(right - left)
     ]
 

@@ -237,6 +237,12 @@ def counted(_history: History, tables: Tables) -> Findings:
         yield f"wrong: statistics: {miscount}"
 
 
+def worded(_history: History, tables: Tables) -> Findings:
+    """A search finds each conversation by what stands in its messages, notes and contact's name, and by nothing else."""
+    for word in tables.misworded:
+        yield f"wrong: words: {word}"
+
+
 def audited(history: History, tables: Tables) -> Findings:
     """The chain of the audit trail is whole; what was acknowledged has its entry, a send only one."""
     if tables.unchained is not None:
@@ -357,6 +363,7 @@ VALIDATORS: dict[str, Callable[[History, Tables], Findings]] = {
     "V11 read back": read_back,
     "V11 state is events": mirrored,
     "statistics are tables": counted,
+    "words are texts": worded,
     "audit whole": audited,
     "sent once": sent_once,
     "back in time": back_in_time,

@@ -168,6 +168,7 @@ BAD: list[tuple[str, str, Bad]] = [
     ("V11 state is events", "wrong", mirrored((4, "new", "", "", "m1", 1, *STORED[6:]))),
     ("V11 state is events", "wrong", mirrored((*STORED[:7], "", *STORED[8:]))),
     ("V11 state is events", "wrong", mirrored((*STORED[:-1], [7, 8]))),
+    ("words are texts", "wrong", told(misworded=["found k1 nothing"])),
     ("statistics are tables", "wrong", told(counted_upto=4)),
     ("statistics are tables", "wrong", told(counts_differ=True)),
     ("statistics are tables", "wrong", told(miscounts=["counted 2 of 1"])),

@@ -199,6 +199,7 @@ def test_the_vocabulary_is_everybodys(scope: Scope) -> None:
         ({"lastMessageTime": {"startTime": "2026-01-01T00:00:00Z"}}, "filter.last_message_time"),
         ({"waitingSince": {"endTime": "2026-01-01T00:00:00Z"}}, "filter.waiting_since"),
         ({"attributes": [{"name": "plan", "stringValue": "gold"}]}, "filter.attributes"),
+        ({"text": "late"}, "filter.text"),
     ],
 )
 def test_what_the_log_cannot_answer_is_refused_by_name(wanted: dict[str, Any], field: str) -> None:

@@ -139,8 +139,14 @@ class ConversationFilter(_message.Message):
     LAST_MESSAGE_TIME_FIELD_NUMBER: _builtins.int
     WAITING_SINCE_FIELD_NUMBER: _builtins.int
     ATTRIBUTES_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     unread: Global___Unread.ValueType
     """Only unread ones."""
+    text: _builtins.str
+    """All of these words stand somewhere in the messages, the notes or the contact's name, as the beginning of a word; upper and lower
+    case and accents are alike. Where a script has no spaces, each two characters that follow each other are a word. Each word
+    counts as a condition. What was written is found within 2 s, unless workers are behind. Empty: not asked for.
+    """
     @_builtins.property
     def status(self) -> _containers.RepeatedScalarFieldContainer[_conversation_pb2.ConversationStatus.ValueType]:
         """Any of these statuses."""
@@ -220,10 +226,11 @@ class ConversationFilter(_message.Message):
         last_message_time: Global___TimeRange | None = ...,
         waiting_since: Global___TimeRange | None = ...,
         attributes: _abc.Iterable[Global___AttributeCondition] | None = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_message_time", b"last_message_time", "not", b"not", "waiting_since", b"waiting_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["and", b"and", "assignee_id", b"assignee_id", "attributes", b"attributes", "channel_id", b"channel_id", "contact_id", b"contact_id", "create_time", b"create_time", "last_message_time", b"last_message_time", "not", b"not", "or", b"or", "priority", b"priority", "provider", b"provider", "reply_window", b"reply_window", "status", b"status", "tags", b"tags", "tags_all", b"tags_all", "tags_none", b"tags_none", "team_id", b"team_id", "unread", b"unread", "waiting_since", b"waiting_since"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["and", b"and", "assignee_id", b"assignee_id", "attributes", b"attributes", "channel_id", b"channel_id", "contact_id", b"contact_id", "create_time", b"create_time", "last_message_time", b"last_message_time", "not", b"not", "or", b"or", "priority", b"priority", "provider", b"provider", "reply_window", b"reply_window", "status", b"status", "tags", b"tags", "tags_all", b"tags_all", "tags_none", b"tags_none", "team_id", b"team_id", "text", b"text", "unread", b"unread", "waiting_since", b"waiting_since"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,6 +28,7 @@ from server.models.tenant.setting import AttributeDefinition, TenantSetting
 from server.models.tenant.statistics import ConversationCount, CountedConversation, StatisticsBucket, StatisticsStart
 from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
 from server.models.tenant.tag import ConversationTag, Tag
+from server.models.tenant.text import ConversationWord, UnreadText
 from server.models.tenant.timer import Timer
 from server.models.tenant.trace import Trace
 
@@ -53,6 +54,7 @@ __all__ = [
     "ConversationNote",
     "ConversationParticipant",
     "ConversationTag",
+    "ConversationWord",
     "CountedConversation",
     "Delivery",
     "IdempotentRequest",
@@ -81,4 +83,5 @@ __all__ = [
     "TenantSetting",
     "Timer",
     "Trace",
+    "UnreadText",
 ]

@@ -5526,6 +5526,13 @@ class ConversationFilter(betterproto2.Message):
     All of these attributes have these values. Over REST by POST only.
     """
 
+    text: "str" = betterproto2.field(20, betterproto2.TYPE_STRING)
+    """
+    All of these words stand somewhere in the messages, the notes or the contact's name, as the beginning of a word; upper and lower
+    case and accents are alike. Where a script has no spaces, each two characters that follow each other are a word. Each word
+    counts as a condition. What was written is found within 2 s, unless workers are behind. Empty: not asked for.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ConversationFilter", ConversationFilter)
 

@@ -144,6 +144,24 @@ CREATE TRIGGER leave_positions_behind AFTER UPDATE OF inbound_count, delete_time
     WHEN (OLD.inbound_count <> NEW.inbound_count OR (OLD.delete_time IS NULL) <> (NEW.delete_time IS NULL))
     EXECUTE FUNCTION leave_positions_behind();
 
+-- What conversations are searched by. server/conversations/text keeps it from the log; no foreign key, whose check would lock a
+-- conversation against whoever sends to it.
+CREATE TABLE conversation_words (
+    conversation_id uuid NOT NULL,
+    word text COLLATE "C" NOT NULL,
+    CONSTRAINT pk_conversation_words PRIMARY KEY (conversation_id, word)
+);
+
+CREATE INDEX ix_conversation_words_word ON conversation_words (word, conversation_id);
+
+-- Conversations with an id below this one are still to be read, because the log does not reach back to them. At most one row.
+CREATE TABLE unread_texts (
+    id smallint NOT NULL,
+    below uuid NOT NULL,
+    CONSTRAINT pk_unread_texts PRIMARY KEY (id),
+    CONSTRAINT ck_unread_texts_single CHECK (id = 1)
+);
+
 -- == People.
 
 ALTER TABLE agents
