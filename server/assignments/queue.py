@@ -17,6 +17,7 @@ from typing import Any
 from prometheus_client import Counter
 from switchboard.v1 import actor_pb2, event_pb2
 
+from server.agents.roles import MAY_REPLY
 from server.assignments import facts, ledger, orphans, policies, reclaim
 from server.assignments.decision import Policy, next_look
 from server.assignments.ledger import Given
@@ -54,12 +55,13 @@ FROM assignment_queue q CROSS JOIN stream_head h WHERE q.id = 1 AND h.id = 1
 """
 SETTLE = "UPDATE assignment_queue SET generation = $1, look_time = $2 WHERE id = 1"
 # Pools of which nobody has anything left are left out: then a long queue costs nothing.
-NEXT = """
+NEXT = f"""
 WITH free AS (
     SELECT DISTINCT m.pool FROM (
         SELECT team_id AS pool, agent_id FROM team_members UNION ALL SELECT channel_id, agent_id FROM channel_members
     ) m JOIN agent_loads l ON l.agent_id = m.agent_id
-    WHERE l.availability = 'online' AND l.lost_time IS NULL AND l.load < l.capacity * 100
+    JOIN agents a ON a.id = m.agent_id LEFT JOIN roles r ON r.id = a.role_id
+    WHERE a.state = 'active' AND {MAY_REPLY} AND l.availability = 'online' AND l.lost_time IS NULL AND l.load < l.capacity * 100
 )
 SELECT c.id, w.rank, c.waiting_since IS NULL AS quiet, coalesce(c.waiting_since, c.create_time) AS since
 FROM conversations c

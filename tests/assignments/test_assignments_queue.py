@@ -6,19 +6,21 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from unittest import mock
 
 import pytest
 from assignments_office import Office, open_office
 
 from server.agents import service as agents
-from server.agents.roles import PERMISSIONS
+from server.agents.roles import PERMISSIONS, id_of
 from server.assignments import queue, service
 from server.assignments.service import NoAssignmentPolicy, NobodyEligible
 from server.channels import service as channels
 from server.kit.db import Write
 from server.log.append import append
 from server.log.event import ActorKind
+from server.people import lifecycle
 from server.rpc.call import Caller, CallerKind
 from tests.desk import ALL, Desk, nobody, phone
 
@@ -93,6 +95,28 @@ async def test_whatever_frees_an_agent_drains_the_queue(office: Office, frees: s
         await join(office, ben)
     assert await office.drain() == 1
     assert (await office.holders([second]))[0] is not None
+
+
+@pytest.mark.parametrize("why", ["disabled", "read_only"])
+async def test_nothing_is_looked_at_for_who_may_not_reply_until_he_may(office: Office, why: str) -> None:
+    await office.policy()
+    ana, origin = await office.new_agent("ana"), nobody()
+    role = partial(lifecycle.update, agent_id=ana, caller=KEY, origin=origin, name=None, email=None)
+    state = {"agent_id": ana, "caller": KEY, "origin": origin}
+    if why == "disabled":
+        await office.desk.do(lambda write: lifecycle.disable(write, **state))
+    else:
+        await office.desk.do(lambda write: role(write, role_id=id_of("read_only", None)))
+    some = await office.waiting(1)
+    assert await office.drain() == 0
+    async with office.desk.database.connection() as connection:
+        assert await connection.fetch(queue.NEXT, *queue.FIRST, queue.PAGE) == []
+    if why == "disabled":
+        await office.desk.do(lambda write: lifecycle.enable(write, **state))
+    else:
+        await office.desk.do(lambda write: role(write, role_id=id_of("agent", None)))
+    assert await office.drain() == 1
+    assert await office.holders(some) == ["ana"]
 
 
 async def test_one_that_waits_for_its_customer_leaves_room_for_another(office: Office) -> None:
