@@ -12,10 +12,13 @@ from server.providers.whatsapp.provider import WhatsApp
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's."""
+    """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's. callback_networks:
+    as of Settings.
+    """
 
     meta_graph_url: str
     meta_limits: GraphLimits | None = None
+    callback_networks: tuple[str, ...] = ()
 
 
 def _whatsapp(settings: ProviderSettings) -> Provider:
