@@ -31,6 +31,7 @@ OURS = [
         "conversations",
         "deliveries",
         "inbox",
+        "intake",
         "invites",
         "messages",
         "settings",
@@ -49,7 +50,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 18
+    assert len(shipped().groups) == 19
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("availability", "get-agent-availability heartbeat list-agent-availabilities set set-agent-capacity"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
-        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
+        ("channels", "connect connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),
         (
@@ -77,6 +78,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "list-teams remove-team-member set-memberships update update-role update-team",
         ),
         ("contacts", "add-identity block create get list list-identity-conflicts remove-identity unblock update"),
+        ("intake", "receive-items"),
         ("invites", "accept create list resend revoke"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),

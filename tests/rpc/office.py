@@ -110,7 +110,7 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
             providers=desk.providers,
             graph_version="v26.0",
         ),
-        "ContactService": ContactServicer(**both),
+        "ContactService": ContactServicer(**both, providers=desk.providers),
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
