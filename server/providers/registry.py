@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from server.kit.egress import Egress
+from server.providers.api.callback import Callbacks
+from server.providers.api.provider import Api
 from server.providers.contract import Provider
 from server.providers.meta.graph import GraphClient, GraphLimits
 from server.providers.whatsapp.provider import WhatsApp
@@ -25,9 +28,14 @@ def _whatsapp(settings: ProviderSettings) -> Provider:
     return WhatsApp(GraphClient(settings.meta_graph_url, limits=settings.meta_limits))
 
 
+def _api(settings: ProviderSettings) -> Provider:
+    return Api(Callbacks(Egress(settings.callback_networks)))
+
+
 # By the lower-case word of the contract's Provider enum.
 FACTORIES: Mapping[str, Callable[[ProviderSettings], Provider]] = {
     "whatsapp": _whatsapp,
+    "api": _api,
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from contract_case import Case
 from contract_cases_conversations import CONVERSATIONS, DELIVERIES, INBOX, MESSAGES, STATISTICS, TAGS
-from contract_cases_tenant import ATTRIBUTES, AUDIT, AUTH, CHANNELS, CONTACTS, SETTINGS, TENANTS, WEBHOOKS
+from contract_cases_tenant import ATTRIBUTES, AUDIT, AUTH, CHANNELS, CONTACTS, INTAKE, SETTINGS, TENANTS, WEBHOOKS
 from contract_cases_work import AGENTS, ASSIGNMENTS, AVAILABILITY, INVITES, POLICIES
 from contract_world import World
 
@@ -44,6 +44,7 @@ CASES: Mapping[str, Case] = {
         "InboxService": INBOX,
         "ContactService": CONTACTS,
         "ChannelService": CHANNELS,
+        "IntakeService": INTAKE,
         "AttributeDefinitionService": ATTRIBUTES,
         "SettingsService": SETTINGS,
         "AgentService": AGENTS,

@@ -36,6 +36,7 @@ __all__ = (
     "AgentUpdated",
     "Alias",
     "AliasKind",
+    "ApiAccount",
     "ApiKey",
     "AssignConversationRequest",
     "AssignConversationResponse",
@@ -2914,11 +2915,17 @@ class Provider(betterproto2.Enum):
     WhatsApp Business Cloud API.
     """
 
+    API = 2
+    """
+    A system of the user's own: it hands in what customers write, and is called back with what they are answered.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
             0: "PROVIDER_UNSPECIFIED",
             1: "PROVIDER_WHATSAPP",
+            2: "PROVIDER_API",
         }
 
     @classmethod
@@ -2926,6 +2933,7 @@ class Provider(betterproto2.Enum):
         return {
             "PROVIDER_UNSPECIFIED": 0,
             "PROVIDER_WHATSAPP": 1,
+            "PROVIDER_API": 2,
         }
 
 
@@ -4022,6 +4030,21 @@ default_message_pool.register_message("switchboard.v1", "Alias", Alias)
 
 
 @dataclass(eq=False, repr=False)
+class ApiAccount(betterproto2.Message):
+    """
+    A system of the user's own.
+    """
+
+    callback_url: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Where messages to customers are sent. Everybody who may read channels sees it: put no secret in it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ApiAccount", ApiAccount)
+
+
+@dataclass(eq=False, repr=False)
 class ApiKey(betterproto2.Message):
     """
     A key of a service. Only its hash is stored.
@@ -4884,6 +4907,11 @@ class Channel(betterproto2.Message):
     )
     """
     Of WhatsApp.
+    """
+
+    api: "ApiAccount | None" = betterproto2.field(11, betterproto2.TYPE_MESSAGE, optional=True, group="account")
+    """
+    Of a system of the user's own.
     """
 
     create_time: "datetime.datetime | None" = betterproto2.field(
