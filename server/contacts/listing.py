@@ -121,10 +121,12 @@ def _after(wanted: Conditions, query: Query, table: str, contact_id: str) -> str
 async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
     """The page out of the next rows of the order, or of those of one key in this order."""
     wanted, order = Conditions(scope, query.wanted), query.order
+    # Keys are of contacts alone that are part of no other.
     table, contact_id = ("contact_keys", "contact_id") if wanted.keys else ("contacts", "id")
     walked = (READ - 2 * SOUGHT) // (2 + wanted.probes)
     most = wanted.value(max(1, walked) * query.limit, "bigint")
     inside = [_after(wanted, query, "w", contact_id), *(f"w.key = {key}" for key in wanted.keys[:1])]
+    inside += [] if wanted.keys else ["w.merged_into_id IS NULL"]
     inside += [wanted.ranges[order.column].format(t="w")] if order.column in wanted.ranges else []
     next_rows = (
         f"SELECT w.{contact_id} AS id, w.{order.column}, row_number() OVER (ORDER BY {order.by('w', contact_id)}) AS place"

@@ -10,7 +10,14 @@ from server.models.tenant.assignment import (
 )
 from server.models.tenant.audit import AuditEntry, AuditHead, AuditPending
 from server.models.tenant.channel import Channel
-from server.models.tenant.contact import Contact, ContactKey, Identity, IdentityAlias, IdentityConflict
+from server.models.tenant.contact import (
+    Contact,
+    ContactKey,
+    ContactMerge,
+    Identity,
+    IdentityAlias,
+    IdentityConflict,
+)
 from server.models.tenant.conversation import (
     Conversation,
     ConversationAttributeKey,
@@ -47,6 +54,7 @@ __all__ = [
     "Consumer",
     "Contact",
     "ContactKey",
+    "ContactMerge",
     "Conversation",
     "ConversationAssignment",
     "ConversationAttributeKey",

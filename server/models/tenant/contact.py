@@ -5,7 +5,18 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Computed, ForeignKey, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import (
+    ARRAY,
+    CheckConstraint,
+    Computed,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -13,6 +24,8 @@ from server.models.base import Id, TenantBase, Time, Word, words
 
 # Compared by code points: an order that no update of the system's languages changes.
 NAME_KEY = Text(collation="C")
+# Who is part of another is in no list.
+STANDING = text("merged_into_id IS NULL")
 ALIAS_KINDS = ("wa_id", "bsuid", "parent_bsuid", "psid", "igsid", "user_ref", "group", "visitor")
 
 
@@ -23,9 +36,12 @@ class Contact(TenantBase):
     __table_args__ = (
         words("name_source", ("agent", "provider", "address")),
         CheckConstraint("block_reason IS NULL OR block_time IS NOT NULL", name="block_reason"),
-        Index(None, "create_time", "id"),
-        Index(None, "name_key", "id"),
-        Index(None, "update_time", "id"),
+        CheckConstraint("merged_into_id <> id", name="merged_into_id"),
+        *(
+            Index(None, column, "id", postgresql_where=STANDING)
+            for column in ("create_time", "name_key", "update_time")
+        ),
+        Index("ix_contacts_merged_into_id", "merged_into_id", postgresql_where=text("merged_into_id IS NOT NULL")),
     )
 
     id: Mapped[Id]
@@ -36,6 +52,7 @@ class Contact(TenantBase):
     update_time: Mapped[Time]
     block_time: Mapped[Time | None]
     block_reason: Mapped[Word | None]
+    merged_into_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("contacts.id"))
     name_key: Mapped[str] = mapped_column(NAME_KEY, Computed("left(contact_name_key(name), 40)", persisted=True))
 
 
@@ -57,6 +74,27 @@ class ContactKey(TenantBase):
     name_key: Mapped[str] = mapped_column(NAME_KEY)
     create_time: Mapped[Time]
     update_time: Mapped[Time]
+
+
+class ContactMerge(TenantBase):
+    """That a contact became part of another: which identities and attributes moved, so that it can be taken back."""
+
+    __tablename__ = "contact_merges"
+    __table_args__ = (
+        CheckConstraint("contact_id <> merged_contact_id", name="two"),
+        Index(
+            "uq_contact_merges_standing", "merged_contact_id", unique=True, postgresql_where=text("undo_time IS NULL")
+        ),
+    )
+
+    id: Mapped[Id]
+    contact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("contacts.id"), index=True)
+    merged_contact_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("contacts.id"))
+    identity_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
+    attributes: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    reason: Mapped[Word | None]
+    create_time: Mapped[Time]
+    undo_time: Mapped[Time | None]
 
 
 class Identity(TenantBase):

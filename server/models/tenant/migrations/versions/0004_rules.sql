@@ -10,6 +10,31 @@ ALTER TABLE conversations ADD COLUMN contact_blocked boolean NOT NULL DEFAULT fa
 
 CREATE INDEX ix_identity_conflicts_create_time_id ON identity_conflicts (create_time, id);
 
+ALTER TABLE contacts ADD COLUMN merged_into_id uuid,
+    ADD CONSTRAINT fk_contacts_merged_into_id FOREIGN KEY (merged_into_id) REFERENCES contacts (id),
+    ADD CONSTRAINT ck_contacts_merged_into_id CHECK (merged_into_id <> id);
+
+CREATE INDEX ix_contacts_merged_into_id ON contacts (merged_into_id) WHERE merged_into_id IS NOT NULL;
+
+CREATE TABLE contact_merges (
+    id uuid NOT NULL,
+    contact_id uuid NOT NULL,
+    merged_contact_id uuid NOT NULL,
+    identity_ids uuid[] NOT NULL,
+    attributes jsonb,
+    reason text,
+    create_time timestamptz NOT NULL,
+    undo_time timestamptz,
+    CONSTRAINT pk_contact_merges PRIMARY KEY (id),
+    CONSTRAINT ck_contact_merges_two CHECK (contact_id <> merged_contact_id),
+    CONSTRAINT fk_contact_merges_contact_id FOREIGN KEY (contact_id) REFERENCES contacts (id),
+    CONSTRAINT fk_contact_merges_merged_contact_id FOREIGN KEY (merged_contact_id) REFERENCES contacts (id)
+);
+
+CREATE UNIQUE INDEX uq_contact_merges_standing ON contact_merges (merged_contact_id) WHERE undo_time IS NULL;
+
+CREATE INDEX ix_contact_merges_contact_id ON contact_merges (contact_id);
+
 -- == Lists.
 
 -- What names are ordered and looked up by: upper and lower case are alike, and a letter with an accent follows those without.
@@ -26,9 +51,14 @@ ALTER TABLE contacts ADD COLUMN name_key text COLLATE "C" NOT NULL GENERATED ALW
 
 DROP INDEX ix_contacts_name_prefix;
 
-CREATE INDEX ix_contacts_name_key_id ON contacts (name_key, id);
+-- The orders of the list, in which nobody is who is part of another.
+CREATE INDEX ix_contacts_name_key_id ON contacts (name_key, id) WHERE merged_into_id IS NULL;
 
-CREATE INDEX ix_contacts_update_time_id ON contacts (update_time, id);
+CREATE INDEX ix_contacts_update_time_id ON contacts (update_time, id) WHERE merged_into_id IS NULL;
+
+DROP INDEX ix_contacts_create_time_id;
+
+CREATE INDEX ix_contacts_create_time_id ON contacts (create_time, id) WHERE merged_into_id IS NULL;
 
 -- What contacts are listed by, each in every order of the list, so that a page of those on a channel is read from one index: their
 -- channels, the providers of these, whether they are blocked, and their attributes. Triggers keep it, with the contact's row locked.
@@ -59,7 +89,7 @@ BEGIN
         UNION SELECT contact_word_key('blocked') WHERE ct.block_time IS NOT NULL
         UNION SELECT attribute_key(a.key, a.value) FROM jsonb_each(ct.attributes) a
             WHERE jsonb_typeof(a.value) IN ('string', 'number', 'boolean')
-    ) k (key) WHERE ct.id = contact;
+    ) k (key) WHERE ct.id = contact AND ct.merged_into_id IS NULL;
 END $$;
 
 CREATE FUNCTION keep_contact_keys() RETURNS trigger LANGUAGE plpgsql AS $$
