@@ -32,6 +32,8 @@ from switchboard.v1 import (
     availability_service_pb2_grpc,
     channel_service_pb2,
     channel_service_pb2_grpc,
+    contact_merge_service_pb2,
+    contact_merge_service_pb2_grpc,
     contact_service_pb2,
     contact_service_pb2_grpc,
     conversation_service_pb2,
@@ -40,8 +42,6 @@ from switchboard.v1 import (
     delivery_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
-    intake_service_pb2,
-    intake_service_pb2_grpc,
     invite_service_pb2,
     invite_service_pb2_grpc,
     message_service_pb2,
@@ -70,6 +70,7 @@ from server.auth.verifier import CredentialVerifier
 from server.channels.servicer import ChannelServicer
 from server.composition import Commits, Parts, background, compose, shared_loops
 from server.contacts.servicer import ContactServicer
+from server.conversations.merge_servicer import ContactMergeServicer
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
 from server.conversations.tag_servicer import TagServicer
@@ -78,7 +79,6 @@ from server.inbox.servicer import InboxServicer
 from server.inbox.stream import StreamLimits
 from server.inbox.streams import Streams
 from server.inbox.tails import Tails
-from server.intake.received_servicer import IntakeServicer
 from server.intake.servicer import WebhookServicer
 from server.kit import collector, logging, tracing
 from server.kit.db import Database
@@ -114,11 +114,11 @@ SERVICES = (
     auth_service_pb2,
     availability_service_pb2,
     channel_service_pb2,
+    contact_merge_service_pb2,
     contact_service_pb2,
     conversation_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
-    intake_service_pb2,
     invite_service_pb2,
     message_service_pb2,
     settings_service_pb2,
@@ -230,8 +230,9 @@ async def assemble(
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(tokens=tokens, cursors=cursors), server)
     statistics_service_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(cursors=cursors), server)
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
-        ContactServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
+        ContactServicer(tokens=tokens, cursors=cursors), server
     )
+    contact_merge_service_pb2_grpc.add_ContactMergeServiceServicer_to_server(ContactMergeServicer(), server)
     attribute_definition_service_pb2_grpc.add_AttributeDefinitionServiceServicer_to_server(
         AttributeDefinitionServicer(tokens=tokens, cursors=cursors), server
     )
@@ -256,9 +257,6 @@ async def assemble(
     )
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
         WebhookServicer(intake=parts.intake, applier=parts.applier), server
-    )
-    intake_service_pb2_grpc.add_IntakeServiceServicer_to_server(
-        IntakeServicer(providers=parts.providers, applier=parts.applier), server
     )
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(keys=keys, tokens=agent_tokens, pages=tokens), server

@@ -7,28 +7,33 @@ of the contact itself, which a block locks against that.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from switchboard.v1 import contact_pb2, event_pb2
 
 from server.contacts.resolve import shown_contacts
-from server.contacts.service import contact_events, get_visible
+from server.contacts.service import contact_events, get_standing
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced
 from server.kit.errors import Refusal
 from server.log.event import NewEvent, Origin
 from server.rpc.call import Scope
 
+HOLD = """
+SELECT pg_advisory_xact_lock(hashtextextended('contact/' || k.id, 0))
+FROM (SELECT id::text AS id FROM unnest($1::uuid[]) AS u (id) ORDER BY id) k
+"""
 LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE contact_id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 # Stronger than an update needs: it waits for who starts a conversation of the contact, and they for it.
-LOCK = "SELECT block_time, block_reason FROM contacts WHERE id = $1 FOR UPDATE"
+LOCK = "SELECT block_time, block_reason FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR UPDATE"
 SAVE = "UPDATE contacts SET block_time = $2, block_reason = $3, update_time = $4 WHERE id = $1"
 COPY = "UPDATE conversations SET contact_blocked = $2 WHERE contact_id = $1 AND contact_blocked <> $2"
+# The contact before its identity, as who merges it locks them.
 STANDING = """
-SELECT i.id, i.contact_id, c.block_time IS NOT NULL AS blocked FROM identities i JOIN contacts c ON c.id = i.contact_id
-WHERE i.id = ANY($1::uuid[]) ORDER BY c.id, i.id FOR KEY SHARE OF i, c
+SELECT i.id, i.contact_id, c.block_time IS NOT NULL AS blocked FROM contacts c JOIN identities i ON i.contact_id = c.id
+WHERE i.id = ANY($1::uuid[]) AND c.merged_into_id IS NULL ORDER BY c.id, i.id FOR KEY SHARE OF c, i
 """
 
 
@@ -49,9 +54,11 @@ async def set_blocked(
 
     Blocking it anew with another reason replaces the reason and keeps the time.
     """
-    await get_visible(connection, scope, contact_id)
-    await connection.execute(LOCK_CONVERSATIONS, [contact_id])
-    held: Any = await connection.fetchrow(LOCK, contact_id)
+    await get_standing(connection, scope, contact_id)
+    await lock(connection, [contact_id])
+    held = await connection.fetchrow(LOCK, contact_id)
+    if held is None:
+        raise Raced
     now = utc_now()
     after = _after(held, blocked=blocked, reason=reason, now=now)
     if after == (held["block_time"], held["block_reason"]):
@@ -60,6 +67,12 @@ async def set_blocked(
     await connection.execute(COPY, contact_id, blocked)
     contact = (await shown_contacts(connection, {contact_id}))[contact_id]
     return contact_events(_body(contact), contact, origin=origin)
+
+
+async def lock(connection: Connection, contact_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Locks the conversations of contacts, before the contacts themselves; intake writes to none of either until the end."""
+    await connection.execute(HOLD, contact_ids)
+    return {row["id"] for row in await connection.fetch(LOCK_CONVERSATIONS, contact_ids)}
 
 
 def _after(held: Any, *, blocked: bool, reason: str | None, now: datetime) -> tuple[datetime | None, str | None]:

@@ -25,6 +25,7 @@ def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
         update_time=pb.timestamp(record["update_time"]),
         block_time=pb.timestamp(record["block_time"]),
         block_reason=record["block_reason"],
+        merged_contact_ids=[str(contact_id) for contact_id in record.get("merged_ids", ())],
     )
 
 

@@ -10,17 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from server.contacts.resolve import ADD_ALIASES, ADD_IDENTITIES, MEET, conflict_event, record_conflict
-from server.contacts.service import CHANNEL, GET, check_kind, digits, get_visible, region, scope_values, updated
+from server.contacts.service import CHANNEL, GET, digits, get_standing, region, scope_values, updated
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced
 from server.kit.errors import FieldViolation, InvalidFields, NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
-from server.providers.contract import Provider
 from server.rpc.call import Scope
 
 USER_ID_CHARACTERS = 128
-LOCK = "SELECT id FROM contacts WHERE id = $1 FOR NO KEY UPDATE"
+LOCK = "SELECT id FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR NO KEY UPDATE"
 # The same address on this channel, or on another one of the provider; of all who have it a stranger to the contact comes first.
 HOLDERS = """
 SELECT i.id AS identity_id, i.contact_id, a.channel_id FROM identity_aliases a
@@ -37,7 +36,7 @@ SEEN = "($1 OR x.channel_id = ANY($2::uuid[]))"
 LIST = f"""
 SELECT x.*, i.contact_id, o.contact_id AS other_contact_id FROM identity_conflicts x
 JOIN identities i ON i.id = x.identity_id JOIN identities o ON o.id = x.other_identity_id
-WHERE {SEEN} AND ($3::uuid IS NULL OR $3 IN (i.contact_id, o.contact_id))
+WHERE {SEEN} AND i.contact_id <> o.contact_id AND ($3::uuid IS NULL OR $3 IN (i.contact_id, o.contact_id))
     AND (x.create_time, x.id) < (coalesce($4, 'infinity'::timestamptz), coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid))
 ORDER BY x.create_time DESC, x.id DESC LIMIT $6
 """
@@ -85,18 +84,16 @@ class Met:
     refusal: IdentityTaken
 
 
-async def meet(
-    connection: Connection, scope: Scope, given: Given, *, providers: Mapping[str, Provider], origin: Origin
-) -> Met | None:
+async def meet(connection: Connection, scope: Scope, given: Given, *, origin: Origin) -> Met | None:
     """Records a conflict if the address is another contact's. None when it is free, and stays so until the end.
 
     NotFound for contact, channel and identity; InvalidFields for what is no address of its kind.
     """
-    await get_visible(connection, scope, given.contact_id)
+    await get_standing(connection, scope, given.contact_id)
     channel, value = await _address(connection, scope, given)
-    check_kind(providers[channel["provider"]], given.kind, field="kind")
     await connection.execute(MEET, [f"{channel['provider']}/{given.kind}/{value}"])
-    await connection.fetchval(LOCK, given.contact_id)
+    if await connection.fetchval(LOCK, given.contact_id) is None:
+        raise Raced
     own = {row["id"]: row["channel_id"] for row in await connection.fetch(OWN, given.contact_id)}
     if given.identity_id is not None:
         await _check_own(connection, scope, given.identity_id, own)
@@ -137,8 +134,9 @@ async def remove(
     connection: Connection, scope: Scope, contact_id: uuid.UUID, identity_id: uuid.UUID, *, origin: Origin
 ) -> Sequence[NewEvent]:
     """Takes an identity with its addresses from a contact. NotFound; IdentityInUse. Conflicts about it are forgotten."""
-    await get_visible(connection, scope, contact_id)
-    await connection.fetchval(LOCK, contact_id)
+    await get_standing(connection, scope, contact_id)
+    if await connection.fetchval(LOCK, contact_id) is None:
+        raise Raced
     own = {row["id"]: row["channel_id"] for row in await connection.fetch(OWN, contact_id)}
     await _check_own(connection, scope, identity_id, own)
     if await connection.fetchval(IN_USE, identity_id):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -44,6 +44,18 @@ MEET = """
 SELECT pg_advisory_xact_lock(hashtextextended(k.key, 0))
 FROM (SELECT key FROM unnest($1::text[]) AS u (key) ORDER BY key) k
 """
+# Contacts are written here before the conversations are locked, and blocked or merged after: who does the latter holds this alone.
+SHARE = """
+SELECT pg_advisory_xact_lock_shared(hashtextextended('contact/' || k.id, 0))
+FROM (SELECT id::text AS id FROM unnest($1::uuid[]) AS u (id) ORDER BY id) k
+"""
+LOCK_STANDING = (
+    "SELECT id FROM contacts WHERE id = ANY($1::uuid[]) AND merged_into_id IS NULL ORDER BY id FOR NO KEY UPDATE"
+)
+MOVED = """
+SELECT EXISTS (SELECT FROM identities i JOIN unnest($1::uuid[], $2::uuid[]) k (id, contact_id) ON k.id = i.id
+    WHERE i.contact_id <> k.contact_id)
+"""
 # DO UPDATE, not DO NOTHING: the loser of a race waits, and is told the winner's identity.
 ADD_ALIASES = """
 INSERT INTO identity_aliases (id, channel_id, kind, value, identity_id, create_time)
@@ -70,12 +82,17 @@ SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS 
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
 JOIN identity_aliases a ON a.identity_id = i.id
-WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid', 'user_ref')
+WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid')
 ORDER BY i.id, a.create_time, a.id
 """
 
 COLUMNS = ("id", "name", "attributes", "create_time", "update_time", "block_time", "block_reason")
-CONTACTS = f"SELECT {', '.join(COLUMNS)} FROM contacts WHERE id = ANY($1::uuid[])"
+# A contact's own columns, and whom it is made of.
+DETAILS = f"""
+{", ".join(f"ct.{name}" for name in COLUMNS)},
+    ARRAY(SELECT m.id FROM contacts m WHERE m.merged_into_id = ct.id ORDER BY m.id) AS merged_ids
+"""
+CONTACTS = f"SELECT {DETAILS} FROM contacts ct WHERE id = ANY($1::uuid[])"
 
 Key = tuple[uuid.UUID, str, str]
 
@@ -166,6 +183,7 @@ async def resolve(connection: Connection, people: Sequence[Person], *, origin: O
                 conflicts.append((key, found.identity_id, there["identity_id"]))
         _rename(found, person)
         result.people.append(found)
+    await _share(connection, result.people, known, aliases)
     await _store(connection, result.people, aliases, now=now)
     result.events += await _conflict_events(connection, conflicts, origin=origin, now=now)
     result.events += await _contact_events(connection, result.people, origin=origin)
@@ -260,6 +278,21 @@ def _rename(found: Resolved, person: Person) -> None:
     found.renamed = True
     if found.name_source != "agent" and source == "provider":
         found.name, found.name_source = name, source
+
+
+async def _share(
+    connection: Connection, people: Iterable[Resolved], known: Mapping[Key, Resolved], aliases: Mapping[Key, uuid.UUID]
+) -> None:
+    """Locks contacts that are there already, and are written to, and keeps them from being blocked or merged. Raced if they were."""
+    written = [*(item for item in people if item.new_identity or item.renamed), *(known[key] for key in aliases)]
+    held = {item.identity_id: item.contact_id for item in written if not item.new_contact}
+    if not held:
+        return
+    contact_ids = sorted(set(held.values()))
+    await connection.execute(SHARE, contact_ids)
+    standing = await connection.fetch(LOCK_STANDING, contact_ids)
+    if len(standing) < len(contact_ids) or await connection.fetchval(MOVED, [*held], [*held.values()]):
+        raise Raced
 
 
 async def _store(

@@ -13,12 +13,12 @@ from switchboard.v1 import contact_pb2, event_pb2
 
 from server.attributes import service as attribute_definitions
 from server.attributes.values import encoded
-from server.contacts.resolve import COLUMNS, IDENTITIES, Person, resolve, shown_contacts
+from server.contacts.resolve import DETAILS, IDENTITIES, Person, resolve, shown_contacts
 from server.kit.clock import utc_now
-from server.kit.db import Connection
-from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound
+from server.kit.db import Connection, Raced
+from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
 from server.log.event import NewEvent, Origin, Routing
-from server.providers.contract import Address, Provider
+from server.providers.contract import Address
 from server.rpc.call import Scope
 
 # A contact is visible on a channel of the caller, or through a conversation of the caller or its teams.
@@ -26,11 +26,21 @@ VISIBLE = """
 ($1 OR EXISTS (SELECT 1 FROM identities i WHERE i.contact_id = ct.id AND i.channel_id = ANY($2::uuid[]))
     OR EXISTS (SELECT 1 FROM conversations c WHERE c.contact_id = ct.id AND (c.team_id = ANY($3::uuid[]) OR c.assignee_id = $4)))
 """
-GET = f"SELECT {', '.join(COLUMNS)} FROM contacts ct WHERE id = $5 AND {VISIBLE}"
+# Whoever asks for a merged contact gets the one that it is part of.
+GET = f"""
+WITH RECURSIVE up AS (
+    SELECT $5::uuid AS id UNION ALL
+    SELECT c.merged_into_id FROM up JOIN contacts c ON c.id = up.id WHERE c.merged_into_id IS NOT NULL
+)
+SELECT {DETAILS} FROM up JOIN contacts ct ON ct.id = up.id WHERE ct.merged_into_id IS NULL AND {VISIBLE}
+"""
 IDENTITY = """
 SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.id = $1 AND i.channel_id = $2
 """
-LOCK = "SELECT name, name_source, attributes FROM contacts WHERE id = $1 FOR NO KEY UPDATE"
+# Nothing when it was merged meanwhile.
+LOCK = """
+SELECT name, name_source, attributes FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR NO KEY UPDATE
+"""
 SAVE = """
 UPDATE contacts SET name = $2, name_source = $3, attributes = $4::jsonb, update_time = $5 WHERE id = $1
 """
@@ -44,6 +54,16 @@ class ContactExists(AlreadyExists):
         super().__init__("contact", "a contact with this address exists")
         if contact_id is not None:
             self.metadata["contact_id"] = str(contact_id)
+
+
+class ContactMerged(Refusal):
+    """The contact is part of another. contact_id: which."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "CONTACT_MERGED"
+
+    def __init__(self, contact_id: uuid.UUID) -> None:
+        super().__init__("the contact is merged into another", metadata={"contact_id": str(contact_id)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +82,22 @@ def scope_values(scope: Scope) -> list[Any]:
 
 
 async def get_visible(connection: Connection, scope: Scope, contact_id: uuid.UUID) -> tuple[Any, list[Any]]:
-    """A contact the caller may see, and the rows of its identities. NotFound."""
+    """A contact the caller may see, or the one that it is part of, and the rows of its identities. NotFound."""
     record = await connection.fetchrow(GET, *scope_values(scope), contact_id)
     if record is None:
         raise NotFound("contact")
-    identities: list[Any] = await connection.fetch(IDENTITIES, [contact_id])
+    identities: list[Any] = await connection.fetch(IDENTITIES, [record["id"]])
     return record, identities
+
+
+async def get_standing(connection: Connection, scope: Scope, contact_id: uuid.UUID) -> Any:
+    """A contact that the caller may see, and is no part of another. NotFound; ContactMerged."""
+    record = await connection.fetchrow(GET, *scope_values(scope), contact_id)
+    if record is None:
+        raise NotFound("contact")
+    if record["id"] != contact_id:
+        raise ContactMerged(record["id"])
+    return record
 
 
 async def shown(connection: Connection, contact_id: uuid.UUID) -> contact_pb2.Contact:
@@ -83,19 +113,11 @@ async def by_identity(connection: Connection, channel_id: uuid.UUID, identity_id
     return Recipient(identity_id=record["id"], contact_id=record["contact_id"], name=record["name"])
 
 
-def check_kind(provider: Provider, kind: str, *, field: str) -> None:
-    """INVALID_FIELDS for a kind of address that the provider sends nothing to."""
-    if kind not in provider.capabilities.address_kinds:
-        raise InvalidFields(FieldViolation(field, "is no kind of address that this channel sends to"))
-
-
 async def by_phone_number(
-    connection: Connection, channel_id: uuid.UUID, provider: Provider, phone_number: str, *, origin: Origin
+    connection: Connection, channel_id: uuid.UUID, provider: str, phone_number: str, *, origin: Origin
 ) -> Recipient:
-    """The identity of a phone number on the channel, made when there is none. INVALID_FIELDS for an impossible number, and for a
-    channel that sends to none."""
-    check_kind(provider, "wa_id", field="phone_number")
-    person = Person(channel_id=channel_id, provider=provider.name, addresses=(Address("wa_id", digits(phone_number)),))
+    """The identity of a phone number on the channel, made when there is none. INVALID_FIELDS for an impossible number."""
+    person = Person(channel_id=channel_id, provider=provider, addresses=(Address("wa_id", digits(phone_number)),))
     resolution = await resolve(connection, [person], origin=origin, now=utc_now())
     found = resolution.people[0]
     return Recipient(
@@ -110,7 +132,6 @@ async def create(
     *,
     name: str,
     phone_number: str,
-    providers: Mapping[str, Provider],
     origin: Origin,
     attributes: Mapping[str, Any] | None = None,
 ) -> tuple[uuid.UUID, list[NewEvent]]:
@@ -118,7 +139,6 @@ async def create(
     channel = await connection.fetchrow(CHANNEL, channel_id)
     if channel is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
         raise NotFound("channel")
-    check_kind(providers[channel["provider"]], "wa_id", field="phone_number")
     address = Address("wa_id", digits(phone_number, region=region(channel["display_phone_number"])))
     given = attributes or {}
     await attribute_definitions.check_values(connection, target="contact", values=given, held={})
@@ -151,8 +171,10 @@ async def update(
 
     An event for each of its channels, none if it was so already. NotFound; InvalidFields for attributes that are not as defined.
     """
-    await get_visible(connection, scope, contact_id)
-    record: Any = await connection.fetchrow(LOCK, contact_id)
+    await get_standing(connection, scope, contact_id)
+    record = await connection.fetchrow(LOCK, contact_id)
+    if record is None:
+        raise Raced
     held = json.loads(record["attributes"] or "{}")
     if attributes is not None:
         await attribute_definitions.check_values(connection, target="contact", values=attributes, held=held)

@@ -319,7 +319,9 @@ class Unit:
             outbound_by=None,
         )
         row.last_inbound_provider_id = inbound.provider_id
-        row.contact_name = self._people[item.message_id].name
+        person = self._people[item.message_id]
+        if person.contact_id == row.contact_id:
+            row.contact_name = person.name
         if inbound.opens_reply_window:
             capabilities = self._capabilities(item.channel.provider)
             extended = rules.extend_window(

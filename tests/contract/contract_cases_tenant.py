@@ -2,21 +2,21 @@
 
 from contract_case import Case
 from contract_requests import (
-    api_channel,
     attribute,
     attribute_page,
     attribute_request,
     blocked,
     conflict_page,
     connect,
-    handed_in,
     handshake,
     identity_to_remove,
     in_future,
+    merged,
     meta_app,
     notification,
     of_trail,
     signature,
+    two_contacts,
 )
 from contract_world import digits, nonce, unknown
 from google.protobuf import duration_pb2
@@ -24,6 +24,7 @@ from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
 from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import channel_service_pb2 as channels
+from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import options_pb2, tenant_settings_pb2
 from switchboard.v1 import settings_service_pb2 as tenant_settings
@@ -95,6 +96,22 @@ CONTACTS: dict[str, Case] = {
         reason="INVALID_FIELDS",
     ),
 }
+CONTACT_MERGES: dict[str, Case] = {
+    "MergeContacts": Case(
+        ask=two_contacts,
+        refuse=lambda w: merges.MergeContactsRequest(
+            contact_id=w.sample.contact.id, merged_contact_id=w.sample.contact.id
+        ),
+        reason="INVALID_FIELDS",
+        caller="supervisor",
+    ),
+    "UnmergeContact": Case(
+        ask=lambda w: merges.UnmergeContactRequest(contact_id=merged(w)),
+        refuse=lambda w: merges.UnmergeContactRequest(contact_id=w.sample.contact.id),
+        reason="CONTACT_NOT_MERGED",
+        caller="supervisor",
+    ),
+}
 ATTRIBUTES: dict[str, Case] = {
     "ListAttributeDefinitions": Case(
         ask=attribute_page,
@@ -126,9 +143,6 @@ ATTRIBUTES: dict[str, Case] = {
 CHANNELS: dict[str, Case] = {
     "ConnectWhatsappChannel": Case(
         ask=lambda w: connect(digits(15)), refuse=lambda w: connect(w.phone_number_id), reason="RESOURCE_EXISTS"
-    ),
-    "ConnectChannel": Case(
-        ask=lambda w: api_channel(), refuse=lambda w: api_channel("ftp://desk.example/"), reason="INVALID_FIELDS"
     ),
     "GetChannel": Case(
         ask=lambda w: channels.GetChannelRequest(channel_id=w.channel_id),
@@ -169,14 +183,6 @@ CHANNELS: dict[str, Case] = {
         reason="PERMISSION_MISSING",
         caller="platform",
         refused="key",
-    ),
-}
-INTAKE: dict[str, Case] = {
-    "ReceiveItems": Case(
-        ask=lambda w: handed_in(w.call(api_channel()).channel.id),
-        refuse=lambda w: handed_in(w.channel_id),
-        reason="CHANNEL_TAKES_NO_CALLS",
-        caller="admin",
     ),
 }
 SETTINGS: dict[str, Case] = {

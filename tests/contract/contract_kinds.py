@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "note_id": "note",
     "delivery_id": "delivery",
     "contact_id": "contact",
+    "merged_contact_id": "contact",
     "identity_id": "identity",
     "channel_id": "channel",
     "channel_ids": "channel",
@@ -51,8 +52,7 @@ NO_IDS: Mapping[str, str] = {
     "waba_id": "Meta's",
     "resource_id": "whatever a call of the tenant named, in the tenant's own trail",
     "app_id": "Meta's, of an app of the installation",
-    "id": "Meta's, of an app of the installation; or of an item, unknown ones of which are kept until they are known",
-    "reply_to_id": "the sender's own, of a message",
+    "id": "Meta's, of an app of the installation",
 }
 
 # Of these no team has its own: whoever may call sees those of the whole tenant.

@@ -5,7 +5,17 @@ from collections.abc import Mapping
 
 from contract_case import Case
 from contract_cases_conversations import CONVERSATIONS, DELIVERIES, INBOX, MESSAGES, STATISTICS, TAGS
-from contract_cases_tenant import ATTRIBUTES, AUDIT, AUTH, CHANNELS, CONTACTS, INTAKE, SETTINGS, TENANTS, WEBHOOKS
+from contract_cases_tenant import (
+    ATTRIBUTES,
+    AUDIT,
+    AUTH,
+    CHANNELS,
+    CONTACT_MERGES,
+    CONTACTS,
+    SETTINGS,
+    TENANTS,
+    WEBHOOKS,
+)
 from contract_cases_work import AGENTS, ASSIGNMENTS, AVAILABILITY, INVITES, POLICIES
 from contract_world import World
 
@@ -43,8 +53,8 @@ CASES: Mapping[str, Case] = {
         "AvailabilityService": AVAILABILITY,
         "InboxService": INBOX,
         "ContactService": CONTACTS,
+        "ContactMergeService": CONTACT_MERGES,
         "ChannelService": CHANNELS,
-        "IntakeService": INTAKE,
         "AttributeDefinitionService": ATTRIBUTES,
         "SettingsService": SETTINGS,
         "AgentService": AGENTS,

@@ -28,6 +28,7 @@ from server.channels.service import ChannelRow
 from server.channels.servicer import ChannelServicer
 from server.contacts.servicer import ContactServicer
 from server.conversations import notes, tags
+from server.conversations.merge_servicer import ContactMergeServicer
 from server.conversations.row import ConversationRow
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
@@ -110,7 +111,8 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
             providers=desk.providers,
             graph_version="v26.0",
         ),
-        "ContactService": ContactServicer(**both, providers=desk.providers),
+        "ContactMergeService": ContactMergeServicer(),
+        "ContactService": ContactServicer(**both),
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),

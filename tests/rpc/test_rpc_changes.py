@@ -13,6 +13,7 @@ from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from switchboard.v1 import agent_service_pb2 as agents
 from switchboard.v1 import assignment_service_pb2 as assignments
+from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_pb2, note_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
@@ -30,7 +31,7 @@ from tests.installation import Installed
 from tests.rpc.office import Office, opened
 
 MUCH, MOST = 4, 20
-FILES = (agents, assignments, contacts, conversations, tags)
+FILES = (agents, assignments, merges, contacts, conversations, tags)
 ONE_ROW = "one row of its own, and nothing that could follow"
 LEFT_OUT = {
     **dict.fromkeys(
@@ -51,6 +52,7 @@ LEFT_OUT = {
     ),
     "AgentService.DeleteRole": "refused while anybody has the role",
     "ContactService.UnblockContact": "as BlockContact",
+    "ContactMergeService.UnmergeContact": "as MergeContacts",
     "ConversationService.RestoreConversation": "as DeleteConversation",
 }
 
@@ -195,6 +197,11 @@ CHANGES: dict[str, Change] = {
     ),
     "AssignmentService.UnassignConversation": lambda shop, count: _of(
         shop.given(count), lambda row: assignments.UnassignConversationRequest(conversation_id=str(row.id))
+    ),
+    "ContactMergeService.MergeContacts": lambda shop, count: _both(
+        shop.regular(count),
+        shop.regular(count),
+        lambda some, other: merges.MergeContactsRequest(contact_id=some, merged_contact_id=other),
     ),
     "ContactService.UpdateContact": lambda shop, count: _of(
         shop.regular(count), lambda some: contacts.UpdateContactRequest(contact_id=some, name="Renamed")

@@ -36,8 +36,6 @@ class _AliasKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AliasKind.V
     """Business-scoped user id of WhatsApp."""
     ALIAS_KIND_PARENT_BSUID: _AliasKind.ValueType  # 3
     """Business-scoped user id that linked portfolios share."""
-    ALIAS_KIND_USER_REF: _AliasKind.ValueType  # 4
-    """What a system of the user's own calls somebody."""
 
 class AliasKind(_AliasKind, metaclass=_AliasKindEnumTypeWrapper):
     """Kind of an address."""
@@ -50,8 +48,6 @@ ALIAS_KIND_BSUID: AliasKind.ValueType  # 2
 """Business-scoped user id of WhatsApp."""
 ALIAS_KIND_PARENT_BSUID: AliasKind.ValueType  # 3
 """Business-scoped user id that linked portfolios share."""
-ALIAS_KIND_USER_REF: AliasKind.ValueType  # 4
-"""What a system of the user's own calls somebody."""
 Global___AliasKind: _TypeAlias = AliasKind  # noqa: Y015
 
 @_typing.final
@@ -68,6 +64,7 @@ class Contact(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     BLOCK_TIME_FIELD_NUMBER: _builtins.int
     BLOCK_REASON_FIELD_NUMBER: _builtins.int
+    MERGED_CONTACT_IDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -94,6 +91,10 @@ class Contact(_message.Message):
     def block_time(self) -> _timestamp_pb2.Timestamp:
         """Since when it is blocked; absent when it is not. What a blocked contact writes is kept in the journal alone, and nothing is sent to it."""
 
+    @_builtins.property
+    def merged_contact_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Contacts that were merged into it, and can be taken out again. Filled in details only, empty in lists."""
+
     def __init__(
         self,
         *,
@@ -105,10 +106,11 @@ class Contact(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         block_time: _timestamp_pb2.Timestamp | None = ...,
         block_reason: _builtins.str | None = ...,
+        merged_contact_ids: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason", "attributes", b"attributes", "block_reason", b"block_reason", "block_time", b"block_time", "create_time", b"create_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason", "attributes", b"attributes", "block_reason", b"block_reason", "block_time", b"block_time", "create_time", b"create_time", "id", b"id", "identities", b"identities", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason", "attributes", b"attributes", "block_reason", b"block_reason", "block_time", b"block_time", "create_time", b"create_time", "id", b"id", "identities", b"identities", "merged_contact_ids", b"merged_contact_ids", "name", b"name", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__block_reason: _TypeAlias = _typing.Literal["block_reason"]  # noqa: Y015
     _WhichOneofArgType__block_reason: _TypeAlias = _typing.Literal["_block_reason", b"_block_reason"]  # noqa: Y015

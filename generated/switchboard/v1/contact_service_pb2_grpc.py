@@ -95,7 +95,8 @@ class ContactServiceServicer:
 
     def UpdateContact(self, request, context):
         """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
-        on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+        on. INVALID_ARGUMENT names attributes that are not what the tenant defined. A contact
+        that is part of another is not changed, here and below, but refused with CONTACT_MERGED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

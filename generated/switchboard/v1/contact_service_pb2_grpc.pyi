@@ -37,7 +37,8 @@ class ContactServiceStub:
     """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not."""
     UpdateContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
-    on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+    on. INVALID_ARGUMENT names attributes that are not what the tenant defined. A contact
+    that is part of another is not changed, here and below, but refused with CONTACT_MERGED.
     """
     BlockContact: _grpc.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]
     """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
@@ -69,7 +70,8 @@ class ContactServiceAsyncStub(ContactServiceStub):
     """Creates a contact with one address, a phone number on a channel. NOT_FOUND RESOURCE_NOT_FOUND for a channel that there is not."""
     UpdateContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.UpdateContactRequest, _contact_service_pb2.UpdateContactResponse]  # type: ignore[assignment]
     """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
-    on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+    on. INVALID_ARGUMENT names attributes that are not what the tenant defined. A contact
+    that is part of another is not changed, here and below, but refused with CONTACT_MERGED.
     """
     BlockContact: _aio.UnaryUnaryMultiCallable[_contact_service_pb2.BlockContactRequest, _contact_service_pb2.BlockContactResponse]  # type: ignore[assignment]
     """Blocks a contact. What it writes from then on is kept in the journal and goes no further: no message, no unread count, no assignment,
@@ -110,7 +112,8 @@ class ContactServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_contact_service_pb2.UpdateContactResponse, _abc.Awaitable[_contact_service_pb2.UpdateContactResponse]]:
         """Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
-        on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+        on. INVALID_ARGUMENT names attributes that are not what the tenant defined. A contact
+        that is part of another is not changed, here and below, but refused with CONTACT_MERGED.
         """
 
     @_abc_1.abstractmethod

@@ -130,14 +130,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """ALREADY_EXISTS: the address is another contact's; metadata "conflict_id" of what was recorded, and "contact_id" if the caller may know."""
     ERROR_REASON_IDENTITY_IN_USE: _ErrorReason.ValueType  # 82
     """FAILED_PRECONDITION: the identity stays; metadata "by": "conversations" it has, or the "contact" whose last it is."""
+    ERROR_REASON_CONTACT_MERGED: _ErrorReason.ValueType  # 83
+    """FAILED_PRECONDITION: the contact is part of another; metadata "contact_id" of that one."""
+    ERROR_REASON_CONTACT_NOT_MERGED: _ErrorReason.ValueType  # 84
+    """FAILED_PRECONDITION: the contact is no part of another."""
     ERROR_REASON_INVITE_INVALID: _ErrorReason.ValueType  # 93
     """UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
     ERROR_REASON_INVITE_CLOSED: _ErrorReason.ValueType  # 94
     """FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
     ERROR_REASON_EXPORT_NEEDED: _ErrorReason.ValueType  # 95
     """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
-    ERROR_REASON_CHANNEL_TAKES_NO_CALLS: _ErrorReason.ValueType  # 96
-    """FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -250,12 +252,14 @@ ERROR_REASON_IDENTITY_CONFLICT: ErrorReason.ValueType  # 81
 """ALREADY_EXISTS: the address is another contact's; metadata "conflict_id" of what was recorded, and "contact_id" if the caller may know."""
 ERROR_REASON_IDENTITY_IN_USE: ErrorReason.ValueType  # 82
 """FAILED_PRECONDITION: the identity stays; metadata "by": "conversations" it has, or the "contact" whose last it is."""
+ERROR_REASON_CONTACT_MERGED: ErrorReason.ValueType  # 83
+"""FAILED_PRECONDITION: the contact is part of another; metadata "contact_id" of that one."""
+ERROR_REASON_CONTACT_NOT_MERGED: ErrorReason.ValueType  # 84
+"""FAILED_PRECONDITION: the contact is no part of another."""
 ERROR_REASON_INVITE_INVALID: ErrorReason.ValueType  # 93
 """UNAUTHENTICATED: the invite's token is unknown, used, revoked or expired, or who invited may not any more. Ask for another."""
 ERROR_REASON_INVITE_CLOSED: ErrorReason.ValueType  # 94
 """FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
 ERROR_REASON_EXPORT_NEEDED: ErrorReason.ValueType  # 95
 """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
-ERROR_REASON_CHANNEL_TAKES_NO_CALLS: ErrorReason.ValueType  # 96
-"""FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

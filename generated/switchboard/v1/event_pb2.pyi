@@ -116,6 +116,10 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """An agent was enabled again."""
     EVENT_TYPE_CONTACT_BLOCK_CHANGED: _EventType.ValueType  # 67
     """A contact was blocked or unblocked."""
+    EVENT_TYPE_CONTACT_MERGED: _EventType.ValueType  # 68
+    """A contact became part of another. What happened to its conversations follows in events of their own."""
+    EVENT_TYPE_CONTACT_UNMERGED: _EventType.ValueType  # 69
+    """A merged contact is its own again."""
     EVENT_TYPE_CHANNEL_CONNECTED: _EventType.ValueType  # 70
     """A channel was connected."""
     EVENT_TYPE_CHANNEL_HEALTH_CHANGED: _EventType.ValueType  # 71
@@ -226,6 +230,10 @@ EVENT_TYPE_AGENT_ENABLED: EventType.ValueType  # 66
 """An agent was enabled again."""
 EVENT_TYPE_CONTACT_BLOCK_CHANGED: EventType.ValueType  # 67
 """A contact was blocked or unblocked."""
+EVENT_TYPE_CONTACT_MERGED: EventType.ValueType  # 68
+"""A contact became part of another. What happened to its conversations follows in events of their own."""
+EVENT_TYPE_CONTACT_UNMERGED: EventType.ValueType  # 69
+"""A merged contact is its own again."""
 EVENT_TYPE_CHANNEL_CONNECTED: EventType.ValueType  # 70
 """A channel was connected."""
 EVENT_TYPE_CHANNEL_HEALTH_CHANGED: EventType.ValueType  # 71
@@ -336,6 +344,8 @@ class InboxEvent(_message.Message):
     AGENT_DISABLED_FIELD_NUMBER: _builtins.int
     AGENT_ENABLED_FIELD_NUMBER: _builtins.int
     CONTACT_BLOCK_CHANGED_FIELD_NUMBER: _builtins.int
+    CONTACT_MERGED_FIELD_NUMBER: _builtins.int
+    CONTACT_UNMERGED_FIELD_NUMBER: _builtins.int
     CHANNEL_CONNECTED_FIELD_NUMBER: _builtins.int
     CHANNEL_HEALTH_CHANGED_FIELD_NUMBER: _builtins.int
     AGENT_AVAILABILITY_CHANGED_FIELD_NUMBER: _builtins.int
@@ -526,6 +536,14 @@ class InboxEvent(_message.Message):
         """A contact was blocked or unblocked."""
 
     @_builtins.property
+    def contact_merged(self) -> Global___ContactMerged:
+        """A contact became part of another."""
+
+    @_builtins.property
+    def contact_unmerged(self) -> Global___ContactUnmerged:
+        """A merged contact is its own again."""
+
+    @_builtins.property
     def channel_connected(self) -> Global___ChannelConnected:
         """A channel was connected."""
 
@@ -642,6 +660,8 @@ class InboxEvent(_message.Message):
         agent_disabled: Global___AgentDisabled | None = ...,
         agent_enabled: Global___AgentEnabled | None = ...,
         contact_block_changed: Global___ContactBlockChanged | None = ...,
+        contact_merged: Global___ContactMerged | None = ...,
+        contact_unmerged: Global___ContactUnmerged | None = ...,
         channel_connected: Global___ChannelConnected | None = ...,
         channel_health_changed: Global___ChannelHealthChanged | None = ...,
         agent_availability_changed: Global___AgentAvailabilityChanged | None = ...,
@@ -660,13 +680,13 @@ class InboxEvent(_message.Message):
         invite_closed: Global___InviteClosed | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "contact_merged", "contact_unmerged", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1593,6 +1613,70 @@ class ContactBlockChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContactBlockChanged: _TypeAlias = ContactBlockChanged  # noqa: Y015
+
+@_typing.final
+class ContactMerged(_message.Message):
+    """A contact became part of another. Forget the merged one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    MERGED_CONTACT_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    merged_contact_id: _builtins.str
+    """The contact that is part of it now."""
+    reason: _builtins.str
+    """Why; absent when not told."""
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact that stays, with the identities of both."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        merged_contact_id: _builtins.str = ...,
+        reason: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "contact", b"contact", "reason", b"reason"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "contact", b"contact", "merged_contact_id", b"merged_contact_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+
+Global___ContactMerged: _TypeAlias = ContactMerged  # noqa: Y015
+
+@_typing.final
+class ContactUnmerged(_message.Message):
+    """A merged contact is its own again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    UNMERGED_CONTACT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact that it was part of, without it."""
+
+    @_builtins.property
+    def unmerged_contact(self) -> _contact_pb2.Contact:
+        """The contact that is its own again."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        unmerged_contact: _contact_pb2.Contact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "unmerged_contact", b"unmerged_contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "unmerged_contact", b"unmerged_contact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactUnmerged: _TypeAlias = ContactUnmerged  # noqa: Y015
 
 @_typing.final
 class IdentityConflict(_message.Message):

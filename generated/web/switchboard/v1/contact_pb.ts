@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact.proto.
  */
 export const file_switchboard_v1_contact: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSK8AgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBQg8KDV9ibG9ja19yZWFzb24iqgEKCElkZW50aXR5EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSKgoIcHJvdmlkZXIYAyABKA4yGC5zd2l0Y2hib2FyZC52MS5Qcm92aWRlchIZCgxwcm9maWxlX25hbWUYBCABKAlIAIgBARImCgdhbGlhc2VzGAUgAygLMhUuc3dpdGNoYm9hcmQudjEuQWxpYXNCDwoNX3Byb2ZpbGVfbmFtZSI/CgVBbGlhcxInCgRraW5kGAEgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEg0KBXZhbHVlGAIgASgJIukBCg9Db250YWN0Q29uZmxpY3QSCgoCaWQYASABKAkSEgoKY2hhbm5lbF9pZBgCIAEoCRInCgRraW5kGAMgASgOMhkuc3dpdGNoYm9hcmQudjEuQWxpYXNLaW5kEhIKCmNvbnRhY3RfaWQYBCABKAkSEwoLaWRlbnRpdHlfaWQYBSABKAkSGAoQb3RoZXJfY29udGFjdF9pZBgGIAEoCRIZChFvdGhlcl9pZGVudGl0eV9pZBgHIAEoCRIvCgtjcmVhdGVfdGltZRgIIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqiQEKCUFsaWFzS2luZBIaChZBTElBU19LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUxJQVNfS0lORF9XQV9JRBABEhQKEEFMSUFTX0tJTkRfQlNVSUQQAhIbChdBTElBU19LSU5EX1BBUkVOVF9CU1VJRBADEhcKE0FMSUFTX0tJTkRfVVNFUl9SRUYQBGIGcHJvdG8z", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSLYAgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBEhoKEm1lcmdlZF9jb250YWN0X2lkcxgJIAMoCUIPCg1fYmxvY2tfcmVhc29uIqoBCghJZGVudGl0eRIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISGQoMcHJvZmlsZV9uYW1lGAQgASgJSACIAQESJgoHYWxpYXNlcxgFIAMoCzIVLnN3aXRjaGJvYXJkLnYxLkFsaWFzQg8KDV9wcm9maWxlX25hbWUiPwoFQWxpYXMSJwoEa2luZBgBIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBINCgV2YWx1ZRgCIAEoCSLpAQoPQ29udGFjdENvbmZsaWN0EgoKAmlkGAEgASgJEhIKCmNoYW5uZWxfaWQYAiABKAkSJwoEa2luZBgDIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBISCgpjb250YWN0X2lkGAQgASgJEhMKC2lkZW50aXR5X2lkGAUgASgJEhgKEG90aGVyX2NvbnRhY3RfaWQYBiABKAkSGQoRb3RoZXJfaWRlbnRpdHlfaWQYByABKAkSLwoLY3JlYXRlX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wKnAKCUFsaWFzS2luZBIaChZBTElBU19LSU5EX1VOU1BFQ0lGSUVEEAASFAoQQUxJQVNfS0lORF9XQV9JRBABEhQKEEFMSUFTX0tJTkRfQlNVSUQQAhIbChdBTElBU19LSU5EX1BBUkVOVF9CU1VJRBADYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
 
 /**
  * A person who writes to the tenant.
@@ -77,6 +77,13 @@ export type Contact = Message<"switchboard.v1.Contact"> & {
    * @generated from field: optional string block_reason = 8;
    */
   blockReason?: string | undefined;
+
+  /**
+   * Contacts that were merged into it, and can be taken out again. Filled in details only, empty in lists.
+   *
+   * @generated from field: repeated string merged_contact_ids = 9;
+   */
+  mergedContactIds: string[];
 };
 
 /**
@@ -266,13 +273,6 @@ export enum AliasKind {
    * @generated from enum value: ALIAS_KIND_PARENT_BSUID = 3;
    */
   PARENT_BSUID = 3,
-
-  /**
-   * What a system of the user's own calls somebody.
-   *
-   * @generated from enum value: ALIAS_KIND_USER_REF = 4;
-   */
-  USER_REF = 4,
 }
 
 /**

@@ -692,7 +692,8 @@ export const ContactService: GenService<{
   },
   /**
    * Changes the name or the attributes of a contact; what is absent stays. Its conversations show a name from their next inbound message
-   * on. INVALID_ARGUMENT names attributes that are not what the tenant defined.
+   * on. INVALID_ARGUMENT names attributes that are not what the tenant defined. A contact
+   * that is part of another is not changed, here and below, but refused with CONTACT_MERGED.
    *
    * @generated from rpc switchboard.v1.ContactService.UpdateContact
    */
