@@ -42,6 +42,8 @@ from switchboard.v1 import (
     delivery_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
+    intake_service_pb2,
+    intake_service_pb2_grpc,
     invite_service_pb2,
     invite_service_pb2_grpc,
     message_service_pb2,
@@ -79,6 +81,7 @@ from server.inbox.servicer import InboxServicer
 from server.inbox.stream import StreamLimits
 from server.inbox.streams import Streams
 from server.inbox.tails import Tails
+from server.intake.received_servicer import IntakeServicer
 from server.intake.servicer import WebhookServicer
 from server.kit import collector, logging, tracing
 from server.kit.db import Database
@@ -119,6 +122,7 @@ SERVICES = (
     conversation_service_pb2,
     delivery_service_pb2,
     inbox_service_pb2,
+    intake_service_pb2,
     invite_service_pb2,
     message_service_pb2,
     settings_service_pb2,
@@ -230,7 +234,7 @@ async def assemble(
     audit_service_pb2_grpc.add_AuditServiceServicer_to_server(AuditServicer(tokens=tokens, cursors=cursors), server)
     statistics_service_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(cursors=cursors), server)
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
-        ContactServicer(tokens=tokens, cursors=cursors), server
+        ContactServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
     )
     contact_merge_service_pb2_grpc.add_ContactMergeServiceServicer_to_server(ContactMergeServicer(), server)
     attribute_definition_service_pb2_grpc.add_AttributeDefinitionServiceServicer_to_server(
@@ -257,6 +261,9 @@ async def assemble(
     )
     webhook_service_pb2_grpc.add_WebhookServiceServicer_to_server(
         WebhookServicer(intake=parts.intake, applier=parts.applier), server
+    )
+    intake_service_pb2_grpc.add_IntakeServiceServicer_to_server(
+        IntakeServicer(providers=parts.providers, applier=parts.applier), server
     )
     auth_service_pb2_grpc.add_AuthServiceServicer_to_server(
         AuthServicer(keys=keys, tokens=agent_tokens, pages=tokens), server

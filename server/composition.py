@@ -100,7 +100,9 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         max_connections=settings.max_connections,
         rates=Rates(caller=settings.calls_per_second_of_caller, tenant=settings.calls_per_second),
     )
-    providers = create_providers(ProviderSettings(meta_graph_url=settings.meta_graph_url))
+    providers = create_providers(
+        ProviderSettings(meta_graph_url=settings.meta_graph_url, callback_networks=settings.callback_networks)
+    )
     routes, meta_apps, quarantine = Routes(control.database), MetaApps(control), Quarantine(control.database)
     objects = frozenset[str]().union(*(provider.webhook_objects for provider in providers.values()))
     writers = BatchWriters(providers)

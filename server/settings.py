@@ -5,6 +5,7 @@ A setting called `control_dsn` here is the environment variable SWITCHBOARD_CONT
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -116,7 +117,18 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call, separated by commas. None by default."""
 
-    @field_validator("cors_origins", mode="before")
+    callback_networks: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks, such as 10.0.0.0/8, that callbacks of channels may go to beside public addresses, separated by commas. None by
+    default. To these a callback may go without TLS."""
+
+    @field_validator("callback_networks")
+    @classmethod
+    def _are_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value
+
+    @field_validator("cors_origins", "callback_networks", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -19,7 +19,8 @@ from tests.installation import Installed, installed_on, running_postgres
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Postgres, Valkey, Envoy, two serve processes, a worker and the simulator, on ports of the kernel in a home of their own."""
-    with Stack(Options(home=tmp_path_factory.mktemp("stack") / "home")) as running:
+    inner = {"SWITCHBOARD_CALLBACK_NETWORKS": "127.0.0.0/8"}
+    with Stack(Options(home=tmp_path_factory.mktemp("stack") / "home", environment=inner)) as running:
         yield running
 
 

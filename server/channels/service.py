@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -94,12 +94,25 @@ class Connect:
     account: Account
 
 
-def account_of(provider: Provider, settings: Mapping[str, str], channel_id: uuid.UUID) -> Account:
-    """What to store of an account. INVALID_FIELDS."""
+def settings_of(given: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Settings by name. INVALID_FIELDS for a name that stands there twice."""
+    settings: dict[str, str] = {}
+    for name, value in given:
+        if name in settings:
+            raise InvalidFields(FieldViolation("settings", f"{name} is there twice"))
+        settings[name] = value
+    return settings
+
+
+def account_of(
+    provider: Provider, settings: Mapping[str, str], channel_id: uuid.UUID, *, field: str | None = None
+) -> Account:
+    """What to store of an account. INVALID_FIELDS names the setting's own field, or the field that holds them all."""
     try:
         return provider.account(settings, channel_id=str(channel_id))
     except SettingInvalid as error:
-        raise InvalidFields(FieldViolation(error.name, error.problem)) from None
+        violation = FieldViolation(error.name, error.problem) if field is None else FieldViolation(field, str(error))
+        raise InvalidFields(violation) from None
 
 
 async def connect(

@@ -20,7 +20,7 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
-from server.providers.contract import Provider
+from server.providers.contract import Account, Provider
 from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -57,14 +57,35 @@ class ChannelServicer(ChannelServiceServicer):
     async def ConnectWhatsappChannel(
         self, request: rpc.ConnectWhatsappChannelRequest, call: Call
     ) -> rpc.ConnectWhatsappChannelResponse:
-        """Claims the number for the tenant first, so that no webhook finds a channel that another tenant also has."""
-        tenant = await self._tenants.get(call.tenant_id)
+        """Connects a WhatsApp number."""
         settings = {"graph_version": request.graph_version or self._graph_version}
         settings |= {name: getattr(request, name) for name in ("phone_number_id", "waba_id", "access_token")}
         if request.HasField("display_phone_number"):
             settings["display_phone_number"] = request.display_phone_number
-        channel_id, provider = new_id(), self._providers["whatsapp"]
-        account = service.account_of(provider, settings, channel_id)
+        row, _ = await self._connect(request, call, self._providers["whatsapp"], settings)
+        return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
+
+    async def ConnectChannel(self, request: rpc.ConnectChannelRequest, call: Call) -> rpc.ConnectChannelResponse:
+        """Connects an account of any provider. A repeat opens the secret again: the first answer may have been lost."""
+        settings = service.settings_of((item.name, item.value) for item in request.settings)
+        provider = self._providers[convert.PROVIDER.word(request.provider)]
+        row, account = await self._connect(request, call, provider, settings, field="settings")
+        tenant = await self._tenants.get(call.tenant_id)
+        secret = service.token_of(tenant.secrets, row.id, row.access_token) if account.made_here else None
+        return rpc.ConnectChannelResponse(channel=convert.channel(row), secret=secret)
+
+    async def _connect(
+        self,
+        request: rpc.ConnectWhatsappChannelRequest | rpc.ConnectChannelRequest,
+        call: Call,
+        provider: Provider,
+        settings: Mapping[str, str],
+        *,
+        field: str | None = None,
+    ) -> tuple[Channel, Account]:
+        """Claims the account for the tenant first, so that no webhook finds a channel that another tenant also has."""
+        tenant, channel_id = await self._tenants.get(call.tenant_id), new_id()
+        account = service.account_of(provider, settings, channel_id, field=field)
         wanted = service.Connect(id=channel_id, provider=provider.name, name=request.name, account=account)
 
         async def unit(write: Write) -> Channel:
@@ -83,9 +104,9 @@ class ChannelServicer(ChannelServiceServicer):
             # Refused by the tenant's database, so nothing is stored; after a lost commit the claim must stay.
             await self._routes.release(wanted.provider, wanted.account.account_id, channel_id=wanted.id)
             raise
-        # What arrived for the number before it was connected is applied now.
+        # What arrived for the account before it was connected is applied now.
         await self._quarantine.wake(wanted.provider, wanted.account.account_id)
-        return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
+        return row, account
 
     async def _claim_account(self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect) -> None:
         """Routes the account to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""

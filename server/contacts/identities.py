@@ -10,12 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from server.contacts.resolve import ADD_ALIASES, ADD_IDENTITIES, MEET, conflict_event, record_conflict
-from server.contacts.service import CHANNEL, GET, digits, get_standing, region, scope_values, updated
+from server.contacts.service import CHANNEL, GET, check_kind, digits, get_standing, region, scope_values, updated
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced
 from server.kit.errors import FieldViolation, InvalidFields, NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
+from server.providers.contract import Provider
 from server.rpc.call import Scope
 
 USER_ID_CHARACTERS = 128
@@ -84,13 +85,16 @@ class Met:
     refusal: IdentityTaken
 
 
-async def meet(connection: Connection, scope: Scope, given: Given, *, origin: Origin) -> Met | None:
+async def meet(
+    connection: Connection, scope: Scope, given: Given, *, providers: Mapping[str, Provider], origin: Origin
+) -> Met | None:
     """Records a conflict if the address is another contact's. None when it is free, and stays so until the end.
 
     NotFound for contact, channel and identity; InvalidFields for what is no address of its kind.
     """
     await get_standing(connection, scope, given.contact_id)
     channel, value = await _address(connection, scope, given)
+    check_kind(providers[channel["provider"]], given.kind, field="kind")
     await connection.execute(MEET, [f"{channel['provider']}/{given.kind}/{value}"])
     if await connection.fetchval(LOCK, given.contact_id) is None:
         raise Raced

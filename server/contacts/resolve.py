@@ -82,7 +82,7 @@ SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS 
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
 JOIN identity_aliases a ON a.identity_id = i.id
-WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid')
+WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid', 'user_ref')
 ORDER BY i.id, a.create_time, a.id
 """
 

@@ -18,7 +18,7 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
 from server.log.event import NewEvent, Origin, Routing
-from server.providers.contract import Address
+from server.providers.contract import Address, Provider
 from server.rpc.call import Scope
 
 # A contact is visible on a channel of the caller, or through a conversation of the caller or its teams.
@@ -113,11 +113,19 @@ async def by_identity(connection: Connection, channel_id: uuid.UUID, identity_id
     return Recipient(identity_id=record["id"], contact_id=record["contact_id"], name=record["name"])
 
 
+def check_kind(provider: Provider, kind: str, *, field: str) -> None:
+    """INVALID_FIELDS for a kind of address that the provider sends nothing to."""
+    if kind not in provider.capabilities.address_kinds:
+        raise InvalidFields(FieldViolation(field, "is no kind of address that this channel sends to"))
+
+
 async def by_phone_number(
-    connection: Connection, channel_id: uuid.UUID, provider: str, phone_number: str, *, origin: Origin
+    connection: Connection, channel_id: uuid.UUID, provider: Provider, phone_number: str, *, origin: Origin
 ) -> Recipient:
-    """The identity of a phone number on the channel, made when there is none. INVALID_FIELDS for an impossible number."""
-    person = Person(channel_id=channel_id, provider=provider, addresses=(Address("wa_id", digits(phone_number)),))
+    """The identity of a phone number on the channel, made when there is none. INVALID_FIELDS for an impossible number, and for a
+    channel that sends to none."""
+    check_kind(provider, "wa_id", field="phone_number")
+    person = Person(channel_id=channel_id, provider=provider.name, addresses=(Address("wa_id", digits(phone_number)),))
     resolution = await resolve(connection, [person], origin=origin, now=utc_now())
     found = resolution.people[0]
     return Recipient(
@@ -132,6 +140,7 @@ async def create(
     *,
     name: str,
     phone_number: str,
+    providers: Mapping[str, Provider],
     origin: Origin,
     attributes: Mapping[str, Any] | None = None,
 ) -> tuple[uuid.UUID, list[NewEvent]]:
@@ -139,6 +148,7 @@ async def create(
     channel = await connection.fetchrow(CHANNEL, channel_id)
     if channel is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
         raise NotFound("channel")
+    check_kind(providers[channel["provider"]], "wa_id", field="phone_number")
     address = Address("wa_id", digits(phone_number, region=region(channel["display_phone_number"])))
     given = attributes or {}
     await attribute_definitions.check_values(connection, target="contact", values=given, held={})

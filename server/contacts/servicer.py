@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 
 from switchboard.v1 import contact_pb2
 from switchboard.v1 import contact_service_pb2 as rpc
@@ -17,6 +18,7 @@ from server.log.append import append
 from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
+from server.providers.contract import Provider
 from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -25,9 +27,10 @@ from server.rpc.paging import PageTokens, cut, page_size
 class ContactServicer(ContactServiceServicer):
     """People who write to the tenant."""
 
-    def __init__(self, *, tokens: PageTokens, cursors: Cursors) -> None:
+    def __init__(self, *, tokens: PageTokens, cursors: Cursors, providers: Mapping[str, Provider]) -> None:
         self._tokens = tokens
         self._cursors = cursors
+        self._providers = providers
 
     async def CreateContact(self, request: rpc.CreateContactRequest, call: Call) -> rpc.CreateContactResponse:
         """Creates a contact."""
@@ -43,6 +46,7 @@ class ContactServicer(ContactServiceServicer):
                 uuid.UUID(request.channel_id),
                 name=request.name,
                 phone_number=request.phone_number,
+                providers=self._providers,
                 origin=origin,
                 attributes=pb.json_object(request.attributes, field="attributes"),
             )
@@ -117,7 +121,7 @@ class ContactServicer(ContactServiceServicer):
         )
 
         async def unit(write: Write) -> contact_pb2.Contact | identities.IdentityTaken:
-            met = await identities.meet(write.connection, call.scope, given, origin=origin)
+            met = await identities.meet(write.connection, call.scope, given, providers=self._providers, origin=origin)
             if met is not None:
                 await append(write, met.events)
                 return met.refusal

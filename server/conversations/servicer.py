@@ -100,7 +100,7 @@ class ConversationServicer(ConversationServiceServicer):
                 row, _ = await repository.get_visible(write.connection, call.scope, earlier, deleted=True)
                 return row, False
             channel = await channels.get_visible(write.connection, call.scope, uuid.UUID(request.channel_id))
-            found = await _recipient(write, request, channel, origin=origin)
+            found = await _recipient(write, request, channel, provider=self._providers[channel.provider], origin=origin)
             await blocking.check_not_blocked(write.connection, found.identity_id, found.contact_id)
             changed, created = await service.start(
                 write,
@@ -371,10 +371,8 @@ def _limited(found: counts.Limited) -> rpc.LimitedCount:
 
 
 async def _recipient(
-    write: Write, request: rpc.CreateConversationRequest, channel: ChannelRow, *, origin: Origin
+    write: Write, request: rpc.CreateConversationRequest, channel: ChannelRow, *, provider: Provider, origin: Origin
 ) -> contacts.Recipient:
     if request.HasField("identity_id"):
         return await contacts.by_identity(write.connection, channel.id, uuid.UUID(request.identity_id))
-    return await contacts.by_phone_number(
-        write.connection, channel.id, channel.provider, request.phone_number, origin=origin
-    )
+    return await contacts.by_phone_number(write.connection, channel.id, provider, request.phone_number, origin=origin)

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from server.kit.egress import Egress
+from server.providers.api.callback import Callbacks
+from server.providers.api.provider import Api
 from server.providers.contract import Provider
 from server.providers.meta.graph import GraphClient, GraphLimits
 from server.providers.whatsapp.provider import WhatsApp
@@ -12,19 +15,27 @@ from server.providers.whatsapp.provider import WhatsApp
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's."""
+    """meta_graph_url: scheme and host of the Graph API, such as https://graph.facebook.com, or the simulator's. callback_networks:
+    as of Settings.
+    """
 
     meta_graph_url: str
     meta_limits: GraphLimits | None = None
+    callback_networks: tuple[str, ...] = ()
 
 
 def _whatsapp(settings: ProviderSettings) -> Provider:
     return WhatsApp(GraphClient(settings.meta_graph_url, limits=settings.meta_limits))
 
 
+def _api(settings: ProviderSettings) -> Provider:
+    return Api(Callbacks(Egress(settings.callback_networks)))
+
+
 # By the lower-case word of the contract's Provider enum.
 FACTORIES: Mapping[str, Callable[[ProviderSettings], Provider]] = {
     "whatsapp": _whatsapp,
+    "api": _api,
 }
 
 

@@ -128,6 +128,7 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "AUDIT_READ",
         "ROLES_MANAGE",
         "OWNERS_MANAGE",
+        "CHANNELS_RECEIVE",
     )
     assert PERMISSIONS["owner"] - PERMISSIONS["admin"] == named("OWNERS_MANAGE")
     assert PERMISSIONS["service"] - PERMISSIONS["agent"] == named("CONVERSATIONS_SEE_ALL")

@@ -32,6 +32,7 @@ OURS = [
         "conversations",
         "deliveries",
         "inbox",
+        "intake",
         "invites",
         "messages",
         "settings",
@@ -50,7 +51,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 19
+    assert len(shipped().groups) == 20
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("availability", "get-agent-availability heartbeat list-agent-availabilities set set-agent-capacity"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
-        ("channels", "connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
+        ("channels", "connect connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),
         (
@@ -79,6 +80,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ),
         ("contacts", "add-identity block create get list list-identity-conflicts remove-identity unblock update"),
         ("contact-merges", "merge-contacts unmerge-contact"),
+        ("intake", "receive-items"),
         ("invites", "accept create list resend revoke"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),

@@ -33,6 +33,7 @@ async def create(
             channel_id,
             name=name,
             phone_number=phone_number,
+            providers=desk.providers,
             origin=nobody(),
             attributes=attributes,
         )

@@ -20,7 +20,7 @@ async def add(desk: Desk, given: Given, *, scope: Scope = ALL, database: Databas
     """How many events it took. IdentityTaken, after what was met has been recorded."""
 
     async def unit(write: Write) -> int | IdentityTaken:
-        met = await identities.meet(write.connection, scope, given, origin=nobody())
+        met = await identities.meet(write.connection, scope, given, providers=desk.providers, origin=nobody())
         events = met.events if met else await identities.add(write.connection, scope, given, origin=nobody())
         await append(write, events)
         return met.refusal if met else len(events)

@@ -2,12 +2,14 @@
 
 from contract_case import Case
 from contract_requests import (
+    api_channel,
     attribute,
     attribute_page,
     attribute_request,
     blocked,
     conflict_page,
     connect,
+    handed_in,
     handshake,
     identity_to_remove,
     in_future,
@@ -144,6 +146,9 @@ CHANNELS: dict[str, Case] = {
     "ConnectWhatsappChannel": Case(
         ask=lambda w: connect(digits(15)), refuse=lambda w: connect(w.phone_number_id), reason="RESOURCE_EXISTS"
     ),
+    "ConnectChannel": Case(
+        ask=lambda w: api_channel(), refuse=lambda w: api_channel("ftp://desk.example/"), reason="INVALID_FIELDS"
+    ),
     "GetChannel": Case(
         ask=lambda w: channels.GetChannelRequest(channel_id=w.channel_id),
         refuse=lambda w: channels.GetChannelRequest(channel_id=w.foreign.channel_id),
@@ -183,6 +188,14 @@ CHANNELS: dict[str, Case] = {
         reason="PERMISSION_MISSING",
         caller="platform",
         refused="key",
+    ),
+}
+INTAKE: dict[str, Case] = {
+    "ReceiveItems": Case(
+        ask=lambda w: handed_in(w.call(api_channel()).channel.id),
+        refuse=lambda w: handed_in(w.channel_id),
+        reason="CHANNEL_TAKES_NO_CALLS",
+        caller="admin",
     ),
 }
 SETTINGS: dict[str, Case] = {

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from contract_outcome import Refused
-from contract_world import World, digits, eventually, nonce
+from contract_world import World, digits, eventually, nonce, unknown
 from google.api import httpbody_pb2
 from google.protobuf import duration_pb2, timestamp_pb2
 from google.protobuf.message import Message
@@ -17,7 +17,9 @@ from switchboard.v1 import (
     assignment_pb2,
     assignment_policy_pb2,
     attribute_definition_pb2,
+    channel_pb2,
     conversation_pb2,
+    message_pb2,
     options_pb2,
 )
 from switchboard.v1 import assignment_policy_service_pb2 as policies
@@ -30,6 +32,7 @@ from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import intake_service_pb2 as intake
 from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import statistics_service_pb2 as statistics
 from switchboard.v1 import webhook_service_pb2 as webhooks
@@ -81,6 +84,22 @@ def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:
     return channels.ConnectWhatsappChannelRequest(
         name="Second number", phone_number_id=phone_number_id, waba_id="1234567", access_token="EAAtoken"
     )
+
+
+def api_channel(callback_url: str = "https://desk.example/switchboard") -> channels.ConnectChannelRequest:
+    setting = channels.ChannelSetting(name="callback_url", value=callback_url)
+    return channels.ConnectChannelRequest(name=f"App {nonce()}", provider=channel_pb2.PROVIDER_API, settings=[setting])
+
+
+def handed_in(channel_id: str) -> intake.ReceiveItemsRequest:
+    """A message of somebody new, and the receipt of a message that nobody knows."""
+    message = intake.ReceivedMessage(
+        id=nonce(), user_ref=f"user-{nonce()}", text="Good morning", create_time=in_future(-60), profile_name="Cara"
+    )
+    receipt = intake.ReceivedReceipt(
+        id=unknown(), status=message_pb2.MESSAGE_STATUS_DELIVERED, create_time=in_future(-30)
+    )
+    return intake.ReceiveItemsRequest(channel_id=channel_id, messages=[message], receipts=[receipt])
 
 
 def meta_app(app_id: str) -> channels.CreateMetaAppRequest:

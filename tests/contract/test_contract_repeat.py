@@ -36,6 +36,7 @@ WITHOUT_REQUEST_ID = {
     "AuthService.RevokeApiKey": ALWAYS_THE_SAME,
     "AvailabilityService.Heartbeat": ALWAYS_THE_SAME,
     "ChannelService.CreateMetaApp": IN_THE_CONTROL_DATABASE,
+    "IntakeService.ReceiveItems": "the sender's own ids tell items apart",
     "InviteService.AcceptInvite": "the token is good once",
     "InviteService.ResendInvite": "shows a secret, this once: a repeat makes another",
     "TenantService.CreateTenant": IN_THE_CONTROL_DATABASE,

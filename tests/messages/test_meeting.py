@@ -298,7 +298,7 @@ async def test_strangers_come_in_any_order_while_agents_start_with_them(
     async def start(database: Database, channel: ChannelRow, sender: str) -> None:
         async def work(write: Write) -> Changed:
             found = await contacts.by_phone_number(
-                write.connection, channel.id, "whatsapp", f"+{sender}", origin=nobody()
+                write.connection, channel.id, desk.providers["whatsapp"], f"+{sender}", origin=nobody()
             )
             started, _ = await service.start(
                 write,

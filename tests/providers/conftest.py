@@ -21,7 +21,9 @@ async def connect() -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         def create(url: str, *, name: str = "whatsapp", limits: GraphLimits = SHORT) -> Provider:
-            provider = FACTORIES[name](ProviderSettings(meta_graph_url=url, meta_limits=limits))
+            provider = FACTORIES[name](
+                ProviderSettings(meta_graph_url=url, meta_limits=limits, callback_networks=("127.0.0.0/8",))
+            )
             stack.push_async_callback(provider.close)
             return provider
 

@@ -23,6 +23,7 @@ PHONE_NUMBER_ID = "106540352242922"
 CUSTOMER = "16505551234"
 BSUID = "US.13491208655302741918"
 TOKEN = "EAAJtoken"
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 OPAQUE = "0198c2f0-9a63-7d6e-8a40-5f1f5a3f1c11"
 
 T = TypeVar("T")
@@ -88,6 +89,14 @@ def outgoing(**fields: Any) -> Outgoing:
         "opaque": OPAQUE,
     }
     return Outgoing(**(whole | fields))
+
+
+def outgoing_by(name: str, url: str, **fields: Any) -> Outgoing:
+    """The same by a provider of the registry, which is asked at `url`."""
+    if name != "api":
+        return outgoing(**fields)
+    own = {"token": SECRET, "settings": {"callback_url": f"{url}/hook"}, "to": Address("user_ref", "user-1")}
+    return outgoing(**(own | fields))
 
 
 def error_body(code: int | None = None, **fields: Any) -> bytes:

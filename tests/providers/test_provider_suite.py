@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from provider_bench import Connect, answer, error_body, items, names, outgoing, saying, wire
+from provider_bench import Connect, answer, error_body, items, names, outgoing_by, saying, wire
 
 from server.providers.contract import Broken, Change, ErrorClass, Ignored, NotSent, Receipt, Refused
 from server.providers.registry import FACTORIES, ProviderSettings, create_providers
@@ -19,7 +19,7 @@ every_provider = pytest.mark.parametrize("name", sorted(FACTORIES))
 async def test_it_has_the_name_it_is_registered_under(name: str, connect: Connect) -> None:
     provider = connect(NOWHERE, name=name)
     assert provider.name == name == name.lower()
-    assert provider.webhook_objects
+    assert bool(provider.webhook_objects) != provider.takes_calls
     assert provider.parser_version >= 1
 
 
@@ -57,7 +57,7 @@ async def test_the_receipts_of_one_message_are_told_apart() -> None:
 
 @every_provider
 async def test_a_refused_connection_is_not_sent(name: str, connect: Connect) -> None:
-    assert await connect(NOWHERE, name=name).send(outgoing()) == NotSent("connect")
+    assert await connect(NOWHERE, name=name).send(outgoing_by(name, NOWHERE)) == NotSent("connect")
 
 
 @every_provider
@@ -66,7 +66,7 @@ async def test_a_malformed_token_stops_the_channel_and_leaves_no_header_to_injec
 ) -> None:
     provider = connect(NOWHERE, name=name)
     for token in ("", "two words", "line\r\nX-Other: header", "tökén"):
-        refused = await provider.send(outgoing(token=token))
+        refused = await provider.send(outgoing_by(name, NOWHERE, token=token))
         assert isinstance(refused, Refused)
         assert refused.error_class is ErrorClass.STOP_CHANNEL
 
@@ -74,22 +74,20 @@ async def test_a_malformed_token_stops_the_channel_and_leaves_no_header_to_injec
 @every_provider
 async def test_a_malformed_account_or_version_never_becomes_a_path(name: str, connect: Connect) -> None:
     provider = connect(NOWHERE, name=name)
-    for fields in (
-        {"account_id": "../me"},
-        {"account_id": ""},
-        {"settings": {"graph_version": "v26.0/x"}},
-        {"settings": {}},
-    ):
-        refused = await provider.send(outgoing(**fields))
+    malformed: dict[str, list[dict[str, object]]] = {
+        "whatsapp": [{"account_id": "../me"}, {"account_id": ""}, {"settings": {"graph_version": "v26.0/x"}}],
+        "api": [{"settings": {"callback_url": url}} for url in ("file:///etc/passwd", "http://", "http://a:b@c/")],
+    }
+    for fields in [*malformed[name], {"settings": {}}]:
+        refused = await provider.send(outgoing_by(name, NOWHERE, **fields))
         assert isinstance(refused, Refused)
         assert refused.error_class is ErrorClass.BUG
 
 
 @every_provider
 async def test_nothing_said_about_an_outcome_holds_token_text_or_address(name: str, connect: Connect) -> None:
-    message = outgoing(text="a secret text")
     async with wire(saying(answer(500, b"<html>"), answer(400, error_body(131026)))) as server:
-        provider = connect(server.url, name=name)
+        provider, message = connect(server.url, name=name), outgoing_by(name, server.url, text="a secret text")
         said = [repr(await provider.send(message)) for _ in range(2)] + [repr(message)]
     for word in (message.token, message.text, message.to.value):
         assert not [one for one in said if word in one]
@@ -99,7 +97,7 @@ async def test_nothing_said_about_an_outcome_holds_token_text_or_address(name: s
 async def test_it_can_be_closed_twice_and_used_again(name: str, connect: Connect) -> None:
     provider = connect(NOWHERE, name=name)
     await provider.close()
-    assert isinstance(await provider.send(outgoing()), NotSent), "asked, though nobody listens"
+    assert isinstance(await provider.send(outgoing_by(name, NOWHERE)), NotSent), "asked, though nobody listens"
     await asyncio.gather(provider.close(), provider.close())
 
 

@@ -112,7 +112,7 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
             graph_version="v26.0",
         ),
         "ContactMergeService": ContactMergeServicer(),
-        "ContactService": ContactServicer(**both),
+        "ContactService": ContactServicer(**both, providers=desk.providers),
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),

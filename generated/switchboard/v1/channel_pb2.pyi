@@ -29,6 +29,8 @@ class _ProviderEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provider.Val
     """Never sent."""
     PROVIDER_WHATSAPP: _Provider.ValueType  # 1
     """WhatsApp Business Cloud API."""
+    PROVIDER_API: _Provider.ValueType  # 2
+    """A system of the user's own: it hands in what customers write, and is called back with what they are answered."""
 
 class Provider(_Provider, metaclass=_ProviderEnumTypeWrapper):
     """A kind of channel."""
@@ -37,6 +39,8 @@ PROVIDER_UNSPECIFIED: Provider.ValueType  # 0
 """Never sent."""
 PROVIDER_WHATSAPP: Provider.ValueType  # 1
 """WhatsApp Business Cloud API."""
+PROVIDER_API: Provider.ValueType  # 2
+"""A system of the user's own: it hands in what customers write, and is called back with what they are answered."""
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
 
 class _ChannelState:
@@ -75,6 +79,7 @@ class Channel(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     STATE_REASON_FIELD_NUMBER: _builtins.int
     WHATSAPP_FIELD_NUMBER: _builtins.int
+    API_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     REOPEN_WINDOW_FIELD_NUMBER: _builtins.int
     NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
@@ -94,6 +99,10 @@ class Channel(_message.Message):
     @_builtins.property
     def whatsapp(self) -> Global___WhatsappAccount:
         """Of WhatsApp."""
+
+    @_builtins.property
+    def api(self) -> Global___ApiAccount:
+        """Of a system of the user's own."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -116,18 +125,19 @@ class Channel(_message.Message):
         state: Global___ChannelState.ValueType = ...,
         state_reason: _builtins.str | None = ...,
         whatsapp: Global___WhatsappAccount | None = ...,
+        api: Global___ApiAccount | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         reopen_window: _duration_pb2.Duration | None = ...,
         new_thread_each_time: _builtins.bool = ...,
         auto_resolve_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__state_reason: _TypeAlias = _typing.Literal["state_reason"]  # noqa: Y015
     _WhichOneofArgType__state_reason: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason"]  # noqa: Y015
-    _WhichOneofReturnType_account: _TypeAlias = _typing.Literal["whatsapp"]  # noqa: Y015
+    _WhichOneofReturnType_account: _TypeAlias = _typing.Literal["whatsapp", "api"]  # noqa: Y015
     _WhichOneofArgType_account: _TypeAlias = _typing.Literal["account", b"account"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__state_reason) -> _WhichOneofReturnType__state_reason | None: ...
@@ -171,6 +181,28 @@ class WhatsappAccount(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__display_phone_number) -> _WhichOneofReturnType__display_phone_number | None: ...
 
 Global___WhatsappAccount: _TypeAlias = WhatsappAccount  # noqa: Y015
+
+@_typing.final
+class ApiAccount(_message.Message):
+    """A system of the user's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CALLBACK_URL_FIELD_NUMBER: _builtins.int
+    callback_url: _builtins.str
+    """Where messages to customers are sent. Everybody who may read channels sees it: put no secret in it."""
+    def __init__(
+        self,
+        *,
+        callback_url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback_url", b"callback_url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApiAccount: _TypeAlias = ApiAccount  # noqa: Y015
 
 @_typing.final
 class MetaApp(_message.Message):

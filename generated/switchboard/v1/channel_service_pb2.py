@@ -29,7 +29,7 @@ from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/channel_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/options.proto\"\xe3\x02\n\x1d\x43onnectWhatsappChannelRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12-\n\x0fphone_number_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12%\n\x07waba_id\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x04 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$\x12.\n\x14\x64isplay_phone_number\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x18 \xba\x01\x01\x00H\x00\x88\x01\x01\x12\x35\n\rgraph_version\x18\x06 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(v[0-9]{1,2}\\.[0-9])?$\x12 \n\nrequest_id\x18\x07 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x17\n\x15_display_phone_number\"J\n\x1e\x43onnectWhatsappChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"1\n\x11GetChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListChannelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListChannelsResponse\x12)\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\xca\x02\n\x14UpdateChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12\x42\n\rreopen_window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12!\n\x14new_thread_each_time\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12G\n\x12\x61uto_resolve_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x07\n\x05_nameB\x17\n\x15_new_thread_each_time\"A\n\x15UpdateChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\x9b\x01\n\x14ResumeChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x32\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0f\n\r_access_token\"A\n\x15ResumeChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\xa5\x01\n\x14\x43reateMetaAppRequest\x12(\n\x02id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\x1b\n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12!\n\napp_secret\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\x12#\n\x0cverify_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\"B\n\x15\x43reateMetaAppResponse\x12)\n\x08meta_app\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.MetaApp\"O\n\x13ListMetaAppsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x14ListMetaAppsResponse\x12*\n\tmeta_apps\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.MetaApp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xd8\x07\n\x0e\x43hannelService\x12\xa6\x01\n\x16\x43onnectWhatsappChannel\x12-.switchboard.v1.ConnectWhatsappChannelRequest\x1a..switchboard.v1.ConnectWhatsappChannelResponse\"-\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02!\"\x1c/v1/channels:connectWhatsapp:\x01*\x12\x7f\n\nGetChannel\x12!.switchboard.v1.GetChannelRequest\x1a\".switchboard.v1.GetChannelResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/channels/{channel_id}\x12x\n\x0cListChannels\x12#.switchboard.v1.ListChannelsRequest\x1a$.switchboard.v1.ListChannelsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/channels\x12\x88\x01\n\rUpdateChannel\x12$.switchboard.v1.UpdateChannelRequest\x1a%.switchboard.v1.UpdateChannelResponse\"*\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/channels/{channel_id}:\x01*\x12\x8f\x01\n\rResumeChannel\x12$.switchboard.v1.ResumeChannelRequest\x1a%.switchboard.v1.ResumeChannelResponse\"1\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02%\" /v1/channels/{channel_id}/resume:\x01*\x12|\n\rCreateMetaApp\x12$.switchboard.v1.CreateMetaAppRequest\x1a%.switchboard.v1.CreateMetaAppResponse\"\x1e\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/meta-apps:\x01*\x12y\n\x0cListMetaApps\x12#.switchboard.v1.ListMetaAppsRequest\x1a$.switchboard.v1.ListMetaAppsResponse\"\x1e\x90\x02\x01\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/meta-apps\x1a\x0c\xaa\xbb\x18\x08\x63hannelsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/channel_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/channel.proto\x1a\x1cswitchboard/v1/options.proto\"\xe3\x02\n\x1d\x43onnectWhatsappChannelRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12-\n\x0fphone_number_id\x18\x02 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12%\n\x07waba_id\x18\x03 \x01(\tB\x14\xbaH\x11r\x0f\x32\r^[0-9]{5,30}$\x12-\n\x0c\x61\x63\x63\x65ss_token\x18\x04 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$\x12.\n\x14\x64isplay_phone_number\x18\x05 \x01(\tB\x0b\xbaH\x08r\x06\x18 \xba\x01\x01\x00H\x00\x88\x01\x01\x12\x35\n\rgraph_version\x18\x06 \x01(\tB\x1e\xbaH\x1br\x19\x32\x17^(v[0-9]{1,2}\\.[0-9])?$\x12 \n\nrequest_id\x18\x07 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x17\n\x15_display_phone_number\"J\n\x1e\x43onnectWhatsappChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\xca\x01\n\x15\x43onnectChannelRequest\x12\x1b\n\x04name\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12\x36\n\x08provider\x18\x02 \x01(\x0e\x32\x18.switchboard.v1.ProviderB\n\xbaH\x07\x82\x01\x04\x10\x01 \x00\x12:\n\x08settings\x18\x03 \x03(\x0b\x32\x1e.switchboard.v1.ChannelSettingB\x08\xbaH\x05\x92\x01\x02\x10\x14\x12 \n\nrequest_id\x18\x04 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"_\n\x0e\x43hannelSetting\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[a-z][a-z0-9_]{0,63}$\x12 \n\x05value\x18\x02 \x01(\tB\x11\x80\x01\x01\xbaH\x0br\t\x10\x01\x18\x80\x10\xba\x01\x01\x00\"g\n\x16\x43onnectChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\x12\x18\n\x06secret\x18\x02 \x01(\tB\x03\x80\x01\x01H\x00\x88\x01\x01\x42\t\n\x07_secret\"1\n\x11GetChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"O\n\x13ListChannelsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListChannelsResponse\x12)\n\x08\x63hannels\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Channel\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\xca\x02\n\x14UpdateChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00H\x00\x88\x01\x01\x12\x42\n\rreopen_window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12!\n\x14new_thread_each_time\x18\x04 \x01(\x08H\x01\x88\x01\x01\x12G\n\x12\x61uto_resolve_after\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x06\x08\x80\x86\xb0\x96\x01\x32\x00\x12 \n\nrequest_id\x18\x06 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x07\n\x05_nameB\x17\n\x15_new_thread_each_time\"A\n\x15UpdateChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\x9b\x01\n\x14ResumeChannelRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x32\n\x0c\x61\x63\x63\x65ss_token\x18\x02 \x01(\tB\x17\x80\x01\x01\xbaH\x11r\x0f\x10\x01\x18\x80\x08\x32\x08^[!-~]+$H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0f\n\r_access_token\"A\n\x15ResumeChannelResponse\x12(\n\x07\x63hannel\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Channel\"\xa5\x01\n\x14\x43reateMetaAppRequest\x12(\n\x02id\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x32\x15^[A-Za-z0-9_-]{1,64}$\x12\x1b\n\x04name\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18\x64\xba\x01\x01\x00\x12!\n\napp_secret\x18\x03 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\x12#\n\x0cverify_token\x18\x04 \x01(\tB\r\x80\x01\x01\xbaH\x07r\x05\x10\x08\x18\x80\x02\"B\n\x15\x43reateMetaAppResponse\x12)\n\x08meta_app\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.MetaApp\"O\n\x13ListMetaAppsRequest\x12\x1a\n\tpage_size\x18\x01 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"[\n\x14ListMetaAppsResponse\x12*\n\tmeta_apps\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.MetaApp\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe1\x08\n\x0e\x43hannelService\x12\xa6\x01\n\x16\x43onnectWhatsappChannel\x12-.switchboard.v1.ConnectWhatsappChannelRequest\x1a..switchboard.v1.ConnectWhatsappChannelResponse\"-\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02!\"\x1c/v1/channels:connectWhatsapp:\x01*\x12\x86\x01\n\x0e\x43onnectChannel\x12%.switchboard.v1.ConnectChannelRequest\x1a&.switchboard.v1.ConnectChannelResponse\"%\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x19\"\x14/v1/channels:connect:\x01*\x12\x7f\n\nGetChannel\x12!.switchboard.v1.GetChannelRequest\x1a\".switchboard.v1.GetChannelResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/channels/{channel_id}\x12x\n\x0cListChannels\x12#.switchboard.v1.ListChannelsRequest\x1a$.switchboard.v1.ListChannelsResponse\"\x1d\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x0e\x12\x0c/v1/channels\x12\x88\x01\n\rUpdateChannel\x12$.switchboard.v1.UpdateChannelRequest\x1a%.switchboard.v1.UpdateChannelResponse\"*\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x1e\x32\x19/v1/channels/{channel_id}:\x01*\x12\x8f\x01\n\rResumeChannel\x12$.switchboard.v1.ResumeChannelRequest\x1a%.switchboard.v1.ResumeChannelResponse\"1\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02%\" /v1/channels/{channel_id}/resume:\x01*\x12|\n\rCreateMetaApp\x12$.switchboard.v1.CreateMetaAppRequest\x1a%.switchboard.v1.CreateMetaAppResponse\"\x1e\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x12\"\r/v1/meta-apps:\x01*\x12y\n\x0cListMetaApps\x12#.switchboard.v1.ListMetaAppsRequest\x1a$.switchboard.v1.ListMetaAppsResponse\"\x1e\x90\x02\x01\xa2\xbb\x18\x02\x18\x01\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/meta-apps\x1a\x0c\xaa\xbb\x18\x08\x63hannelsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTWHATSAPPCHANNELREQUEST'].fields_by_name['graph_version']._serialized_options = b'\272H\033r\0312\027^(v[0-9]{1,2}\\.[0-9])?$'
   _globals['_CONNECTWHATSAPPCHANNELREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CONNECTWHATSAPPCHANNELREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['name']._serialized_options = b'\272H\nr\010\020\001\030d\272\001\001\000'
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['provider']._loaded_options = None
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['provider']._serialized_options = b'\272H\007\202\001\004\020\001 \000'
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['settings']._loaded_options = None
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['settings']._serialized_options = b'\272H\005\222\001\002\020\024'
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CONNECTCHANNELREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_CHANNELSETTING'].fields_by_name['name']._loaded_options = None
+  _globals['_CHANNELSETTING'].fields_by_name['name']._serialized_options = b'\272H\032r\0302\026^[a-z][a-z0-9_]{0,63}$'
+  _globals['_CHANNELSETTING'].fields_by_name['value']._loaded_options = None
+  _globals['_CHANNELSETTING'].fields_by_name['value']._serialized_options = b'\200\001\001\272H\013r\t\020\001\030\200\020\272\001\001\000'
+  _globals['_CONNECTCHANNELRESPONSE'].fields_by_name['secret']._loaded_options = None
+  _globals['_CONNECTCHANNELRESPONSE'].fields_by_name['secret']._serialized_options = b'\200\001\001'
   _globals['_GETCHANNELREQUEST'].fields_by_name['channel_id']._loaded_options = None
   _globals['_GETCHANNELREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTCHANNELSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -88,6 +102,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHANNELSERVICE']._serialized_options = b'\252\273\030\010channels'
   _globals['_CHANNELSERVICE'].methods_by_name['ConnectWhatsappChannel']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['ConnectWhatsappChannel']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002!\"\034/v1/channels:connectWhatsapp:\001*'
+  _globals['_CHANNELSERVICE'].methods_by_name['ConnectChannel']._loaded_options = None
+  _globals['_CHANNELSERVICE'].methods_by_name['ConnectChannel']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002\031\"\024/v1/channels:connect:\001*'
   _globals['_CHANNELSERVICE'].methods_by_name['GetChannel']._loaded_options = None
   _globals['_CHANNELSERVICE'].methods_by_name['GetChannel']._serialized_options = b'\220\002\001\242\273\030\002\010\007\202\323\344\223\002\033\022\031/v1/channels/{channel_id}'
   _globals['_CHANNELSERVICE'].methods_by_name['ListChannels']._loaded_options = None
@@ -104,30 +120,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONNECTWHATSAPPCHANNELREQUEST']._serialized_end=563
   _globals['_CONNECTWHATSAPPCHANNELRESPONSE']._serialized_start=565
   _globals['_CONNECTWHATSAPPCHANNELRESPONSE']._serialized_end=639
-  _globals['_GETCHANNELREQUEST']._serialized_start=641
-  _globals['_GETCHANNELREQUEST']._serialized_end=690
-  _globals['_GETCHANNELRESPONSE']._serialized_start=692
-  _globals['_GETCHANNELRESPONSE']._serialized_end=769
-  _globals['_LISTCHANNELSREQUEST']._serialized_start=771
-  _globals['_LISTCHANNELSREQUEST']._serialized_end=850
-  _globals['_LISTCHANNELSRESPONSE']._serialized_start=852
-  _globals['_LISTCHANNELSRESPONSE']._serialized_end=957
-  _globals['_UPDATECHANNELREQUEST']._serialized_start=960
-  _globals['_UPDATECHANNELREQUEST']._serialized_end=1290
-  _globals['_UPDATECHANNELRESPONSE']._serialized_start=1292
-  _globals['_UPDATECHANNELRESPONSE']._serialized_end=1357
-  _globals['_RESUMECHANNELREQUEST']._serialized_start=1360
-  _globals['_RESUMECHANNELREQUEST']._serialized_end=1515
-  _globals['_RESUMECHANNELRESPONSE']._serialized_start=1517
-  _globals['_RESUMECHANNELRESPONSE']._serialized_end=1582
-  _globals['_CREATEMETAAPPREQUEST']._serialized_start=1585
-  _globals['_CREATEMETAAPPREQUEST']._serialized_end=1750
-  _globals['_CREATEMETAAPPRESPONSE']._serialized_start=1752
-  _globals['_CREATEMETAAPPRESPONSE']._serialized_end=1818
-  _globals['_LISTMETAAPPSREQUEST']._serialized_start=1820
-  _globals['_LISTMETAAPPSREQUEST']._serialized_end=1899
-  _globals['_LISTMETAAPPSRESPONSE']._serialized_start=1901
-  _globals['_LISTMETAAPPSRESPONSE']._serialized_end=1992
-  _globals['_CHANNELSERVICE']._serialized_start=1995
-  _globals['_CHANNELSERVICE']._serialized_end=2979
+  _globals['_CONNECTCHANNELREQUEST']._serialized_start=642
+  _globals['_CONNECTCHANNELREQUEST']._serialized_end=844
+  _globals['_CHANNELSETTING']._serialized_start=846
+  _globals['_CHANNELSETTING']._serialized_end=941
+  _globals['_CONNECTCHANNELRESPONSE']._serialized_start=943
+  _globals['_CONNECTCHANNELRESPONSE']._serialized_end=1046
+  _globals['_GETCHANNELREQUEST']._serialized_start=1048
+  _globals['_GETCHANNELREQUEST']._serialized_end=1097
+  _globals['_GETCHANNELRESPONSE']._serialized_start=1099
+  _globals['_GETCHANNELRESPONSE']._serialized_end=1176
+  _globals['_LISTCHANNELSREQUEST']._serialized_start=1178
+  _globals['_LISTCHANNELSREQUEST']._serialized_end=1257
+  _globals['_LISTCHANNELSRESPONSE']._serialized_start=1259
+  _globals['_LISTCHANNELSRESPONSE']._serialized_end=1364
+  _globals['_UPDATECHANNELREQUEST']._serialized_start=1367
+  _globals['_UPDATECHANNELREQUEST']._serialized_end=1697
+  _globals['_UPDATECHANNELRESPONSE']._serialized_start=1699
+  _globals['_UPDATECHANNELRESPONSE']._serialized_end=1764
+  _globals['_RESUMECHANNELREQUEST']._serialized_start=1767
+  _globals['_RESUMECHANNELREQUEST']._serialized_end=1922
+  _globals['_RESUMECHANNELRESPONSE']._serialized_start=1924
+  _globals['_RESUMECHANNELRESPONSE']._serialized_end=1989
+  _globals['_CREATEMETAAPPREQUEST']._serialized_start=1992
+  _globals['_CREATEMETAAPPREQUEST']._serialized_end=2157
+  _globals['_CREATEMETAAPPRESPONSE']._serialized_start=2159
+  _globals['_CREATEMETAAPPRESPONSE']._serialized_end=2225
+  _globals['_LISTMETAAPPSREQUEST']._serialized_start=2227
+  _globals['_LISTMETAAPPSREQUEST']._serialized_end=2306
+  _globals['_LISTMETAAPPSRESPONSE']._serialized_start=2308
+  _globals['_LISTMETAAPPSRESPONSE']._serialized_end=2399
+  _globals['_CHANNELSERVICE']._serialized_start=2402
+  _globals['_CHANNELSERVICE']._serialized_end=3523
 # @@protoc_insertion_point(module_scope)

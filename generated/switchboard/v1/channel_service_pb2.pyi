@@ -93,6 +93,98 @@ class ConnectWhatsappChannelResponse(_message.Message):
 Global___ConnectWhatsappChannelResponse: _TypeAlias = ConnectWhatsappChannelResponse  # noqa: Y015
 
 @_typing.final
+class ConnectChannelRequest(_message.Message):
+    """Connects an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name shown to agents."""
+    provider: _channel_pb2.Provider.ValueType
+    """Kind of channel."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id answers the same channel."""
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelSetting]:
+        """What the provider wants to know of the account, each name once."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        provider: _channel_pb2.Provider.ValueType = ...,
+        settings: _abc.Iterable[Global___ChannelSetting] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "provider", b"provider", "request_id", b"request_id", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectChannelRequest: _TypeAlias = ConnectChannelRequest  # noqa: Y015
+
+@_typing.final
+class ChannelSetting(_message.Message):
+    """A setting of an account."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, such as phone_number_id."""
+    value: _builtins.str
+    """Its value. What is secret is stored encrypted, and never shown."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelSetting: _TypeAlias = ChannelSetting  # noqa: Y015
+
+@_typing.final
+class ConnectChannelResponse(_message.Message):
+    """The new channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them."""
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+        secret: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "channel", b"channel", "secret", b"secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "channel", b"channel", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
+    _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
+
+Global___ConnectChannelResponse: _TypeAlias = ConnectChannelResponse  # noqa: Y015
+
+@_typing.final
 class GetChannelRequest(_message.Message):
     """Asks for a channel."""
 

@@ -40,6 +40,11 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelResponse.FromString,
                 _registered_method=True)
+        self.ConnectChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/ConnectChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelResponse.FromString,
+                _registered_method=True)
         self.GetChannel = channel.unary_unary(
                 '/switchboard.v1.ChannelService/GetChannel',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.GetChannelRequest.SerializeToString,
@@ -78,6 +83,13 @@ class ChannelServiceServicer:
 
     def ConnectWhatsappChannel(self, request, context):
         """Connects a WhatsApp number. A number belongs to one channel of the installation.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ConnectChannel(self, request, context):
+        """Connects an account of any provider. Which settings it takes, the provider's page says.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -133,6 +145,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.ConnectWhatsappChannel,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelResponse.SerializeToString,
+            ),
+            'ConnectChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ConnectChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelResponse.SerializeToString,
             ),
             'GetChannel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetChannel,
@@ -193,6 +210,33 @@ class ChannelService:
             '/switchboard.v1.ChannelService/ConnectWhatsappChannel',
             switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.ConnectWhatsappChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ConnectChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/ConnectChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.ConnectChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

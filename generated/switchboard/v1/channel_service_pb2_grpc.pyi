@@ -35,6 +35,8 @@ class ChannelServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ChannelServiceAsyncStub: ...
     ConnectWhatsappChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectWhatsappChannelRequest, _channel_service_pb2.ConnectWhatsappChannelResponse]
     """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+    ConnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]
+    """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]
     """Gets a channel."""
     ListChannels: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]
@@ -57,6 +59,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ConnectWhatsappChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectWhatsappChannelRequest, _channel_service_pb2.ConnectWhatsappChannelResponse]  # type: ignore[assignment]
     """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+    ConnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]  # type: ignore[assignment]
+    """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]  # type: ignore[assignment]
     """Gets a channel."""
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
@@ -82,6 +86,14 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ConnectWhatsappChannelResponse, _abc.Awaitable[_channel_service_pb2.ConnectWhatsappChannelResponse]]:
         """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+
+    @_abc_1.abstractmethod
+    def ConnectChannel(
+        self,
+        request: _channel_service_pb2.ConnectChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.ConnectChannelResponse, _abc.Awaitable[_channel_service_pb2.ConnectChannelResponse]]:
+        """Connects an account of any provider. Which settings it takes, the provider's page says."""
 
     @_abc_1.abstractmethod
     def GetChannel(

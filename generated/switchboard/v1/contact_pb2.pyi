@@ -36,6 +36,8 @@ class _AliasKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AliasKind.V
     """Business-scoped user id of WhatsApp."""
     ALIAS_KIND_PARENT_BSUID: _AliasKind.ValueType  # 3
     """Business-scoped user id that linked portfolios share."""
+    ALIAS_KIND_USER_REF: _AliasKind.ValueType  # 4
+    """What a system of the user's own calls somebody."""
 
 class AliasKind(_AliasKind, metaclass=_AliasKindEnumTypeWrapper):
     """Kind of an address."""
@@ -48,6 +50,8 @@ ALIAS_KIND_BSUID: AliasKind.ValueType  # 2
 """Business-scoped user id of WhatsApp."""
 ALIAS_KIND_PARENT_BSUID: AliasKind.ValueType  # 3
 """Business-scoped user id that linked portfolios share."""
+ALIAS_KIND_USER_REF: AliasKind.ValueType  # 4
+"""What a system of the user's own calls somebody."""
 Global___AliasKind: _TypeAlias = AliasKind  # noqa: Y015
 
 @_typing.final

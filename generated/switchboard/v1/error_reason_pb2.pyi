@@ -140,6 +140,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
     ERROR_REASON_EXPORT_NEEDED: _ErrorReason.ValueType  # 95
     """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
+    ERROR_REASON_CHANNEL_TAKES_NO_CALLS: _ErrorReason.ValueType  # 96
+    """FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -262,4 +264,6 @@ ERROR_REASON_INVITE_CLOSED: ErrorReason.ValueType  # 94
 """FAILED_PRECONDITION: the invite was accepted or revoked; metadata "state"."""
 ERROR_REASON_EXPORT_NEEDED: ErrorReason.ValueType  # 95
 """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
+ERROR_REASON_CHANNEL_TAKES_NO_CALLS: ErrorReason.ValueType  # 96
+"""FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -73,6 +73,8 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """Of agents: see every conversation of the tenant, not only those of one's channels and teams. API keys do without it. No method
     asks for it by itself.
     """
+    PERMISSION_CHANNELS_RECEIVE: _Permission.ValueType  # 23
+    """Hand in what customers wrote on a channel, and how far what was sent to them came."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a credential may do. Roles of agents and API keys are sets of these."""
@@ -125,6 +127,8 @@ PERMISSION_CONVERSATIONS_SEE_ALL: Permission.ValueType  # 22
 """Of agents: see every conversation of the tenant, not only those of one's channels and teams. API keys do without it. No method
 asks for it by itself.
 """
+PERMISSION_CHANNELS_RECEIVE: Permission.ValueType  # 23
+"""Hand in what customers wrote on a channel, and how far what was sent to them came."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 @_typing.final

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel.proto.
  */
 export const file_switchboard_v1_channel: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSKgAwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIvCgtjcmVhdGVfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMAoNcmVvcGVuX3dpbmRvdxgIIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIcChRuZXdfdGhyZWFkX2VhY2hfdGltZRgJIAEoCBI1ChJhdXRvX3Jlc29sdmVfYWZ0ZXIYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIo4BCg9XaGF0c2FwcEFjY291bnQSFwoPcGhvbmVfbnVtYmVyX2lkGAEgASgJEg8KB3dhYmFfaWQYAiABKAkSIQoUZGlzcGxheV9waG9uZV9udW1iZXIYAyABKAlIAIgBARIVCg1ncmFwaF92ZXJzaW9uGAQgASgJQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCo7CghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAEqYQoMQ2hhbm5lbFN0YXRlEh0KGUNIQU5ORUxfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRDSEFOTkVMX1NUQVRFX0FDVElWRRABEhgKFENIQU5ORUxfU1RBVEVfUEFVU0VEEAJiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSLLAwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIpCgNhcGkYCyABKAsyGi5zd2l0Y2hib2FyZC52MS5BcGlBY2NvdW50SAASLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDXJlb3Blbl93aW5kb3cYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SHAoUbmV3X3RocmVhZF9lYWNoX3RpbWUYCSABKAgSNQoSYXV0b19yZXNvbHZlX2FmdGVyGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgkKB2FjY291bnRCDwoNX3N0YXRlX3JlYXNvbiKOAQoPV2hhdHNhcHBBY2NvdW50EhcKD3Bob25lX251bWJlcl9pZBgBIAEoCRIPCgd3YWJhX2lkGAIgASgJEiEKFGRpc3BsYXlfcGhvbmVfbnVtYmVyGAMgASgJSACIAQESFQoNZ3JhcGhfdmVyc2lvbhgEIAEoCUIXChVfZGlzcGxheV9waG9uZV9udW1iZXIiIgoKQXBpQWNjb3VudBIUCgxjYWxsYmFja191cmwYASABKAkiagoHTWV0YUFwcBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhQKDHdlYmhvb2tfcGF0aBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqTQoIUHJvdmlkZXISGAoUUFJPVklERVJfVU5TUEVDSUZJRUQQABIVChFQUk9WSURFUl9XSEFUU0FQUBABEhAKDFBST1ZJREVSX0FQSRACKmEKDENoYW5uZWxTdGF0ZRIdChlDSEFOTkVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQ0hBTk5FTF9TVEFURV9BQ1RJVkUQARIYChRDSEFOTkVMX1NUQVRFX1BBVVNFRBACYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A connected account of a provider.
@@ -68,6 +68,14 @@ export type Channel = Message<"switchboard.v1.Channel"> & {
      */
     value: WhatsappAccount;
     case: "whatsapp";
+  } | {
+    /**
+     * Of a system of the user's own.
+     *
+     * @generated from field: switchboard.v1.ApiAccount api = 11;
+     */
+    value: ApiAccount;
+    case: "api";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -149,6 +157,27 @@ export const WhatsappAccountSchema: GenMessage<WhatsappAccount> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_channel, 1);
 
 /**
+ * A system of the user's own.
+ *
+ * @generated from message switchboard.v1.ApiAccount
+ */
+export type ApiAccount = Message<"switchboard.v1.ApiAccount"> & {
+  /**
+   * Where messages to customers are sent. Everybody who may read channels sees it: put no secret in it.
+   *
+   * @generated from field: string callback_url = 1;
+   */
+  callbackUrl: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ApiAccount.
+ * Use `create(ApiAccountSchema)` to create a new message.
+ */
+export const ApiAccountSchema: GenMessage<ApiAccount> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 2);
+
+/**
  * An app at Meta: its secret signs the webhooks of every number subscribed to it.
  *
  * @generated from message switchboard.v1.MetaApp
@@ -188,7 +217,7 @@ export type MetaApp = Message<"switchboard.v1.MetaApp"> & {
  * Use `create(MetaAppSchema)` to create a new message.
  */
 export const MetaAppSchema: GenMessage<MetaApp> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 2);
+  messageDesc(file_switchboard_v1_channel, 3);
 
 /**
  * A kind of channel.
@@ -209,6 +238,13 @@ export enum Provider {
    * @generated from enum value: PROVIDER_WHATSAPP = 1;
    */
   WHATSAPP = 1,
+
+  /**
+   * A system of the user's own: it hands in what customers write, and is called back with what they are answered.
+   *
+   * @generated from enum value: PROVIDER_API = 2;
+   */
+  API = 2,
 }
 
 /**

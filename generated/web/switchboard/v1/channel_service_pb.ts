@@ -8,7 +8,7 @@ import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
-import type { Channel, MetaApp } from "./channel_pb";
+import type { Channel, MetaApp, Provider } from "./channel_pb";
 import { file_switchboard_v1_channel } from "./channel_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel_service.proto.
  */
 export const file_switchboard_v1_channel_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiMQoRR2V0Q2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEg0KBWFzX29mGAIgASgJIk8KE0xpc3RDaGFubmVsc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIImkKFExpc3RDaGFubmVsc1Jlc3BvbnNlEikKCGNoYW5uZWxzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiygIKFFVwZGF0ZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEiAKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQBIAIgBARJCCg1yZW9wZW5fd2luZG93GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWATIAEiEKFG5ld190aHJlYWRfZWFjaF90aW1lGAQgASgISAGIAQESRwoSYXV0b19yZXNvbHZlX2FmdGVyGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQhC6SA2qAQoiBgiAhrCWATIAEiAKCnJlcXVlc3RfaWQYBiABKAlCDLpICXIHGIABugEBAEIHCgVfbmFtZUIXChVfbmV3X3RocmVhZF9lYWNoX3RpbWUiQQoVVXBkYXRlQ2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIpsBChRSZXN1bWVDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIyCgxhY2Nlc3NfdG9rZW4YAiABKAlCF4ABAbpIEXIPEAEYgAgyCF5bIS1+XSskSACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQg8KDV9hY2Nlc3NfdG9rZW4iQQoVUmVzdW1lQ2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIqUBChRDcmVhdGVNZXRhQXBwUmVxdWVzdBIoCgJpZBgBIAEoCUIcukgZchcyFV5bQS1aYS16MC05Xy1dezEsNjR9JBIbCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEAEiEKCmFwcF9zZWNyZXQYAyABKAlCDYABAbpIB3IFEAgYgAISIwoMdmVyaWZ5X3Rva2VuGAQgASgJQg2AAQG6SAdyBRAIGIACIkIKFUNyZWF0ZU1ldGFBcHBSZXNwb25zZRIpCghtZXRhX2FwcBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1ldGFBcHAiTwoTTGlzdE1ldGFBcHBzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiWwoUTGlzdE1ldGFBcHBzUmVzcG9uc2USKgoJbWV0YV9hcHBzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAky2AcKDkNoYW5uZWxTZXJ2aWNlEqYBChZDb25uZWN0V2hhdHNhcHBDaGFubmVsEi0uc3dpdGNoYm9hcmQudjEuQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbFJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2UiLaK7GAIICILT5JMCISIcL3YxL2NoYW5uZWxzOmNvbm5lY3RXaGF0c2FwcDoBKhJ/CgpHZXRDaGFubmVsEiEuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDaGFubmVsUmVzcG9uc2UiKpACAaK7GAIIB4LT5JMCGxIZL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfRJ4CgxMaXN0Q2hhbm5lbHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVzcG9uc2UiHZACAaK7GAIIB4LT5JMCDhIML3YxL2NoYW5uZWxzEogBCg1VcGRhdGVDaGFubmVsEiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ2hhbm5lbFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDaGFubmVsUmVzcG9uc2UiKqK7GAIICILT5JMCHjIZL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfToBKhKPAQoNUmVzdW1lQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuUmVzdW1lQ2hhbm5lbFJlc3BvbnNlIjGiuxgCCAiC0+STAiUiIC92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vcmVzdW1lOgEqEnwKDUNyZWF0ZU1ldGFBcHASJC5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZU1ldGFBcHBSZXNwb25zZSIeorsYAhgBgtPkkwISIg0vdjEvbWV0YS1hcHBzOgEqEnkKDExpc3RNZXRhQXBwcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXRhQXBwc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXNwb25zZSIekAIBorsYAhgBgtPkkwIPEg0vdjEvbWV0YS1hcHBzGgyquxgIY2hhbm5lbHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiygEKFUNvbm5lY3RDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEjYKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXJCCrpIB4IBBBABIAASOgoIc2V0dGluZ3MYAyADKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsU2V0dGluZ0IIukgFkgECEBQSIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIl8KDkNoYW5uZWxTZXR0aW5nEisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05X117MCw2M30kEiAKBXZhbHVlGAIgASgJQhGAAQG6SAtyCRABGIAQugEBACJnChZDb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSLKAgoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARhkugEBAEgAiAEBEkIKDXJlb3Blbl93aW5kb3cYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIQoUbmV3X3RocmVhZF9lYWNoX3RpbWUYBCABKAhIAYgBARJHChJhdXRvX3Jlc29sdmVfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAQgcKBV9uYW1lQhcKFV9uZXdfdGhyZWFkX2VhY2hfdGltZSJBChVVcGRhdGVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwimwEKFFJlc3VtZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEjIKDGFjY2Vzc190b2tlbhgCIAEoCUIXgAEBukgRcg8QARiACDIIXlshLX5dKyRIAIgBARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQBCDwoNX2FjY2Vzc190b2tlbiJBChVSZXN1bWVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwipQEKFENyZWF0ZU1ldGFBcHBSZXF1ZXN0EigKAmlkGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17MSw2NH0kEhsKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQASIQoKYXBwX3NlY3JldBgDIAEoCUINgAEBukgHcgUQCBiAAhIjCgx2ZXJpZnlfdG9rZW4YBCABKAlCDYABAbpIB3IFEAgYgAIiQgoVQ3JlYXRlTWV0YUFwcFJlc3BvbnNlEikKCG1ldGFfYXBwGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcCJPChNMaXN0TWV0YUFwcHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJbChRMaXN0TWV0YUFwcHNSZXNwb25zZRIqCgltZXRhX2FwcHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLhCAoOQ2hhbm5lbFNlcnZpY2USpgEKFkNvbm5lY3RXaGF0c2FwcENoYW5uZWwSLS5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBouLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZSItorsYAggIgtPkkwIhIhwvdjEvY2hhbm5lbHM6Y29ubmVjdFdoYXRzYXBwOgEqEoYBCg5Db25uZWN0Q2hhbm5lbBIlLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVzcG9uc2UiJaK7GAIICILT5JMCGSIUL3YxL2NoYW5uZWxzOmNvbm5lY3Q6ASoSfwoKR2V0Q2hhbm5lbBIhLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlIiqQAgGiuxgCCAeC0+STAhsSGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0SeAoMTGlzdENoYW5uZWxzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIh2QAgGiuxgCCAeC0+STAg4SDC92MS9jaGFubmVscxKIAQoNVXBkYXRlQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ2hhbm5lbFJlc3BvbnNlIiqiuxgCCAiC0+STAh4yGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH06ASoSjwEKDVJlc3VtZUNoYW5uZWwSJC5zd2l0Y2hib2FyZC52MS5SZXN1bWVDaGFubmVsUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXNwb25zZSIxorsYAggIgtPkkwIlIiAvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3Jlc3VtZToBKhJ8Cg1DcmVhdGVNZXRhQXBwEiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlTWV0YUFwcFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVzcG9uc2UiHqK7GAIYAYLT5JMCEiINL3YxL21ldGEtYXBwczoBKhJ5CgxMaXN0TWV0YUFwcHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1ldGFBcHBzUmVzcG9uc2UiHpACAaK7GAIYAYLT5JMCDxINL3YxL21ldGEtYXBwcxoMqrsYCGNoYW5uZWxzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
 
 /**
  * Connects a WhatsApp number.
@@ -104,6 +104,104 @@ export const ConnectWhatsappChannelResponseSchema: GenMessage<ConnectWhatsappCha
   messageDesc(file_switchboard_v1_channel_service, 1);
 
 /**
+ * Connects an account.
+ *
+ * @generated from message switchboard.v1.ConnectChannelRequest
+ */
+export type ConnectChannelRequest = Message<"switchboard.v1.ConnectChannelRequest"> & {
+  /**
+   * Name shown to agents.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Kind of channel.
+   *
+   * @generated from field: switchboard.v1.Provider provider = 2;
+   */
+  provider: Provider;
+
+  /**
+   * What the provider wants to know of the account, each name once.
+   *
+   * @generated from field: repeated switchboard.v1.ChannelSetting settings = 3;
+   */
+  settings: ChannelSetting[];
+
+  /**
+   * Makes the call repeatable: the same id answers the same channel.
+   *
+   * @generated from field: string request_id = 4;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ConnectChannelRequest.
+ * Use `create(ConnectChannelRequestSchema)` to create a new message.
+ */
+export const ConnectChannelRequestSchema: GenMessage<ConnectChannelRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 2);
+
+/**
+ * A setting of an account.
+ *
+ * @generated from message switchboard.v1.ChannelSetting
+ */
+export type ChannelSetting = Message<"switchboard.v1.ChannelSetting"> & {
+  /**
+   * Its name, such as phone_number_id.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Its value. What is secret is stored encrypted, and never shown.
+   *
+   * @generated from field: string value = 2;
+   */
+  value: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelSetting.
+ * Use `create(ChannelSettingSchema)` to create a new message.
+ */
+export const ChannelSettingSchema: GenMessage<ChannelSetting> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 3);
+
+/**
+ * The new channel.
+ *
+ * @generated from message switchboard.v1.ConnectChannelResponse
+ */
+export type ConnectChannelResponse = Message<"switchboard.v1.ConnectChannelResponse"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+
+  /**
+   * The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them.
+   *
+   * @generated from field: optional string secret = 2;
+   */
+  secret?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ConnectChannelResponse.
+ * Use `create(ConnectChannelResponseSchema)` to create a new message.
+ */
+export const ConnectChannelResponseSchema: GenMessage<ConnectChannelResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 4);
+
+/**
  * Asks for a channel.
  *
  * @generated from message switchboard.v1.GetChannelRequest
@@ -122,7 +220,7 @@ export type GetChannelRequest = Message<"switchboard.v1.GetChannelRequest"> & {
  * Use `create(GetChannelRequestSchema)` to create a new message.
  */
 export const GetChannelRequestSchema: GenMessage<GetChannelRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 2);
+  messageDesc(file_switchboard_v1_channel_service, 5);
 
 /**
  * A channel.
@@ -150,7 +248,7 @@ export type GetChannelResponse = Message<"switchboard.v1.GetChannelResponse"> & 
  * Use `create(GetChannelResponseSchema)` to create a new message.
  */
 export const GetChannelResponseSchema: GenMessage<GetChannelResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 3);
+  messageDesc(file_switchboard_v1_channel_service, 6);
 
 /**
  * Asks for a page of channels.
@@ -178,7 +276,7 @@ export type ListChannelsRequest = Message<"switchboard.v1.ListChannelsRequest"> 
  * Use `create(ListChannelsRequestSchema)` to create a new message.
  */
 export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 4);
+  messageDesc(file_switchboard_v1_channel_service, 7);
 
 /**
  * A page of channels.
@@ -213,7 +311,7 @@ export type ListChannelsResponse = Message<"switchboard.v1.ListChannelsResponse"
  * Use `create(ListChannelsResponseSchema)` to create a new message.
  */
 export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 5);
+  messageDesc(file_switchboard_v1_channel_service, 8);
 
 /**
  * Changes a channel.
@@ -269,7 +367,7 @@ export type UpdateChannelRequest = Message<"switchboard.v1.UpdateChannelRequest"
  * Use `create(UpdateChannelRequestSchema)` to create a new message.
  */
 export const UpdateChannelRequestSchema: GenMessage<UpdateChannelRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 6);
+  messageDesc(file_switchboard_v1_channel_service, 9);
 
 /**
  * The channel after the change.
@@ -290,7 +388,7 @@ export type UpdateChannelResponse = Message<"switchboard.v1.UpdateChannelRespons
  * Use `create(UpdateChannelResponseSchema)` to create a new message.
  */
 export const UpdateChannelResponseSchema: GenMessage<UpdateChannelResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 7);
+  messageDesc(file_switchboard_v1_channel_service, 10);
 
 /**
  * Sends again on a channel.
@@ -325,7 +423,7 @@ export type ResumeChannelRequest = Message<"switchboard.v1.ResumeChannelRequest"
  * Use `create(ResumeChannelRequestSchema)` to create a new message.
  */
 export const ResumeChannelRequestSchema: GenMessage<ResumeChannelRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 8);
+  messageDesc(file_switchboard_v1_channel_service, 11);
 
 /**
  * The channel after the change.
@@ -346,7 +444,7 @@ export type ResumeChannelResponse = Message<"switchboard.v1.ResumeChannelRespons
  * Use `create(ResumeChannelResponseSchema)` to create a new message.
  */
 export const ResumeChannelResponseSchema: GenMessage<ResumeChannelResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 9);
+  messageDesc(file_switchboard_v1_channel_service, 12);
 
 /**
  * Adds an app at Meta.
@@ -388,7 +486,7 @@ export type CreateMetaAppRequest = Message<"switchboard.v1.CreateMetaAppRequest"
  * Use `create(CreateMetaAppRequestSchema)` to create a new message.
  */
 export const CreateMetaAppRequestSchema: GenMessage<CreateMetaAppRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 10);
+  messageDesc(file_switchboard_v1_channel_service, 13);
 
 /**
  * The new app.
@@ -409,7 +507,7 @@ export type CreateMetaAppResponse = Message<"switchboard.v1.CreateMetaAppRespons
  * Use `create(CreateMetaAppResponseSchema)` to create a new message.
  */
 export const CreateMetaAppResponseSchema: GenMessage<CreateMetaAppResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 11);
+  messageDesc(file_switchboard_v1_channel_service, 14);
 
 /**
  * Asks for a page of apps at Meta.
@@ -437,7 +535,7 @@ export type ListMetaAppsRequest = Message<"switchboard.v1.ListMetaAppsRequest"> 
  * Use `create(ListMetaAppsRequestSchema)` to create a new message.
  */
 export const ListMetaAppsRequestSchema: GenMessage<ListMetaAppsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 12);
+  messageDesc(file_switchboard_v1_channel_service, 15);
 
 /**
  * A page of apps at Meta.
@@ -465,7 +563,7 @@ export type ListMetaAppsResponse = Message<"switchboard.v1.ListMetaAppsResponse"
  * Use `create(ListMetaAppsResponseSchema)` to create a new message.
  */
 export const ListMetaAppsResponseSchema: GenMessage<ListMetaAppsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 13);
+  messageDesc(file_switchboard_v1_channel_service, 16);
 
 /**
  * Connected accounts of providers.
@@ -482,6 +580,16 @@ export const ChannelService: GenService<{
     methodKind: "unary";
     input: typeof ConnectWhatsappChannelRequestSchema;
     output: typeof ConnectWhatsappChannelResponseSchema;
+  },
+  /**
+   * Connects an account of any provider. Which settings it takes, the provider's page says.
+   *
+   * @generated from rpc switchboard.v1.ChannelService.ConnectChannel
+   */
+  connectChannel: {
+    methodKind: "unary";
+    input: typeof ConnectChannelRequestSchema;
+    output: typeof ConnectChannelResponseSchema;
   },
   /**
    * Gets a channel.

@@ -1,0 +1,102 @@
+"""A system of the user's own as a provider: its capabilities, its account, its way of sending."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from server.providers.api import parse, signature
+from server.providers.api.callback import Callbacks, address_of
+from server.providers.contract import (
+    Account,
+    Capabilities,
+    Change,
+    ErrorClass,
+    Item,
+    Outcome,
+    Outgoing,
+    Pace,
+    ReadMark,
+    Refused,
+    SettingInvalid,
+)
+
+CALLBACK_URL = "callback_url"
+
+
+class Api:
+    """Items by calls, messages by signed callbacks. Implements `server.providers.contract.Provider`."""
+
+    name = "api"
+    webhook_objects: frozenset[str] = frozenset()
+    takes_calls = True
+    parser_version = parse.VERSION
+    capabilities = Capabilities(
+        text_characters=65_536,
+        opaque_characters=64,
+        reply_window=None,
+        reply_window_margin=timedelta(0),
+        account_pace=Pace(every=timedelta(milliseconds=10), ahead=timedelta(seconds=1)),
+        recipient_pace=Pace(every=timedelta(milliseconds=100), ahead=timedelta(seconds=2)),
+        address_kinds=frozenset({"user_ref"}),
+    )
+
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
+
+    def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:
+        """As of Provider. Settings: callback_url, an http or https address. The channel's id is the account's."""
+        if address_of(settings.get(CALLBACK_URL, "")) is None:
+            raise SettingInvalid(CALLBACK_URL, "is no http or https address without user, password and fragment")
+        if unknown := sorted(settings.keys() - {CALLBACK_URL}):
+            raise SettingInvalid(unknown[0], "is no setting of a channel of one's own")
+        return Account(account_id=channel_id, token=self.new_token(), details=dict(settings), made_here=True)
+
+    def new_token(self) -> str:
+        """As of Provider."""
+        return signature.new_secret()
+
+    def changes(self, raw: bytes) -> Sequence[Change]:
+        """As of Provider."""
+        return parse.changes(raw)
+
+    def parse(self, change: Change) -> Sequence[Item]:
+        """As of Provider."""
+        return parse.parse(change)
+
+    async def send(self, outgoing: Outgoing) -> Outcome:
+        """As of Provider. The body is the same in every attempt; `opaque` is the id by which the receiver drops repeats."""
+        key = signature.key_of(outgoing.token)
+        if key is None:
+            return _refused(ErrorClass.STOP_CHANNEL, "malformed_token", "The secret is no Standard Webhooks secret.")
+        url = address_of(str(outgoing.settings.get(CALLBACK_URL, "")))
+        if url is None:
+            return _refused(ErrorClass.BUG, "malformed_address", "The channel has no callback address.")
+        return await self._callbacks.post(
+            url, body_of(outgoing), message_id=outgoing.opaque, key=key, attempt=outgoing.attempt
+        )
+
+    async def mark_read(self, mark: ReadMark) -> Outcome:  # noqa: ARG002
+        """As of Provider: its capabilities say that nobody asks."""
+        return _refused(ErrorClass.BUG, "no_read_marks", "Channels of one's own are told of no reading.")
+
+    async def close(self) -> None:
+        """As of Provider: no connection outlives its callback."""
+
+
+def body_of(outgoing: Outgoing) -> bytes:
+    """The body of a callback."""
+    data = {
+        "id": outgoing.opaque,
+        "channel_id": outgoing.account_id,
+        "user_ref": outgoing.to.value,
+        "text": outgoing.text,
+    }
+    if outgoing.reply_to_id is not None:
+        data["reply_to_id"] = outgoing.reply_to_id
+    return json.dumps({"type": "message", "data": data}, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _refused(error_class: ErrorClass, code: str, message: str) -> Refused:
+    return Refused(error_class=error_class, code=code, message=message)
