@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import urllib.error
@@ -121,3 +122,24 @@ def test_nobody_is_met_at_an_address_that_the_channel_does_not_send_to(ask: Ask,
     identities = ask(f"contacts/{contact_id}/identities", right)["contact"]["identities"]
     (found,) = [each for each in identities if each["aliases"][0]["value"] == reference]
     assert ask("conversations", {"channelId": own, "identityId": found["id"]})["created"]
+
+
+def test_a_secret_that_is_none_pauses_the_channel_until_another_is_set(ask: Ask) -> None:
+    inner = {"name": "callback_url", "value": "http://10.0.0.1:9/"}
+    channel_id = connected(ask, settings=[inner])["channel"]["id"]
+    ask(f"channels/{channel_id}/resume", {"accessToken": "no-secret"})
+    ask(f"channels/{channel_id}/receive", message())
+    (row,) = conversations(ask, channel_id, 1)
+    sent = ask(f"conversations/{row['id']}/messages", {"text": {"body": "Hi"}})["message"]["id"]
+    deadline = time.monotonic() + 40
+    while ask(f"channels/{channel_id}")["channel"]["state"] != "CHANNEL_STATE_PAUSED":
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    secret = "whsec_" + base64.b64encode(bytes(24)).decode()
+    resumed = ask(f"channels/{channel_id}/resume", {"accessToken": secret})["channel"]
+    assert resumed["state"] == "CHANNEL_STATE_ACTIVE"
+    # Kept for the new secret, and then sent to an address that is none of the allowed ones.
+    while "error" not in (found := ask(f"messages/{sent}")["message"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert (found["status"], found["error"]["code"]) == ("MESSAGE_STATUS_FAILED", "address_not_public")
