@@ -35,9 +35,15 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (SELECT conversation_id, arrival FROM messages WHERE id = k.seen_id LIMIT 1) seen ON TRUE
 ORDER BY k.n
 """
+# What was stored and purged since is known by the journal alone; LATERAL keeps that a look-up by index.
 KNOWN_PROVIDER_IDS = """
 SELECT p.channel_id, p.provider_message_id FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
 JOIN message_parts p USING (channel_id, provider_message_id)
+UNION ALL
+SELECT k.channel_id, k.provider_id FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_id) CROSS JOIN LATERAL (
+    SELECT FROM journal_items i
+    WHERE i.channel_id = k.channel_id AND i.kind = 'message' AND i.provider_id = k.provider_id AND i.state = 'applied' LIMIT 1
+) i
 """
 # Two look-ups by index, not one condition with OR, which would read the whole table; LATERAL keeps them look-ups whatever the
 # size of the tables was when the plan was made.
@@ -103,7 +109,7 @@ def transposed(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
 async def known_provider_ids(
     connection: Connection, keys: Sequence[tuple[uuid.UUID, str]]
 ) -> set[tuple[uuid.UUID, str]]:
-    """Which of these provider messages are stored."""
+    """Which of these provider messages are stored, or were until they were purged."""
     if not keys:
         return set()
     records = await connection.fetch(KNOWN_PROVIDER_IDS, *transposed(keys, 2))

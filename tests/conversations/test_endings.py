@@ -18,6 +18,7 @@ from server.kit.clock import utc_now
 from server.kit.errors import NotFound
 from server.kit.ids import new_id
 from server.log.event import NewEvent
+from server.messages.items import Duplicate, Stored
 from server.tenant_settings import service as tenant_settings
 from server.tenant_settings.service import PURGE
 from server.timers import service as timers
@@ -201,6 +202,19 @@ async def test_a_deleted_conversation_goes_with_everything_at_the_end_of_its_ret
     purged = event.conversation_purged
     assert (purged.conversation_id, purged.intended_time.ToDatetime(UTC)) == (str(some), intended)
     await desk.check()
+
+
+async def test_a_webhook_that_is_repeated_after_a_purge_brings_nothing_back(own_desk: Desk) -> None:
+    desk, channel = own_desk, await own_desk.new_channel()
+    wrote = desk.receive(channel, phone())
+    stored = await desk.writer().submit(wrote)
+    assert isinstance(stored, Stored)
+    await end(desk, stored.message.conversation_id)
+    await fire(desk)
+    head = await desk.head()
+    assert isinstance(await desk.writer().submit(desk.receive_of(channel, wrote.inbound)), Duplicate)
+    assert await desk.head() == head
+    assert await desk.value("SELECT count(*) FROM conversations") == 0
 
 
 async def test_what_is_restored_stays(desk: Desk) -> None:
