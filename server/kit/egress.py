@@ -18,6 +18,8 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 # RFC 6052: the last four bytes of such an address are one of IPv4, which a gateway reaches.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# RFC 4291: all that IANA gives out of IPv6. Beyond it are site-local addresses, local NAT64 and IPv4-compatible ones.
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 class Forbidden(Exception):
@@ -98,7 +100,7 @@ def embedded(address: IPAddress) -> IPAddress:
 
 def is_public(address: IPAddress) -> bool:
     """Whether anybody on the internet has the address. Teredo's and multicast are nobody's to call."""
-    if isinstance(address, ipaddress.IPv6Address) and address.teredo is not None:
+    if isinstance(address, ipaddress.IPv6Address) and (address.teredo is not None or address not in _GLOBAL_UNICAST):
         return False
     return address.is_global and not address.is_multicast
 

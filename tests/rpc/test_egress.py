@@ -14,6 +14,7 @@ from server.kit.egress import Egress, Forbidden, NameUnknown, embedded, is_publi
         *("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "255.255.255.255", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "2001:db8::1"),
         *("::ffff:10.0.0.1", "64:ff9b::10.0.0.1", "2002:0a00:0001::1", "2001::1"),
+        *("fec0::1", "64:ff9b:1::10.0.0.1", "::10.0.0.1"),
     ],
 )
 async def test_inner_addresses_are_forbidden(address: str) -> None:
