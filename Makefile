@@ -26,7 +26,7 @@ install: $(VENV)/.dev $(if $(NPM),$(WEB)/node_modules/.dev) ## Installs everythi
 page: $(WEB)/dist/index.html ## Builds the web page (needs Node 20.19 or later)
 
 test: $(VENV)/.dev $(if $(NPM),page $(WEB)/node_modules/.dev) chromium ## Runs the tests
-	@$(BIN)/python -m pytest -m "not faults" $(TESTS)
+	@$(BIN)/python -m pytest -m "not faults" -n 2 --dist loadfile $(TESTS)
 	@$(if $(NPM),cd $(WEB) && npm test --silent,echo "Node is missing: the page's own tests are left out")
 
 test-faults: $(VENV)/.dev ## Runs the slow tests that kill, repeat and time things

@@ -47,8 +47,8 @@ class Options:
     environment: Mapping[str, str] = field(default_factory=dict)
     """More settings for the children, over those made here."""
     page: Path | None = PAGE
-    spare: bool = False
-    """Whether a server process is kept that has imported everything and takes the place of one that died."""
+    spares: bool = False
+    """Whether for each server process one is kept that has imported everything and takes its place when it dies."""
 
 
 class Stack:
@@ -71,7 +71,7 @@ class Stack:
         self._tell = tell
         self._held = ExitStack()
         self._children: dict[str, Child] = {}
-        self._spare: Spare | None = None
+        self._spares: dict[str, Spare] = {}
         self._ports: dict[str, int] = {}
         self._installation: devfile.Installation | None = None
         self._tokens: dict[str, str] = {}
@@ -91,7 +91,7 @@ class Stack:
         with self._all_or_nothing():
             self._start_databases()
             self._start_rest()
-        self._keep_spare()
+        self._keep_spares()
 
     def start_databases(self) -> None:
         """Start Postgres and Valkey alone, both empty in a new home: for tests of what lies right above them."""
@@ -102,8 +102,8 @@ class Stack:
         """Stop everything: first who calls, last what holds the data. Removes dev.json and frees the home."""
         if self._ports:
             self.home.dev.unlink(missing_ok=True)
-        if self._spare:
-            self._spare.close()
+        for spare in self._spares.values():
+            spare.close()
         for kind in STOP_ORDER:
             # Processes of one kind drain side by side.
             same = [child for name, child in self._children.items() if _kind(name) == kind]
@@ -121,10 +121,9 @@ class Stack:
         """The process id of a child."""
         return self._children[name].pid
 
-    @property
-    def spare_pid(self) -> int:
+    def spare_pid(self, name: str) -> int:
         """The process that waits to take a server's place; 0 where there is none."""
-        return self._spare.pid if self._spare else 0
+        return self._spares[name].pid if name in self._spares else 0
 
     def names(self) -> list[str]:
         """The names of all children, in the order of their start."""
@@ -155,7 +154,7 @@ class Stack:
         """Start again what died; the names of what was found dead. To be called again and again by the starting thread."""
         before = self._pids()
         died = self._supervisor.look(self._children.values())
-        self._keep_spare()
+        self._keep_spares()
         if self._pids() != before:
             self.write_dev_file()
         return died
@@ -254,11 +253,12 @@ class Stack:
         """Side by side: each spends a second importing."""
         environment = self._environment()
         began = time.monotonic()
-        self._spare = children.spare_serve(environment) if self.options.spare else None
         self._write_simulator_file()
         file = self.home.simulator
         self._add(children.simulator(port=self._ports["simulator"], file=file, environment=environment))
         for name, end in self._endpoints().items():
+            if self.options.spares:
+                self._spares[name] = children.spare_serve(environment)
             more = {**environment, **self._metrics(name)}
             self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=more))
         few = {"SWITCHBOARD_MAX_CONNECTIONS": WORK_CONNECTIONS, **environment}
@@ -357,13 +357,12 @@ class Stack:
         )
 
     def _add(self, program: Program) -> None:
-        spare = self._spare if _kind(program.name) == "serve" else None
-        self._children[program.name] = Child(program, logs=self.home.logs, spare=spare)
+        self._children[program.name] = Child(program, logs=self.home.logs, spare=self._spares.get(program.name))
         self._launch(self._children[program.name])
 
-    def _keep_spare(self) -> None:
-        if self._spare:
-            self._spare.keep()
+    def _keep_spares(self) -> None:
+        for spare in self._spares.values():
+            spare.keep()
 
     def _launch(self, child: Child) -> None:
         child.start()

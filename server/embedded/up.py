@@ -50,7 +50,7 @@ def up(
         tls_port=tls_port,
         cors_origins=tuple(cors_origins),
         environment=environment or {},
-        spare=True,
+        spares=True,
     )
     stack = Stack(
         options,

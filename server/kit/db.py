@@ -154,19 +154,17 @@ class Database:
         self._running: set[asyncio.Task[Any]] = set()
         self._held: set[Held] = set()
         self._known: set[str] = set()
+        self._half = asyncio.Semaphore(max(pool_size // 2, 1))
+        self._gate: asyncio.Semaphore | None = None
         self._first: Callable[[Write], Awaitable[None]] | None = None
 
     @contextlib.asynccontextmanager
     async def _acquire(self) -> AsyncIterator[Pair]:
         began = time.perf_counter()
+        await self._enter()
+        connection: AsyncConnection | None = None
         try:
-            connection = await self._engine.connect()
-        except NOT_CONNECTED as error:
-            REFUSED.inc()
-            raise DatabaseUnavailable() from error
-        if (waited := time.perf_counter() - began) > WAITED_SECONDS:
-            WAITED.observe(waited)
-        try:
+            connection = await self._opened(began)
             raw = await connection.get_raw_connection()
             driver: Any = raw.driver_connection
             try:
@@ -177,7 +175,31 @@ class Database:
                 await connection.invalidate()
                 raise DatabaseUnavailable() from error
         finally:
-            await connection.close()
+            if connection is not None:
+                await connection.close()
+            if self._gate is not None:
+                self._gate.release()
+
+    async def _enter(self) -> None:
+        """Through the gate, where there is one. DatabaseUnavailable after 2 s."""
+        if self._gate is None:
+            return
+        try:
+            async with asyncio.timeout(ACQUIRE_SECONDS):
+                await self._gate.acquire()
+        except TimeoutError as error:
+            REFUSED.inc()
+            raise DatabaseUnavailable() from error
+
+    async def _opened(self, began: float) -> AsyncConnection:
+        try:
+            connection = await self._engine.connect()
+        except NOT_CONNECTED as error:
+            REFUSED.inc()
+            raise DatabaseUnavailable() from error
+        if (waited := time.perf_counter() - began) > WAITED_SECONDS:
+            WAITED.observe(waited)
+        return connection
 
     @contextlib.asynccontextmanager
     async def connection(self) -> AsyncIterator[Connection]:
@@ -215,6 +237,16 @@ class Database:
         """The same database and pool; each unit of work there begins with this, in its transaction."""
         other = copy.copy(self)
         other._first = first
+        return other
+
+    @property
+    def background(self) -> Database:
+        """The same database and pool, for work that comes in floods and whose callers wait for nothing else.
+
+        It takes at most half of the connections, so that those who read and write one thing find one free.
+        """
+        other = copy.copy(self)
+        other._gate = self._half
         return other
 
     @contextlib.asynccontextmanager

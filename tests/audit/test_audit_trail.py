@@ -202,3 +202,15 @@ def test_the_address_is_the_one_that_the_edge_added() -> None:
     assert client_address({}, "ipv4:127.0.0.1:4711") == "127.0.0.1"
     assert client_address({}, "ipv6:%5B::1%5D:4711") == "::1"
     assert client_address({}, "unix:") is None
+
+
+async def test_a_call_that_writes_in_two_units_is_one_entry_whenever_the_follower_comes(own_desk: Desk) -> None:
+    once = told()
+    for _ in range(2):
+        await own_desk.database.write(lambda write: record.pend(write.connection, once))
+        await caught_up(own_desk)
+    (last,) = await pended(own_desk, 1)
+    await caught_up(own_desk)
+    async with own_desk.database.connection() as connection:
+        assert [row["id"] for row in await connection.fetch(ENTRIES)] == [once.id, last.id]
+    assert await broken(own_desk) is None

@@ -24,7 +24,7 @@ REAL_NUMBER = {
 @pytest.fixture(scope="module")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Not the shared one: after a kill the others would wait for pools and streams to recover."""
-    options = Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER, workers=2, spare=True)
+    options = Options(home=tmp_path_factory.mktemp("own") / "home", environment=REAL_NUMBER, workers=2, spares=True)
     with Stack(options) as running:
         yield running
 
@@ -67,10 +67,10 @@ def test_what_waited_with_its_imports_done_takes_the_place_of_a_server(own_stack
         stack.kill("serve-1")
         assert stack.resurrect() == ["serve-1"]
         deadline = time.monotonic() + 20
-        while time.monotonic() < deadline and not stack.spare_pid:
+        while time.monotonic() < deadline and not stack.spare_pid("serve-1"):
             stack.resurrect()
             time.sleep(0.05)
-        waiting = stack.spare_pid
+        waiting = stack.spare_pid("serve-1")
     stack.kill("serve-1")
     stack.resurrect()
     assert stack.pid("serve-1") == waiting

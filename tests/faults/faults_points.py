@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -32,7 +33,8 @@ class Points:
     def arm(self, pid: int, point: str, action: str) -> None:
         """Makes a process kill or stop itself when it next passes the point. action: kill, stop."""
         file = self._file(pid, point)
-        made = file.with_name(f"{file.name}.new")
+        # Two cards of a deck may arm the same point at once, each from its own thread.
+        made = file.with_name(f"{file.name}.{threading.get_ident()}.new")
         made.write_text(action)
         made.replace(file)
 

@@ -87,7 +87,7 @@ async def run(plan: Plan, folder: Path) -> Result:
         receipts=RECEIPTS if plan.receipts else None,
         workers=2,
         environment=points.environment(bug=plan.bug),
-        spare=True,
+        spares=True,
     )
     starting = asyncio.get_running_loop()
     with ThreadPoolExecutor(1) as thread:

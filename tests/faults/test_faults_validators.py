@@ -157,6 +157,7 @@ BAD: list[tuple[str, str, Bad]] = [
     ("V3 listed", "gap", forgotten("pages", 2)),
     ("V4 ordered", "reordered", watched(3, f=3)),
     ("V5 whole transactions", "wrong", watched(2, p=1)),
+    ("V5 whole transactions", "wrong", watched(0, p=1)),
     ("V5 whole transactions", "wrong", event(0, tx_last=4)),
     ("V6 honest bookmarks", "gap", watched(2, p=4)),
     ("V6 honest bookmarks", "wrong", watched(2, head=2)),

@@ -5,7 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from server.kit.db import Database, Write
+from server.kit.db import ACQUIRE_SECONDS, Database, Write
 from server.kit.errors import DatabaseUnavailable
 from tests.installation import connection_to
 
@@ -170,6 +170,27 @@ async def test_without_a_free_connection_for_two_seconds_it_is_unavailable(datab
     assert refused.value.retry_after is not None
     await asyncio.gather(*holders)
     assert not database.busy
+
+
+async def test_work_in_the_background_leaves_half_of_the_connections(server_dsn: str) -> None:
+    database = Database(server_dsn, pool_size=4)
+    free = asyncio.Event()
+
+    async def flood() -> str:
+        try:
+            return await database.background.write(add(7, then=free.wait))
+        except DatabaseUnavailable:
+            return "unavailable"
+
+    waiting = [asyncio.ensure_future(flood()) for _ in range(5)]
+    await value(database, 1)
+    assert await database.write(add(8)) == "done"
+    done, _ = await asyncio.wait(waiting, timeout=ACQUIRE_SECONDS + 2, return_when=asyncio.FIRST_COMPLETED)
+    assert all(task.result() == "unavailable" for task in done)
+    free.set()
+    assert sorted(await asyncio.gather(*waiting)) == ["done"] * 2 + ["unavailable"] * 3
+    assert await database.background.write(add(7)) == "done"
+    await database.close()
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
