@@ -85,6 +85,7 @@ _WORDS: Mapping[str, Callable[[Any], str]] = {
     "unique": lambda _: "no value twice",
     "uuid": lambda _: "a UUID",
     "email": lambda _: "an e-mail address",
+    "uri": lambda _: "a URI",
     "pattern": lambda value: f"matches `{value}`",
     "not_contains": lambda value: "no NUL" if value == "\x00" else f"no `{value}`",
     "gte": lambda value: f"at least {_amount(value)}",

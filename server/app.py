@@ -54,6 +54,8 @@ from switchboard.v1 import (
     statistics_service_pb2_grpc,
     tag_service_pb2,
     tag_service_pb2_grpc,
+    template_service_pb2,
+    template_service_pb2_grpc,
     tenant_service_pb2,
     tenant_service_pb2_grpc,
     webhook_service_pb2,
@@ -96,6 +98,7 @@ from server.rpc.rates import RateLimits
 from server.rpc.server import internal_server, public_server
 from server.rpc.shared_rates import SharedRates
 from server.settings import Settings
+from server.templates.servicer import TemplateServicer
 from server.tenancy.api_keys import ApiKeys
 from server.tenancy.provisioning import Provisioning
 from server.tenancy.seed import connect_first_tenant
@@ -128,6 +131,7 @@ SERVICES = (
     settings_service_pb2,
     statistics_service_pb2,
     tag_service_pb2,
+    template_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -251,6 +255,12 @@ async def assemble(
             meta_apps=parts.meta_apps,
             providers=parts.providers,
             graph_version=settings.meta_graph_version,
+        ),
+        server,
+    )
+    template_service_pb2_grpc.add_TemplateServiceServicer_to_server(
+        TemplateServicer(
+            tokens=tokens, cursors=cursors, tenants=parts.tenants, routes=parts.routes, providers=parts.providers
         ),
         server,
     )

@@ -15,7 +15,7 @@ from switchboard.v1 import event_pb2
 from server.channels import convert
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import FieldViolation, InvalidFields, NotFound
+from server.kit.errors import FieldViolation, InvalidFields, NotFound, Refusal
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
@@ -33,6 +33,17 @@ SELECT $3, id, update_time + $2, 0 FROM conversations
 WHERE channel_id = $1 AND status IN ('new', 'open', 'pending') AND delete_time IS NULL ORDER BY id
 ON CONFLICT (kind, key) DO UPDATE SET due_time = least(timers.due_time, excluded.due_time)
 """
+
+
+class ChannelMakesNoSecrets(Refusal):
+    """The provider makes the channel's tokens."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "CHANNEL_MAKES_NO_SECRETS"
+
+    def __init__(self, provider: str) -> None:
+        message = "the provider makes this channel's tokens; resume the channel with a new one"
+        super().__init__(message, metadata={"provider": provider})
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,20 +158,68 @@ async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, reason: 
     return [_event(origin, body, row.id)]
 
 
-async def resume(
-    write: Write, scope: Scope, secrets: SecretBox, channel_id: uuid.UUID, *, origin: Origin, access_token: str | None
-) -> tuple[Channel, list[NewEvent]]:
-    """Sends again, with a new token where one is given; no event when the channel was not paused. NotFound."""
+async def _locked(write: Write, scope: Scope, channel_id: uuid.UUID) -> Channel:
+    """A channel to change. NotFound."""
     row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
     if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
         raise NotFound("channel")
+    return row
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """How the secrets of accounts are made and kept."""
+
+    secrets: SecretBox
+    providers: Mapping[str, Provider]
+
+
+async def resume(
+    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, access_token: str | None
+) -> tuple[Channel, list[NewEvent]]:
+    """Sends again, with a new token where one is given; no event when the channel was not paused.
+
+    NotFound; INVALID_FIELDS for the token of a channel whose secrets are made here.
+    """
+    row = await _locked(write, scope, channel_id)
     if access_token is not None:
-        row.access_token = secrets.seal(access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
+        if keeping.providers[row.provider].makes_secrets:
+            raise InvalidFields(FieldViolation(TOKEN, "is made here for this channel: rotate its secret instead"))
+        row.access_token = keeping.secrets.seal(access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
     was_paused = row.state == "paused"
     row.state, row.state_reason = "active", None
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
     return row, [_event(origin, body, row.id)] if was_paused else []
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A new secret to make. id: of the call, by which its repeat is told the same. overlap: the one before serves so much longer."""
+
+    id: uuid.UUID
+    overlap: timedelta
+
+
+async def rotate(
+    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, rotation: Rotation
+) -> tuple[Channel, list[NewEvent]]:
+    """Makes a new secret for a channel, and seals it. NotFound; ChannelMakesNoSecrets."""
+    row = await _locked(write, scope, channel_id)
+    before, provider = token_of(keeping.secrets, row.id, row.access_token), keeping.providers[row.provider]
+    made = provider.rotated(before, made_by=rotation.id.hex, now=utc_now(), overlap=rotation.overlap)
+    if made is None:
+        raise ChannelMakesNoSecrets(row.provider)
+    row.access_token = keeping.secrets.seal(made.token.encode(), table=TABLE, column=TOKEN, row=row.id)
+    row.details = {**row.account, **made.details}
+    await write.session.flush()
+    return row, [_updated(origin, row)]
+
+
+def secret_of(keeping: Keeping, row: Channel, rotation_id: uuid.UUID | None = None) -> str | None:
+    """The secret that a rotation made, or connecting; None once another was made, and where the provider makes them."""
+    provider, token = keeping.providers[row.provider], token_of(keeping.secrets, row.id, row.access_token)
+    return provider.secret(token, made_by=rotation_id.hex if rotation_id else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +230,13 @@ class Changes:
     reopen_window: timedelta | None = None
     new_thread_each_time: bool | None = None
     auto_resolve_after: timedelta | None = None
+    callback_url: str | None = None
 
-    def apply(self, row: Channel) -> bool:
-        """Changes the row; whether anything is different now."""
+    def apply(self, row: Channel, provider: Provider) -> bool:
+        """Changes the row; whether anything is different now. INVALID_FIELDS for an address that cannot be called back."""
         before = _changeable(row)
+        if self.callback_url is not None:
+            row.details = {**row.account, **_moved(provider, self.callback_url)}
         row.name = row.name if self.name is None else self.name
         row.reopen_window = row.reopen_window if self.reopen_window is None else self.reopen_window
         if self.new_thread_each_time is not None:
@@ -185,23 +247,33 @@ class Changes:
 
 
 def _changeable(row: Channel) -> tuple[Any, ...]:
-    return row.name, row.reopen_window, row.new_thread_each_time, row.auto_resolve_after
+    return row.name, row.reopen_window, row.new_thread_each_time, row.auto_resolve_after, row.account
+
+
+def _moved(provider: Provider, callback_url: str) -> Mapping[str, str]:
+    try:
+        return provider.moved(callback_url)
+    except SettingInvalid as error:
+        raise InvalidFields(FieldViolation(error.name, error.problem)) from None
 
 
 async def update(
-    write: Write, scope: Scope, channel_id: uuid.UUID, *, origin: Origin, changes: Changes
+    write: Write,
+    scope: Scope,
+    channel_id: uuid.UUID,
+    *,
+    origin: Origin,
+    changes: Changes,
+    providers: Mapping[str, Provider],
 ) -> tuple[Channel, list[NewEvent]]:
-    """Changes a channel; no event when nothing changes. NotFound."""
-    row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
-    if row is None or not scope.sees(channel_id=channel_id, team_id=None, assignee_id=None):
-        raise NotFound("channel")
-    if not changes.apply(row):
+    """Changes a channel; no event when nothing changes. NotFound; INVALID_FIELDS."""
+    row = await _locked(write, scope, channel_id)
+    if not changes.apply(row, providers[row.provider]):
         return row, []
     await write.session.flush()
     if changes.auto_resolve_after:
         await write.connection.execute(FOLLOW, row.id, row.auto_resolve_after, AUTO_RESOLVE)
-    body = event_pb2.InboxEvent(channel_updated=event_pb2.ChannelUpdated(channel=convert.channel(row)))
-    return row, [_event(origin, body, row.id)]
+    return row, [_updated(origin, row)]
 
 
 async def auto_resolve_after(connection: Connection, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, timedelta]:
@@ -216,6 +288,11 @@ async def auto_resolve_after(connection: Connection, ids: Sequence[uuid.UUID]) -
 def token_of(secrets: SecretBox, channel_id: uuid.UUID, sealed: bytes) -> str:
     """Opens a channel's token; only the worker that sends needs it."""
     return secrets.open(sealed, table=TABLE, column=TOKEN, row=channel_id).decode()
+
+
+def _updated(origin: Origin, row: Channel) -> NewEvent:
+    body = event_pb2.InboxEvent(channel_updated=event_pb2.ChannelUpdated(channel=convert.channel(row)))
+    return _event(origin, body, row.id)
 
 
 def _event(origin: Origin, body: event_pb2.InboxEvent, channel_id: uuid.UUID) -> NewEvent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from datetime import timedelta
 
 from sqlalchemy.exc import DBAPIError
 from switchboard.v1 import channel_pb2
@@ -20,7 +21,7 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
-from server.providers.contract import Account, Provider
+from server.providers.contract import Provider
 from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -28,6 +29,9 @@ from server.tenancy.meta_apps import MetaApp, MetaApps
 from server.tenancy.quarantine import Quarantine
 from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenants
+
+# For how long a secret that was replaced signs too, unless the call says otherwise.
+OVERLAP = timedelta(hours=24)
 
 
 class ChannelServicer(ChannelServiceServicer):
@@ -62,17 +66,20 @@ class ChannelServicer(ChannelServiceServicer):
         settings |= {name: getattr(request, name) for name in ("phone_number_id", "waba_id", "access_token")}
         if request.HasField("display_phone_number"):
             settings["display_phone_number"] = request.display_phone_number
-        row, _ = await self._connect(request, call, self._providers["whatsapp"], settings)
+        row = await self._connect(request, call, self._providers["whatsapp"], settings)
         return rpc.ConnectWhatsappChannelResponse(channel=convert.channel(row))
 
     async def ConnectChannel(self, request: rpc.ConnectChannelRequest, call: Call) -> rpc.ConnectChannelResponse:
-        """Connects an account of any provider. A repeat opens the secret again: the first answer may have been lost."""
+        """Connects an account of any provider. A repeat opens its secret again: the first answer may have been lost."""
         settings = service.settings_of((item.name, item.value) for item in request.settings)
         provider = self._providers[convert.PROVIDER.word(request.provider)]
-        row, account = await self._connect(request, call, provider, settings, field="settings")
-        tenant = await self._tenants.get(call.tenant_id)
-        secret = service.token_of(tenant.secrets, row.id, row.access_token) if account.made_here else None
+        row = await self._connect(request, call, provider, settings, field="settings")
+        secret = service.secret_of(await self._keeping(call), row)
         return rpc.ConnectChannelResponse(channel=convert.channel(row), secret=secret)
+
+    async def _keeping(self, call: Call) -> service.Keeping:
+        tenant = await self._tenants.get(call.tenant_id)
+        return service.Keeping(tenant.secrets, self._providers)
 
     async def _connect(
         self,
@@ -82,7 +89,7 @@ class ChannelServicer(ChannelServiceServicer):
         settings: Mapping[str, str],
         *,
         field: str | None = None,
-    ) -> tuple[Channel, Account]:
+    ) -> Channel:
         """Claims the account for the tenant first, so that no webhook finds a channel that another tenant also has."""
         tenant, channel_id = await self._tenants.get(call.tenant_id), new_id()
         account = service.account_of(provider, settings, channel_id, field=field)
@@ -92,7 +99,7 @@ class ChannelServicer(ChannelServiceServicer):
             earlier = await requests.claim(write, call, request, resource_id=wanted.id)
             if earlier is not None:
                 return await service.show(write.session, call.scope, earlier)
-            await self._claim_account(write, call.tenant_id, wanted)
+            await self._claim_account(write, call.tenant_id, wanted, shared=provider.capabilities.shared_account)
             origin = origin_of(call, request.request_id)
             row, events = await service.connect(write, tenant.secrets, wanted, origin=origin)
             await append(write, events)
@@ -106,13 +113,16 @@ class ChannelServicer(ChannelServiceServicer):
             raise
         # What arrived for the account before it was connected is applied now.
         await self._quarantine.wake(wanted.provider, wanted.account.account_id)
-        return row, account
+        return row
 
-    async def _claim_account(self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect) -> None:
+    async def _claim_account(
+        self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect, *, shared: str | None
+    ) -> None:
         """Routes the account to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""
         name, account_id = wanted.provider, wanted.account.account_id
+        shared_id = None if shared is None else wanted.account.details[shared]
         try:
-            await self._routes.claim(name, account_id, tenant_id=tenant_id, channel_id=wanted.id)
+            await self._routes.claim(name, account_id, tenant_id=tenant_id, channel_id=wanted.id, shared_id=shared_id)
         except AlreadyExists:
             left = await self._routes.owned(name, account_id, tenant_id=tenant_id)
             if left is None or await service.by_ids(write.connection, [left.channel_id]):
@@ -140,14 +150,16 @@ class ChannelServicer(ChannelServiceServicer):
         return rpc.ListChannelsResponse(channels=items, next_page_token=token, as_of=as_of)
 
     async def UpdateChannel(self, request: rpc.UpdateChannelRequest, call: Call) -> rpc.UpdateChannelResponse:
-        """Changes a channel's name, and how its conversations end and begin."""
+        """Changes a channel's name, how its conversations end and begin, and where it calls back."""
         channel_id, changes = uuid.UUID(request.channel_id), _changes(request)
 
         async def unit(write: Write) -> Channel:
             if await requests.claim(write, call, request, resource_id=channel_id) is not None:
                 return await service.show(write.session, call.scope, channel_id)
             origin = origin_of(call, request.request_id)
-            row, events = await service.update(write, call.scope, channel_id, origin=origin, changes=changes)
+            row, events = await service.update(
+                write, call.scope, channel_id, origin=origin, changes=changes, providers=self._providers
+            )
             await append(write, events)
             return row
 
@@ -155,8 +167,7 @@ class ChannelServicer(ChannelServiceServicer):
 
     async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
         """Sends again on a channel."""
-        tenant = await self._tenants.get(call.tenant_id)
-        channel_id = uuid.UUID(request.channel_id)
+        keeping, channel_id = await self._keeping(call), uuid.UUID(request.channel_id)
 
         async def unit(write: Write) -> Channel:
             if await requests.claim(write, call, request, resource_id=channel_id) is not None:
@@ -164,7 +175,7 @@ class ChannelServicer(ChannelServiceServicer):
             row, events = await service.resume(
                 write,
                 call.scope,
-                tenant.secrets,
+                keeping,
                 channel_id,
                 origin=origin_of(call, request.request_id),
                 access_token=request.access_token if request.HasField("access_token") else None,
@@ -173,6 +184,27 @@ class ChannelServicer(ChannelServiceServicer):
             return row
 
         return rpc.ResumeChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
+    async def RotateChannelSecret(
+        self, request: rpc.RotateChannelSecretRequest, call: Call
+    ) -> rpc.RotateChannelSecretResponse:
+        """Makes a new secret for a channel. A repeat tells it again, as long as no other took its place."""
+        keeping, channel_id = await self._keeping(call), uuid.UUID(request.channel_id)
+        overlap = request.overlap.ToTimedelta() if request.HasField("overlap") else OVERLAP
+        rotation = service.Rotation(new_id(), overlap)
+
+        async def unit(write: Write) -> tuple[Channel, uuid.UUID]:
+            earlier = await requests.claim(write, call, request, resource_id=rotation.id)
+            if earlier is not None:
+                return await service.show(write.session, call.scope, channel_id), earlier
+            origin = origin_of(call, request.request_id)
+            row, events = await service.rotate(write, call.scope, keeping, channel_id, origin=origin, rotation=rotation)
+            await append(write, events)
+            return row, rotation.id
+
+        row, rotation_id = await call.database.write(unit)
+        secret = service.secret_of(keeping, row, rotation_id)
+        return rpc.RotateChannelSecretResponse(channel=convert.channel(row), secret=secret)
 
     async def CreateMetaApp(self, request: rpc.CreateMetaAppRequest, call: Call) -> rpc.CreateMetaAppResponse:  # noqa: ARG002
         """Adds an app at Meta."""
@@ -196,6 +228,7 @@ def _changes(request: rpc.UpdateChannelRequest) -> service.Changes:
         reopen_window=request.reopen_window.ToTimedelta() if request.HasField("reopen_window") else None,
         new_thread_each_time=request.new_thread_each_time if request.HasField("new_thread_each_time") else None,
         auto_resolve_after=request.auto_resolve_after.ToTimedelta() if request.HasField("auto_resolve_after") else None,
+        callback_url=request.callback_url if request.HasField("callback_url") else None,
     )
 
 

@@ -32,6 +32,8 @@ from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
+from server.providers.template import TemplateChange
+from server.templates import service as templates
 from server.tenancy.tenants import Tenant, Tenants
 from server.traces import service as traces
 
@@ -84,7 +86,7 @@ class Applier:
     async def apply_left(self, tenant: Tenant) -> None:
         """Applies a few payloads that whoever stored them did not. Taken one by one: none uses up the attempts of another."""
         for _ in range(LEFT_AT_ONCE):
-            async with tenant.database.connection() as connection:
+            async with tenant.database.background.connection() as connection:
                 taken = await journal.take(connection)
             if taken is None:
                 return
@@ -95,24 +97,24 @@ class Applier:
         result = await outcome(self.apply(tenant, payload_id, receive_time), journal=str(payload_id))
         if isinstance(result, Exception):
             PAYLOADS.labels("failed").inc()
-            async with tenant.database.connection() as connection:
+            async with tenant.database.background.connection() as connection:
                 await journal.mark_not_applied(connection, payload_id, receive_time, error=type(result).__name__)
 
     async def apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
         """Goes on in the trace of the webhook, whoever stored it."""
-        parent = (await traces.find(tenant.database, [payload_id])).get(payload_id)
+        parent = (await traces.find(tenant.database.background, [payload_id])).get(payload_id)
         with tracing.span("journal.apply", parent=parent, journal=str(payload_id)):
             await self._apply(tenant, payload_id, receive_time)
 
     async def _apply(self, tenant: Tenant, payload_id: uuid.UUID, receive_time: datetime) -> None:
         """Applies one payload and marks it, unless it is for a channel that is still being connected: then a worker tries again."""
-        async with tenant.database.connection() as connection:
+        async with tenant.database.background.connection() as connection:
             payload = await journal.load(connection, payload_id, receive_time)
         if payload is None:
             return
         provider = self._providers[payload.provider]
         items = read_items(provider, payload)
-        async with tenant.database.connection() as connection:
+        async with tenant.database.background.connection() as connection:
             owners = await channels_of(connection, payload.provider, items)
         early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
         if utc_now() - payload.receive_time < CONNECTING:
@@ -120,7 +122,7 @@ class Applier:
         else:
             early = set()
         await self.run_of(tenant, payload, owners).all(items)
-        async with tenant.database.connection() as connection:
+        async with tenant.database.background.connection() as connection:
             if early:
                 await journal.wait(connection, payload, for_=CONNECTING_AGAIN)
             else:
@@ -132,7 +134,7 @@ class Applier:
         """What applies items of a payload. owners: the channels of its accounts."""
         version = self._providers[payload.provider].parser_version
         writer = self._writers.of(tenant.id, tenant.database)
-        return Run(payload, version, owners, tenant.database, writer)
+        return Run(payload, version, owners, tenant.database.background, writer)
 
 
 async def outcome(work: Awaitable[T], **names: str) -> T | Exception:
@@ -188,6 +190,7 @@ class Run:
         """Items in the order of their kinds, each recorded with what became of it."""
         await self._messages([item for item in items if isinstance(item, InboundMessage)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
+        await self._templates([item for item in items if isinstance(item, TemplateChange)])
         await self._record([item for item in items if isinstance(item, Broken)], "failed")
         await self._record([item for item in items if isinstance(item, Ignored)], "ignored")
 
@@ -258,6 +261,33 @@ class Run:
         with tracing.span("receipts.apply", links=sends.values(), receipts=len(rows)):
             await self._database.write(unit)
         ITEMS.labels("receipt", "applied").inc(len(rows))
+
+    async def _templates(self, found: Sequence[TemplateChange]) -> None:
+        """What happened to templates, each in a unit of work of its own: there are few."""
+        for item in found:
+            result = await outcome(self._apply_template(item), kind=item.kind, journal=str(self._payload.id))
+            if isinstance(result, Exception):
+                await self._record([item], "failed", type(result).__name__)
+            else:
+                ITEMS.labels(item.kind, "applied").inc()
+
+    async def _apply_template(self, item: TemplateChange) -> None:
+        row = self._row(item, "applied", None)
+
+        async def unit(write: Write) -> None:
+            # What is recorded already changed the template when it was.
+            if await write.connection.fetchrow(NEW_ITEMS, *journal_items.columns([row])) is None:
+                return
+            events = await templates.apply(
+                write,
+                item,
+                provider=self._payload.provider,
+                received=self._payload.receive_time,
+                origin=origin_of_item(row.id),
+            )
+            await append(write, events)
+
+        await self._database.write(unit)
 
     def _update(self, item: Receipt, item_id: uuid.UUID) -> Update:
         first = item.errors[0] if item.errors else None

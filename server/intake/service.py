@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,7 +26,7 @@ from server.providers.meta.envelope import Envelope, Unreadable, read_envelope
 from server.providers.meta.signature import Handshake
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Part, Quarantine
-from server.tenancy.routes import WHATSAPP, Routes
+from server.tenancy.routes import WHATSAPP, Route, Routes
 from server.tenancy.tenants import Tenants
 from server.traces import service as traces
 
@@ -130,11 +130,11 @@ class Intake:
         owned: dict[uuid.UUID, list[Change]] = {}
         unowned: dict[str | None, list[Change]] = {}
         for change in envelope.changes:
-            route = routes.get(change.account_id or "")
-            if route is None:
+            owners = await self._owners(change, routes)
+            if not owners:
                 unowned.setdefault(change.account_id, []).append(change)
-            else:
-                owned.setdefault(route.tenant_id, []).append(change)
+            for tenant_id in owners:
+                owned.setdefault(tenant_id, []).append(change)
         apart = [
             self._part(delivery, envelope.subset(changes), reason="unrouted", external_id=account, split=True)
             for account, changes in unowned.items()
@@ -145,6 +145,13 @@ class Intake:
         apart += [item for item in results if isinstance(item, Part)]
         await self._set_apart(apart)
         return [item for item in results if isinstance(item, Stored)]
+
+    async def _owners(self, change: Change, routes: Mapping[str, Route]) -> Collection[uuid.UUID]:
+        """One tenant where an account is named; where only what accounts share is named, each that has one of them."""
+        if change.account_id is not None:
+            route = routes.get(change.account_id)
+            return () if route is None else (route.tenant_id,)
+        return () if change.entry_id is None else await self._routes.sharing(WHATSAPP, change.entry_id)
 
     async def _store_for(
         self, tenant_id: uuid.UUID, delivery: Delivery, envelope: Envelope, changes: Sequence[Change]
@@ -176,12 +183,13 @@ class Intake:
 
     async def _journal(self, tenant_id: uuid.UUID, payload: Payload) -> None:
         tenant = await self._tenants.get(tenant_id, disabled_too=True)
-        await traces.store(tenant.database, {payload.id: tracing.current()})
+        database = tenant.database.background
+        await traces.store(database, {payload.id: tracing.current()})
 
         async def unit(write: Write) -> None:
             await journal.store(write, payload)
 
-        await tenant.database.write(unit)
+        await database.write(unit)
 
     async def redrive(self, part: Part) -> Stored | None:
         """Gives a part in quarantine to its tenant; None when nobody owns it still. Doing it twice stores it once."""

@@ -7,6 +7,7 @@ from typing import Any
 from switchboard.v1 import message_pb2, status_update_pb2
 
 from server.kit import pb
+from server.messages import content
 from server.messages.row import AttachmentRow, MessageRow
 
 DIRECTION = pb.Words(message_pb2.MessageDirection, "MESSAGE_DIRECTION_")
@@ -42,6 +43,7 @@ def fields(row: MessageRow) -> dict[str, Any]:
         "create_time": pb.time_fields(row.create_time),
         "provider_time": pb.time_fields(row.provider_time),
         "request_id": row.request_id,
+        **(content.shown(row.details) if row.direction == "outbound" else {}),
     }
 
 

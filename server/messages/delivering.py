@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +15,7 @@ from typing import Any
 import asyncpg
 import structlog
 from prometheus_client import Counter
+from pydantic import ValidationError
 from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
@@ -27,7 +29,7 @@ from server.kit.ids import new_id
 from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
-from server.messages import receipts
+from server.messages import content, receipts
 from server.messages.receipts import Update
 from server.providers.contract import (
     Accepted,
@@ -62,6 +64,7 @@ JOIN conversations c ON c.id = p.conversation_id
 JOIN channels ch ON ch.id = p.channel_id
 WHERE p.id = $1
 """
+QUOTED = "SELECT provider_message_id FROM message_parts WHERE message_id = $1 AND position = 0"
 ADDRESSES = """
 SELECT kind, value FROM identity_aliases WHERE identity_id = $1
 ORDER BY array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
@@ -157,15 +160,21 @@ class Sender:
         if to is None:
             return _bad("no_address", "The customer has no address that the channel's provider sends to.")
         details = json.loads(row["details"]) if row["details"] else {}
+        quoted = details.get(content.REPLY_TO)
+        try:
+            carried = content.loaded(row["text"], details)
+        except ValidationError:
+            return _bad("unknown_content", "What was to be sent was written by a later version.")
         return row["provider"], Outgoing(
             account_id=row["account_id"],
             token=channels.token_of(self._secrets, claimed.channel_id, row["access_token"]),
             settings=json.loads(row["account"]),
             to=Address(to["kind"], to["value"]),
-            text=row["text"],
+            text=row["text"] or "",
             opaque=str(claimed.part_id),
             attempt=claimed.tries,
-            reply_to_id=details.get("reply_to_id"),
+            reply_to_id=None if quoted is None else await connection.fetchval(QUOTED, uuid.UUID(quoted)),
+            content=carried,
         )
 
 

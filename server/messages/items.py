@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from switchboard.v1 import actor_pb2, message_pb2
@@ -12,22 +13,29 @@ from server.contacts.resolve import Person
 from server.kit import tracing
 from server.kit.ids import new_id
 from server.log.event import Origin
+from server.messages import content as contents
 from server.messages.row import MessageRow
+from server.providers.content import Content
 from server.providers.contract import InboundMessage
 from server.rpc.call import Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Send:
-    """A text to send. The ids are made beforehand, so that a run repeated after a lost connection writes nothing twice."""
+    """An answer to send. The ids are made beforehand, so that a run repeated after a lost connection writes nothing twice.
+
+    text: what it says; of a content, its body, None where that has none. content: None for plain text.
+    """
 
     scope: Scope
     origin: Origin
     conversation_id: uuid.UUID
-    text: str
+    text: str | None
     request_id: str | None
     request_hash: bytes
     last_seen_message_id: uuid.UUID | None
+    content: Content | None = None
+    reply_to_message_id: uuid.UUID | None = None
     client_address: str | None = None
     user_agent: str | None = None
     message_id: uuid.UUID = field(default_factory=new_id)
@@ -39,6 +47,11 @@ class Send:
     def is_reply(self) -> bool:
         """Whether somebody answers; messages of campaigns and automation answer nobody."""
         return self.origin.actor.kind in (actor_pb2.ACTOR_KIND_AGENT, actor_pb2.ACTOR_KIND_API_KEY)
+
+    @property
+    def type(self) -> str:
+        """The word of the message's type."""
+        return contents.kind_of(self.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +85,11 @@ class Receive:
 
 
 Item = Send | Receive
+
+
+def quoted(sends: Iterable[Send]) -> list[uuid.UUID]:
+    """The messages that answers quote."""
+    return [send.reply_to_message_id for send in sends if send.reply_to_message_id is not None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,3 +28,7 @@ class Locked:
     taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
     # Who is blocked: what they write goes no further than the journal.
     withheld: set[Key] = field(default_factory=set)
+
+    def conversation_of(self, message_id: uuid.UUID) -> uuid.UUID | None:
+        """The conversation of a message that a send names; None when there is no such message."""
+        return self.arrivals.get(message_id, (None, 0))[0]

@@ -67,6 +67,8 @@ class Plan:
                 ),
                 *(message.text, message.author_kind, message.author_id, message.request_id, message.request_hash),
                 *(message.create_time, send.client_address, send.user_agent),
+                # A column without a value is not sent: plain text costs nothing here.
+                *(None if message.type == "text" else message.type, message.details),
             )
         )
         if row.id not in self.conversations:
@@ -113,7 +115,7 @@ class Plan:
         reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
         ids = sorted(self.conversations)
         parts = {
-            "sends": transposed(self.sends, 15),
+            "sends": transposed(self.sends, 17),
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Literal
 
 from switchboard.v1 import message_service_pb2 as rpc
 from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
@@ -10,6 +11,7 @@ from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 from server.kit.ids import parse_id
 from server.log.cursor import Cursors
 from server.log.event import origin_of
+from server.messages import content as contents
 from server.messages import convert, service
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
@@ -28,15 +30,17 @@ class MessageServicer(MessageServiceServicer):
 
     async def SendMessage(self, request: rpc.SendMessageRequest, call: Call) -> rpc.SendMessageResponse:
         """Answers once the message is durable."""
-        seen = request.last_seen_message_id if request.HasField("last_seen_message_id") else None
+        content = contents.asked(request)
         send = Send(
             scope=call.scope,
             origin=origin_of(call, request.request_id),
             conversation_id=uuid.UUID(request.conversation_id),
-            text=request.text.body,
+            text=request.text.body if content is None else contents.text_of(content),
+            content=content,
+            reply_to_message_id=_id_in(request, "reply_to_message_id"),
             request_id=request.request_id or None,
             request_hash=digest(request),
-            last_seen_message_id=parse_id(seen, field="last_seen_message_id") if seen else None,
+            last_seen_message_id=_id_in(request, "last_seen_message_id"),
             client_address=call.client_address,
             user_agent=call.user_agent,
         )
@@ -80,3 +84,10 @@ class MessageServicer(MessageServiceServicer):
         token = "" if values is None else self._tokens.write(call, request, values)
         as_of = self._cursors.at(call.tenant_id, head)
         return rpc.ListMessageStatusUpdatesResponse(status_updates=items, next_page_token=token, as_of=as_of)
+
+
+def _id_in(
+    request: rpc.SendMessageRequest, field: Literal["last_seen_message_id", "reply_to_message_id"]
+) -> uuid.UUID | None:
+    """An optional id; None where it is absent."""
+    return parse_id(getattr(request, field), field=field) if request.HasField(field) else None

@@ -34,22 +34,23 @@ PARTS: Mapping[str, Part] = {
     "sends": Part(
         (
             *("uuid", "uuid", "uuid", "uuid", "uuid", "bigint", "integer", "text", "smallint", "uuid", "text", "bytea"),
-            *("timestamptz", "text", "text"),
+            *("timestamptz", "text", "text", "text", "jsonb"),
         ),
         """
         SELECT * FROM unnest({arrays}) AS u (
             message_id, part_id, delivery_id, conversation_id, channel_id, sequence, arrival, text, author_kind, author_id,
-            request_id, request_hash, create_time, client_address, user_agent
+            request_id, request_hash, create_time, client_address, user_agent, type, details
         ) WHERE {guard}
         """,
         more={
             "sent_messages": """
                 INSERT INTO messages (
-                    id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, author_kind, author_id,
-                    request_id, request_hash, create_time, client_address, user_agent
+                    id, conversation_id, channel_id, direction, type, status, sequence, arrival, text, details, author_kind,
+                    author_id, request_id, request_hash, create_time, client_address, user_agent
                 )
-                SELECT message_id, conversation_id, channel_id, 'outbound', 'text', 'pending', sequence, arrival, text,
-                    author_kind, author_id, request_id, request_hash, create_time, client_address, user_agent FROM sends_in
+                SELECT message_id, conversation_id, channel_id, 'outbound', coalesce(type, 'text'), 'pending', sequence, arrival,
+                    text, details, author_kind, author_id, request_id, request_hash, create_time, client_address, user_agent
+                FROM sends_in
             """,
             "sent_parts": """
                 INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, status)

@@ -28,12 +28,12 @@ from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.append import finish
 from server.log.event import Actor, Origin
-from server.messages import convert, repository
+from server.messages import content, convert, limits, repository
 from server.messages.inbound import attachments_of, details_of
-from server.messages.items import Duplicate, Item, Receive, Send, Stored, Withheld
+from server.messages.items import Duplicate, Item, Receive, Send, Stored, Withheld, quoted
 from server.messages.locked import Key, Locked
 from server.messages.plan import Plan
-from server.messages.refusals import ChannelNotSending, ProviderLimit
+from server.messages.refusals import ChannelNotSending
 from server.messages.row import MessageRow
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import RequestIdReused
@@ -93,6 +93,7 @@ class Unit:
             (item.conversation_id, item.origin.actor.id, item.request_id, item.last_seen_message_id) for item in sends
         ]
         locked, marks = Locked(rows={}), {}
+        locked.arrivals = await repository.arrivals(self._connection, quoted(sends))
         for item, record in zip(sends, await repository.for_sends(self._connection, keys), strict=True):
             if record["earlier_id"] is not None:
                 return None
@@ -181,7 +182,7 @@ class Unit:
             locked.repeated[message.id] = message
             locked.repeated[(message.author_id, message.request_id)] = message
         seen = [item.last_seen_message_id for item in sends if item.last_seen_message_id is not None]
-        locked.arrivals = await repository.arrivals(self._connection, seen)
+        locked.arrivals = await repository.arrivals(self._connection, [*seen, *quoted(sends)])
         if seen:
             await self._read_fence(sends, locked)
         locked.idle_channels = await channels.not_sending(self._connection)
@@ -390,7 +391,7 @@ class Unit:
             place,
             message_id=item.message_id,
             time=now,
-            preview_text=rules.preview(item.text, "text"),
+            preview_text=rules.preview(item.text, item.type),
             outbound_by=author_id,
         )
         if item.is_reply:
@@ -422,9 +423,9 @@ class Unit:
             raise ConversationSuperseded(live)
         if row.channel_id in locked.idle_channels:
             raise ChannelNotSending(locked.idle_channels[row.channel_id])
-        limit = self._capabilities(row.provider).text_characters
-        if len(item.text) > limit:
-            raise ProviderLimit(limit)
+        if item.reply_to_message_id is not None and locked.conversation_of(item.reply_to_message_id) != row.id:
+            raise NotFound("message")
+        limits.check(self._capabilities(row.provider), item.text, item.content)
         rules.check_window(row, now=self._plan.now)
         return row
 
@@ -463,12 +464,12 @@ class Unit:
             conversation_id=row.id,
             channel_id=row.channel_id,
             direction="outbound",
-            type="text",
+            type=item.type,
             status="pending",
             sequence=place.sequence,
             arrival=place.arrival,
             text=item.text,
-            details=None,
+            details=content.stored(item.content, item.reply_to_message_id),
             author_kind=item.origin.actor.kind,
             author_id=item.origin.actor.id,
             request_id=item.request_id,

@@ -15,6 +15,9 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
+from server.providers.content import Content, ContentKind, ContentLimits
+from server.providers.template import TemplateAccount, TemplateChange, TemplatePage
+
 # What json.loads gives. A name of its own, because Change has a field called object.
 Json: TypeAlias = object
 
@@ -94,7 +97,7 @@ class Change:
     entry_id: the entry's id (WhatsApp: the WABA id), None when it has none that could be one. field: what the change
     is about, "" when the provider named nothing. value: what changed, any JSON. account_id: the account it belongs to
     (WhatsApp: the phone_number_id), None when it names none; a management field then belongs to everybody under
-    `entry_id`.
+    `entry_id`. time: when the entry was sent, None when it does not tell.
     """
 
     object: str
@@ -104,6 +107,7 @@ class Change:
     field: str
     value: Json
     account_id: str | None
+    time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,17 +210,17 @@ class Broken:
 
 # (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
 # a provider_time of None is a value like any other (NULLS NOT DISTINCT).
-Item = InboundMessage | Receipt | Ignored | Broken
+Item = InboundMessage | Receipt | TemplateChange | Ignored | Broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """A text message to send.
+    """A message to send.
 
     account_id: the account to send from. token: its secret. settings: the details it was connected with. text: at
     most Capabilities.text_characters. opaque: comes back in receipts, at most Capabilities.opaque_characters (our
     part id). attempt: 1 for the first try; retry delays and budgets go by it. reply_to_id: provider id of the message
-    to quote.
+    to quote. content: what it carries if it is no plain text, within Capabilities.contents; its body is the text.
     """
 
     account_id: str
@@ -227,6 +231,7 @@ class Outgoing:
     opaque: str
     attempt: int = 1
     reply_to_id: str | None = field(default=None, repr=False)
+    content: Content | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -311,10 +316,11 @@ class Capabilities:
 
     text_characters: longest text, in code points. opaque_characters: longest Outgoing.opaque. reply_window: how long
     after the customer's last message free text is allowed, None for always. reply_window_margin: taken off it, for
-    clocks and transport. human_agent_window: longer window for answers written by people, None for none. sends:
-    message types it can send. address_kinds: kinds of Outgoing.to it can send to. account_pace: from one account, where the
-    account has no pace of its own. recipient_pace: from one account to one recipient. read_marks: whether customers can be shown
-    that their messages were read.
+    clocks and transport. human_agent_window: longer window for answers written by people, None for none. contents:
+    what it can send beside plain text, and how much of it. address_kinds: kinds of Outgoing.to it can send to. account_pace: from
+    one account, where the account has no pace of its own. recipient_pace: from one account to one recipient. read_marks: whether
+    customers can be shown that their messages were read. shared_account: the detail that names the account
+    which channels share, whose webhooks name no channel; None for none. templates: whether such an account has templates.
     """
 
     text_characters: int
@@ -324,9 +330,11 @@ class Capabilities:
     account_pace: Pace
     recipient_pace: Pace
     human_agent_window: timedelta | None = None
-    sends: frozenset[MessageKind] = frozenset({"text"})
+    contents: Mapping[ContentKind, ContentLimits] = field(default_factory=dict)
     address_kinds: frozenset[AddressKind] = frozenset()
     read_marks: bool = False
+    shared_account: str | None = None
+    templates: bool = False
 
 
 class SettingInvalid(Exception):
@@ -342,14 +350,20 @@ class Account:
     """An account of a provider as it is stored.
 
     account_id: what its webhooks name, one channel of the installation has it. token: what is sealed. details: the fields of the
-    message of the contract that shows it, by their names in the contract; no secrets. made_here: the token was made by us, and
-    whoever connects must be told it.
+    message of the contract that shows it, by their names in the contract; no secrets.
     """
 
     account_id: str
     token: str = field(repr=False)
     details: Mapping[str, str]
-    made_here: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rotated:
+    """An account with a new secret. token: what is sealed now; details: fields of Account.details that changed with it."""
+
+    token: str = field(repr=False)
+    details: Mapping[str, str]
 
 
 class Provider(Protocol):
@@ -378,8 +392,21 @@ class Provider(Protocol):
     def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:
         """What to store of an account with these settings. Connects to nothing. SettingInvalid."""
 
-    def new_token(self) -> str | None:
-        """A new secret for an account; None where the provider makes them."""
+    def moved(self, callback_url: str) -> Mapping[str, str]:
+        """Fields of Account.details that change with another callback address. Connects to nothing. SettingInvalid."""
+
+    @property
+    def makes_secrets(self) -> bool:
+        """Whether we make the secrets of its accounts; whoever connects or rotates must be told them."""
+
+    def rotated(self, token: str, *, made_by: str, now: datetime, overlap: timedelta) -> Rotated | None:
+        """A new secret in place of the one in this token, which still serves for the overlap. None where the provider makes them.
+
+        made_by: the call that asks, 32 hexadecimal digits.
+        """
+
+    def secret(self, token: str, *, made_by: str) -> str | None:
+        """The secret to show to the call that made it; "" stands for connecting. None when another was made since, or not here."""
 
     def changes(self, raw: bytes) -> Sequence[Change]:
         """The changes of a journaled body; none of a body that is not its own. Pure; never raises."""
@@ -396,6 +423,13 @@ class Provider(Protocol):
 
     async def mark_read(self, mark: ReadMark) -> Outcome:
         """Marks a message read, which may be repeated; never raises but for cancellation. Asked only where Capabilities.read_marks."""
+
+    async def templates(
+        self, account: TemplateAccount, *, after: str | None
+    ) -> TemplatePage | Refused | NotSent | Ambiguous:
+        """A page of an account's templates, which may be asked for again; never raises but for cancellation. Asked only where
+        Capabilities.templates.
+        """
 
     async def close(self) -> None:
         """Closes its connections; no send may be under way."""

@@ -1,7 +1,8 @@
-"""Everything Meta refuses a text message (or a read mark) for: one table, tried from top to bottom.
+"""Everything Meta refuses a message (or a read mark) for: one table, tried from top to bottom.
 
 The first row that finds something decides the answer. `source` quotes the rule of Meta's Cloud API documentation the
-row stands for. Rules that cannot meet a text message (templates, media, management calls) have no row.
+row stands for; what a message that is no text carries is looked at by `contents`. Rules that cannot meet these messages
+(templates, media, management calls) have no row.
 """
 
 import re
@@ -11,7 +12,7 @@ from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
 
-from server.simulator import errors
+from server.simulator import contents, errors
 from server.simulator.accounts import Account, Person
 from server.simulator.errors import ErrorKind
 
@@ -23,6 +24,7 @@ TYPES = (
 )  # fmt: skip
 MESSAGE_KEYS = frozenset(
     {"messaging_product", "recipient_type", "to", "recipient", "type", "text", "context", "biz_opaque_callback_data"}
+    | contents.SHAPES.keys()
 )
 READ_KEYS = frozenset({"messaging_product", "status", "message_id", "typing_indicator"})
 
@@ -52,6 +54,17 @@ class Attempt:
     def marks_read(self) -> bool:
         """Whether the body is a read mark and not a message."""
         return self.body is not None and "status" in self.body
+
+    @property
+    def carries(self) -> object:
+        """What kind of message it is, "text" when it does not say."""
+        word = self.value("type")
+        return "text" if word is None else word
+
+    @cached_property
+    def problem(self) -> contents.Problem | None:
+        """What is wrong with what it carries, if that is no text."""
+        return None if self.body is None else contents.problem(self.body)
 
     @cached_property
     def number(self) -> Account:
@@ -87,6 +100,7 @@ class Of(Enum):
 
     ANY = "any"
     MESSAGE = "message"
+    TEXT = "text"
     READ = "read"
 
 
@@ -106,6 +120,8 @@ class Row:
 
     def applies(self, attempt: Attempt) -> bool:
         """Whether the row looks at this kind of request."""
+        if self.of is Of.TEXT:
+            return not attempt.marks_read and attempt.carries == "text"
         return self.of is Of.ANY or (self.of is Of.READ) == attempt.marks_read
 
 
@@ -258,12 +274,22 @@ def _group_known(attempt: Attempt) -> str | None:
 
 
 def _carried_type(attempt: Attempt) -> str | None:
-    carried = attempt.value("type") in (None, "text")
-    return None if carried else "Message type unknown: this number sends and receives text messages only."
+    if attempt.carries in ("text", *contents.SHAPES):
+        return None
+    return f"Message type unknown: this number sends {', '.join(('text', *contents.SHAPES))} only."
 
 
-def _text_given(attempt: Attempt) -> str | None:
-    return None if attempt.value("text") is not None else "Parameter 'text' is mandatory for type 'text'."
+def _content_given(attempt: Attempt) -> str | None:
+    word = attempt.carries
+    return None if attempt.value(str(word)) is not None else f"Parameter '{word}' is mandatory for type '{word}'."
+
+
+def _content(error: ErrorKind) -> Check:
+    def check(attempt: Attempt) -> str | None:
+        problem = attempt.problem
+        return problem.detail if problem is not None and problem.error is error else None
+
+    return check
 
 
 def _preview_flag(attempt: Attempt) -> str | None:
@@ -333,14 +359,20 @@ CHECKS: tuple[Row, ...] = (
     Row("type_carried", "131051: message type unknown", _carried_type, errors.UNSUPPORTED_TYPE),
     Row("message_keys", "100: unsupported or misspelled parameter",
         _body_keys(MESSAGE_KEYS), errors.INVALID_PARAMETER),
-    Row("text_given", "one object named after the type", _text_given, errors.MISSING_PARAMETER),
-    Row("text_object", "text: object", _object("text"), errors.PARAMETER),
+    Row("content_given", "one object named after the type", _content_given, errors.MISSING_PARAMETER),
+    Row("text_object", "text: object", _object("text"), errors.PARAMETER, Of.TEXT),
     Row("text_keys", "text: body and preview_url only",
-        _known_keys("text", "body", "preview_url"), errors.INVALID_PARAMETER),
-    Row("body_given", "text.body: required", _required("text.body"), errors.PARAMETER),
-    Row("body_string", "text.body: string", _string("text.body"), errors.PARAMETER),
-    Row("body_length", "text.body: at most 4096 characters", _at_most("text.body", TEXT_MOST), errors.PARAMETER),
-    Row("preview_flag", "text.preview_url: boolean", _preview_flag, errors.PARAMETER),
+        _known_keys("text", "body", "preview_url"), errors.INVALID_PARAMETER, Of.TEXT),
+    Row("body_given", "text.body: required", _required("text.body"), errors.PARAMETER, Of.TEXT),
+    Row("body_string", "text.body: string", _string("text.body"), errors.PARAMETER, Of.TEXT),
+    Row("body_length", "text.body: at most 4096 characters", _at_most("text.body", TEXT_MOST), errors.PARAMETER, Of.TEXT),
+    Row("preview_flag", "text.preview_url: boolean", _preview_flag, errors.PARAMETER, Of.TEXT),
+    Row("content_missing", "131008: required parameter of the content",
+        _content(errors.MISSING_PARAMETER), errors.MISSING_PARAMETER),
+    Row("content_keys", "100: unsupported parameter of the content",
+        _content(errors.INVALID_PARAMETER), errors.INVALID_PARAMETER),
+    Row("content_values", "131009: lengths, numbers and shapes of the content",
+        _content(errors.BAD_VALUE), errors.BAD_VALUE),
     Row("context_object", "context: object", _object("context"), errors.PARAMETER),
     Row("context_keys", "context: message_id only",
         _known_keys("context", "message_id"), errors.INVALID_PARAMETER),

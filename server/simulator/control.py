@@ -20,6 +20,7 @@ from server.simulator.faults import FAULT, FAULTS_MOST, Fault, Faults
 from server.simulator.inputs import Address, Input, UnixSeconds, UserId
 from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, statuses_body
 from server.simulator.simulator import RequestRecord, Simulator
+from server.simulator.templates import TemplateChangeInput, TemplatesInput, webhook
 from server.simulator.wamid import read_wamid
 
 M = TypeVar("M", bound=BaseModel)
@@ -96,6 +97,9 @@ class ControlApi:
             web.post("/_control/faults", self.add_faults),
             web.delete("/_control/faults", self.clear_faults),
             web.delete("/_control/faults/{id}", self.remove_fault),
+            web.post("/_control/templates", self.put_templates),
+            web.post("/_control/templates/{id}", self.change_template),
+            web.delete("/_control/templates/{id}", self.remove_template),
             web.get("/_control/clock", self.clock),
             web.post("/_control/clock", self.move_clock),
             web.route("*", "/_control{tail:.*}", _unknown),
@@ -175,6 +179,34 @@ class ControlApi:
         if not self._simulator.faults.remove(request.match_info["id"]):
             return web.json_response({"error": "there is no such fault"}, status=404)
         return web.json_response({})
+
+    async def put_templates(self, request: web.Request) -> web.Response:
+        """Adds templates to a business account, by default the first number's; their ids. Nobody is told."""
+        given = _read(TemplatesInput, await _json(request))
+        waba_id = given.waba_id or self._account(None).config.waba_id
+        return web.json_response({"ids": [self._simulator.templates.put(waba_id, each) for each in given.templates]})
+
+    async def change_template(self, request: web.Request) -> web.Response:
+        """Changes a template, sends the webhooks about it one after the other, and waits for the answers to their first tries."""
+        given, template_id = _read(TemplateChangeInput, await _json(request)), request.match_info["id"]
+        account = self._owner_of(template_id)
+        if account is None:
+            return web.json_response({"error": "there is no such template"}, status=404)
+        answers = []
+        for field, value in self._simulator.templates.change(template_id, given):
+            body = webhook(account, field, value, time=int(self._simulator.clock.wall()))
+            answers.append(await self._simulator.webhooks.send(account, body))
+        return web.json_response({"webhookStatuses": answers})
+
+    async def remove_template(self, request: web.Request) -> web.Response:
+        """Takes a template away. Nobody is told."""
+        if not self._simulator.templates.remove(request.match_info["id"]):
+            return web.json_response({"error": "there is no such template"}, status=404)
+        return web.json_response({})
+
+    def _owner_of(self, template_id: str) -> Account | None:
+        waba_id = self._simulator.templates.owner(template_id)
+        return next((each for each in self._simulator.accounts if each.config.waba_id == waba_id), None)
 
     async def clock(self, _request: web.Request) -> web.Response:
         """The simulator's time, and how many seconds it is ahead of the machine's."""

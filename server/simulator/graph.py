@@ -1,4 +1,4 @@
-"""The Graph API's side: sending text messages and marking messages read."""
+"""The Graph API's side: sending text messages, marking messages read, listing templates."""
 
 import json
 import re
@@ -23,6 +23,7 @@ from server.simulator.faults import (
     TimeoutBeforeAccept,
 )
 from server.simulator.simulator import Simulator
+from server.simulator.templates import PAGE_MOST
 from server.simulator.wamid import new_wamid
 
 _BEARER = re.compile(r"(?:Bearer|OAuth) +(\S+)", re.IGNORECASE)
@@ -39,6 +40,7 @@ class GraphApi:
         """The messages endpoint, and every other path, which the Graph API answers too."""
         return [
             web.post("/{version}/{phone_number_id}/messages", self.messages),
+            web.get("/{version}/{waba_id}/message_templates", self.message_templates),
             web.route("*", "/{tail:.*}", unknown_path),
         ]
 
@@ -57,6 +59,23 @@ class GraphApi:
             held = delay.fault.delay_ms + delay.random.uniform(0, delay.fault.jitter_ms)
             await spoiled.wait(held, self._simulator.stopping)
         return response
+
+    async def message_templates(self, request: web.Request) -> web.Response:
+        """A page of a business account's templates, for a token of one of its numbers."""
+        version, waba_id = request.match_info["version"], request.match_info["waba_id"]
+        if version not in self._simulator.versions:
+            return await unknown_path(request)
+        owners = [each.config for each in self._simulator.accounts if each.config.waba_id == waba_id]
+        tokens, token = self._simulator.accounts.tokens(), _token(request)
+        if token is None or tokens.get(token, 0.0) <= self._simulator.clock.wall():
+            return refused(errors.BAD_TOKEN, "Invalid OAuth access token - Cannot parse access token", version=version)
+        if token not in [each.access_token.get_secret_value() for each in owners]:
+            return refused(errors.NO_SUCH_OBJECT, f"Object with ID '{waba_id}' does not exist", version=version)
+        limit = request.query.get("limit", "25")
+        if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MOST:
+            return refused(errors.PARAMETER, f"Param limit must be from 1 to {PAGE_MOST}", version=version)
+        page = self._simulator.templates.page(waba_id, limit=int(limit), after=request.query.get("after"))
+        return web.json_response(page, headers={"facebook-api-version": version, **spoiled.usage(waba_id)})
 
     async def _answered(
         self, request: web.Request, attempt: Attempt, target: Target, faults: Sequence[str]

@@ -14,6 +14,7 @@ from server.simulator.errors import Json
 from server.simulator.faults import FaultBook
 from server.simulator.memory import Memory
 from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, inbound_body, statuses_body
+from server.simulator.templates import TemplateBook
 from server.simulator.webhooks import WebhookSender
 
 # Meta tells of a closed window about as fast as of a message that was sent.
@@ -44,6 +45,7 @@ class Simulator:
         self.versions = config.versions
         self.accounts = AccountBook(config.accounts)
         self.receipts = config.receipts
+        self.templates = TemplateBook()
         self.clock = Clock()
         self.faults = FaultBook()
         self.webhooks = WebhookSender(config.webhooks, self.clock, self.faults)

@@ -27,11 +27,12 @@ class Route:
 
 
 class Routes:
-    """The routing table. Objects of provider "whatsapp" are phone number ids."""
+    """The routing table. Objects of provider "whatsapp" are phone number ids, what they share are business accounts."""
 
     def __init__(self, control: Database) -> None:
         self._control = control
         self._cache: Cache[tuple[str, str], Route] = Cache(self._load)
+        self._sharing: Cache[tuple[str, str], frozenset[uuid.UUID]] = Cache(self._load_sharing)
 
     async def find(self, provider: str, external_ids: Iterable[str]) -> dict[str, Route]:
         """Routes by external id; unowned ones are missing. At most 30 s old, 2 s where there was none."""
@@ -39,19 +40,30 @@ class Routes:
         found = await asyncio.gather(*(self._cache.get((provider, external_id)) for external_id in wanted))
         return {external_id: route for external_id, route in zip(wanted, found, strict=True) if route is not None}
 
-    async def claim(self, provider: str, external_id: str, *, tenant_id: uuid.UUID, channel_id: uuid.UUID) -> None:
-        """Gives an object to a channel; again for the same channel is no change. ALREADY_EXISTS when it is another's."""
+    async def sharing(self, provider: str, shared_id: str) -> frozenset[uuid.UUID]:
+        """The tenants with objects of an account; as old as those of find."""
+        return await self._sharing.get((provider, shared_id)) or frozenset()
+
+    async def claim(
+        self,
+        provider: str,
+        external_id: str,
+        *,
+        tenant_id: uuid.UUID,
+        channel_id: uuid.UUID,
+        shared_id: str | None = None,
+    ) -> None:
+        """Gives an object to a channel; again for the same channel changes what it shares at most. ALREADY_EXISTS when it is another's."""
         async with self._control.connection() as connection:
             await connection.execute(
-                "INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time) VALUES ($1, $2, $3, $4, $5)"
-                " ON CONFLICT DO NOTHING",
-                provider,
-                external_id,
-                tenant_id,
-                channel_id,
-                utc_now(),
+                "INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time, shared_id)"
+                " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (provider, external_id) DO UPDATE SET shared_id = excluded.shared_id"
+                " WHERE routes.channel_id = excluded.channel_id",
+                *(provider, external_id, tenant_id, channel_id, utc_now(), shared_id),
             )
         self._cache.forget((provider, external_id))
+        if shared_id is not None:
+            self._sharing.forget((provider, shared_id))
         route = await self._cache.get((provider, external_id))
         if route != Route(tenant_id, channel_id):
             # Whose it is, is nobody's business.
@@ -95,3 +107,10 @@ class Routes:
                 "SELECT tenant_id, channel_id FROM routes WHERE provider = $1 AND external_id = $2", *key
             )
         return None if row is None else Route(row["tenant_id"], row["channel_id"])
+
+    async def _load_sharing(self, key: tuple[str, str]) -> frozenset[uuid.UUID] | None:
+        async with self._control.connection() as connection:
+            rows = await connection.fetch(
+                "SELECT DISTINCT tenant_id FROM routes WHERE provider = $1 AND shared_id = $2", *key
+            )
+        return frozenset(row["tenant_id"] for row in rows) or None

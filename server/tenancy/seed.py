@@ -142,7 +142,7 @@ async def ensure_channel(
     control: Control, tenant: Tenant, settings: Settings, account: WhatsappAccount
 ) -> SeededChannel:
     """The tenant's channel of a number, with the account's present token. ALREADY_EXISTS when another tenant has it."""
-    channel_id = await _claimed(Routes(control.database), tenant.id, account.phone_number_id)
+    channel_id = await _claimed(Routes(control.database), tenant.id, account)
     sealed = tenant.secrets.seal(account.access_token.encode(), table="channels", column="access_token", row=channel_id)
     async with tenant.database.connection() as connection:
         # Any of its keys may be the one that another process has just taken: a channel has the same id and account everywhere.
@@ -169,13 +169,14 @@ async def ensure_channel(
     return SeededChannel(channel_id, WHATSAPP, account.phone_number_id, account.waba_id)
 
 
-async def _claimed(routes: Routes, tenant_id: uuid.UUID, phone_number_id: str) -> uuid.UUID:
+async def _claimed(routes: Routes, tenant_id: uuid.UUID, account: WhatsappAccount) -> uuid.UUID:
     """The channel that has the number; a new one when none has. Of several processes that start at once, one makes it."""
-    held = (await routes.find(WHATSAPP, [phone_number_id])).get(phone_number_id)
-    if held is None:
-        with contextlib.suppress(AlreadyExists):
-            await routes.claim(WHATSAPP, phone_number_id, tenant_id=tenant_id, channel_id=new_id())
-        held = (await routes.find(WHATSAPP, [phone_number_id]))[phone_number_id]
+    number = account.phone_number_id
+    held = (await routes.find(WHATSAPP, [number])).get(number)
+    with contextlib.suppress(AlreadyExists):
+        channel_id = new_id() if held is None else held.channel_id
+        await routes.claim(WHATSAPP, number, tenant_id=tenant_id, channel_id=channel_id, shared_id=account.waba_id)
+    held = (await routes.find(WHATSAPP, [number]))[number]
     if held.tenant_id != tenant_id:
         raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
     return held.channel_id

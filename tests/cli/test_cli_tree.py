@@ -37,6 +37,7 @@ OURS = [
         "messages",
         "settings",
         "tags",
+        "templates",
         "tenants",
     )
     for rpc in shipped().groups[group].rpcs.values()
@@ -51,7 +52,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 20
+    assert len(shipped().groups) == 21
 
 
 @pytest.mark.parametrize(
@@ -70,7 +71,10 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("availability", "get-agent-availability heartbeat list-agent-availabilities set set-agent-capacity"),
         ("inbox", "list-events watch"),
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
-        ("channels", "connect connect-whatsapp-channel create-meta-app get list list-meta-apps resume update"),
+        (
+            "channels",
+            "connect connect-whatsapp-channel create-meta-app get list list-meta-apps resume rotate-secret update",
+        ),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),
         (
@@ -82,6 +86,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("contact-merges", "merge-contacts unmerge-contact"),
         ("intake", "receive-items"),
         ("invites", "accept create list resend revoke"),
+        ("templates", "get list preview sync"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),
         ("audit", "get-settings list-entries update-settings"),

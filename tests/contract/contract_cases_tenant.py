@@ -9,6 +9,7 @@ from contract_requests import (
     blocked,
     conflict_page,
     connect,
+    filled,
     handed_in,
     handshake,
     identity_to_remove,
@@ -30,6 +31,7 @@ from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import options_pb2, tenant_settings_pb2
 from switchboard.v1 import settings_service_pb2 as tenant_settings
+from switchboard.v1 import template_service_pb2 as templates
 from switchboard.v1 import tenant_service_pb2 as tenants
 from switchboard.v1.contact_pb2 import ALIAS_KIND_BSUID, ALIAS_KIND_WA_ID
 
@@ -170,6 +172,11 @@ CHANNELS: dict[str, Case] = {
         refuse=lambda w: channels.ResumeChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "RotateChannelSecret": Case(
+        ask=lambda w: channels.RotateChannelSecretRequest(channel_id=w.call(api_channel()).channel.id),
+        refuse=lambda w: channels.RotateChannelSecretRequest(channel_id=w.channel_id),
+        reason="CHANNEL_MAKES_NO_SECRETS",
+    ),
     "ListChannels": Case(
         ask=lambda w: channels.ListChannelsRequest(page_size=1),
         refuse=lambda w: channels.ListChannelsRequest(page_token="AAAA"),
@@ -188,6 +195,33 @@ CHANNELS: dict[str, Case] = {
         reason="PERMISSION_MISSING",
         caller="platform",
         refused="key",
+    ),
+}
+TEMPLATES: dict[str, Case] = {
+    "GetTemplate": Case(
+        ask=lambda w: templates.GetTemplateRequest(channel_id=w.channel_id, template_id=w.template()),
+        refuse=lambda w: templates.GetTemplateRequest(channel_id=w.channel_id, template_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListTemplates": Case(
+        ask=lambda w: templates.ListTemplatesRequest(channel_id=w.channel_id, page_size=1),
+        refuse=lambda w: templates.ListTemplatesRequest(channel_id=w.foreign.channel_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "PreviewTemplate": Case(
+        ask=lambda w: templates.PreviewTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(), filling=filled("Mia")
+        ),
+        refuse=lambda w: templates.PreviewTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(), filling=filled("Mia", "17")
+        ),
+        reason="INVALID_FIELDS",
+    ),
+    "SyncTemplates": Case(
+        ask=lambda w: templates.SyncTemplatesRequest(channel_id=w.channel_id),
+        refuse=lambda w: templates.SyncTemplatesRequest(channel_id=w.call(api_channel()).channel.id),
+        reason="CHANNEL_WITHOUT_TEMPLATES",
+        caller="admin",
     ),
 }
 INTAKE: dict[str, Case] = {

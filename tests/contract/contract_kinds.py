@@ -23,6 +23,7 @@ KINDS: Mapping[str, str] = {
     "conversation_id": "conversation",
     "message_id": "message",
     "last_seen_message_id": "message",
+    "reply_to_message_id": "message",
     "note_id": "note",
     "delivery_id": "delivery",
     "contact_id": "contact",
@@ -40,6 +41,7 @@ KINDS: Mapping[str, str] = {
     "role_id": "role",
     "invite_id": "invite",
     "tag_id": "tag",
+    "template_id": "template",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
     "tenant_id": "tenant",
@@ -54,6 +56,8 @@ NO_IDS: Mapping[str, str] = {
     "app_id": "Meta's, of an app of the installation",
     "id": "Meta's, of an app of the installation; or of an item, unknown ones of which are kept until they are known",
     "reply_to_id": "the sender's own, of a message",
+    "media_id": "the provider's, of a file",
+    "product_id": "of a catalog at the provider",
 }
 
 # Of these no team has its own: whoever may call sees those of the whole tenant.
@@ -65,6 +69,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "policy": "of a team or a channel, and managed for the whole tenant",
     "attribute": "of the whole tenant",
     "tag": "the vocabulary is everybody's",
+    "template": "of the account that channels share",
     "api_key": "of the tenant; who may manage them may manage all",
     "tenant": "the platform's, which no tenant may ask about",
 }
@@ -165,6 +170,10 @@ class Holdings:
         return self._world.tag()
 
     @cached_property
+    def _template(self) -> str:
+        return self._world.template(self._side.channel_id)
+
+    @cached_property
     def _attribute(self) -> str:
         return attribute(self._world)
 
@@ -211,6 +220,7 @@ def foreign(world: World, kind: str) -> str:
         "policy": world.foreign_policy,
         "attribute": world.foreign_attribute,
         "tag": world.foreign_tag,
+        "template": world.foreign_template,
         "role": world.foreign_role,
         "invite": world.foreign_invite,
         "agent": tenant.agents["agent"],

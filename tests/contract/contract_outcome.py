@@ -28,6 +28,7 @@ from switchboard.v1 import (
     settings_service_pb2,
     statistics_service_pb2,
     tag_service_pb2,
+    template_service_pb2,
     tenant_service_pb2,
     webhook_service_pb2,
 )
@@ -53,6 +54,7 @@ FILES = (
     webhook_service_pb2,
     auth_service_pb2,
     tag_service_pb2,
+    template_service_pb2,
     tenant_service_pb2,
 )
 

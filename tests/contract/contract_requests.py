@@ -21,6 +21,7 @@ from switchboard.v1 import (
     conversation_pb2,
     message_pb2,
     options_pb2,
+    template_pb2,
 )
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
@@ -89,6 +90,11 @@ def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:
 def api_channel(callback_url: str = "https://desk.example/switchboard") -> channels.ConnectChannelRequest:
     setting = channels.ChannelSetting(name="callback_url", value=callback_url)
     return channels.ConnectChannelRequest(name=f"App {nonce()}", provider=channel_pb2.PROVIDER_API, settings=[setting])
+
+
+def filled(*texts: str) -> template_pb2.TemplateFilling:
+    """The places of a template's body, in their order."""
+    return template_pb2.TemplateFilling(body=[template_pb2.TemplateParameter(text=text) for text in texts])
 
 
 def handed_in(channel_id: str) -> intake.ReceiveItemsRequest:
@@ -238,9 +244,11 @@ def attribute(world: World) -> str:
 
 
 def attribute_page(world: World) -> attributes.ListAttributeDefinitionsRequest:
-    """A page that is not empty."""
-    attribute(world)
-    return attributes.ListAttributeDefinitionsRequest(page_size=1)
+    """A page that is not empty, and the same for whoever asks next."""
+    page = attributes.ListAttributeDefinitionsRequest(page_size=1)
+    if not world.call(page).attribute_definitions:
+        attribute(world)
+    return page
 
 
 def participant(world: World) -> conversations.RemoveConversationParticipantRequest:

@@ -14,6 +14,7 @@ from contract_cases_tenant import (
     CONTACTS,
     INTAKE,
     SETTINGS,
+    TEMPLATES,
     TENANTS,
     WEBHOOKS,
 )
@@ -64,6 +65,7 @@ CASES: Mapping[str, Case] = {
         "AuthService": AUTH,
         "AuditService": AUDIT,
         "StatisticsService": STATISTICS,
+        "TemplateService": TEMPLATES,
         "TenantService": TENANTS,
         "WebhookService": WEBHOOKS,
     }.items()

@@ -20,7 +20,7 @@ from switchboard.v1.assignment_service_pb2 import AssignConversationRequest
 from switchboard.v1.attribute_definition_pb2 import ATTRIBUTE_TARGET_CONTACT, ATTRIBUTE_TYPE_DATE
 from switchboard.v1.attribute_definition_service_pb2 import CreateAttributeDefinitionRequest
 from switchboard.v1.auth_service_pb2 import CreateAgentTokenRequest, CreateApiKeyRequest
-from switchboard.v1.channel_service_pb2 import ConnectWhatsappChannelRequest
+from switchboard.v1.channel_service_pb2 import ConnectWhatsappChannelRequest, GetChannelRequest
 from switchboard.v1.conversation_service_pb2 import (
     AddConversationNoteRequest,
     AddConversationTagsRequest,
@@ -32,6 +32,7 @@ from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
 from switchboard.v1.invite_service_pb2 import CreateInviteRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
+from switchboard.v1.template_service_pb2 import ListTemplatesRequest, SyncTemplatesRequest
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
 
 from server.models.tenant.agent import ROLES
@@ -123,6 +124,21 @@ class Tenant:
     def token_of(self, agent_id: str) -> str:
         return str(self.call(CreateAgentTokenRequest(agent_id=agent_id)).token)
 
+    def template(self, channel_id: str = "") -> str:
+        """A new template that the simulator has of a channel's account."""
+        simulator, name, channel_id = self.dev["simulator"]["url"], nonce(), channel_id or self.channel_id
+        account = self.call(GetChannelRequest(channel_id=channel_id)).channel.whatsapp
+        if channel_id != self.channel_id:
+            known = {"phone_number_id": account.phone_number_id, "waba_id": account.waba_id, "access_token": "EAAtoken"}
+            more = {"display_phone_number": "15550001111", "app_secret": "secret", "webhook_url": "http://127.0.0.1:9/"}
+            post(f"{simulator}/_control/accounts", known | more)
+        body = {"type": "BODY", "text": "Hello {{1}}, your order is ready.", "example": {"body_text": [["Mia"]]}}
+        made = {"wabaId": account.waba_id, "templates": [{"name": name, "components": [body]}]}
+        (external_id,) = post(f"{simulator}/_control/templates", made)["ids"]
+        self.call(SyncTemplatesRequest(channel_id=channel_id))
+        listed = self.call(ListTemplatesRequest(channel_id=channel_id, page_size=200)).templates
+        return str(next(item.id for item in listed if item.external_id == external_id))
+
     def key_with(self, *permissions: int) -> str:
         """A new API key with these permissions only."""
         request = CreateApiKeyRequest(name="narrow", permissions=permissions)  # type: ignore[arg-type]
@@ -174,6 +190,7 @@ class World(Tenant):
         self.foreign_role: str = self.foreign.call(CreateRoleRequest(name="foreign", permissions=read)).role.id
         invite = CreateInviteRequest(email="foreign@example.com", name="foreign")
         self.foreign_invite: str = self.foreign.call(invite).invite.id
+        self.foreign_template: str = self.foreign.template()
         self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()

@@ -27,6 +27,7 @@ from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import tag_service_pb2 as tags
+from switchboard.v1 import template_service_pb2 as templates
 from switchboard.v1 import tenant_service_pb2 as tenants
 
 PAGED = {name for name, method in methods().items() if "page_token" in method.input_type.fields_by_name}
@@ -79,6 +80,7 @@ class Lists:
         invited(world)
         world.api_key_id()
         world.tag()
+        world.template()
         world.call(connect(digits(15)))
         world.call(meta_app(nonce()), token=world.platform_key)
         self._conflict()
@@ -115,6 +117,7 @@ class Lists:
             "AvailabilityService.ListAgentAvailabilities": availability.ListAgentAvailabilitiesRequest(),
             "DeliveryService.ListDeliveries": deliveries.ListDeliveriesRequest(conversation_id=self.conversation),
             "TagService.ListTags": tags.ListTagsRequest(),
+            "TemplateService.ListTemplates": templates.ListTemplatesRequest(channel_id=self.world.channel_id),
             "ContactService.ListContacts": contacts.ListContactsRequest(),
             "ContactService.ListIdentityConflicts": contacts.ListIdentityConflictsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),

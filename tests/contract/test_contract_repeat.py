@@ -39,6 +39,7 @@ WITHOUT_REQUEST_ID = {
     "IntakeService.ReceiveItems": "the sender's own ids tell items apart",
     "InviteService.AcceptInvite": "the token is good once",
     "InviteService.ResendInvite": "shows a secret, this once: a repeat makes another",
+    "TemplateService.SyncTemplates": "reads again: what is the same already stays",
     "TenantService.CreateTenant": IN_THE_CONTROL_DATABASE,
     "TenantService.DisableTenant": ALWAYS_THE_SAME,
     "TenantService.EnableTenant": ALWAYS_THE_SAME,

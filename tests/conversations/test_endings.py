@@ -45,7 +45,9 @@ class Done:
 async def change(desk: Desk, channel: ChannelRow, **changes: Any) -> None:
     await desk.do(
         lambda write: _done(
-            channels.update(write, ALL, channel.id, origin=nobody(), changes=Changes(**changes)),
+            channels.update(
+                write, ALL, channel.id, origin=nobody(), changes=Changes(**changes), providers=desk.providers
+            ),
         )
     )
 

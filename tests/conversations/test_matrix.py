@@ -12,7 +12,7 @@ import pytest
 
 from server.assignments import service as assignments
 from server.channels.service import AUTO_RESOLVE, ChannelRow
-from server.conversations import notes, service, tags
+from server.conversations import notes, participants, service, tags
 from server.conversations.rules import MOVES, ConversationArchived, IllegalStatusMove, VersionMismatch
 from server.conversations.service import Changed, ConversationSuperseded
 from server.conversations.timers import HANDLERS, SNOOZE
@@ -99,17 +99,46 @@ class Case:
         )
 
     async def unassigned(self) -> None:
-        if (await self.desk.conversation(self.id)).status != "archived":
+        if await self.writable():
             await self.assigned()
         whole: dict[str, Any] = {"reason": None, "expected_version": None}
         await self.do(lambda write: assignments.unassign(write, ALL, self.id, origin=nobody(), **whole))
 
-    async def noted(self) -> None:
-        by = agent(await self.desk.new_agent())
-        await self.do(lambda write: notes.add(write, ALL, self.id, origin=by, note_id=new_id(), text="x", pinned=False))
+    async def writable(self) -> bool:
+        """Whether there can be something to change or to take away."""
+        return (await self.desk.conversation(self.id)).status != "archived"
+
+    async def noted(self) -> uuid.UUID:
+        by, note_id = agent(await self.desk.new_agent()), new_id()
+        await self.do(lambda write: notes.add(write, ALL, self.id, origin=by, note_id=note_id, text="x", pinned=False))
+        return note_id
+
+    async def note_changed(self) -> None:
+        note_id = await self.noted() if await self.writable() else new_id()
+        await self.do(lambda write: notes.update(write, ALL, self.id, note_id, origin=nobody(), text="y", pinned=True))
+
+    async def note_deleted(self) -> None:
+        note_id = await self.noted() if await self.writable() else new_id()
+        await self.do(lambda write: notes.delete(write, ALL, self.id, note_id, origin=nobody()))
 
     async def tagged(self) -> None:
         await self.do(lambda write: tags.add(write, ALL, self.id, origin=nobody(), names=["vip"]))
+
+    async def untagged(self) -> None:
+        if await self.writable():
+            await self.tagged()
+        await self.do(lambda write: tags.remove(write, ALL, self.id, origin=nobody(), names=["vip"]))
+        assert not (await self.desk.conversation(self.id)).tags
+
+    async def joined(self, agent_id: uuid.UUID | None = None) -> None:
+        who = agent_id or await self.desk.new_agent()
+        await self.do(lambda write: participants.add(write, ALL, self.id, origin=nobody(), agent_id=who))
+
+    async def left(self) -> None:
+        who = await self.desk.new_agent()
+        if await self.writable():
+            await self.joined(who)
+        await self.do(lambda write: participants.remove(write, ALL, self.id, origin=nobody(), agent_id=who))
 
     async def changed(self, **changes: Any) -> None:
         whole = {"priority": None, "subject": None, "attributes": None, "expected_version": None, **changes}
@@ -137,8 +166,13 @@ class Case:
     async def deleted(self) -> None:
         await self.do(lambda write: service.delete(write, ALL, self.id, origin=nobody()))
 
+    async def restored(self) -> None:
+        await self.deleted()
+        await self.do(lambda write: service.restore(write, ALL, self.id, origin=nobody()))
+        assert (await self.desk.conversation(self.id)).delete_time is None
 
-Act = Callable[[Case], Awaitable[None]]
+
+Act = Callable[[Case], Awaitable[object]]
 
 
 # One line per event of the matrix, one word per status that it meets: the status after it, that it stays (and something happened),
@@ -178,11 +212,17 @@ MATRIX: dict[str, tuple[Act, tuple[str, ...]]] = {
     "snooze timer": (lambda case: case.fire(SNOOZE), (NOTHING, NOTHING, NOTHING, "open", NOTHING, NOTHING)),
     "auto-resolve timer": (Case.inactive, ("resolved", "resolved", "resolved", NOTHING, NOTHING, NOTHING)),
     "note": (Case.noted, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
+    "note changed": (Case.note_changed, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
+    "note deleted": (Case.note_deleted, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
     "tag": (Case.tagged, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
+    "tag taken away": (Case.untagged, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
+    "participant": (Case.joined, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
+    "participant taken away": (Case.left, (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
     "priority": (lambda case: case.changed(priority=5), (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
     "attributes": (lambda case: case.changed(attributes={"a": 1}), (STAYS, STAYS, STAYS, STAYS, STAYS, REFUSED)),
     "receipt": (Case.receipt, (STAYS, STAYS, STAYS, STAYS, STAYS, STAYS)),
     "delete": (Case.deleted, (STAYS, STAYS, STAYS, "open", STAYS, STAYS)),
+    "delete and restore": (Case.restored, (STAYS, STAYS, STAYS, "open", STAYS, STAYS)),
 }
 CASES = [
     pytest.param(act, before, after, id=f"{event}: {before} -> {after}")
@@ -290,3 +330,27 @@ async def test_what_would_be_a_second_live_conversation_is_refused_and_names_the
         await case.set("open")
     assert refused.value.metadata == {"conversation_id": str(stored.message.conversation_id)}
     assert isinstance(await desk.move(case.id, before), Changed)
+
+
+async def test_a_reply_that_would_make_a_second_live_conversation_is_refused_and_names_the_first(desk: Desk) -> None:
+    channel = await desk.new_channel(new_thread_each_time=True)
+    case = await case_of(desk, channel, "resolved")
+    stored = await desk.writer().submit(desk.receive(channel, case.sender, "again"))
+    assert isinstance(stored, Stored)
+    row, head = await desk.conversation(case.id), await desk.head()
+    with pytest.raises(ConversationSuperseded) as refused:
+        await case.say(ActorKind.ACTOR_KIND_API_KEY)
+    assert refused.value.metadata == {"conversation_id": str(stored.message.conversation_id)}
+    assert (await desk.conversation(case.id), await desk.head()) == (row, head)
+
+
+@pytest.mark.parametrize("before", STATUSES)
+async def test_a_message_for_a_deleted_conversation_starts_a_linked_one(desk: Desk, before: str) -> None:
+    channel = await desk.new_channel()
+    case = await case_of(desk, channel, before)
+    await case.deleted()
+    row = await desk.conversation(case.id)
+    await case.inbound()
+    assert await desk.conversation(case.id) == row
+    new = await desk.value("SELECT id FROM conversations WHERE previous_conversation_id = $1", case.id)
+    assert (await desk.conversation(new)).status == "new"

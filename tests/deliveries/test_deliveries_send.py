@@ -12,8 +12,10 @@ import pytest
 from aiohttp.test_utils import TestServer
 
 from server.deliveries import claiming
+from server.kit.errors import NotFound
 from server.messages.delivering import Sender
 from server.messages.items import Stored
+from server.providers.content import Buttons, QuickReply
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.simulator.app import create_app
@@ -45,9 +47,9 @@ class Sends:
     def __init__(self, desk: Desk, channel: Any, conversation_id: Any, sender: str) -> None:
         self.desk, self.channel, self.conversation_id, self.sender = desk, channel, conversation_id, sender
 
-    async def send(self, text: str, providers: dict[str, Provider]) -> str:
+    async def send(self, text: str, providers: dict[str, Provider], **more: Any) -> str:
         """Queues a text, delivers what is due, and tells the message's status."""
-        stored = await self.desk.writer().submit(self.desk.send(self.conversation_id, text))
+        stored = await self.desk.writer().submit(self.desk.send(self.conversation_id, text, **more))
         assert isinstance(stored, Stored)
         await self.deliver(providers)
         return str(await self.desk.value("SELECT status FROM messages WHERE id = $1", stored.message.id))
@@ -91,6 +93,27 @@ async def test_an_accepted_send_is_sent_with_our_part_id_and_gets_its_wamid(send
     assert (request["body"]["to"], request["body"]["text"]["body"]) == ("+" + sends.sender, "grüße")
     assert request["wamid"] == part["provider_message_id"]
     assert (await sends.delivery())["state"] == "accepted"
+
+
+async def test_a_question_with_buttons_goes_out_as_it_was_stored_and_quotes(sends: Sends, connect: Connect) -> None:
+    row = await sends.desk.conversation(sends.conversation_id)
+    question = Buttons(body="Is it this one?", buttons=(QuickReply(id="y", title="Yes"),), footer="Order 4711")
+    asked = {"content": question, "reply_to_message_id": row.last_message_id}
+    async with simulated(sends) as url:
+        assert await sends.send(question.body, connect(url), **asked) == "sent"
+        (request,) = await requests(url)
+    assert request["body"]["interactive"] == {
+        "type": "button",
+        "body": {"text": "Is it this one?"},
+        "footer": {"text": "Order 4711"},
+        "action": {"buttons": [{"type": "reply", "reply": {"id": "y", "title": "Yes"}}]},
+    }
+    assert request["body"]["context"] == {"message_id": row.last_inbound_provider_id}
+    after = await sends.desk.conversation(sends.conversation_id)
+    assert after.last_message_preview == "Is it this one?"
+    other = await sends.desk.started(sends.channel)
+    with pytest.raises(NotFound):
+        await sends.send("not its own", {}, reply_to_message_id=other.last_message_id)
 
 
 async def test_a_customer_without_a_number_is_written_to_by_user_id(own_desk: Desk, connect: Connect) -> None:

@@ -138,9 +138,9 @@ async def test_a_kind_that_this_release_does_not_know_is_passed_on(process: Proc
         await tenant.say(count=2)
         await watcher.to_seq(2)
         await tenant.execute(
-            "INSERT INTO stream_event SELECT 3, 3, gen_random_uuid(), 80, now(), 6, NULL, 1, '', gen_random_uuid(), 1,"
+            "INSERT INTO stream_event SELECT 3, 3, gen_random_uuid(), 199, now(), 6, NULL, 1, '', gen_random_uuid(), 1,"
             " channel_id, NULL, NULL, NULL, NULL, $1 FROM stream_event WHERE seq = 2",
-            bytes([0x82, 0x05, 0x02, 0x08, 0x01]),
+            bytes([0xBA, 0x0C, 0x02, 0x08, 0x01]),
         )
         await tenant.execute(
             "UPDATE stream_head SET head = 3, head_event_id = (SELECT event_id FROM stream_event WHERE seq = 3)"
@@ -149,7 +149,7 @@ async def test_a_kind_that_this_release_does_not_know_is_passed_on(process: Proc
     event = watcher.events[-1]
     assert event.WhichOneof("body") is None
     assert event.cursor
-    assert bytes([0x82, 0x05, 0x02, 0x08, 0x01]) in event.SerializeToString()
+    assert bytes([0xBA, 0x0C, 0x02, 0x08, 0x01]) in event.SerializeToString()
 
 
 async def test_a_bookmark_moves_past_what_is_not_shown(process: Process, tenant: Tenant) -> None:

@@ -29,7 +29,7 @@ async def test_its_capabilities_make_sense(name: str, connect: Connect) -> None:
     assert can.text_characters > 0
     assert can.opaque_characters >= 36, "the id of a part must fit"
     assert timedelta(0) <= can.reply_window_margin < (can.reply_window or timedelta.max)
-    assert "text" in can.sends
+    assert all(each.characters.get("body", 0) <= can.text_characters for each in can.contents.values())
     assert can.address_kinds
 
 

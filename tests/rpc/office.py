@@ -33,16 +33,21 @@ from server.conversations.row import ConversationRow
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
 from server.conversations.tag_servicer import TagServicer
-from server.kit.db import Database
+from server.kit.clock import utc_now
+from server.kit.db import Database, Write
 from server.kit.ids import new_id
+from server.log.append import append
 from server.log.cursor import Cursors
 from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
 from server.people.servicer import AgentServicer
+from server.providers.template import ListedTemplate
 from server.redelivery.servicer import DeliveryServicer
 from server.rpc.call import Call, Caller, CallerKind, Verified
 from server.rpc.paging import PageTokens
+from server.templates import service as templates
+from server.templates.servicer import TemplateServicer
 from server.tenant_settings.servicer import SettingsServicer
 from tests.desk import ALL, Desk, nobody, phone
 from tests.installation import Installed
@@ -118,6 +123,9 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
         "MessageService": MessageServicer(**both, writers=unused),
         "TagService": TagServicer(**both),
+        "TemplateService": TemplateServicer(
+            **both, **dict.fromkeys(("tenants", "routes"), unused), providers=desk.providers
+        ),
     }
     made = Office(servicers, database, desk.tenant.id)
 
@@ -158,6 +166,7 @@ async def fill(desk: Desk, office: Office) -> None:
     await _from_outside(desk, bare, full, messages[1])
     role_id = await desk.value("INSERT INTO roles VALUES ($1, 'Role', '{1}', now()) RETURNING id", new_id())
     policy_id = await desk.value("SELECT id FROM assignment_policies LIMIT 1")
+    template_id = await _templates(desk, channel)
     for ids, row, message_id, agent_id in (
         (office.little, bare, messages[0], agents[1]),
         (office.much, full, messages[1], agents[0]),
@@ -173,7 +182,23 @@ async def fill(desk: Desk, office: Office) -> None:
             "team_id": str(teams[0]),
             "role_id": str(role_id),
             "policy_id": str(policy_id),
+            "template_id": str(template_id),
         }
+
+
+async def _templates(desk: Desk, channel: ChannelRow) -> uuid.UUID:
+    """Templates of the channel's account; one of their ids."""
+    of = templates.Owner(provider="whatsapp", business_account_id=desk.numbers[channel.id].waba_id)
+    found = [
+        ListedTemplate(provider_id=str(number), name=f"template_{number}", language="en", status="APPROVED")
+        for number in range(MANY)
+    ]
+
+    async def store(write: Write) -> None:
+        await append(write, await templates.store_listed(write, of=of, found=found, at=utc_now(), origin=nobody()))
+
+    await desk.database.write(store)
+    return uuid.UUID(str(await desk.value("SELECT id FROM templates LIMIT 1")))
 
 
 async def _people(desk: Desk, channel: ChannelRow) -> tuple[list[uuid.UUID], list[uuid.UUID]]:

@@ -12,6 +12,14 @@ OTHER = "106540352242923"
 READ = {"messaging_product": "whatsapp", "status": "read", "message_id": "wamid.X"}
 
 
+def asking(**fields: object) -> dict[str, object]:
+    """A question with a button; `fields` replace or add members of it, None removes one."""
+    button = {"type": "reply", "reply": {"id": "y", "title": "Yes"}}
+    whole = {"type": "button", "body": {"text": "Fine?"}, "action": {"buttons": [button]}, **fields}
+    interactive = {name: value for name, value in whole.items() if value is not None}
+    return text(type="interactive", text=None, interactive=interactive)
+
+
 @dataclass(frozen=True)
 class Example:
     """A request one row refuses: what is posted, and what went before."""
@@ -44,9 +52,12 @@ EXAMPLES: dict[str, Example] = {
     "recipient_format": Example(text(to=None, recipient="someone"), 131009, "business-scoped user ID"),
     "group_known": Example(text(to="Y2FwaV9ncm91cA", recipient_type="group"), 131009, "group does not exist"),
     "type": Example(text(type="telegram"), 100, 'got "telegram"'),
-    "type_carried": Example(text(type="image"), 131051, "text messages only"),
+    "type_carried": Example(text(type="image"), 131051, "sends text, interactive, location, contacts only"),
     "message_keys": Example(text(txt={"body": "x"}), 100, 'Unexpected key "txt" on param.'),
-    "text_given": Example(text(text=None), 131008, "mandatory for type 'text'"),
+    "content_given": Example(text(text=None), 131008, "mandatory for type 'text'"),
+    "content_missing": Example(asking(action=None), 131008, "missing: interactive.action"),
+    "content_keys": Example(asking(buttons=[]), 100, 'Unexpected key "buttons" on param "interactive"'),
+    "content_values": Example(asking(body={"text": "é" * 1025}), 131009, "interactive.body.text is not valid"),
     "text_object": Example(text(text="good morning"), 100, "Param text must be a JSON object"),
     "text_keys": Example(text(text={"body": "x", "bold": True}), 100, 'Unexpected key "bold" on param "text"'),
     "body_given": Example(text(text={"body": ""}), 100, "The parameter text.body is required"),
@@ -130,6 +141,8 @@ def assert_envelope(answer: Any, *, code: int, says: str) -> None:
         text(text={"body": "https://example.org", "preview_url": True}),
         text(context={"message_id": "wamid.nobodyknowsthisone"}),
         text(biz_opaque_callback_data="x" * 512),
+        asking(),
+        asking(header=None, footer={"text": "é" * 60}),
     ],
 )
 async def test_a_message_at_the_edge_of_the_rules_is_accepted(body: object, start: Start) -> None:

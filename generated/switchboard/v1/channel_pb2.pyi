@@ -189,16 +189,22 @@ class ApiAccount(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CALLBACK_URL_FIELD_NUMBER: _builtins.int
+    SECRET_ROTATE_TIME_FIELD_NUMBER: _builtins.int
     callback_url: _builtins.str
     """Where messages to customers are sent. Everybody who may read channels sees it: put no secret in it."""
+    @_builtins.property
+    def secret_rotate_time(self) -> _timestamp_pb2.Timestamp:
+        """When its secret was last rotated; absent: it is the one of connecting."""
+
     def __init__(
         self,
         *,
         callback_url: _builtins.str = ...,
+        secret_rotate_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["secret_rotate_time", b"secret_rotate_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback_url", b"callback_url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["callback_url", b"callback_url", "secret_rotate_time", b"secret_rotate_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -163,7 +163,9 @@ class ConnectChannelResponse(_message.Message):
     CHANNEL_FIELD_NUMBER: _builtins.int
     SECRET_FIELD_NUMBER: _builtins.int
     secret: _builtins.str
-    """The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them."""
+    """The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them,
+    and in a repeat after the secret was rotated.
+    """
     @_builtins.property
     def channel(self) -> _channel_pb2.Channel:
         """The channel."""
@@ -304,6 +306,7 @@ class UpdateChannelRequest(_message.Message):
     NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
     AUTO_RESOLVE_AFTER_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CALLBACK_URL_FIELD_NUMBER: _builtins.int
     channel_id: _builtins.str
     """The channel."""
     name: _builtins.str
@@ -312,6 +315,8 @@ class UpdateChannelRequest(_message.Message):
     """Whether a message after the end always starts a new conversation."""
     request_id: _builtins.str
     """Makes the call repeatable."""
+    callback_url: _builtins.str
+    """Where messages to customers are sent from now on, on a channel of a system of the user's own; refused on others."""
     @_builtins.property
     def reopen_window(self) -> _duration_pb2.Duration:
         """For how long after its end a conversation takes the customer's next message."""
@@ -329,15 +334,20 @@ class UpdateChannelRequest(_message.Message):
         new_thread_each_time: _builtins.bool | None = ...,
         auto_resolve_after: _duration_pb2.Duration | None = ...,
         request_id: _builtins.str = ...,
+        callback_url: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "callback_url", b"callback_url", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "channel_id", b"channel_id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url", "_name", b"_name", "_new_thread_each_time", b"_new_thread_each_time", "auto_resolve_after", b"auto_resolve_after", "callback_url", b"callback_url", "channel_id", b"channel_id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "reopen_window", b"reopen_window", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__callback_url: _TypeAlias = _typing.Literal["callback_url"]  # noqa: Y015
+    _WhichOneofArgType__callback_url: _TypeAlias = _typing.Literal["_callback_url", b"_callback_url"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
     _WhichOneofReturnType__new_thread_each_time: _TypeAlias = _typing.Literal["new_thread_each_time"]  # noqa: Y015
     _WhichOneofArgType__new_thread_each_time: _TypeAlias = _typing.Literal["_new_thread_each_time", b"_new_thread_each_time"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__callback_url) -> _WhichOneofReturnType__callback_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
     @_typing.overload
@@ -381,7 +391,7 @@ class ResumeChannelRequest(_message.Message):
     channel_id: _builtins.str
     """The channel."""
     access_token: _builtins.str
-    """Token of the system user; absent: the one that is stored."""
+    """Token of the system user; absent: the one that is stored. Refused where secrets are made here: those are rotated."""
     request_id: _builtins.str
     """Makes the call repeatable: the same id resumes nothing a second time."""
     def __init__(
@@ -424,6 +434,70 @@ class ResumeChannelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ResumeChannelResponse: _TypeAlias = ResumeChannelResponse  # noqa: Y015
+
+@_typing.final
+class RotateChannelSecretRequest(_message.Message):
+    """Makes a new secret for a channel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    OVERLAP_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """The channel."""
+    request_id: _builtins.str
+    """Makes the call repeatable: the same id makes no second secret."""
+    @_builtins.property
+    def overlap(self) -> _duration_pb2.Duration:
+        """For how long the secret before signs too, beside the new one; at most 24 hours, which it is unless set. 0: no longer at all. Of
+        secrets that were replaced the newest two sign, none of them longer than it was told before.
+        """
+
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        overlap: _duration_pb2.Duration | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["overlap", b"overlap"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "overlap", b"overlap", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RotateChannelSecretRequest: _TypeAlias = RotateChannelSecretRequest  # noqa: Y015
+
+@_typing.final
+class RotateChannelSecretResponse(_message.Message):
+    """The channel after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    SECRET_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """The new secret: keep it, only a repeat of this call tells it again. Absent in a repeat after another rotation."""
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+        secret: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "channel", b"channel", "secret", b"secret"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_secret", b"_secret", "channel", b"channel", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__secret: _TypeAlias = _typing.Literal["secret"]  # noqa: Y015
+    _WhichOneofArgType__secret: _TypeAlias = _typing.Literal["_secret", b"_secret"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__secret) -> _WhichOneofReturnType__secret | None: ...
+
+Global___RotateChannelSecretResponse: _TypeAlias = RotateChannelSecretResponse  # noqa: Y015
 
 @_typing.final
 class CreateMetaAppRequest(_message.Message):

@@ -65,6 +65,11 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
                 _registered_method=True)
+        self.RotateChannelSecret = channel.unary_unary(
+                '/switchboard.v1.ChannelService/RotateChannelSecret',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretResponse.FromString,
+                _registered_method=True)
         self.CreateMetaApp = channel.unary_unary(
                 '/switchboard.v1.ChannelService/CreateMetaApp',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppRequest.SerializeToString,
@@ -110,7 +115,7 @@ class ChannelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateChannel(self, request, context):
-        """Changes a channel's name and how its conversations end and begin; what is absent stays.
+        """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,6 +124,14 @@ class ChannelServiceServicer:
     def ResumeChannel(self, request, context):
         """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
         not paused only the token changes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateChannelSecret(self, request, context):
+        """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
+        each of the two, so that the receiver can change to the new one at any time within it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -170,6 +183,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.ResumeChannel,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.SerializeToString,
+            ),
+            'RotateChannelSecret': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateChannelSecret,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretResponse.SerializeToString,
             ),
             'CreateMetaApp': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateMetaApp,
@@ -345,6 +363,33 @@ class ChannelService:
             '/switchboard.v1.ChannelService/ResumeChannel',
             switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateChannelSecret(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/RotateChannelSecret',
+            switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretResponse.FromString,
             options,
             channel_credentials,
             insecure,

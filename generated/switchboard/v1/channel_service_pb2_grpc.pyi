@@ -42,10 +42,14 @@ class ChannelServiceStub:
     ListChannels: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]
     """Lists channels in the order they were connected."""
     UpdateChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]
-    """Changes a channel's name and how its conversations end and begin; what is absent stays."""
+    """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
     ResumeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]
     """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
     not paused only the token changes.
+    """
+    RotateChannelSecret: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]
+    """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
+    each of the two, so that the receiver can change to the new one at any time within it.
     """
     CreateMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
@@ -66,10 +70,14 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Lists channels in the order they were connected."""
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]  # type: ignore[assignment]
-    """Changes a channel's name and how its conversations end and begin; what is absent stays."""
+    """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
     ResumeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]  # type: ignore[assignment]
     """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
     not paused only the token changes.
+    """
+    RotateChannelSecret: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]  # type: ignore[assignment]
+    """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
+    each of the two, so that the receiver can change to the new one at any time within it.
     """
     CreateMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]  # type: ignore[assignment]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
@@ -117,7 +125,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.UpdateChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.UpdateChannelResponse, _abc.Awaitable[_channel_service_pb2.UpdateChannelResponse]]:
-        """Changes a channel's name and how its conversations end and begin; what is absent stays."""
+        """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
 
     @_abc_1.abstractmethod
     def ResumeChannel(
@@ -127,6 +135,16 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_channel_service_pb2.ResumeChannelResponse, _abc.Awaitable[_channel_service_pb2.ResumeChannelResponse]]:
         """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
         not paused only the token changes.
+        """
+
+    @_abc_1.abstractmethod
+    def RotateChannelSecret(
+        self,
+        request: _channel_service_pb2.RotateChannelSecretRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.RotateChannelSecretResponse, _abc.Awaitable[_channel_service_pb2.RotateChannelSecretResponse]]:
+        """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
+        each of the two, so that the receiver can change to the new one at any time within it.
         """
 
     @_abc_1.abstractmethod

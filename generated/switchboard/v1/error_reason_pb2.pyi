@@ -87,7 +87,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NOT_ASSIGNABLE: _ErrorReason.ValueType  # 31
     """FAILED_PRECONDITION: the agent or team cannot take the conversation; metadata "agent_id" or "team_id"."""
     ERROR_REASON_PROVIDER_LIMIT: _ErrorReason.ValueType  # 32
-    """INVALID_ARGUMENT: the provider takes less than the contract; metadata "limit"."""
+    """INVALID_ARGUMENT: the provider takes less than the contract, or cannot send such a message at all; BadRequest names each field,
+    metadata "limit" is the first one's number, absent where it is no matter of a number.
+    """
     ERROR_REASON_SCHEMA_OUTDATED: _ErrorReason.ValueType  # 33
     """FAILED_PRECONDITION: the tenant's database is older than this process. Run the migration."""
     ERROR_REASON_METHOD_UNKNOWN: _ErrorReason.ValueType  # 34
@@ -142,6 +144,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
     ERROR_REASON_CHANNEL_TAKES_NO_CALLS: _ErrorReason.ValueType  # 96
     """FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
+    ERROR_REASON_CHANNEL_MAKES_NO_SECRETS: _ErrorReason.ValueType  # 97
+    """FAILED_PRECONDITION: the channel's provider makes its tokens, so none is rotated here; metadata "provider". Resume with a new one."""
+    ERROR_REASON_PROVIDER_REFUSED: _ErrorReason.ValueType  # 100
+    """FAILED_PRECONDITION: the provider refused; metadata "code" is its code, "class" what to do: retry, wait, permanent, stop_channel, bug."""
+    ERROR_REASON_PROVIDER_UNAVAILABLE: _ErrorReason.ValueType  # 101
+    """UNAVAILABLE: the provider did not answer, or not to the end. Repeat."""
+    ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES: _ErrorReason.ValueType  # 102
+    """FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -211,7 +221,9 @@ ERROR_REASON_CHANNEL_NOT_SENDING: ErrorReason.ValueType  # 30
 ERROR_REASON_NOT_ASSIGNABLE: ErrorReason.ValueType  # 31
 """FAILED_PRECONDITION: the agent or team cannot take the conversation; metadata "agent_id" or "team_id"."""
 ERROR_REASON_PROVIDER_LIMIT: ErrorReason.ValueType  # 32
-"""INVALID_ARGUMENT: the provider takes less than the contract; metadata "limit"."""
+"""INVALID_ARGUMENT: the provider takes less than the contract, or cannot send such a message at all; BadRequest names each field,
+metadata "limit" is the first one's number, absent where it is no matter of a number.
+"""
 ERROR_REASON_SCHEMA_OUTDATED: ErrorReason.ValueType  # 33
 """FAILED_PRECONDITION: the tenant's database is older than this process. Run the migration."""
 ERROR_REASON_METHOD_UNKNOWN: ErrorReason.ValueType  # 34
@@ -266,4 +278,12 @@ ERROR_REASON_EXPORT_NEEDED: ErrorReason.ValueType  # 95
 """INVALID_ARGUMENT: statistics are not kept for this: a combination of dimensions, a longer range, more rows. It is an export."""
 ERROR_REASON_CHANNEL_TAKES_NO_CALLS: ErrorReason.ValueType  # 96
 """FAILED_PRECONDITION: what customers write on this channel comes by webhooks of its provider; metadata "provider"."""
+ERROR_REASON_CHANNEL_MAKES_NO_SECRETS: ErrorReason.ValueType  # 97
+"""FAILED_PRECONDITION: the channel's provider makes its tokens, so none is rotated here; metadata "provider". Resume with a new one."""
+ERROR_REASON_PROVIDER_REFUSED: ErrorReason.ValueType  # 100
+"""FAILED_PRECONDITION: the provider refused; metadata "code" is its code, "class" what to do: retry, wait, permanent, stop_channel, bug."""
+ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 101
+"""UNAVAILABLE: the provider did not answer, or not to the end. Repeat."""
+ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES: ErrorReason.ValueType  # 102
+"""FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

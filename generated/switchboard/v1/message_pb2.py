@@ -24,31 +24,32 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from switchboard.v1 import actor_pb2 as switchboard_dot_v1_dot_actor__pb2
+from switchboard.v1 import content_pb2 as switchboard_dot_v1_dot_content__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/message.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/actor.proto\"\xc6\x04\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .switchboard.v1.MessageDirection\x12)\n\x04type\x18\x04 \x01(\x0e\x32\x1b.switchboard.v1.MessageType\x12-\n\x06status\x18\x05 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x0f\n\x07\x61rrival\x18\x07 \x01(\x05\x12)\n\x04text\x18\x08 \x01(\x0b\x32\x1b.switchboard.v1.TextContent\x12/\n\x0b\x61ttachments\x18\t \x03(\x0b\x32\x1a.switchboard.v1.Attachment\x12\x18\n\x0b\x65xternal_id\x18\n \x01(\tH\x00\x88\x01\x01\x12%\n\x06\x61uthor\x18\x0b \x01(\x0b\x32\x15.switchboard.v1.Actor\x12+\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x1c.switchboard.v1.MessageError\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rprovider_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nrequest_id\x18\x0f \x01(\tH\x01\x88\x01\x01\x42\x0e\n\x0c_external_idB\r\n\x0b_request_id\"\x1b\n\x0bTextContent\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\"\x83\x02\n\nAttachment\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKind\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x16\n\tfile_name\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x05state\x18\x06 \x01(\x0e\x32\x1f.switchboard.v1.AttachmentState\x12\x19\n\x0c\x64ownload_url\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0c\n\n_file_nameB\r\n\x0b_size_bytesB\x0f\n\r_download_url\"-\n\x0cMessageError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*t\n\x10MessageDirection\x12!\n\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19MESSAGE_DIRECTION_INBOUND\x10\x01\x12\x1e\n\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x02*\x98\x03\n\x0bMessageType\x12\x1c\n\x18MESSAGE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_TYPE_TEXT\x10\x01\x12\x16\n\x12MESSAGE_TYPE_IMAGE\x10\x02\x12\x16\n\x12MESSAGE_TYPE_VIDEO\x10\x03\x12\x16\n\x12MESSAGE_TYPE_AUDIO\x10\x04\x12\x19\n\x15MESSAGE_TYPE_DOCUMENT\x10\x05\x12\x18\n\x14MESSAGE_TYPE_STICKER\x10\x06\x12\x19\n\x15MESSAGE_TYPE_LOCATION\x10\x07\x12\x19\n\x15MESSAGE_TYPE_CONTACTS\x10\x08\x12\x1c\n\x18MESSAGE_TYPE_INTERACTIVE\x10\t\x12\x19\n\x15MESSAGE_TYPE_TEMPLATE\x10\n\x12\x19\n\x15MESSAGE_TYPE_REACTION\x10\x0b\x12\x16\n\x12MESSAGE_TYPE_ORDER\x10\x0c\x12\x17\n\x13MESSAGE_TYPE_SYSTEM\x10\r\x12\x1c\n\x18MESSAGE_TYPE_UNSUPPORTED\x10\x0e*\xd2\x01\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATUS_PENDING\x10\x01\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x02\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x03\x12\x17\n\x13MESSAGE_STATUS_READ\x10\x04\x12\x19\n\x15MESSAGE_STATUS_FAILED\x10\x05\x12\x1a\n\x16MESSAGE_STATUS_UNKNOWN\x10\x06*\xbd\x01\n\x0e\x41ttachmentKind\x12\x1f\n\x1b\x41TTACHMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_KIND_IMAGE\x10\x01\x12\x19\n\x15\x41TTACHMENT_KIND_VIDEO\x10\x02\x12\x19\n\x15\x41TTACHMENT_KIND_AUDIO\x10\x03\x12\x1c\n\x18\x41TTACHMENT_KIND_DOCUMENT\x10\x04\x12\x1b\n\x17\x41TTACHMENT_KIND_STICKER\x10\x05*P\n\x0f\x41ttachmentState\x12 \n\x1c\x41TTACHMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTACHMENT_STATE_LINKED\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/message.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1aswitchboard/v1/actor.proto\x1a\x1cswitchboard/v1/content.proto\"\x9f\x06\n\x07Message\x12\n\n\x02id\x18\x01 \x01(\t\x12\x17\n\x0f\x63onversation_id\x18\x02 \x01(\t\x12\x33\n\tdirection\x18\x03 \x01(\x0e\x32 .switchboard.v1.MessageDirection\x12)\n\x04type\x18\x04 \x01(\x0e\x32\x1b.switchboard.v1.MessageType\x12-\n\x06status\x18\x05 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x10\n\x08sequence\x18\x06 \x01(\x03\x12\x0f\n\x07\x61rrival\x18\x07 \x01(\x05\x12)\n\x04text\x18\x08 \x01(\x0b\x32\x1b.switchboard.v1.TextContent\x12/\n\x0b\x61ttachments\x18\t \x03(\x0b\x32\x1a.switchboard.v1.Attachment\x12\x18\n\x0b\x65xternal_id\x18\n \x01(\tH\x00\x88\x01\x01\x12%\n\x06\x61uthor\x18\x0b \x01(\x0b\x32\x15.switchboard.v1.Actor\x12+\n\x05\x65rror\x18\x0c \x01(\x0b\x32\x1c.switchboard.v1.MessageError\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rprovider_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\nrequest_id\x18\x0f \x01(\tH\x01\x88\x01\x01\x12\x31\n\x08location\x18\x10 \x01(\x0b\x32\x1f.switchboard.v1.LocationContent\x12\x31\n\x08\x63ontacts\x18\x11 \x01(\x0b\x32\x1f.switchboard.v1.ContactsContent\x12\x37\n\x0binteractive\x18\x12 \x01(\x0b\x32\".switchboard.v1.InteractiveContent\x12 \n\x13reply_to_message_id\x18\x16 \x01(\tH\x02\x88\x01\x01\x42\x0e\n\x0c_external_idB\r\n\x0b_request_idB\x16\n\x14_reply_to_message_id\"\x1b\n\x0bTextContent\x12\x0c\n\x04\x62ody\x18\x01 \x01(\t\"\x83\x02\n\nAttachment\x12\n\n\x02id\x18\x01 \x01(\t\x12,\n\x04kind\x18\x02 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKind\x12\x11\n\tmime_type\x18\x03 \x01(\t\x12\x16\n\tfile_name\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x17\n\nsize_bytes\x18\x05 \x01(\x03H\x01\x88\x01\x01\x12.\n\x05state\x18\x06 \x01(\x0e\x32\x1f.switchboard.v1.AttachmentState\x12\x19\n\x0c\x64ownload_url\x18\x07 \x01(\tH\x02\x88\x01\x01\x42\x0c\n\n_file_nameB\r\n\x0b_size_bytesB\x0f\n\r_download_url\"-\n\x0cMessageError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t*t\n\x10MessageDirection\x12!\n\x1dMESSAGE_DIRECTION_UNSPECIFIED\x10\x00\x12\x1d\n\x19MESSAGE_DIRECTION_INBOUND\x10\x01\x12\x1e\n\x1aMESSAGE_DIRECTION_OUTBOUND\x10\x02*\x98\x03\n\x0bMessageType\x12\x1c\n\x18MESSAGE_TYPE_UNSPECIFIED\x10\x00\x12\x15\n\x11MESSAGE_TYPE_TEXT\x10\x01\x12\x16\n\x12MESSAGE_TYPE_IMAGE\x10\x02\x12\x16\n\x12MESSAGE_TYPE_VIDEO\x10\x03\x12\x16\n\x12MESSAGE_TYPE_AUDIO\x10\x04\x12\x19\n\x15MESSAGE_TYPE_DOCUMENT\x10\x05\x12\x18\n\x14MESSAGE_TYPE_STICKER\x10\x06\x12\x19\n\x15MESSAGE_TYPE_LOCATION\x10\x07\x12\x19\n\x15MESSAGE_TYPE_CONTACTS\x10\x08\x12\x1c\n\x18MESSAGE_TYPE_INTERACTIVE\x10\t\x12\x19\n\x15MESSAGE_TYPE_TEMPLATE\x10\n\x12\x19\n\x15MESSAGE_TYPE_REACTION\x10\x0b\x12\x16\n\x12MESSAGE_TYPE_ORDER\x10\x0c\x12\x17\n\x13MESSAGE_TYPE_SYSTEM\x10\r\x12\x1c\n\x18MESSAGE_TYPE_UNSUPPORTED\x10\x0e*\xd2\x01\n\rMessageStatus\x12\x1e\n\x1aMESSAGE_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16MESSAGE_STATUS_PENDING\x10\x01\x12\x17\n\x13MESSAGE_STATUS_SENT\x10\x02\x12\x1c\n\x18MESSAGE_STATUS_DELIVERED\x10\x03\x12\x17\n\x13MESSAGE_STATUS_READ\x10\x04\x12\x19\n\x15MESSAGE_STATUS_FAILED\x10\x05\x12\x1a\n\x16MESSAGE_STATUS_UNKNOWN\x10\x06*\xbd\x01\n\x0e\x41ttachmentKind\x12\x1f\n\x1b\x41TTACHMENT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41TTACHMENT_KIND_IMAGE\x10\x01\x12\x19\n\x15\x41TTACHMENT_KIND_VIDEO\x10\x02\x12\x19\n\x15\x41TTACHMENT_KIND_AUDIO\x10\x03\x12\x1c\n\x18\x41TTACHMENT_KIND_DOCUMENT\x10\x04\x12\x1b\n\x17\x41TTACHMENT_KIND_STICKER\x10\x05*P\n\x0f\x41ttachmentState\x12 \n\x1c\x41TTACHMENT_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41TTACHMENT_STATE_LINKED\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.message_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MESSAGEDIRECTION']._serialized_start=1032
-  _globals['_MESSAGEDIRECTION']._serialized_end=1148
-  _globals['_MESSAGETYPE']._serialized_start=1151
-  _globals['_MESSAGETYPE']._serialized_end=1559
-  _globals['_MESSAGESTATUS']._serialized_start=1562
-  _globals['_MESSAGESTATUS']._serialized_end=1772
-  _globals['_ATTACHMENTKIND']._serialized_start=1775
-  _globals['_ATTACHMENTKIND']._serialized_end=1964
-  _globals['_ATTACHMENTSTATE']._serialized_start=1966
-  _globals['_ATTACHMENTSTATE']._serialized_end=2046
-  _globals['_MESSAGE']._serialized_start=110
-  _globals['_MESSAGE']._serialized_end=692
-  _globals['_TEXTCONTENT']._serialized_start=694
-  _globals['_TEXTCONTENT']._serialized_end=721
-  _globals['_ATTACHMENT']._serialized_start=724
-  _globals['_ATTACHMENT']._serialized_end=983
-  _globals['_MESSAGEERROR']._serialized_start=985
-  _globals['_MESSAGEERROR']._serialized_end=1030
+  _globals['_MESSAGEDIRECTION']._serialized_start=1279
+  _globals['_MESSAGEDIRECTION']._serialized_end=1395
+  _globals['_MESSAGETYPE']._serialized_start=1398
+  _globals['_MESSAGETYPE']._serialized_end=1806
+  _globals['_MESSAGESTATUS']._serialized_start=1809
+  _globals['_MESSAGESTATUS']._serialized_end=2019
+  _globals['_ATTACHMENTKIND']._serialized_start=2022
+  _globals['_ATTACHMENTKIND']._serialized_end=2211
+  _globals['_ATTACHMENTSTATE']._serialized_start=2213
+  _globals['_ATTACHMENTSTATE']._serialized_end=2293
+  _globals['_MESSAGE']._serialized_start=140
+  _globals['_MESSAGE']._serialized_end=939
+  _globals['_TEXTCONTENT']._serialized_start=941
+  _globals['_TEXTCONTENT']._serialized_end=968
+  _globals['_ATTACHMENT']._serialized_start=971
+  _globals['_ATTACHMENT']._serialized_end=1230
+  _globals['_MESSAGEERROR']._serialized_start=1232
+  _globals['_MESSAGEERROR']._serialized_end=1277
 # @@protoc_insertion_point(module_scope)

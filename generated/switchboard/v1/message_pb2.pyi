@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import actor_pb2 as _actor_pb2
+from switchboard.v1 import content_pb2 as _content_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -236,6 +237,10 @@ class Message(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     PROVIDER_TIME_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    INTERACTIVE_FIELD_NUMBER: _builtins.int
+    REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -254,6 +259,8 @@ class Message(_message.Message):
     """The provider's id of the first part; absent while the provider has not given one. Personal data: keep it out of logs."""
     request_id: _builtins.str
     """The id the sender gave."""
+    reply_to_message_id: _builtins.str
+    """The message that it quotes; absent when it quotes none."""
     @_builtins.property
     def text(self) -> Global___TextContent:
         """Text; absent when it carries none."""
@@ -278,6 +285,18 @@ class Message(_message.Message):
     def provider_time(self) -> _timestamp_pb2.Timestamp:
         """The provider's time; absent for outbound messages."""
 
+    @_builtins.property
+    def location(self) -> _content_pb2.LocationContent:
+        """A place; absent when it carries none."""
+
+    @_builtins.property
+    def contacts(self) -> _content_pb2.ContactsContent:
+        """Cards of people; absent when it carries none."""
+
+    @_builtins.property
+    def interactive(self) -> _content_pb2.InteractiveContent:
+        """Buttons, a list, a link or a question, beside the text; absent when it has none."""
+
     def __init__(
         self,
         *,
@@ -296,17 +315,25 @@ class Message(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         provider_time: _timestamp_pb2.Timestamp | None = ...,
         request_id: _builtins.str | None = ...,
+        location: _content_pb2.LocationContent | None = ...,
+        contacts: _content_pb2.ContactsContent | None = ...,
+        interactive: _content_pb2.InteractiveContent | None = ...,
+        reply_to_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_request_id", b"_request_id", "author", b"author", "create_time", b"create_time", "error", b"error", "external_id", b"external_id", "provider_time", b"provider_time", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "error", b"error", "external_id", b"external_id", "interactive", b"interactive", "location", b"location", "provider_time", b"provider_time", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "conversation_id", b"conversation_id", "create_time", b"create_time", "direction", b"direction", "error", b"error", "external_id", b"external_id", "id", b"id", "provider_time", b"provider_time", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "direction", b"direction", "error", b"error", "external_id", b"external_id", "id", b"id", "interactive", b"interactive", "location", b"location", "provider_time", b"provider_time", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "text", b"text", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
+    _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
+    _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_to_message_id) -> _WhichOneofReturnType__reply_to_message_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
 

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from switchboard.v1 import content_pb2 as _content_pb2
 from switchboard.v1 import message_pb2 as _message_pb2
 from switchboard.v1 import status_update_pb2 as _status_update_pb2
 import builtins as _builtins
@@ -28,8 +29,15 @@ class SendMessageRequest(_message.Message):
 
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    LIST_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    LOCATION_REQUEST_FIELD_NUMBER: _builtins.int
+    LOCATION_FIELD_NUMBER: _builtins.int
+    CONTACTS_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LAST_SEEN_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     conversation_id: _builtins.str
     """The conversation."""
     request_id: _builtins.str
@@ -38,28 +46,65 @@ class SendMessageRequest(_message.Message):
     """The newest message the sender has seen. If somebody else wrote since, the tenant's policy decides: the send is refused with
     REPLY_OUTDATED unless it says otherwise.
     """
+    reply_to_message_id: _builtins.str
+    """A message of the conversation to quote. Where the provider has no id of it, the message goes without the quote."""
     @_builtins.property
     def text(self) -> Global___SendText:
         """Text."""
+
+    @_builtins.property
+    def buttons(self) -> Global___SendButtons:
+        """A question with buttons to answer by."""
+
+    @_builtins.property
+    def list(self) -> Global___SendList:
+        """A question with a list to choose from."""
+
+    @_builtins.property
+    def link(self) -> Global___SendLink:
+        """Text with a button that leads to a page."""
+
+    @_builtins.property
+    def location_request(self) -> Global___SendLocationRequest:
+        """A question where the customer is."""
+
+    @_builtins.property
+    def location(self) -> Global___SendLocation:
+        """A place."""
+
+    @_builtins.property
+    def contacts(self) -> Global___SendContacts:
+        """Cards of people."""
 
     def __init__(
         self,
         *,
         conversation_id: _builtins.str = ...,
         text: Global___SendText | None = ...,
+        buttons: Global___SendButtons | None = ...,
+        list: Global___SendList | None = ...,
+        link: Global___SendLink | None = ...,
+        location_request: Global___SendLocationRequest | None = ...,
+        location: Global___SendLocation | None = ...,
+        contacts: Global___SendContacts | None = ...,
         request_id: _builtins.str = ...,
         last_seen_message_id: _builtins.str | None = ...,
+        reply_to_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_seen_message_id: _TypeAlias = _typing.Literal["last_seen_message_id"]  # noqa: Y015
     _WhichOneofArgType__last_seen_message_id: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id"]  # noqa: Y015
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text"]  # noqa: Y015
+    _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
+    _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "buttons", "list", "link", "location_request", "location", "contacts"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_message_id) -> _WhichOneofReturnType__last_seen_message_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_to_message_id) -> _WhichOneofReturnType__reply_to_message_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -86,6 +131,228 @@ class SendText(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendText: _TypeAlias = SendText  # noqa: Y015
+
+@_typing.final
+class SendButtons(_message.Message):
+    """A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    header: _builtins.str
+    """Above the text."""
+    footer: _builtins.str
+    """Below the text."""
+    @_builtins.property
+    def buttons(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.QuickReply]:
+        """The answers. WhatsApp: 3."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        header: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        buttons: _abc.Iterable[_content_pb2.QuickReply] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "buttons", b"buttons", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___SendButtons: _TypeAlias = SendButtons  # noqa: Y015
+
+@_typing.final
+class SendList(_message.Message):
+    """A question with a list to choose from. A channel may take less of everything: PROVIDER_LIMIT names each field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    SECTIONS_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    header: _builtins.str
+    """Above the text."""
+    footer: _builtins.str
+    """Below the text."""
+    label: _builtins.str
+    """On the button that opens the list."""
+    @_builtins.property
+    def sections(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ListSection]:
+        """What to choose from. WhatsApp: 10 rows in all."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        header: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        label: _builtins.str = ...,
+        sections: _abc.Iterable[_content_pb2.ListSection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "footer", b"footer", "header", b"header", "label", b"label", "sections", b"sections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___SendList: _TypeAlias = SendList  # noqa: Y015
+
+@_typing.final
+class SendLink(_message.Message):
+    """Text with a button that leads to a page. A channel may take less of everything: PROVIDER_LIMIT names each field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    header: _builtins.str
+    """Above the text."""
+    footer: _builtins.str
+    """Below the text."""
+    label: _builtins.str
+    """On the button."""
+    url: _builtins.str
+    """Where it leads: http or https."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        header: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        label: _builtins.str = ...,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "footer", b"footer", "header", b"header", "label", b"label", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___SendLink: _TypeAlias = SendLink  # noqa: Y015
+
+@_typing.final
+class SendLocationRequest(_message.Message):
+    """A question where the customer is, with a button to answer by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendLocationRequest: _TypeAlias = SendLocationRequest  # noqa: Y015
+
+@_typing.final
+class SendLocation(_message.Message):
+    """A place to send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LATITUDE_FIELD_NUMBER: _builtins.int
+    LONGITUDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    latitude: _builtins.float
+    """Degrees north."""
+    longitude: _builtins.float
+    """Degrees east."""
+    name: _builtins.str
+    """What the place is called."""
+    address: _builtins.str
+    """Where it is, in words. WhatsApp wants a name beside it."""
+    def __init__(
+        self,
+        *,
+        latitude: _builtins.float = ...,
+        longitude: _builtins.float = ...,
+        name: _builtins.str | None = ...,
+        address: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "address", b"address", "name", b"name"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "address", b"address", "latitude", b"latitude", "longitude", b"longitude", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__address: _TypeAlias = _typing.Literal["address"]  # noqa: Y015
+    _WhichOneofArgType__address: _TypeAlias = _typing.Literal["_address", b"_address"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__address) -> _WhichOneofReturnType__address | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+
+Global___SendLocation: _TypeAlias = SendLocation  # noqa: Y015
+
+@_typing.final
+class SendContacts(_message.Message):
+    """Cards of people to send."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def contacts(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContactCard]:
+        """The cards. A few at most are shown well."""
+
+    def __init__(
+        self,
+        *,
+        contacts: _abc.Iterable[_content_pb2.ContactCard] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendContacts: _TypeAlias = SendContacts  # noqa: Y015
 
 @_typing.final
 class SendMessageResponse(_message.Message):

@@ -35,6 +35,7 @@ from server.models.tenant.setting import AttributeDefinition, TenantSetting
 from server.models.tenant.statistics import ConversationCount, CountedConversation, StatisticsBucket, StatisticsStart
 from server.models.tenant.stream import Consumer, StreamEvent, StreamHead
 from server.models.tenant.tag import ConversationTag, Tag
+from server.models.tenant.template import Template
 from server.models.tenant.text import ConversationWord, UnreadText
 from server.models.tenant.timer import Timer
 from server.models.tenant.trace import Trace
@@ -88,6 +89,7 @@ __all__ = [
     "Tag",
     "Team",
     "TeamMember",
+    "Template",
     "TenantSetting",
     "Timer",
     "Trace",

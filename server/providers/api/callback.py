@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
@@ -15,6 +16,7 @@ from yarl import URL
 
 from server.kit.egress import Egress, Forbidden, NameUnknown
 from server.providers.api import signature
+from server.providers.api.parse import SENT
 from server.providers.contract import Accepted, ErrorClass, NotSent, Outcome, Refused
 
 WHOLE_SECONDS, CONNECT_SECONDS = 20.0, 5.0
@@ -40,11 +42,11 @@ class Callbacks:
     def __init__(self, egress: Egress) -> None:
         self._egress = egress
 
-    async def post(self, url: URL, body: bytes, *, message_id: str, key: bytes, attempt: int) -> Outcome:
+    async def post(self, url: URL, body: bytes, *, message_id: str, keys: Sequence[bytes], attempt: int) -> Outcome:
         """POSTs once. Never raises but for cancellation. What it says names neither address nor text."""
         try:
             async with asyncio.timeout(WHOLE_SECONDS):
-                return await self._exchange(url, body, message_id=message_id, key=key, attempt=attempt)
+                return await self._exchange(url, body, message_id=message_id, keys=keys, attempt=attempt)
         except Forbidden as error:
             return Refused(error_class=ErrorClass.PERMANENT, code=error.word, message="The callback may not go there.")
         except NameUnknown:
@@ -58,9 +60,11 @@ class Callbacks:
         except (aiohttp.ClientError, OSError):
             return _again("connection_lost", attempt)
 
-    async def _exchange(self, url: URL, body: bytes, *, message_id: str, key: bytes, attempt: int) -> Outcome:
+    async def _exchange(
+        self, url: URL, body: bytes, *, message_id: str, keys: Sequence[bytes], attempt: int
+    ) -> Outcome:
         pinned = await self._egress.pin(url.scheme, url.raw_host or "", url.port or 0)
-        signed = signature.headers(key, message_id=message_id, seconds=int(time.time()), body=body)
+        signed = signature.headers(keys, message_id=message_id, seconds=int(time.time()), body=body)
         timeout = aiohttp.ClientTimeout(total=WHOLE_SECONDS, sock_connect=CONNECT_SECONDS)
         async with aiohttp.ClientSession(
             connector=pinned.connector(), timeout=timeout, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
@@ -73,7 +77,7 @@ class Callbacks:
 def outcome(status: int, retry_after: str | None, message_id: str, *, attempt: int) -> Outcome:
     """What an answer means. Its body says nothing to us, and is not read."""
     if 200 <= status < 300:
-        return Accepted(provider_id=message_id)
+        return Accepted(provider_id=SENT + message_id)
     if status in RETRIED or status >= 500:
         return _again(f"http_{status}", attempt, asked=_wait(retry_after, now=datetime.now(UTC)))
     return Refused(

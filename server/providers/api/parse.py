@@ -19,13 +19,17 @@ from server.providers.contract import (
     ReceiptStatus,
 )
 
-VERSION = 1
+VERSION = 2
 OBJECT = "api"
 STATUSES: Mapping[str, ReceiptStatus] = {
     "MESSAGE_STATUS_DELIVERED": "delivered",
     "MESSAGE_STATUS_READ": "read",
     "MESSAGE_STATUS_FAILED": "failed",
 }
+
+
+# Ids of messages that we sent, as they are stored. No id that is handed in has a space, so none of theirs is taken for one of ours.
+SENT = "sent "
 
 
 def changes(raw: bytes) -> Sequence[Change]:
@@ -79,7 +83,7 @@ def _receipt(fields: Mapping[str, str], account_id: str) -> Item:
     status = STATUSES[fields["status"]]
     words = fields.get("error_message", "")
     return Receipt(
-        provider_id=fields["id"],
+        provider_id=SENT + fields["id"],
         discriminator=status,
         provider_time=_time(fields["create_time"]),
         account_id=account_id,

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from server.providers.api import parse, signature
+from server.kit.clock import utc_now
+from server.providers.api import keyring, parse, signature
 from server.providers.api.callback import Callbacks, address_of
 from server.providers.contract import (
     Account,
+    Ambiguous,
     Capabilities,
     Change,
     ErrorClass,
     Item,
+    NotSent,
     Outcome,
     Outgoing,
     Pace,
     ReadMark,
     Refused,
+    Rotated,
     SettingInvalid,
 )
+from server.providers.template import TemplateAccount, TemplatePage
 
 CALLBACK_URL = "callback_url"
 
@@ -31,6 +36,7 @@ class Api:
     name = "api"
     webhook_objects: frozenset[str] = frozenset()
     takes_calls = True
+    makes_secrets = True
     parser_version = parse.VERSION
     capabilities = Capabilities(
         text_characters=65_536,
@@ -47,15 +53,26 @@ class Api:
 
     def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:
         """As of Provider. Settings: callback_url, an http or https address. The channel's id is the account's."""
-        if address_of(settings.get(CALLBACK_URL, "")) is None:
-            raise SettingInvalid(CALLBACK_URL, "is no http or https address without user, password and fragment")
+        details = self.moved(settings.get(CALLBACK_URL, ""))
         if unknown := sorted(settings.keys() - {CALLBACK_URL}):
             raise SettingInvalid(unknown[0], "is no setting of a channel of one's own")
-        return Account(account_id=channel_id, token=self.new_token(), details=dict(settings), made_here=True)
+        return Account(account_id=channel_id, token=signature.new_secret(), details=details)
 
-    def new_token(self) -> str:
+    def moved(self, callback_url: str) -> dict[str, str]:
+        """As of Provider. Which addresses may be called, each callback looks at for itself."""
+        if address_of(callback_url) is None:
+            raise SettingInvalid(CALLBACK_URL, "is no http or https address without user, password and fragment")
+        return {CALLBACK_URL: callback_url}
+
+    def rotated(self, token: str, *, made_by: str, now: datetime, overlap: timedelta) -> Rotated:
+        """As of Provider. At most two replaced secrets still sign: a third rotation within the overlap ends the oldest."""
+        until = int((now + overlap).timestamp())
+        new = keyring.rotated(token, made_by=made_by, seconds=int(now.timestamp()), until=until)
+        return Rotated(token=new, details={"secret_rotate_time": now.astimezone(UTC).isoformat()})
+
+    def secret(self, token: str, *, made_by: str) -> str | None:
         """As of Provider."""
-        return signature.new_secret()
+        return keyring.made_by(token, made_by)
 
     def changes(self, raw: bytes) -> Sequence[Change]:
         """As of Provider."""
@@ -67,19 +84,28 @@ class Api:
 
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider. The body is the same in every attempt; `opaque` is the id by which the receiver drops repeats."""
-        key = signature.key_of(outgoing.token)
-        if key is None:
+        keys = keyring.keys(outgoing.token, seconds=int(utc_now().timestamp()))
+        if not keys:
             return _refused(ErrorClass.STOP_CHANNEL, "malformed_token", "The secret is no Standard Webhooks secret.")
         url = address_of(str(outgoing.settings.get(CALLBACK_URL, "")))
         if url is None:
             return _refused(ErrorClass.BUG, "malformed_address", "The channel has no callback address.")
         return await self._callbacks.post(
-            url, body_of(outgoing), message_id=outgoing.opaque, key=key, attempt=outgoing.attempt
+            url, body_of(outgoing), message_id=outgoing.opaque, keys=keys, attempt=outgoing.attempt
         )
 
     async def mark_read(self, mark: ReadMark) -> Outcome:  # noqa: ARG002
         """As of Provider: its capabilities say that nobody asks."""
         return _refused(ErrorClass.BUG, "no_read_marks", "Channels of one's own are told of no reading.")
+
+    async def templates(
+        self,
+        account: TemplateAccount,  # noqa: ARG002
+        *,
+        after: str | None,  # noqa: ARG002
+    ) -> TemplatePage | Refused | NotSent | Ambiguous:
+        """As of Provider: its capabilities say that nobody asks."""
+        return _refused(ErrorClass.BUG, "no_templates", "Channels of one's own have no templates.")
 
     async def close(self) -> None:
         """As of Provider: no connection outlives its callback."""
@@ -94,7 +120,7 @@ def body_of(outgoing: Outgoing) -> bytes:
         "text": outgoing.text,
     }
     if outgoing.reply_to_id is not None:
-        data["reply_to_id"] = outgoing.reply_to_id
+        data["reply_to_id"] = outgoing.reply_to_id.removeprefix(parse.SENT)
     return json.dumps({"type": "message", "data": data}, separators=(",", ":"), ensure_ascii=False).encode()
 
 

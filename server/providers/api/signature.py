@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterable
 
 PREFIX = "whsec_"
 # The specification asks for 24 to 64 bytes.
@@ -30,12 +31,12 @@ def key_of(secret: str) -> bytes | None:
     return key if secret.startswith(PREFIX) and LEAST <= len(key) <= MOST else None
 
 
-def headers(key: bytes, *, message_id: str, seconds: int, body: bytes) -> dict[str, str]:
-    """The three headers of a callback sent at this Unix time."""
+def headers(keys: Iterable[bytes], *, message_id: str, seconds: int, body: bytes) -> dict[str, str]:
+    """The three headers of a callback sent at this Unix time: a signature by each key, with spaces between them."""
     signed = f"{message_id}.{seconds}.".encode() + body
-    signature = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    digests = [hmac.new(key, signed, hashlib.sha256).digest() for key in keys]
     return {
         "webhook-id": message_id,
         "webhook-timestamp": str(seconds),
-        "webhook-signature": f"v1,{signature}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(digest).decode()}" for digest in digests),
     }

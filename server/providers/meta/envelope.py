@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from typing import NoReturn
 
@@ -87,6 +88,7 @@ def _read_body(body: dict[str, Json], objects: Collection[str]) -> Envelope | Un
 
 def _changes(name: str, index: int, entry: Json) -> Iterator[Change]:
     entry_id = _account_id(entry.get("id")) if isinstance(entry, dict) else None
+    time = _time(entry.get("time")) if isinstance(entry, dict) else None
     listed = entry.get("changes", []) if isinstance(entry, dict) else None
     if not isinstance(listed, list):
         yield Change(name, index, None, entry_id, "", entry, None)
@@ -94,9 +96,19 @@ def _changes(name: str, index: int, entry: Json) -> Iterator[Change]:
     for position, change in enumerate(listed):
         if isinstance(change, dict):
             value = change.get("value")
-            yield Change(name, index, position, entry_id, _field(change), value, _phone_number_id(value))
+            yield Change(name, index, position, entry_id, _field(change), value, _phone_number_id(value), time)
         else:
             yield Change(name, index, position, entry_id, "", change, None)
+
+
+def _time(given: Json) -> datetime | None:
+    """Seconds for WhatsApp, which are of this century; examples of Meta's have other things too, and those tell nothing."""
+    seconds = (
+        int(given) if isinstance(given, str) and given.isascii() and given.isdigit() and len(given) < 12 else given
+    )
+    if not isinstance(seconds, int) or isinstance(seconds, bool) or not 10**9 <= seconds < 4 * 10**9:
+        return None
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _field(change: dict[str, Json]) -> str:

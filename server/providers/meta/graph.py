@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,6 +23,8 @@ from server.providers.contract import Ambiguous, Json, NotSent
 
 # Meta's answers are below 1 kB; what is longer does not come from Meta.
 ANSWER_MOST = 256 * 1024
+# Lists have up to a hundred objects, each of some kB.
+LIST_MOST = 4 * 1024 * 1024
 
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
 _OBJECT_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
@@ -85,7 +88,7 @@ def _usable(writer: AbstractStreamWriter) -> bool:
 
 
 class GraphClient:
-    """POSTs JSON to the Graph API. Keeps connections; used by one event loop, inside which it opens them at first use."""
+    """POSTs JSON to the Graph API, and reads its lists. Keeps connections; one event loop uses it, which opens them at first use."""
 
     def __init__(self, base_url: str, *, limits: GraphLimits | None = None) -> None:
         """base_url: scheme and host, such as https://graph.facebook.com; a path is kept in front of ours."""
@@ -120,9 +123,30 @@ class GraphClient:
         finally:
             raw.abandon()
 
+    async def get(
+        self, *, version: str, object_id: str, edge: str, token: str, query: Mapping[str, str]
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        """GET /{version}/{object_id}/{edge}, which may be repeated. Never raises but for cancellation; redirects are answers."""
+        if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
+            return NotSent("malformed_address")
+        if not _TOKEN.fullmatch(token):
+            return NotSent("malformed_token")
+        url = f"{self._base_url}/{version}/{object_id}/{edge}"
+        try:
+            async with self._open().get(url, params=query, headers=_headers(token), allow_redirects=False) as response:
+                text = await _read(response, most=LIST_MOST)
+                usage = response.headers.get("X-Business-Use-Case-Usage")
+                if text is None:
+                    response.close()
+                    return Ambiguous("answer_too_large")
+                return GraphAnswer(response.status, _parsed(text), usage)
+        except TimeoutError:
+            return Ambiguous("timeout")
+        except (aiohttp.ClientError, OSError) as error:
+            return Ambiguous(_word(error))
+
     async def _exchange(self, url: str, token: str, raw: _Body) -> GraphAnswer | NotSent | Ambiguous:
-        headers = {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", "User-Agent": "Switchboard"}
-        async with self._open().post(url, data=raw, headers=headers, allow_redirects=False) as response:
+        async with self._open().post(url, data=raw, headers=_headers(token), allow_redirects=False) as response:
             if not raw.written:
                 # Bytes that lay on the connection before we asked: a proxy's farewell, not the answer to this.
                 raw.abandon()
@@ -154,12 +178,16 @@ class GraphClient:
         return self._session
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes | None:
-    """The whole body, or None when it is longer than ANSWER_MOST."""
+def _headers(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity", "User-Agent": "Switchboard"}
+
+
+async def _read(response: aiohttp.ClientResponse, *, most: int = ANSWER_MOST) -> bytes | None:
+    """The whole body, or None when it is longer than `most`."""
     text = b""
     async for chunk in response.content.iter_chunked(ANSWER_MOST):
         text += chunk
-        if len(text) > ANSWER_MOST:
+        if len(text) > most:
             return None
     return text
 

@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from server.providers.contract import Address, Broken, Change, Ignored, Item, Json, Receipt, ReceiptStatus
 from server.providers.meta.errors import number, provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import fields
+from server.providers.whatsapp import fields, templates
 from server.providers.whatsapp.fields import Malformed
 from server.providers.whatsapp.message import People, addresses, read_message
 
-VERSION = 1
+VERSION = 2
 
 # They are about a message, or about the person, and are none themselves: they open no window and wake no conversation.
 _EVENTS = frozenset({"reaction", "edit", "revoke", "system", "request_welcome", "media_placeholder"})
@@ -34,9 +34,9 @@ _WORD_MOST = 64
 
 
 def parse(change: Change) -> list[Item]:
-    """The messages, then the statuses, then the errors of a change; one Ignored for a field other than `messages`."""
+    """The messages, then the statuses, then the errors of a change; one item for a field other than `messages`."""
     if change.field != "messages":
-        return [_field_not_applied(change)]
+        return [_template(change) if change.field in templates.READERS else _field_not_applied(change)]
     if not isinstance(change.value, dict):
         return [_broken(change.value, change.account_id, Malformed("value is not an object"))]
     if deeper_than(change.value, DEPTH_MOST):
@@ -48,6 +48,16 @@ def parse(change: Change) -> list[Item]:
         *_statuses(change.value, change.account_id),
         *_errors(change.value, change.account_id),
     ]
+
+
+def _template(change: Change) -> Item:
+    """What happened to a template of the business account."""
+    if deeper_than(change.value, DEPTH_MOST):
+        return _broken(change.value, None, Malformed("value is too deep"))
+    try:
+        return templates.read_change(change)
+    except Malformed as error:
+        return _broken(change.value, None, error)
 
 
 def _messages(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from server.providers.contract import (
@@ -19,11 +19,13 @@ from server.providers.contract import (
     Outgoing,
     Pace,
     ReadMark,
+    Refused,
     SettingInvalid,
 )
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
-from server.providers.whatsapp import parse, send
+from server.providers.template import TemplateAccount, TemplatePage
+from server.providers.whatsapp import contents, parse, send, templates
 
 SETTINGS = {
     "phone_number_id": r"[0-9]{5,30}",
@@ -39,6 +41,7 @@ class WhatsApp:
     name = "whatsapp"
     webhook_objects = frozenset({"whatsapp_business_account"})
     takes_calls = False
+    makes_secrets = False
     parser_version = parse.VERSION
     capabilities = Capabilities(
         text_characters=4096,
@@ -51,6 +54,9 @@ class WhatsApp:
         recipient_pace=Pace(every=timedelta(seconds=6), ahead=44 * timedelta(seconds=6)),
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),
         read_marks=True,
+        contents=contents.LIMITS,
+        shared_account="waba_id",
+        templates=True,
     )
 
     def __init__(self, graph: GraphClient) -> None:
@@ -66,8 +72,15 @@ class WhatsApp:
         details = {name: value for name, value in settings.items() if name != "access_token"}
         return Account(account_id=settings["phone_number_id"], token=settings["access_token"], details=details)
 
-    def new_token(self) -> None:
+    def moved(self, callback_url: str) -> Mapping[str, str]:  # noqa: ARG002
+        """As of Provider: Meta is not called back."""
+        raise SettingInvalid("callback_url", "is no setting of a WhatsApp number")
+
+    def rotated(self, token: str, *, made_by: str, now: datetime, overlap: timedelta) -> None:
         """As of Provider: Meta makes the tokens."""
+
+    def secret(self, token: str, *, made_by: str) -> None:
+        """As of Provider: Meta has shown it."""
 
     def changes(self, raw: bytes) -> Sequence[Change]:
         """As of Provider."""
@@ -87,6 +100,20 @@ class WhatsApp:
         """As of Provider."""
         answer = await self._post(mark, send.read_body(mark))
         return send.outcome(answer, partial(send.marked, mark), attempt=mark.attempt)
+
+    async def templates(
+        self, account: TemplateAccount, *, after: str | None
+    ) -> TemplatePage | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        query = {"fields": templates.FIELDS, "limit": str(templates.PAGE)} | ({} if after is None else {"after": after})
+        answer = await self._graph.get(
+            version=str(account.settings.get("graph_version", "")),
+            object_id=account.business_account_id,
+            edge="message_templates",
+            token=account.token,
+            query=query,
+        )
+        return send.read(answer, templates.read_page)
 
     async def _post(self, of: Outgoing | ReadMark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
         return await self._graph.post(

@@ -1,4 +1,4 @@
-"""A text message as the Cloud API wants it, and what its answer means.
+"""A message as the Cloud API wants it, and what its answer means.
 
 Source: Meta's Cloud API documentation, "Messages" and "Text messages"; user ids: "Business-scoped user IDs".
 """
@@ -6,6 +6,7 @@ Source: Meta's Cloud API documentation, "Messages" and "Text messages"; user ids
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from server.providers.contract import (
     Accepted,
@@ -22,7 +23,9 @@ from server.providers.contract import (
 from server.providers.meta import errors
 from server.providers.meta.graph import GraphAnswer
 from server.providers.meta.text import clean_text
+from server.providers.whatsapp.contents import rendered
 
+T = TypeVar("T")
 _ID_MOST = 512
 _NOTES = frozenset({"held_for_quality_assessment", "paused"})
 
@@ -32,13 +35,16 @@ def message_body(outgoing: Outgoing) -> dict[str, Json]:
     body: dict[str, Json] = {
         "messaging_product": "whatsapp",
         **_recipient(outgoing.to),
-        "type": "text",
-        "text": {"body": outgoing.text},
+        **(_text(outgoing.text) if outgoing.content is None else rendered(outgoing.content)),
         "biz_opaque_callback_data": outgoing.opaque,
     }
     if outgoing.reply_to_id is not None:
         body["context"] = {"message_id": outgoing.reply_to_id}
     return body
+
+
+def _text(body: str) -> dict[str, Json]:
+    return {"type": "text", "text": {"body": body}}
 
 
 def read_body(mark: ReadMark) -> dict[str, Json]:
@@ -65,7 +71,18 @@ def outcome(
     return errors.refusal(None, status=answer.status, attempt=attempt, usage=answer.usage)
 
 
-def _unsendable(failure: NotSent | Ambiguous) -> Outcome:
+def read(
+    answer: GraphAnswer | NotSent | Ambiguous, take: Callable[[Json], T | None]
+) -> T | Refused | NotSent | Ambiguous:
+    """What a request that changes nothing came to. take: reads a good answer, None for one that says nothing."""
+    if not isinstance(answer, GraphAnswer):
+        return _unsendable(answer)
+    if _has_error(answer.body) or not 200 <= answer.status < 300:
+        return errors.refusal(answer.body, status=answer.status, attempt=1, usage=answer.usage)
+    return take(answer.body) or Ambiguous("answer_unreadable")
+
+
+def _unsendable(failure: NotSent | Ambiguous) -> Refused | NotSent | Ambiguous:
     """What will fail for ever is no matter of trying again."""
     if failure == NotSent("malformed_token"):
         return Refused(
@@ -100,13 +117,13 @@ def marked(mark: ReadMark, body: Json) -> Accepted | None:
 def accepted(body: Json) -> Accepted | None:
     """What a message is answered with; only an answer that names the message's id is an acceptance."""
     message = _first(body, "messages")
-    provider_id = _text(message, "id")
+    provider_id = _id(message, "id")
     if provider_id is None:
         return None
     contact = _first(body, "contacts")
-    wa_id, user_id = _text(contact, "wa_id"), _text(contact, "user_id")
+    wa_id, user_id = _id(contact, "wa_id"), _id(contact, "user_id")
     addresses = ((Address("wa_id", wa_id),) if wa_id else ()) + ((Address("bsuid", user_id),) if user_id else ())
-    status = _text(message, "message_status")
+    status = _id(message, "message_status")
     return Accepted(
         provider_id=provider_id,
         canonical=addresses[0] if addresses else None,
@@ -121,6 +138,6 @@ def _first(body: Json, name: str) -> dict[str, Json]:
     return first if isinstance(first, dict) else {}
 
 
-def _text(fields: dict[str, Json], name: str) -> str | None:
+def _id(fields: dict[str, Json], name: str) -> str | None:
     found = fields.get(name)
     return clean_text(found) if isinstance(found, str) and 0 < len(found) <= _ID_MOST else None

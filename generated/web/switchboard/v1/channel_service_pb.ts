@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel_service.proto.
  */
 export const file_switchboard_v1_channel_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiygEKFUNvbm5lY3RDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEjYKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXJCCrpIB4IBBBABIAASOgoIc2V0dGluZ3MYAyADKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsU2V0dGluZ0IIukgFkgECEBQSIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIl8KDkNoYW5uZWxTZXR0aW5nEisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05X117MCw2M30kEiAKBXZhbHVlGAIgASgJQhGAAQG6SAtyCRABGIAQugEBACJnChZDb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSLKAgoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARhkugEBAEgAiAEBEkIKDXJlb3Blbl93aW5kb3cYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIQoUbmV3X3RocmVhZF9lYWNoX3RpbWUYBCABKAhIAYgBARJHChJhdXRvX3Jlc29sdmVfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAQgcKBV9uYW1lQhcKFV9uZXdfdGhyZWFkX2VhY2hfdGltZSJBChVVcGRhdGVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwimwEKFFJlc3VtZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEjIKDGFjY2Vzc190b2tlbhgCIAEoCUIXgAEBukgRcg8QARiACDIIXlshLX5dKyRIAIgBARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQBCDwoNX2FjY2Vzc190b2tlbiJBChVSZXN1bWVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwipQEKFENyZWF0ZU1ldGFBcHBSZXF1ZXN0EigKAmlkGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17MSw2NH0kEhsKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQASIQoKYXBwX3NlY3JldBgDIAEoCUINgAEBukgHcgUQCBiAAhIjCgx2ZXJpZnlfdG9rZW4YBCABKAlCDYABAbpIB3IFEAgYgAIiQgoVQ3JlYXRlTWV0YUFwcFJlc3BvbnNlEikKCG1ldGFfYXBwGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcCJPChNMaXN0TWV0YUFwcHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJbChRMaXN0TWV0YUFwcHNSZXNwb25zZRIqCgltZXRhX2FwcHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLhCAoOQ2hhbm5lbFNlcnZpY2USpgEKFkNvbm5lY3RXaGF0c2FwcENoYW5uZWwSLS5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBouLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZSItorsYAggIgtPkkwIhIhwvdjEvY2hhbm5lbHM6Y29ubmVjdFdoYXRzYXBwOgEqEoYBCg5Db25uZWN0Q2hhbm5lbBIlLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVzcG9uc2UiJaK7GAIICILT5JMCGSIUL3YxL2NoYW5uZWxzOmNvbm5lY3Q6ASoSfwoKR2V0Q2hhbm5lbBIhLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlIiqQAgGiuxgCCAeC0+STAhsSGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0SeAoMTGlzdENoYW5uZWxzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIh2QAgGiuxgCCAeC0+STAg4SDC92MS9jaGFubmVscxKIAQoNVXBkYXRlQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ2hhbm5lbFJlc3BvbnNlIiqiuxgCCAiC0+STAh4yGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH06ASoSjwEKDVJlc3VtZUNoYW5uZWwSJC5zd2l0Y2hib2FyZC52MS5SZXN1bWVDaGFubmVsUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXNwb25zZSIxorsYAggIgtPkkwIlIiAvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3Jlc3VtZToBKhJ8Cg1DcmVhdGVNZXRhQXBwEiQuc3dpdGNoYm9hcmQudjEuQ3JlYXRlTWV0YUFwcFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVzcG9uc2UiHqK7GAIYAYLT5JMCEiINL3YxL21ldGEtYXBwczoBKhJ5CgxMaXN0TWV0YUFwcHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1ldGFBcHBzUmVzcG9uc2UiHpACAaK7GAIYAYLT5JMCDxINL3YxL21ldGEtYXBwcxoMqrsYCGNoYW5uZWxzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiygEKFUNvbm5lY3RDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEjYKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXJCCrpIB4IBBBABIAASOgoIc2V0dGluZ3MYAyADKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsU2V0dGluZ0IIukgFkgECEBQSIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIl8KDkNoYW5uZWxTZXR0aW5nEisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05X117MCw2M30kEiAKBXZhbHVlGAIgASgJQhGAAQG6SAtyCRABGIAQugEBACJnChZDb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKGAwoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARhkugEBAEgAiAEBEkIKDXJlb3Blbl93aW5kb3cYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIQoUbmV3X3RocmVhZF9lYWNoX3RpbWUYBCABKAhIAYgBARJHChJhdXRvX3Jlc29sdmVfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAEikKDGNhbGxiYWNrX3VybBgHIAEoCUIOukgLcgkQARiAELoBAQBIAogBAUIHCgVfbmFtZUIXChVfbmV3X3RocmVhZF9lYWNoX3RpbWVCDwoNX2NhbGxiYWNrX3VybCJBChVVcGRhdGVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwimwEKFFJlc3VtZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEjIKDGFjY2Vzc190b2tlbhgCIAEoCUIXgAEBukgRcg8QARiACDIIXlshLX5dKyRIAIgBARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQBCDwoNX2FjY2Vzc190b2tlbiJBChVSZXN1bWVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwimAEKGlJvdGF0ZUNoYW5uZWxTZWNyZXRSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEjoKB292ZXJsYXAYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CDrpIC6oBCCIECICjBTIAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBACJsChtSb3RhdGVDaGFubmVsU2VjcmV0UmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSGAoGc2VjcmV0GAIgASgJQgOAAQFIAIgBAUIJCgdfc2VjcmV0IqUBChRDcmVhdGVNZXRhQXBwUmVxdWVzdBIoCgJpZBgBIAEoCUIcukgZchcyFV5bQS1aYS16MC05Xy1dezEsNjR9JBIbCgRuYW1lGAIgASgJQg26SApyCBABGGS6AQEAEiEKCmFwcF9zZWNyZXQYAyABKAlCDYABAbpIB3IFEAgYgAISIwoMdmVyaWZ5X3Rva2VuGAQgASgJQg2AAQG6SAdyBRAIGIACIkIKFUNyZWF0ZU1ldGFBcHBSZXNwb25zZRIpCghtZXRhX2FwcBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1ldGFBcHAiTwoTTGlzdE1ldGFBcHBzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiWwoUTGlzdE1ldGFBcHBzUmVzcG9uc2USKgoJbWV0YV9hcHBzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyjAoKDkNoYW5uZWxTZXJ2aWNlEqYBChZDb25uZWN0V2hhdHNhcHBDaGFubmVsEi0uc3dpdGNoYm9hcmQudjEuQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbFJlcXVlc3QaLi5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2UiLaK7GAIICILT5JMCISIcL3YxL2NoYW5uZWxzOmNvbm5lY3RXaGF0c2FwcDoBKhKGAQoOQ29ubmVjdENoYW5uZWwSJS5zd2l0Y2hib2FyZC52MS5Db25uZWN0Q2hhbm5lbFJlcXVlc3QaJi5zd2l0Y2hib2FyZC52MS5Db25uZWN0Q2hhbm5lbFJlc3BvbnNlIiWiuxgCCAiC0+STAhkiFC92MS9jaGFubmVsczpjb25uZWN0OgEqEn8KCkdldENoYW5uZWwSIS5zd2l0Y2hib2FyZC52MS5HZXRDaGFubmVsUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXNwb25zZSIqkAIBorsYAggHgtPkkwIbEhkvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9EngKDExpc3RDaGFubmVscxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZSIdkAIBorsYAggHgtPkkwIOEgwvdjEvY2hhbm5lbHMSiAEKDVVwZGF0ZUNoYW5uZWwSJC5zd2l0Y2hib2FyZC52MS5VcGRhdGVDaGFubmVsUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNoYW5uZWxSZXNwb25zZSIqorsYAggIgtPkkwIeMhkvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9OgEqEo8BCg1SZXN1bWVDaGFubmVsEiQuc3dpdGNoYm9hcmQudjEuUmVzdW1lQ2hhbm5lbFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5SZXN1bWVDaGFubmVsUmVzcG9uc2UiMaK7GAIICILT5JMCJSIgL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9yZXN1bWU6ASoSqAEKE1JvdGF0ZUNoYW5uZWxTZWNyZXQSKi5zd2l0Y2hib2FyZC52MS5Sb3RhdGVDaGFubmVsU2VjcmV0UmVxdWVzdBorLnN3aXRjaGJvYXJkLnYxLlJvdGF0ZUNoYW5uZWxTZWNyZXRSZXNwb25zZSI4orsYAggIgtPkkwIsIicvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3JvdGF0ZS1zZWNyZXQ6ASoSfAoNQ3JlYXRlTWV0YUFwcBIkLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZU1ldGFBcHBSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuQ3JlYXRlTWV0YUFwcFJlc3BvbnNlIh6iuxgCGAGC0+STAhIiDS92MS9tZXRhLWFwcHM6ASoSeQoMTGlzdE1ldGFBcHBzEiMuc3dpdGNoYm9hcmQudjEuTGlzdE1ldGFBcHBzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXRhQXBwc1Jlc3BvbnNlIh6QAgGiuxgCGAGC0+STAg8SDS92MS9tZXRhLWFwcHMaDKq7GAhjaGFubmVsc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
 
 /**
  * Connects a WhatsApp number.
@@ -187,7 +187,8 @@ export type ConnectChannelResponse = Message<"switchboard.v1.ConnectChannelRespo
   channel?: Channel | undefined;
 
   /**
-   * The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them.
+   * The account's secret where it was made here: keep it, only a repeat of this call tells it again. Absent where the provider makes them,
+   * and in a repeat after the secret was rotated.
    *
    * @generated from field: optional string secret = 2;
    */
@@ -360,6 +361,13 @@ export type UpdateChannelRequest = Message<"switchboard.v1.UpdateChannelRequest"
    * @generated from field: string request_id = 6;
    */
   requestId: string;
+
+  /**
+   * Where messages to customers are sent from now on, on a channel of a system of the user's own; refused on others.
+   *
+   * @generated from field: optional string callback_url = 7;
+   */
+  callbackUrl?: string | undefined;
 };
 
 /**
@@ -404,7 +412,7 @@ export type ResumeChannelRequest = Message<"switchboard.v1.ResumeChannelRequest"
   channelId: string;
 
   /**
-   * Token of the system user; absent: the one that is stored.
+   * Token of the system user; absent: the one that is stored. Refused where secrets are made here: those are rotated.
    *
    * @generated from field: optional string access_token = 2;
    */
@@ -447,6 +455,70 @@ export const ResumeChannelResponseSchema: GenMessage<ResumeChannelResponse> = /*
   messageDesc(file_switchboard_v1_channel_service, 12);
 
 /**
+ * Makes a new secret for a channel.
+ *
+ * @generated from message switchboard.v1.RotateChannelSecretRequest
+ */
+export type RotateChannelSecretRequest = Message<"switchboard.v1.RotateChannelSecretRequest"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * For how long the secret before signs too, beside the new one; at most 24 hours, which it is unless set. 0: no longer at all. Of
+   * secrets that were replaced the newest two sign, none of them longer than it was told before.
+   *
+   * @generated from field: google.protobuf.Duration overlap = 2;
+   */
+  overlap?: Duration | undefined;
+
+  /**
+   * Makes the call repeatable: the same id makes no second secret.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.RotateChannelSecretRequest.
+ * Use `create(RotateChannelSecretRequestSchema)` to create a new message.
+ */
+export const RotateChannelSecretRequestSchema: GenMessage<RotateChannelSecretRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 13);
+
+/**
+ * The channel after the change.
+ *
+ * @generated from message switchboard.v1.RotateChannelSecretResponse
+ */
+export type RotateChannelSecretResponse = Message<"switchboard.v1.RotateChannelSecretResponse"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+
+  /**
+   * The new secret: keep it, only a repeat of this call tells it again. Absent in a repeat after another rotation.
+   *
+   * @generated from field: optional string secret = 2;
+   */
+  secret?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.RotateChannelSecretResponse.
+ * Use `create(RotateChannelSecretResponseSchema)` to create a new message.
+ */
+export const RotateChannelSecretResponseSchema: GenMessage<RotateChannelSecretResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 14);
+
+/**
  * Adds an app at Meta.
  *
  * @generated from message switchboard.v1.CreateMetaAppRequest
@@ -486,7 +558,7 @@ export type CreateMetaAppRequest = Message<"switchboard.v1.CreateMetaAppRequest"
  * Use `create(CreateMetaAppRequestSchema)` to create a new message.
  */
 export const CreateMetaAppRequestSchema: GenMessage<CreateMetaAppRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 13);
+  messageDesc(file_switchboard_v1_channel_service, 15);
 
 /**
  * The new app.
@@ -507,7 +579,7 @@ export type CreateMetaAppResponse = Message<"switchboard.v1.CreateMetaAppRespons
  * Use `create(CreateMetaAppResponseSchema)` to create a new message.
  */
 export const CreateMetaAppResponseSchema: GenMessage<CreateMetaAppResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 14);
+  messageDesc(file_switchboard_v1_channel_service, 16);
 
 /**
  * Asks for a page of apps at Meta.
@@ -535,7 +607,7 @@ export type ListMetaAppsRequest = Message<"switchboard.v1.ListMetaAppsRequest"> 
  * Use `create(ListMetaAppsRequestSchema)` to create a new message.
  */
 export const ListMetaAppsRequestSchema: GenMessage<ListMetaAppsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 15);
+  messageDesc(file_switchboard_v1_channel_service, 17);
 
 /**
  * A page of apps at Meta.
@@ -563,7 +635,7 @@ export type ListMetaAppsResponse = Message<"switchboard.v1.ListMetaAppsResponse"
  * Use `create(ListMetaAppsResponseSchema)` to create a new message.
  */
 export const ListMetaAppsResponseSchema: GenMessage<ListMetaAppsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 16);
+  messageDesc(file_switchboard_v1_channel_service, 18);
 
 /**
  * Connected accounts of providers.
@@ -612,7 +684,7 @@ export const ChannelService: GenService<{
     output: typeof ListChannelsResponseSchema;
   },
   /**
-   * Changes a channel's name and how its conversations end and begin; what is absent stays.
+   * Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays.
    *
    * @generated from rpc switchboard.v1.ChannelService.UpdateChannel
    */
@@ -631,6 +703,17 @@ export const ChannelService: GenService<{
     methodKind: "unary";
     input: typeof ResumeChannelRequestSchema;
     output: typeof ResumeChannelResponseSchema;
+  },
+  /**
+   * Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
+   * each of the two, so that the receiver can change to the new one at any time within it.
+   *
+   * @generated from rpc switchboard.v1.ChannelService.RotateChannelSecret
+   */
+  rotateChannelSecret: {
+    methodKind: "unary";
+    input: typeof RotateChannelSecretRequestSchema;
+    output: typeof RotateChannelSecretResponseSchema;
   },
   /**
    * Adds an app at Meta to the installation. Its secrets are stored encrypted.

@@ -6,6 +6,8 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
+import type { ContactCard, ListSection, QuickReply } from "./content_pb";
+import { file_switchboard_v1_content } from "./content_pb";
 import type { Message as Message$1 } from "./message_pb";
 import { file_switchboard_v1_message } from "./message_pb";
 import { file_switchboard_v1_options } from "./options_pb";
@@ -17,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxItsBChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQFCEAoHY29udGVudBIFukgCCAFCFwoVX2xhc3Rfc2Vlbl9tZXNzYWdlX2lkIikKCFNlbmRUZXh0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBACJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMo0FCg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEn8KCkdldE1lc3NhZ2USIS5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIqkAIBorsYAggBgtPkkwIbEhkvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9EpgBCgxMaXN0TWVzc2FnZXMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiPZACAaK7GAIIAYLT5JMCLhIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXMSuAEKGExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlcxIvLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZSI5kAIBorsYAggBgtPkkwIqEigvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3N0YXR1cy11cGRhdGVzGgyquxgIbWVzc2FnZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsgEChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQESKgoTcmVwbHlfdG9fbWVzc2FnZV9pZBgOIAEoCUIIukgFcgOwAQFIAogBAUIQCgdjb250ZW50EgW6SAIIAUIXChVfbGFzdF9zZWVuX21lc3NhZ2VfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiKQoIU2VuZFRleHQSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsUBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFEIJCgdfaGVhZGVyQgkKB19mb290ZXIi4wEKCFNlbmRMaXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABI5CghzZWN0aW9ucxgFIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkxpc3RTZWN0aW9uQgq6SAeSAQQIARBkQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLOAQoIU2VuZExpbmsSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEiQKA3VybBgFIAEoCUIXukgUchIY0A8yCl5odHRwcz86Ly+IAQFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIjQKE1NlbmRMb2NhdGlvblJlcXVlc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsMBCgxTZW5kTG9jYXRpb24SKQoIbGF0aXR1ZGUYASABKAFCF7pIFBISGQAAAAAAgFZAKQAAAAAAgFbAEioKCWxvbmdpdHVkZRgCIAEoAUIXukgUEhIZAAAAAACAZkApAAAAAACAZsASIQoEbmFtZRgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIkCgdhZGRyZXNzGAQgASgJQg66SAtyCRABGIAIugEBAEgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIkoKDFNlbmRDb250YWN0cxI6Cghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkQgu6SAiSAQUIARCBAiJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMo0FCg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEn8KCkdldE1lc3NhZ2USIS5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIqkAIBorsYAggBgtPkkwIbEhkvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9EpgBCgxMaXN0TWVzc2FnZXMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiPZACAaK7GAIIAYLT5JMCLhIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXMSuAEKGExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlcxIvLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZSI5kAIBorsYAggBgtPkkwIqEigvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3N0YXR1cy11cGRhdGVzGgyquxgIbWVzc2FnZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update]);
 
 /**
  * Sends a message.
@@ -45,6 +47,54 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
      */
     value: SendText;
     case: "text";
+  } | {
+    /**
+     * A question with buttons to answer by.
+     *
+     * @generated from field: switchboard.v1.SendButtons buttons = 6;
+     */
+    value: SendButtons;
+    case: "buttons";
+  } | {
+    /**
+     * A question with a list to choose from.
+     *
+     * @generated from field: switchboard.v1.SendList list = 7;
+     */
+    value: SendList;
+    case: "list";
+  } | {
+    /**
+     * Text with a button that leads to a page.
+     *
+     * @generated from field: switchboard.v1.SendLink link = 8;
+     */
+    value: SendLink;
+    case: "link";
+  } | {
+    /**
+     * A question where the customer is.
+     *
+     * @generated from field: switchboard.v1.SendLocationRequest location_request = 9;
+     */
+    value: SendLocationRequest;
+    case: "locationRequest";
+  } | {
+    /**
+     * A place.
+     *
+     * @generated from field: switchboard.v1.SendLocation location = 10;
+     */
+    value: SendLocation;
+    case: "location";
+  } | {
+    /**
+     * Cards of people.
+     *
+     * @generated from field: switchboard.v1.SendContacts contacts = 11;
+     */
+    value: SendContacts;
+    case: "contacts";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -61,6 +111,13 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
    * @generated from field: optional string last_seen_message_id = 4;
    */
   lastSeenMessageId?: string | undefined;
+
+  /**
+   * A message of the conversation to quote. Where the provider has no id of it, the message goes without the quote.
+   *
+   * @generated from field: optional string reply_to_message_id = 14;
+   */
+  replyToMessageId?: string | undefined;
 };
 
 /**
@@ -92,6 +149,230 @@ export const SendTextSchema: GenMessage<SendText> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message_service, 1);
 
 /**
+ * A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field.
+ *
+ * @generated from message switchboard.v1.SendButtons
+ */
+export type SendButtons = Message<"switchboard.v1.SendButtons"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Above the text.
+   *
+   * @generated from field: optional string header = 2;
+   */
+  header?: string | undefined;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 3;
+   */
+  footer?: string | undefined;
+
+  /**
+   * The answers. WhatsApp: 3.
+   *
+   * @generated from field: repeated switchboard.v1.QuickReply buttons = 4;
+   */
+  buttons: QuickReply[];
+};
+
+/**
+ * Describes the message switchboard.v1.SendButtons.
+ * Use `create(SendButtonsSchema)` to create a new message.
+ */
+export const SendButtonsSchema: GenMessage<SendButtons> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 2);
+
+/**
+ * A question with a list to choose from. A channel may take less of everything: PROVIDER_LIMIT names each field.
+ *
+ * @generated from message switchboard.v1.SendList
+ */
+export type SendList = Message<"switchboard.v1.SendList"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Above the text.
+   *
+   * @generated from field: optional string header = 2;
+   */
+  header?: string | undefined;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 3;
+   */
+  footer?: string | undefined;
+
+  /**
+   * On the button that opens the list.
+   *
+   * @generated from field: string label = 4;
+   */
+  label: string;
+
+  /**
+   * What to choose from. WhatsApp: 10 rows in all.
+   *
+   * @generated from field: repeated switchboard.v1.ListSection sections = 5;
+   */
+  sections: ListSection[];
+};
+
+/**
+ * Describes the message switchboard.v1.SendList.
+ * Use `create(SendListSchema)` to create a new message.
+ */
+export const SendListSchema: GenMessage<SendList> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 3);
+
+/**
+ * Text with a button that leads to a page. A channel may take less of everything: PROVIDER_LIMIT names each field.
+ *
+ * @generated from message switchboard.v1.SendLink
+ */
+export type SendLink = Message<"switchboard.v1.SendLink"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Above the text.
+   *
+   * @generated from field: optional string header = 2;
+   */
+  header?: string | undefined;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 3;
+   */
+  footer?: string | undefined;
+
+  /**
+   * On the button.
+   *
+   * @generated from field: string label = 4;
+   */
+  label: string;
+
+  /**
+   * Where it leads: http or https.
+   *
+   * @generated from field: string url = 5;
+   */
+  url: string;
+};
+
+/**
+ * Describes the message switchboard.v1.SendLink.
+ * Use `create(SendLinkSchema)` to create a new message.
+ */
+export const SendLinkSchema: GenMessage<SendLink> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 4);
+
+/**
+ * A question where the customer is, with a button to answer by.
+ *
+ * @generated from message switchboard.v1.SendLocationRequest
+ */
+export type SendLocationRequest = Message<"switchboard.v1.SendLocationRequest"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+};
+
+/**
+ * Describes the message switchboard.v1.SendLocationRequest.
+ * Use `create(SendLocationRequestSchema)` to create a new message.
+ */
+export const SendLocationRequestSchema: GenMessage<SendLocationRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 5);
+
+/**
+ * A place to send.
+ *
+ * @generated from message switchboard.v1.SendLocation
+ */
+export type SendLocation = Message<"switchboard.v1.SendLocation"> & {
+  /**
+   * Degrees north.
+   *
+   * @generated from field: double latitude = 1;
+   */
+  latitude: number;
+
+  /**
+   * Degrees east.
+   *
+   * @generated from field: double longitude = 2;
+   */
+  longitude: number;
+
+  /**
+   * What the place is called.
+   *
+   * @generated from field: optional string name = 3;
+   */
+  name?: string | undefined;
+
+  /**
+   * Where it is, in words. WhatsApp wants a name beside it.
+   *
+   * @generated from field: optional string address = 4;
+   */
+  address?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendLocation.
+ * Use `create(SendLocationSchema)` to create a new message.
+ */
+export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 6);
+
+/**
+ * Cards of people to send.
+ *
+ * @generated from message switchboard.v1.SendContacts
+ */
+export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
+  /**
+   * The cards. A few at most are shown well.
+   *
+   * @generated from field: repeated switchboard.v1.ContactCard contacts = 1;
+   */
+  contacts: ContactCard[];
+};
+
+/**
+ * Describes the message switchboard.v1.SendContacts.
+ * Use `create(SendContactsSchema)` to create a new message.
+ */
+export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 7);
+
+/**
  * The message, durable.
  *
  * @generated from message switchboard.v1.SendMessageResponse
@@ -117,7 +398,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 2);
+  messageDesc(file_switchboard_v1_message_service, 8);
 
 /**
  * Asks for a message.
@@ -138,7 +419,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 3);
+  messageDesc(file_switchboard_v1_message_service, 9);
 
 /**
  * A message.
@@ -166,7 +447,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 4);
+  messageDesc(file_switchboard_v1_message_service, 10);
 
 /**
  * Asks for a page of messages.
@@ -201,7 +482,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 5);
+  messageDesc(file_switchboard_v1_message_service, 11);
 
 /**
  * A page of messages.
@@ -236,7 +517,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 6);
+  messageDesc(file_switchboard_v1_message_service, 12);
 
 /**
  * Asks for a page of status updates.
@@ -278,7 +559,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 7);
+  messageDesc(file_switchboard_v1_message_service, 13);
 
 /**
  * A page of status updates.
@@ -313,7 +594,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 8);
+  messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
  * Messages of conversations.

@@ -1,0 +1,71 @@
+"""What a message carries beside plain text: as the contract asks for it, as the column `details` holds it, as the contract shows it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from google.protobuf import json_format
+from pydantic import Field, TypeAdapter
+from switchboard.v1 import content_pb2, message_service_pb2
+
+from server.kit import pb
+from server.providers.content import Contacts, Content, Location
+
+KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
+INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
+# Kinds that are types of their own, and have no text.
+_WHOLE = frozenset({"location", "contacts"})
+_CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
+
+
+def asked(request: message_service_pb2.SendMessageRequest) -> Content | None:
+    """What a request wants sent; None for plain text."""
+    kind = request.WhichOneof("content")
+    if kind == "text":
+        return None
+    fields = json_format.MessageToDict(
+        getattr(request, str(kind)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return _CONTENT.validate_python({"kind": kind, **fields})
+
+
+def kind_of(content: Content | None) -> str:
+    """The word of the type of a message that carries this."""
+    return "text" if content is None else content.kind if content.kind in _WHOLE else INTERACTIVE
+
+
+def text_of(content: Content) -> str | None:
+    """The text of a message that carries this; None of what has none."""
+    return None if isinstance(content, Location | Contacts) else content.body
+
+
+def stored(content: Content | None, reply_to_message_id: uuid.UUID | None) -> str | None:
+    """The column `details` of an answer, as JSON; its text has a column of its own. None for plain text that quotes nothing."""
+    details: dict[str, Any] = {}
+    if content is not None:
+        details[kind_of(content)] = _CONTENT.dump_python(content, exclude={"body"}, exclude_none=True)
+    if reply_to_message_id is not None:
+        details[REPLY_TO] = str(reply_to_message_id)
+    return json.dumps(details) if details else None
+
+
+def loaded(text: str | None, details: Mapping[str, Any]) -> Content | None:
+    """The content of an answer whose `details` are these; None for plain text."""
+    fields = next((details[name] for name in (INTERACTIVE, *_WHOLE) if name in details), None)
+    return None if fields is None else _CONTENT.validate_python({**fields, **({} if text is None else {"body": text})})
+
+
+def shown(details: str | None) -> dict[str, Any]:
+    """The fields of Message that an answer's `details` fill."""
+    if details is None:
+        return {}
+    read = json.loads(details)
+    found: dict[str, Any] = {REPLY_TO: read.get(REPLY_TO)}
+    if INTERACTIVE in read:
+        found[INTERACTIVE] = {**read[INTERACTIVE], "kind": KIND.number(read[INTERACTIVE]["kind"])}
+    for name in _WHOLE & read.keys():
+        found[name] = {member: value for member, value in read[name].items() if member != "kind"}
+    return found

@@ -1,0 +1,4 @@
+-- Of channels that were connected before, nobody knows it here: it is noted with the next synchronisation of their templates.
+ALTER TABLE routes ADD COLUMN shared_id text;
+
+CREATE INDEX ix_routes_shared_id ON routes (provider, shared_id) WHERE shared_id IS NOT NULL;

@@ -1,0 +1,192 @@
+"""What can be sent beside plain text, in no provider's words.
+
+The fields are called as in the contract's SendMessageRequest, so that a path here ("sections[0].rows[1].title") is the path that a
+caller knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ContentKind = Literal["buttons", "list", "link", "location_request", "location", "contacts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuickReply:
+    """An answer to press; `id` comes back with it."""
+
+    id: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Buttons:
+    """A question with buttons."""
+
+    body: str
+    buttons: tuple[QuickReply, ...]
+    header: str | None = None
+    footer: str | None = None
+    kind: Literal["buttons"] = "buttons"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListRow:
+    """A choice of a list; `id` comes back with it."""
+
+    id: str
+    title: str
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListSection:
+    """Rows under a title."""
+
+    rows: tuple[ListRow, ...]
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class List:
+    """A question with a list to choose from; `label` stands on the button that opens it."""
+
+    body: str
+    label: str
+    sections: tuple[ListSection, ...]
+    header: str | None = None
+    footer: str | None = None
+    kind: Literal["list"] = "list"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """Text with a button, called `label`, that leads to `url`."""
+
+    body: str
+    label: str
+    url: str
+    header: str | None = None
+    footer: str | None = None
+    kind: Literal["link"] = "link"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocationRequest:
+    """A question where the customer is."""
+
+    body: str
+    kind: Literal["location_request"] = "location_request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """A place, in degrees."""
+
+    latitude: float
+    longitude: float
+    name: str | None = None
+    address: str | None = None
+    kind: Literal["location"] = "location"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardName:
+    """What somebody is called."""
+
+    formatted_name: str
+    first_name: str | None = None
+    last_name: str | None = None
+    middle_name: str | None = None
+    prefix: str | None = None
+    suffix: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardPhone:
+    """A number as people write it; `type` is a word such as WORK."""
+
+    phone: str
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardEmail:
+    """An address of mail."""
+
+    email: str
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardUrl:
+    """A page."""
+
+    url: str
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardAddress:
+    """Where somebody lives or works."""
+
+    street: str | None = None
+    city: str | None = None
+    state: str | None = None
+    zip: str | None = None
+    country: str | None = None
+    type: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CardOrganization:
+    """Where somebody works."""
+
+    company: str | None = None
+    department: str | None = None
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A card of somebody. birthday: YYYY-MM-DD."""
+
+    name: CardName
+    phones: tuple[CardPhone, ...] = ()
+    emails: tuple[CardEmail, ...] = ()
+    addresses: tuple[CardAddress, ...] = ()
+    urls: tuple[CardUrl, ...] = ()
+    organization: CardOrganization | None = None
+    birthday: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contacts:
+    """Cards of people."""
+
+    contacts: tuple[Card, ...]
+    kind: Literal["contacts"] = "contacts"
+
+
+# These have a text, their body; the others have none.
+Interactive = Buttons | List | Link | LocationRequest
+Content = Interactive | Location | Contacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContentLimits:
+    """How much of a kind of content a provider takes, as data; the keys are paths without indexes, such as "sections.rows.title".
+
+    characters: longest text, in code points. most: most items, those of all lists together that have the key. unique: texts that
+    must differ. titled: lists whose items need a title where there is more than one. needs: a member that another one beside it
+    cannot do without. any_of: members of an object of which one at least must be there.
+    """
+
+    characters: Mapping[str, int] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+    unique: frozenset[str] = frozenset()
+    titled: frozenset[str] = frozenset()
+    needs: Mapping[str, str] = field(default_factory=dict)
+    any_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -1,0 +1,254 @@
+"""What a message carries, in Meta's shapes, and everything Meta refuses of it.
+
+Source: Meta's Cloud API documentation, "Interactive reply buttons messages", "Interactive list messages", "Interactive call-to-action
+URL button messages", "Location request messages", "Location messages", "Contacts messages". Lengths are counted in code points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from server.simulator import errors
+from server.simulator.errors import ErrorKind
+
+
+class _Object(BaseModel):
+    """An object of a message; anything unknown in it is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
+
+
+def _text(most: int) -> object:
+    return Field(min_length=1, max_length=most)
+
+
+class _Header(_Object):
+    type: Literal["text"]
+    text: Annotated[str, _text(60)]
+
+
+class _Footer(_Object):
+    text: Annotated[str, _text(60)]
+
+
+class _Body(_Object):
+    text: Annotated[str, _text(1024)]
+
+
+class _ListBody(_Object):
+    text: Annotated[str, _text(4096)]
+
+
+class _Reply(_Object):
+    id: Annotated[str, _text(256)]
+    title: Annotated[str, _text(20)]
+
+
+class _ReplyButton(_Object):
+    type: Literal["reply"]
+    reply: _Reply
+
+
+def _different(buttons: list[_ReplyButton]) -> list[_ReplyButton]:
+    for name in ("id", "title"):
+        if len({getattr(button.reply, name) for button in buttons}) < len(buttons):
+            raise ValueError(f"Button {name}s must be unique")
+    return buttons
+
+
+class _ButtonsAction(_Object):
+    buttons: Annotated[list[_ReplyButton], Field(min_length=1, max_length=3), AfterValidator(_different)]
+
+
+class _Row(_Object):
+    id: Annotated[str, _text(200)]
+    title: Annotated[str, _text(24)]
+    description: Annotated[str | None, Field(max_length=72)] = None
+
+
+class _Section(_Object):
+    title: Annotated[str | None, Field(max_length=24)] = None
+    rows: Annotated[list[_Row], Field(min_length=1)]
+
+
+class _ListAction(_Object):
+    button: Annotated[str, _text(20)]
+    sections: Annotated[list[_Section], Field(min_length=1, max_length=10)]
+
+    @model_validator(mode="after")
+    def _check(self) -> _ListAction:
+        rows = [row for section in self.sections for row in section.rows]
+        if len(rows) > 10:
+            raise ValueError("Total row count exceed max allowed count: 10")
+        if len({row.id for row in rows}) < len(rows):
+            raise ValueError("Row ids must be unique")
+        if len(self.sections) > 1 and not all(section.title for section in self.sections):
+            raise ValueError("Section title is required if there is more than one section")
+        return self
+
+
+class _Destination(_Object):
+    display_text: Annotated[str, _text(20)]
+    url: Annotated[str, Field(pattern="^https?://")]
+
+
+class _LinkAction(_Object):
+    name: Literal["cta_url"]
+    parameters: _Destination
+
+
+class _LocationAction(_Object):
+    name: Literal["send_location"]
+
+
+class _Buttons(_Object):
+    type: Literal["button"]
+    header: _Header | None = None
+    body: _Body
+    footer: _Footer | None = None
+    action: _ButtonsAction
+
+
+class _List(_Object):
+    type: Literal["list"]
+    header: _Header | None = None
+    body: _ListBody
+    footer: _Footer | None = None
+    action: _ListAction
+
+
+class _Link(_Object):
+    type: Literal["cta_url"]
+    header: _Header | None = None
+    body: _Body
+    footer: _Footer | None = None
+    action: _LinkAction
+
+
+class _LocationRequest(_Object):
+    type: Literal["location_request_message"]
+    body: _Body
+    action: _LocationAction
+
+
+class _Location(_Object):
+    latitude: Annotated[float, Field(ge=-90, le=90)]
+    longitude: Annotated[float, Field(ge=-180, le=180)]
+    name: str | None = None
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Location:
+        if self.address and not self.name:
+            raise ValueError("name is required if address is given")
+        return self
+
+
+class _Name(_Object):
+    formatted_name: Annotated[str, Field(min_length=1)]
+    first_name: str | None = None
+    last_name: str | None = None
+    middle_name: str | None = None
+    prefix: str | None = None
+    suffix: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Name:
+        if not any((self.first_name, self.last_name, self.middle_name, self.prefix, self.suffix)):
+            raise ValueError("at least one more part of the name is required")
+        return self
+
+
+class _Phone(_Object):
+    phone: str
+    type: str | None = None
+    wa_id: str | None = None
+
+
+class _Email(_Object):
+    email: str
+    type: str | None = None
+
+
+class _Url(_Object):
+    url: str
+    type: str | None = None
+
+
+class _Address(_Object):
+    street: str | None = None
+    city: str | None = None
+    state: str | None = None
+    zip: str | None = None
+    country: str | None = None
+    country_code: str | None = None
+    type: str | None = None
+
+
+class _Organization(_Object):
+    company: str | None = None
+    department: str | None = None
+    title: str | None = None
+
+
+class _Contact(_Object):
+    name: _Name
+    phones: list[_Phone] | None = None
+    emails: list[_Email] | None = None
+    addresses: list[_Address] | None = None
+    urls: list[_Url] | None = None
+    org: _Organization | None = None
+    birthday: Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = None
+
+
+# By the message's type; what is not here this number neither sends nor receives. A text has rows of its own.
+SHAPES: Mapping[str, TypeAdapter[object]] = {
+    "interactive": TypeAdapter(Annotated[_Buttons | _List | _Link | _LocationRequest, Field(discriminator="type")]),
+    "location": TypeAdapter(_Location),
+    "contacts": TypeAdapter(Annotated[list[_Contact], Field(min_length=1, max_length=257)]),
+}
+_MISSING = frozenset({"missing", "union_tag_not_found"})
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a message's content, and the error that Meta answers with."""
+
+    error: ErrorKind
+    detail: str
+
+
+def problem(body: Mapping[str, object]) -> Problem | None:
+    """The first thing Meta refuses of what a message carries; None of one that is no business of SHAPES, or is in order."""
+    word = body.get("type")
+    shape = SHAPES.get(word) if isinstance(word, str) else None
+    if shape is None or body.get(str(word)) is None:
+        return None
+    try:
+        shape.validate_python(body[str(word)])
+    except ValidationError as error:
+        return _problem(str(word), error.errors(include_url=False, include_input=False)[0])
+    return None
+
+
+def _problem(word: str, error: ErrorDetails) -> Problem:
+    path, parent = _path(word, error["loc"]), _path(word, error["loc"][:-1])
+    if error["type"] in _MISSING:
+        return Problem(errors.MISSING_PARAMETER, f"Required parameter is missing: {path}.")
+    if error["type"] == "extra_forbidden":
+        return Problem(errors.INVALID_PARAMETER, f'Unexpected key "{error["loc"][-1]}" on param "{parent}".')
+    return Problem(errors.BAD_VALUE, f"Param {path} is not valid: {error['msg']}.")
+
+
+def _path(word: str, loc: Sequence[int | str]) -> str:
+    """Such as interactive.action.buttons[0].reply.title; the tag that chose a shape is no part of it."""
+    steps = loc[1:] if loc and loc[0] in _TAGS else loc
+    return word + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
+
+
+_TAGS = frozenset({"button", "list", "cta_url", "location_request_message"})

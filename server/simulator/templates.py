@@ -1,0 +1,165 @@
+"""Templates of WhatsApp business accounts: Meta's list of them, what the control API makes of them, and the webhooks about that."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from server.simulator.accounts import Account
+from server.simulator.config import Digits
+from server.simulator.errors import Json
+from server.simulator.inputs import Input
+
+Upper = Annotated[str, Field(pattern=r"^[A-Z_]{1,32}$")]
+PAGE_MOST = 100
+
+
+class TemplateInput(Input):
+    """A template as Meta would have it after its review. `components` are in Meta's shape."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,512}$")]
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]{2,4})?$")] = "en"
+    category: Upper = "UTILITY"
+    status: Upper = "APPROVED"
+    parameter_format: Literal["POSITIONAL", "NAMED"] = "POSITIONAL"
+    components: Annotated[tuple[Json, ...], Field(max_length=20)] = ()
+
+
+class TemplatesInput(Input):
+    """Templates to add to an account, or to put in the place of those of the same name and language; no webhook tells of it."""
+
+    waba_id: Digits | None = None
+    templates: Annotated[tuple[TemplateInput, ...], Field(min_length=1, max_length=1000)]
+
+
+class TemplateChangeInput(Input):
+    """What becomes different, each told by its own webhook. `correct_category` announces a category instead of changing it."""
+
+    status: Upper | None = None
+    reason: Annotated[str, Field(max_length=200)] | None = None
+    quality: Upper | None = None
+    category: Upper | None = None
+    correct_category: Upper | None = None
+    components: Annotated[tuple[Json, ...], Field(max_length=20)] | None = None
+
+
+class TemplateBook:
+    """All templates by their ids, in the order they were added; a business account has its own."""
+
+    def __init__(self) -> None:
+        self._templates: dict[str, Json] = {}
+        self._owners: dict[str, str] = {}
+
+    def put(self, waba_id: str, given: TemplateInput) -> str:
+        """Adds a template, or changes the one of this name and language; its id."""
+        held = self.named(waba_id, given.name, given.language)
+        template_id = f"{secrets.randbelow(9 * 10**14) + 10**14}" if held is None else str(held["id"])
+        self._owners[template_id] = waba_id
+        self._templates[template_id] = {
+            "id": template_id,
+            "name": given.name,
+            "language": given.language,
+            "status": given.status,
+            "category": given.category,
+            "quality_score": {"score": "UNKNOWN"},
+            "rejected_reason": "NONE",
+            "parameter_format": given.parameter_format,
+            "components": list(given.components),
+        }
+        return template_id
+
+    def named(self, waba_id: str, name: str, language: str) -> Json | None:
+        """The template of an account with that name in that language."""
+        wanted = (name, language)
+        return next((each for each in self.of(waba_id) if (each["name"], each["language"]) == wanted), None)
+
+    def of(self, waba_id: str) -> list[Json]:
+        """The templates of an account."""
+        return [each for template_id, each in self._templates.items() if self._owners[template_id] == waba_id]
+
+    def owner(self, template_id: str) -> str | None:
+        """The account that has a template."""
+        return self._owners.get(template_id)
+
+    def remove(self, template_id: str) -> bool:
+        """Takes a template away, as if it had never been."""
+        self._owners.pop(template_id, None)
+        return self._templates.pop(template_id, None) is not None
+
+    def change(self, template_id: str, given: TemplateChangeInput) -> list[tuple[str, Json]]:
+        """Changes a template; the fields and values of the webhooks that tell of it."""
+        template = self._templates[template_id]
+        told: list[tuple[str, Json]] = []
+        if given.status is not None:
+            template["status"], template["rejected_reason"] = given.status, given.reason or "NONE"
+            told.append(("message_template_status_update", {"event": given.status, "reason": given.reason}))
+        if given.quality is not None:
+            before = _score(template)
+            template["quality_score"] = {"score": given.quality}
+            told.append(
+                (
+                    "message_template_quality_update",
+                    {"previous_quality_score": before, "new_quality_score": given.quality},
+                )
+            )
+        if given.correct_category is not None:
+            announced = {"new_category": template["category"], "correct_category": given.correct_category}
+            told.append(("template_category_update", announced))
+        if given.category is not None:
+            done = {"previous_category": template["category"], "new_category": given.category}
+            template["category"] = given.category
+            told.append(("template_category_update", done))
+        if given.components is not None:
+            template["components"] = list(given.components)
+            told.append(("message_template_components_update", _texts(given.components)))
+        return [(field, value | _named(template)) for field, value in told]
+
+    def page(self, waba_id: str, *, limit: int, after: str | None) -> Json:
+        """A page as Meta answers it: `cursors` are always there, `next` only where there is more."""
+        ids = [str(each["id"]) for each in self.of(waba_id)]
+        start = ids.index(after) + 1 if after in ids else 0
+        shown = self.of(waba_id)[start : start + limit]
+        if not shown:
+            return {"data": []}
+        paging: Json = {"cursors": {"before": shown[0]["id"], "after": shown[-1]["id"]}}
+        if start + limit < len(ids):
+            paging["next"] = f"https://graph.facebook.com/{waba_id}/message_templates?after={shown[-1]['id']}"
+        return {"data": shown, "paging": paging}
+
+
+def webhook(account: Account, field: str, value: Json, *, time: int) -> Json:
+    """The webhook of a management field: it names the business account and no number."""
+    entry = {"id": account.config.waba_id, "time": time, "changes": [{"value": value, "field": field}]}
+    return {"object": "whatsapp_business_account", "entry": [entry]}
+
+
+def _named(template: Json) -> Json:
+    """Webhooks give the id as a number, and the language with a hyphen."""
+    return {
+        "message_template_id": int(str(template["id"])),
+        "message_template_name": template["name"],
+        "message_template_language": str(template["language"]).replace("_", "-"),
+    }
+
+
+def _score(template: Json) -> object:
+    score = template["quality_score"]
+    return score["score"] if isinstance(score, dict) else None
+
+
+def _texts(components: tuple[Json, ...]) -> Json:
+    names: Mapping[object, str] = {"HEADER": "title", "BODY": "element", "FOOTER": "footer"}
+    texts = {
+        f"message_template_{names[part['type']]}": part["text"]
+        for part in components
+        if part.get("type") in names and "text" in part
+    }
+    buttons = [
+        {f"message_template_button_{name}": button[name] for name in ("type", "text", "url") if name in button}
+        for part in components
+        if part.get("type") == "BUTTONS" and isinstance(given := part.get("buttons"), list)
+        for button in given
+        if isinstance(button, dict)
+    ]
+    return {**texts, **({"message_template_buttons": buttons} if buttons else {})}

@@ -1,0 +1,1 @@
+"""Templates: messages that providers approve beforehand, kept as the providers have them."""

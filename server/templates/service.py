@@ -1,0 +1,153 @@
+"""Templates in their table. Every function works inside the caller's unit of work and commits nothing."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from switchboard.v1 import event_pb2
+
+from server.kit.clock import utc_now
+from server.kit.db import Connection, Write
+from server.kit.errors import NotFound
+from server.kit.ids import new_id
+from server.log.event import NewEvent, Origin
+from server.providers.template import ListedTemplate, TemplateChange
+from server.templates import convert
+from server.templates.row import NAMES, TemplateRow, changed_fields, listed, new_row, row_of, told
+
+COLUMNS = ", ".join(NAMES)
+GET = f"SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND id = $3"
+LOCK = f"""
+SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND provider_template_id = ANY($3::text[])
+ORDER BY id FOR UPDATE
+"""
+PAGE = f"""
+SELECT {COLUMNS} FROM templates
+WHERE provider = $1 AND business_account_id = $2 AND (NOT $3 OR (status = 'APPROVED' AND gone_time IS NULL))
+    AND ($4::text IS NULL OR (name, language, id) > ($4, $5::text, $6::uuid))
+ORDER BY name, language, id LIMIT $7
+"""
+INSERT = f"""
+INSERT INTO templates ({COLUMNS}) VALUES ({", ".join(f"${index + 1}" for index in range(len(NAMES)))})
+ON CONFLICT (provider, business_account_id, provider_template_id) DO NOTHING
+"""
+UPDATE = f"UPDATE templates SET {', '.join(f'{name} = ${index + 1}' for index, name in enumerate(NAMES))} WHERE id = $1"
+VANISHED = f"""
+SELECT {COLUMNS} FROM templates
+WHERE provider = $1 AND business_account_id = $2 AND gone_time IS NULL AND create_time < $3
+    AND provider_template_id <> ALL ($4::text[])
+ORDER BY id FOR UPDATE
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose templates: an account of a provider, which channels share."""
+
+    provider: str
+    business_account_id: str
+
+
+async def get(connection: Connection, *, of: Owner, template_id: uuid.UUID) -> TemplateRow:
+    """A template of an account. NotFound."""
+    record = await connection.fetchrow(GET, of.provider, of.business_account_id, template_id)
+    if record is None:
+        raise NotFound("template")
+    return row_of(record)
+
+
+async def page(
+    connection: Connection,
+    *,
+    of: Owner,
+    sendable: bool,
+    after: Sequence[Any] | None,
+    limit: int,
+) -> list[TemplateRow]:
+    """Templates of an account by name and language."""
+    name, language, last = after or (None, None, None)
+    values = (of.provider, of.business_account_id, sendable, name, language, last and uuid.UUID(last), limit)
+    return [row_of(record) for record in await connection.fetch(PAGE, *values)]
+
+
+async def store_listed(
+    write: Write, *, of: Owner, found: Sequence[ListedTemplate], at: datetime, origin: Origin
+) -> list[NewEvent]:
+    """Takes over what a list has, which was asked for at a time."""
+    by_id = {item.provider_id: item for item in found}
+
+    def changed(row: TemplateRow) -> TemplateRow:
+        return listed(row, by_id[row.provider_template_id], at=at)
+
+    return await _change(write, of, list(by_id.values()), changed, origin)
+
+
+async def apply(
+    write: Write, change: TemplateChange, *, provider: str, received: datetime, origin: Origin
+) -> list[NewEvent]:
+    """Takes over what a webhook tells. received: when it came, which stands for its time where it has none."""
+    at = change.provider_time or received
+
+    def changed(row: TemplateRow) -> TemplateRow:
+        return told(row, change, at=at)
+
+    of = Owner(provider=provider, business_account_id=change.business_account_id)
+    return await _change(write, of, [change], changed, origin)
+
+
+async def mark_gone(write: Write, *, of: Owner, kept: Sequence[str], at: datetime, origin: Origin) -> list[NewEvent]:
+    """Marks what a complete pass that began at a time did not find. kept: the provider's ids of what it found."""
+    records = await write.connection.fetch(VANISHED, of.provider, of.business_account_id, at, list(kept))
+    events = []
+    for row in map(row_of, records):
+        after = replace(row, gone_time=utc_now(), update_time=utc_now())
+        await write.connection.execute(UPDATE, *_values(after))
+        events.append(_event(origin, row, after, new=False))
+    return events
+
+
+async def _change(
+    write: Write,
+    of: Owner,
+    found: Sequence[ListedTemplate | TemplateChange],
+    changed: Callable[[TemplateRow], TemplateRow],
+    origin: Origin,
+) -> list[NewEvent]:
+    """Makes what is not known and changes what is; an event for each that the contract shows differently."""
+    ids, connection = [item.provider_id for item in found], write.connection
+    locked = await connection.fetch(LOCK, of.provider, of.business_account_id, ids)
+    held = {record["provider_template_id"] for record in locked}
+    now = utc_now()
+    made = [
+        new_row(new_id(), provider=of.provider, business_account_id=of.business_account_id, of=item, now=now)
+        for item in sorted(found, key=lambda item: item.provider_id)
+        if item.provider_id not in held
+    ]
+    new = {row.id for row in made}
+    # Another process may have made one meanwhile: then its row is the one that is locked and changed.
+    await connection.executemany(INSERT, [_values(row) for row in made])
+    events = []
+    for row in map(row_of, await connection.fetch(LOCK, of.provider, of.business_account_id, ids)):
+        after = changed(row)
+        if after != row:
+            shown = row.id in new or changed_fields(row, after)
+            after = replace(after, update_time=now) if shown else after
+            await connection.execute(UPDATE, *_values(after))
+        if row.id in new or changed_fields(row, after):
+            events.append(_event(origin, row, after, new=row.id in new))
+    return events
+
+
+def _values(row: TemplateRow) -> list[Any]:
+    return [json.dumps(row.components) if name == "components" else getattr(row, name) for name in NAMES]
+
+
+def _event(origin: Origin, before: TemplateRow, after: TemplateRow, *, new: bool) -> NewEvent:
+    told_fields = [] if new else changed_fields(before, after)
+    body = event_pb2.TemplateChanged(template=convert.template(after), changed_fields=told_fields)
+    return NewEvent(body=event_pb2.InboxEvent(template_changed=body), actor=origin.actor, cause=origin.cause)

@@ -1,0 +1,153 @@
+"""TemplateService."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+from switchboard.v1 import template_service_pb2 as rpc
+from switchboard.v1.template_service_pb2_grpc import TemplateServiceServicer
+
+from server.channels import service as channels
+from server.kit.clock import utc_now
+from server.kit.db import Write
+from server.kit.errors import NotFound, Refusal
+from server.log.append import append
+from server.log.cursor import Cursors
+from server.log.event import NewEvent, origin_of
+from server.log.read import read_head
+from server.models.tenant import Channel
+from server.providers.contract import Provider
+from server.providers.template import TemplateAccount
+from server.rpc.call import Call
+from server.rpc.paging import PageTokens, cut, page_size
+from server.templates import convert, filling, service, sync
+from server.templates.row import TemplateRow
+from server.tenancy.routes import Routes
+from server.tenancy.tenants import Tenant, Tenants
+
+# Templates of one unit of work: it holds the head of the log, which every other write waits for.
+CHUNK = 100
+
+
+class ChannelWithoutTemplates(Refusal):
+    """Its provider knows none."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "CHANNEL_WITHOUT_TEMPLATES"
+
+    def __init__(self, provider: str) -> None:
+        super().__init__("channels of this provider have no templates", metadata={"provider": provider})
+
+
+class TemplateServicer(TemplateServiceServicer):
+    """Templates of the accounts that channels share."""
+
+    def __init__(
+        self,
+        *,
+        tokens: PageTokens,
+        cursors: Cursors,
+        tenants: Tenants,
+        routes: Routes,
+        providers: Mapping[str, Provider],
+    ) -> None:
+        self._tokens = tokens
+        self._cursors = cursors
+        self._tenants = tenants
+        self._routes = routes
+        self._providers = providers
+
+    async def GetTemplate(self, request: rpc.GetTemplateRequest, call: Call) -> rpc.GetTemplateResponse:
+        """A template."""
+        row, as_of = await self._get(request, call)
+        return rpc.GetTemplateResponse(template=convert.template(row), as_of=as_of)
+
+    async def PreviewTemplate(self, request: rpc.PreviewTemplateRequest, call: Call) -> rpc.PreviewTemplateResponse:
+        """A template with its places filled."""
+        row, as_of = await self._get(request, call)
+        made = filling.render(row, convert.filling(request.filling), path="filling")
+        return convert.preview(made, as_of=as_of)
+
+    async def _get(
+        self, request: rpc.GetTemplateRequest | rpc.PreviewTemplateRequest, call: Call
+    ) -> tuple[TemplateRow, str]:
+        """A template that a visible channel may send, and the cursor of that moment. NotFound."""
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
+            channel = await channels.show(session, call.scope, uuid.UUID(request.channel_id))
+            account_id = self._account_id(channel)
+            if account_id is None:
+                raise NotFound("template")
+            row = await service.get(
+                connection,
+                of=service.Owner(provider=channel.provider, business_account_id=account_id),
+                template_id=uuid.UUID(request.template_id),
+            )
+        return row, self._cursors.at(call.tenant_id, head)
+
+    async def ListTemplates(self, request: rpc.ListTemplatesRequest, call: Call) -> rpc.ListTemplatesResponse:
+        """A page of templates."""
+        size, after = page_size(request.page_size), self._tokens.read(call, request)
+        async with call.database.session_snapshot() as (session, connection):
+            head = await read_head(connection)
+            channel = await channels.show(session, call.scope, uuid.UUID(request.channel_id))
+            rows = await service.page(
+                connection,
+                of=service.Owner(provider=channel.provider, business_account_id=self._account_id(channel) or ""),
+                sendable=request.sendable,
+                after=after,
+                limit=size + 1,
+            )
+        items, last = cut(rows, size, convert.template)
+        token = "" if last is None else self._tokens.write(call, request, [last.name, last.language, str(last.id)])
+        as_of = self._cursors.at(call.tenant_id, head)
+        return rpc.ListTemplatesResponse(templates=items, next_page_token=token, as_of=as_of)
+
+    async def SyncTemplates(self, request: rpc.SyncTemplatesRequest, call: Call) -> rpc.SyncTemplatesResponse:
+        """Reads the provider's list to its end, then takes it over in units of work of a hundred; what is gone comes with the last."""
+        async with call.database.session_snapshot() as (session, _):
+            channel = await channels.show(session, call.scope, uuid.UUID(request.channel_id))
+        account = await self._asked(await self._tenants.get(call.tenant_id), channel)
+        at = utc_now()
+        found, complete = await sync.whole_list(self._providers[channel.provider], account)
+        of = service.Owner(provider=channel.provider, business_account_id=account.business_account_id)
+        origin = origin_of(call, "")
+        changed = gone = 0
+        for start in range(0, len(found), CHUNK):
+            part = found[start : start + CHUNK]
+            changed += await self._write(call, partial(service.store_listed, of=of, found=part, at=at, origin=origin))
+        if complete:
+            kept = [item.provider_id for item in found]
+            gone = await self._write(call, partial(service.mark_gone, of=of, kept=kept, at=at, origin=origin))
+        return rpc.SyncTemplatesResponse(found_count=len(found), changed_count=changed, gone_count=gone)
+
+    @staticmethod
+    async def _write(call: Call, work: Callable[[Write], Awaitable[list[NewEvent]]]) -> int:
+        """A unit of work; how many events it made."""
+
+        async def unit(write: Write) -> int:
+            events = await work(write)
+            await append(write, events)
+            return len(events)
+
+        return await call.database.write(unit)
+
+    async def _asked(self, tenant: Tenant, channel: Channel) -> TemplateAccount:
+        """The account of a channel, whose webhooks are the tenant's from now on. ChannelWithoutTemplates."""
+        account_id = self._account_id(channel)
+        if account_id is None or channel.account_id is None:
+            raise ChannelWithoutTemplates(channel.provider)
+        await self._routes.claim(
+            channel.provider, channel.account_id, tenant_id=tenant.id, channel_id=channel.id, shared_id=account_id
+        )
+        token = channels.token_of(tenant.secrets, channel.id, channel.access_token)
+        return TemplateAccount(business_account_id=account_id, token=token, settings=channel.account)
+
+    def _account_id(self, channel: Channel) -> str | None:
+        """The account whose templates the channel may send; None where there are none."""
+        capabilities = self._providers[channel.provider].capabilities
+        if not capabilities.templates or capabilities.shared_account is None:
+            return None
+        return channel.account.get(capabilities.shared_account)

@@ -1,0 +1,56 @@
+"""Reads all templates of an account from its provider. No transaction is open while the provider is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from server.kit.errors import Refusal
+from server.providers.contract import Provider, Refused
+from server.providers.template import ListedTemplate, TemplateAccount, TemplatePage
+
+# An account may have 6,000 templates, and a page has a hundred: a list that does not end is none.
+PAGES_MOST = 200
+
+
+class ProviderRefused(Refusal):
+    """The provider answered that it will not."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "PROVIDER_REFUSED"
+
+    def __init__(self, refused: Refused) -> None:
+        metadata = {"code": refused.code, "class": refused.error_class.value}
+        super().__init__(f"the provider refused: {refused.message}", metadata=metadata)
+
+
+class ProviderUnavailable(Refusal):
+    """The provider did not answer to the end."""
+
+    status = "UNAVAILABLE"
+    reason = "PROVIDER_UNAVAILABLE"
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(f"the provider did not answer: {problem}", retry_after=timedelta(seconds=1))
+
+
+async def whole_list(provider: Provider, account: TemplateAccount) -> tuple[Sequence[ListedTemplate], bool]:
+    """All templates of an account, and whether that is all there are: an entry that cannot be read may be any of them.
+
+    ProviderRefused, ProviderUnavailable: then nothing is known, since what was not reached may be there or not.
+    """
+    found: dict[str, ListedTemplate] = {}
+    after: str | None = None
+    complete = True
+    for _ in range(PAGES_MOST):
+        page = await provider.templates(account, after=after)
+        if isinstance(page, Refused):
+            raise ProviderRefused(page)
+        if not isinstance(page, TemplatePage):
+            raise ProviderUnavailable(page.reason)
+        found |= {item.provider_id: item for item in page.templates}
+        complete = complete and not page.unreadable
+        if page.after is None:
+            return list(found.values()), complete
+        after = page.after
+    raise ProviderUnavailable("its list does not end")
