@@ -1,4 +1,4 @@
-"""The stack of a demo: in a home of its own, on ports of the kernel, looked after by one thread."""
+"""The stack of a demo: in a home of its own, on any free ports, looked after by one thread."""
 
 import os
 import signal

@@ -1,15 +1,19 @@
-"""Ports: the public two are the user's choice, all others the kernel's, kept for the next start while they are free."""
+"""Ports: the public two are the user's choice, all others ours, kept for the next start while they are free."""
 
 import json
+import random
 import socket
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from server.embedded.errors import StartError
 from server.embedded.home import write_private
 
 LOOPBACK = "127.0.0.1"
+# Below what kernels hand out by themselves (Linux from 32768, others from 49152): a child that was killed comes back on
+# its port, and until then any outgoing connection of the machine might have been given that port as its own end.
+RANGE = range(20_000, 32_768)
 
 
 def choose(file: Path, names: Iterable[str], *, fixed: Mapping[str, int]) -> dict[str, int]:
@@ -19,12 +23,11 @@ def choose(file: Path, names: Iterable[str], *, fixed: Mapping[str, int]) -> dic
     """
     remembered = _read(file)
     with ExitStack() as held:
-        # All are held until all are chosen, or the kernel might give one of them twice.
         wanted = {name: port for name, port in fixed.items() if port}
         ports = {name: _hold_fixed(held, name, port) for name, port in wanted.items()}
         for name in [*fixed, *names]:
             if name not in ports:
-                ports[name] = _hold(held, remembered.get(name, 0))
+                ports[name] = _hold(held, remembered.get(name), taken=ports.values())
     write_private(file, json.dumps(ports))
     return ports
 
@@ -38,11 +41,13 @@ def _hold_fixed(held: ExitStack, name: str, port: int) -> int:
         ) from error
 
 
-def _hold(held: ExitStack, port: int) -> int:
-    try:
-        return _bind(held, port)
-    except OSError:
-        return _bind(held, 0)
+def _hold(held: ExitStack, remembered: int | None, *, taken: Collection[int]) -> int:
+    candidates = [] if remembered is None else [remembered]
+    for port in [*candidates, *random.sample(RANGE, len(RANGE))]:
+        if port in RANGE and port not in taken:
+            with suppress(OSError):
+                return _bind(held, port)
+    raise StartError(f"No port from {RANGE.start} to {RANGE.stop - 1} is free on {LOOPBACK}.")
 
 
 def _bind(held: ExitStack, port: int) -> int:

@@ -33,7 +33,7 @@ STOP_ORDER = ("simulator", "envoy", "work", "serve", "valkey", "postgres")
 
 @dataclass(frozen=True)
 class Options:
-    """What may differ from run to run. A port of 0 means: one given by the kernel, kept for the next start."""
+    """What may differ from run to run. A port of 0 means: any that is free, kept for the next start."""
 
     home: Path
     http_port: int = 0

@@ -1,5 +1,6 @@
 """Who may use a state folder, and what `up` says to everyone else: one clear sentence each."""
 
+import json
 import os
 import subprocess
 import sys
@@ -108,6 +109,14 @@ def test_ports_are_kept_for_the_next_start(tmp_path: Path) -> None:
     first = ports.choose(tmp_path / "ports", ["a", "b"], fixed={"http": 0})
     assert len(set(first.values())) == 3
     assert ports.choose(tmp_path / "ports", ["a", "b"], fixed={"http": 0}) == first
+
+
+def test_ports_are_none_that_the_kernel_hands_out(tmp_path: Path) -> None:
+    names = [f"p{number}" for number in range(200)]
+    (tmp_path / "ports").write_text(json.dumps({"p0": 40_000}))
+    given = ports.choose(tmp_path / "ports", names, fixed={"http": 0}).values()
+    assert len(set(given)) == 201
+    assert 20_000 <= min(given) < max(given) < 32_768
 
 
 def test_a_remembered_port_that_was_taken_is_given_up(tmp_path: Path) -> None:
