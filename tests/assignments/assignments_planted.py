@@ -81,6 +81,12 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "one that waits for its customer weighs as much": _waiting_weighs_as_much,
     "one that nobody can take holds up those behind it": _the_first_holds_up_the_rest,
     "whom somebody chose meanwhile is overridden": partial(mock.patch.object, queue, "_waits", return_value=True),
+    "the queue is given out newest first": _sql(
+        queue,
+        "NEXT",
+        "ORDER BY w.rank, c.waiting_since IS NULL, coalesce(c.waiting_since, c.create_time), c.id",
+        "ORDER BY w.rank, c.waiting_since IS NULL, coalesce(c.waiting_since, c.create_time) DESC, c.id DESC",
+    ),
     "what somebody gave is taken back": _taken_from_whom_somebody_gave_it,
     "turns are not kept": partial(mock.patch.object, facts, "store_turns", _forget),
     "the silent get conversations": _sql(

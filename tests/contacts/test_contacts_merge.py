@@ -11,6 +11,7 @@ import pytest
 from merging_machine import PLANTED, MergingMachine, World
 
 from server.contacts import listing, service
+from server.contacts.blocking import ContactBlocked
 from server.contacts.filter import Wanted
 from server.contacts.merging import NotMerged
 from server.contacts.service import ContactMerged
@@ -18,9 +19,10 @@ from server.conversations import merging
 from server.kit.db import Database, Write
 from server.kit.errors import NotFound, Refusal
 from server.log.append import append
+from server.messages.items import Stored
 from server.rpc.call import Scope
 from tests.contacts.test_contacts_block import set_blocked
-from tests.desk import ALL, Desk, nobody, phone
+from tests.desk import ALL, Desk, agent, nobody, phone
 from tests.machines import find, run
 
 EARLIER = datetime(2020, 1, 1, tzinfo=UTC)
@@ -153,26 +155,33 @@ async def test_a_list_row_is_kept_by_the_events_of_a_merge(desk: Desk) -> None:
     await desk.check()
 
 
-async def test_merges_messages_and_blocks_at_the_same_time_leave_nobody_behind(
+async def test_merges_messages_sends_and_blocks_at_the_same_time_leave_nobody_behind(
     desk: Desk, postgres_errors: Callable[[], list[str]]
 ) -> None:
-    """Each message lands with whom its sender belongs to, whichever came first."""
+    """Each message lands with whom its sender belongs to, whichever came first, and what is sent stays in its thread."""
     first, second = await desk.new_channel(), await desk.new_channel()
+    by = agent(await desk.new_agent())
     for turn in range(3):
         numbers = phone(), phone()
-        a, b = [(await desk.started(first, number)).contact_id for number in numbers]
+        threads = [await desk.started(first, number) for number in numbers]
+        a, b = [thread.contact_id for thread in threads]
         ended = await asyncio.gather(
             merge(desk, a, b),
             merge(desk, *((b, a) if turn % 2 else (a, b)), database=desk.beside),
             set_blocked(desk, a if turn % 3 else b, True, database=desk.beside),
             *(desk.writer(desk.beside).submit(desk.receive(second, number)) for number in numbers),
             *(desk.writer().submit(desk.receive(first, number, name="Other")) for number in numbers),
+            *(desk.writer(desk.beside).submit(desk.send(thread.id, f"{turn}", by=by)) for thread in threads * 2),
             return_exceptions=True,
         )
-        strange = [each for each in ended if isinstance(each, Exception) and not isinstance(each, ContactMerged)]
-        assert strange == []
+        *others, _, _, _, _ = ended
+        assert [each for each in others if isinstance(each, Exception) and not isinstance(each, ContactMerged)] == []
+        # Whoever is blocked is sent nothing.
+        assert all(isinstance(each, Stored | ContactBlocked) for each in ended[-4:])
         assert sum(isinstance(each, Refusal) for each in ended[:2]) == 1
         assert await desk.rows(STRAY) == []
+        for thread, each in zip(threads * 2, ended[-4:], strict=True):
+            assert isinstance(each, ContactBlocked) or each.message.conversation_id == thread.id
         merged = b if ended[0] is None or turn % 2 == 0 else a
         await asyncio.gather(
             unmerge(desk, merged),

@@ -6,6 +6,7 @@ After each step the tables say what the model says, and so does what a reader of
 from __future__ import annotations
 
 import asyncio
+import copy
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -412,6 +413,18 @@ def _assignment_of_before() -> AbstractContextManager[Any]:
     return mock.patch("server.assignments.ledger.convert.assignment", wrong)
 
 
+def _a_tag_too_few() -> AbstractContextManager[Any]:
+    """The event of a change of tags lacks the last of them."""
+    right = tags.events.updated
+
+    def wrong(origin: Any, row: Any, *changed: str) -> Any:
+        fewer = copy.copy(row)
+        fewer.tags = row.tags[:-1]
+        return right(origin, fewer, *changed)
+
+    return mock.patch.object(tags.events, "updated", wrong)
+
+
 PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "unread is not raised on reopen": _unread_not_raised,
     "a note ends the waiting": _note_answers,
@@ -419,6 +432,7 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "reading clears the badge of others": _everybody_reads,
     "a message leaves nobody behind": partial(_without_trigger, "leave_positions_behind"),
     "a tag is told to nobody": partial(_told_to_nobody, tags, "add"),
+    "an event tells one tag too few": _a_tag_too_few,
     "taking it away is told to nobody": partial(_told_to_nobody, assignments, "unassign"),
     "joining is told to nobody": partial(_told_to_nobody, participants, "add"),
     "an assignment is told as the one before": _assignment_of_before,
