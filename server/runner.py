@@ -27,13 +27,20 @@ from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.errors import Refusal
 from server.log.read import PAGE_EVENTS as BATCH
+from server.messages import changes
 from server.messages.dispatching import Dispatcher, Slots
+from server.providers.registry import TOKENS
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
 from server.timers import service as timers
 
 log = structlog.get_logger(__name__)
-TIMERS: timers.Handlers = {**conversation_timers.HANDLERS, **tag_sweep.HANDLERS, **availability.HANDLERS}
+TIMERS: timers.Handlers = {
+    **conversation_timers.HANDLERS,
+    **tag_sweep.HANDLERS,
+    **availability.HANDLERS,
+    **changes.handlers(TOKENS),
+}
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0
 # While people write, every commit is a hint; each look costs a few statements, and these are soon enough.

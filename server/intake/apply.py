@@ -27,11 +27,11 @@ from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
-from server.messages import receipts
+from server.messages import changes, receipts
 from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
-from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
+from server.providers.contract import Broken, Ignored, InboundMessage, Item, MessageChange, Provider, Receipt
 from server.providers.template import TemplateChange
 from server.templates import service as templates
 from server.tenancy.tenants import Tenant, Tenants
@@ -189,6 +189,7 @@ class Run:
     async def all(self, items: Sequence[Item]) -> None:
         """Items in the order of their kinds, each recorded with what became of it."""
         await self._messages([item for item in items if isinstance(item, InboundMessage)])
+        await self._changes([item for item in items if isinstance(item, MessageChange)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
         await self._templates([item for item in items if isinstance(item, TemplateChange)])
         await self._record([item for item in items if isinstance(item, Broken)], "failed")
@@ -220,6 +221,37 @@ class Run:
             journal_item_id=item_id,
             parser_version=self._parser_version,
         )
+
+    async def _changes(self, found: Sequence[MessageChange]) -> None:
+        """What customers did to messages, each in a unit of work of its own, after the messages that came with it."""
+        await self._record(
+            [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
+        )
+        for item in found:
+            if item.account_id in self._owners:
+                await self._one(item, self._apply_change(item))
+
+    async def _one(self, item: Item, work: Awaitable[None]) -> None:
+        """Does what an item asks; what fails is recorded so."""
+        result = await outcome(work, kind=item.kind, journal=str(self._payload.id))
+        if isinstance(result, Exception):
+            await self._record([item], "failed", type(result).__name__)
+        else:
+            ITEMS.labels(item.kind, "applied").inc()
+
+    async def _apply_change(self, item: MessageChange) -> None:
+        row, channel = self._row(item, "applied", None), self._owners[item.account_id]
+
+        async def unit(write: Write) -> None:
+            if await write.connection.fetchrow(NEW_ITEMS, *journal_items.columns([row])) is None:
+                return
+            origin = origin_of_item(row.id)
+            events = await changes.apply(
+                write, item, item_id=row.id, provider=channel.provider, channel_id=channel.id, origin=origin
+            )
+            await append(write, events)
+
+        await self._database.write(unit)
 
     async def _receipts(self, found: Sequence[Receipt]) -> None:
         """Receipts, in units of work of a hundred; one that fails is found by taking them one by one."""
@@ -265,11 +297,7 @@ class Run:
     async def _templates(self, found: Sequence[TemplateChange]) -> None:
         """What happened to templates, each in a unit of work of its own: there are few."""
         for item in found:
-            result = await outcome(self._apply_template(item), kind=item.kind, journal=str(self._payload.id))
-            if isinstance(result, Exception):
-                await self._record([item], "failed", type(result).__name__)
-            else:
-                ITEMS.labels(item.kind, "applied").inc()
+            await self._one(item, self._apply_template(item))
 
     async def _apply_template(self, item: TemplateChange) -> None:
         row = self._row(item, "applied", None)

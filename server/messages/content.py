@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Annotated, Any
 
 from google.protobuf import json_format
 from pydantic import Field, TypeAdapter
-from switchboard.v1 import content_pb2, message_service_pb2
+from switchboard.v1 import content_pb2, message_pb2, message_service_pb2
 
 from server.kit import pb
 from server.providers.content import Contacts, Content, Location
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
+FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
 INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
 # Kinds that are types of their own, and have no text.
 _WHOLE = frozenset({"location", "contacts"})
+# What the contract shows as it is stored.
+_AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", REPLY_TO})
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 
 
@@ -59,13 +63,37 @@ def loaded(text: str | None, details: Mapping[str, Any]) -> Content | None:
 
 
 def shown(details: str | None) -> dict[str, Any]:
-    """The fields of Message that an answer's `details` fill."""
+    """The fields of Message that `details` fill, of either side's messages."""
     if details is None:
         return {}
     read = json.loads(details)
-    found: dict[str, Any] = {REPLY_TO: read.get(REPLY_TO)}
+    found: dict[str, Any] = {name: read[name] for name in _AS_STORED & read.keys()}
     if INTERACTIVE in read:
-        found[INTERACTIVE] = {**read[INTERACTIVE], "kind": KIND.number(read[INTERACTIVE]["kind"])}
+        found[INTERACTIVE] = _interactive(read[INTERACTIVE])
     for name in _WHOLE & read.keys():
         found[name] = {member: value for member, value in read[name].items() if member != "kind"}
+    if "forwarding" in read:
+        found["forwarding"] = FORWARDING.number(read["forwarding"])
+    if "reactions" in read:
+        found["reactions"] = [_reaction(each) for each in read["reactions"] if each["emoji"] is not None]
+    if len(read.get("versions", ())) > 1:
+        found["edit_time"] = _time(read["versions"][-1]["time"])
+    if "delete_time" in read:
+        found["delete_time"] = _time(read["delete_time"])
     return found
+
+
+def _interactive(read: Mapping[str, Any]) -> dict[str, Any]:
+    found = {**read, "kind": KIND.number(read["kind"])}
+    permission = read.get("call_permission")
+    if permission is not None and "expire_time" in permission:
+        found["call_permission"] = {**permission, "expire_time": _time(permission["expire_time"])}
+    return found
+
+
+def _reaction(each: Mapping[str, Any]) -> dict[str, Any]:
+    return {"emoji": each["emoji"], "author": each["author"], "reaction_time": _time(each["time"])}
+
+
+def _time(value: str) -> Any:
+    return pb.time_fields(datetime.fromisoformat(value))

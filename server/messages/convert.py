@@ -43,7 +43,7 @@ def fields(row: MessageRow) -> dict[str, Any]:
         "create_time": pb.time_fields(row.create_time),
         "provider_time": pb.time_fields(row.provider_time),
         "request_id": row.request_id,
-        **(content.shown(row.details) if row.direction == "outbound" else {}),
+        **content.shown(row.details),
     }
 
 
@@ -56,6 +56,8 @@ def attachment(row: AttachmentRow) -> message_pb2.Attachment:
         file_name=row.file_name,
         size_bytes=row.size_bytes,
         state=ATTACHMENT_STATE.number(row.state),
+        voice=row.voice,
+        animated=row.animated,
     )
 
 

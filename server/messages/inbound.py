@@ -17,7 +17,7 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
-from server.messages import convert, repository
+from server.messages import changes, content, convert, repository
 from server.messages.row import FIRST_PART, SELECTED, AttachmentRow, MessageRow, from_record
 from server.providers.contract import InboundMessage
 
@@ -30,18 +30,20 @@ LOCKED = f"SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = $1 FOR UP
 SAVE = "UPDATE messages SET type = $2, text = $3, details = $4 WHERE id = $1"
 ADD_ATTACHMENTS = """
 INSERT INTO message_attachments (
-    id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256
+    id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
-_OF_FILE = ("position", "kind", "mime_type", "file_name", "provider_media_id", "sha256")
+_OF_FILE = ("position", "kind", "mime_type", "file_name", "provider_media_id", "sha256", "voice", "animated")
 
 
-def details_of(inbound: InboundMessage) -> str | None:
-    """The column `details`: what has no column of its own, as JSON."""
+def details_of(inbound: InboundMessage, *, quoted: uuid.UUID | None = None) -> str | None:
+    """The column `details`: what has no column of its own, as JSON. quoted: the message that it quotes, where that is known."""
     details = dict(inbound.details)
     if inbound.reply_to_id is not None:
         details["reply_to_id"] = inbound.reply_to_id
+    if quoted is not None:
+        details[content.REPLY_TO] = str(quoted)
     return json.dumps(details) if details else None
 
 
@@ -57,6 +59,8 @@ def attachments_of(inbound: InboundMessage) -> list[AttachmentRow]:
             size_bytes=found.size_bytes,
             provider_media_id=found.provider_media_id,
             sha256=found.sha256,
+            voice=found.voice,
+            animated=found.animated,
         )
         for position, found in enumerate(inbound.attachments)
     ]
@@ -72,13 +76,24 @@ async def stored(
 
 
 def changed_fields(row: MessageRow, inbound: InboundMessage) -> list[str]:
-    """The fields in which a message differs from what its payload says."""
-    changed = [name for name in ("type", "text") if getattr(row, name) != getattr(inbound, name)]
-    if _object(row.details) != _object(details_of(inbound)):
+    """The fields in which a message differs from what its payload says; not of one that the customer took back."""
+    held = _object(row.details)
+    if changes.DELETE_TIME in held:
+        return []
+    names = ("type",) if changes.VERSIONS in held else ("type", "text")
+    changed = [name for name in names if getattr(row, name) != getattr(inbound, name)]
+    if _object(_anew(row, inbound)) != held:
         changed.append("details")
     if _files(row.attachments) != _files(attachments_of(inbound)):
         changed.append("attachments")
     return changed
+
+
+def _anew(row: MessageRow, inbound: InboundMessage) -> str | None:
+    """The column `details` as the payload has it, with what was added to the message later."""
+    held = _object(row.details)
+    whole = _object(details_of(inbound)) | {name: held[name] for name in changes.LATER if name in held}
+    return json.dumps(whole) if whole else None
 
 
 def _object(details: str | None) -> Any:
@@ -103,7 +118,9 @@ async def reread(
     changed = changed_fields(message, inbound)
     if not changed:
         return []
-    message.type, message.text, message.details = inbound.type, inbound.text, details_of(inbound)
+    message.type, message.details = inbound.type, _anew(message, inbound)
+    if "text" in changed:
+        message.text = inbound.text
     await connection.execute(SAVE, message.id, message.type, message.text, message.details)
     if "attachments" in changed:
         message.attachments = await _replace_attachments(connection, message_id, inbound)
@@ -126,5 +143,6 @@ async def _replace_attachments(
     await connection.execute("DELETE FROM message_attachments WHERE message_id = $1", message_id)
     for a in rows:
         place = (a.id, message_id, a.position, a.kind, a.mime_type, a.file_name)
-        await connection.execute(ADD_ATTACHMENTS, *place, a.size_bytes, a.state, a.provider_media_id, a.sha256)
+        told = (a.size_bytes, a.state, a.provider_media_id, a.sha256, a.voice, a.animated)
+        await connection.execute(ADD_ATTACHMENTS, *place, *told)
     return rows

@@ -26,6 +26,8 @@ class Locked:
     fence: str = "refuse"
     newest: dict[uuid.UUID, uuid.UUID] = field(default_factory=dict)
     taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
+    # The messages that customers quote, by channel and the provider's id.
+    quoted: dict[tuple[uuid.UUID, str], uuid.UUID] = field(default_factory=dict)
     # Who is blocked: what they write goes no further than the journal.
     withheld: set[Key] = field(default_factory=set)
 

@@ -35,6 +35,7 @@ class Plan:
     answered: set[uuid.UUID] = field(default_factory=set)
     woken: list[uuid.UUID] = field(default_factory=list)
     windows: set[uuid.UUID] = field(default_factory=set)
+    quoting: list[uuid.UUID] = field(default_factory=list)
     events: list[NewEvent] = field(default_factory=list)
 
     def add_message(self, message: MessageRow, part_id: uuid.UUID, row: ConversationRow) -> None:
@@ -120,6 +121,7 @@ class Plan:
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),
             "timers": transposed(self._windows(), 2),
+            "reply_links": [self.quoting],
             "reads": transposed(reads, 5),
             "read_marks": transposed([(key, *value) for key, value in sorted(self.read_marks.items())], 3),
             "items": journal_items.columns(self.journal_items),
@@ -148,9 +150,9 @@ def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
     flat = [
         (
             *(a.id, row.id, a.position, a.kind, a.mime_type, a.file_name, a.size_bytes, a.state),
-            *(a.provider_media_id, a.sha256),
+            *(a.provider_media_id, a.sha256, a.voice, a.animated),
         )
         for row in rows
         for a in row.attachments
     ]
-    return transposed(flat, 10)
+    return transposed(flat, 12)

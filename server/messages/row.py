@@ -23,6 +23,8 @@ class AttachmentRow:
     state: str = "linked"
     provider_media_id: str | None = None
     sha256: str | None = None
+    voice: bool = False
+    animated: bool = False
 
 
 @dataclass(slots=True)

@@ -90,10 +90,13 @@ PARTS: Mapping[str, Part] = {
         """,
     ),
     "attachments": Part(
-        ("uuid", "uuid", "smallint", "text", "text", "text", "bigint", "text", "text", "text"),
+        (
+            *("uuid", "uuid", "smallint", "text", "text", "text", "bigint", "text", "text", "text"),
+            *("boolean", "boolean"),
+        ),
         """
         INSERT INTO message_attachments (
-            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256
+            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated
         )
         SELECT * FROM unnest({arrays}) WHERE {guard}
         """,
@@ -107,6 +110,14 @@ PARTS: Mapping[str, Part] = {
             UNION ALL SELECT 'reply_window_closed', interval '0'
         ) w (kind, before) WHERE {guard}
         ON CONFLICT (kind, key) DO NOTHING
+        """,
+    ),
+    # Answers that quote what is not known here by that id.
+    "reply_links": Part(
+        ("uuid",),
+        """
+        INSERT INTO timers (kind, key, due_time, generation)
+        SELECT 'reply_link', u.key, clock_now(), 0 FROM unnest({arrays}) AS u (key) WHERE {guard}
         """,
     ),
     "reads": Part(

@@ -28,7 +28,7 @@ from server.kit.errors import NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.append import finish
 from server.log.event import Actor, Origin
-from server.messages import content, convert, limits, repository
+from server.messages import changes, content, convert, limits, repository
 from server.messages.inbound import attachments_of, details_of
 from server.messages.items import Duplicate, Item, Receive, Send, Stored, Withheld, quoted
 from server.messages.locked import Key, Locked
@@ -144,6 +144,7 @@ class Unit:
         locked.stored = await repository.known_provider_ids(
             self._connection, [item.provider_key for item in self._items if isinstance(item, Receive)]
         )
+        locked.quoted = await self._read_quoted(receives)
         await self._read_for_sends(sends, locked)
         new = [item for item in receives if item.provider_key not in locked.stored]
         locked.withheld = {self._key(item) for item in new if self._is_withheld(item, locked)}
@@ -165,6 +166,12 @@ class Unit:
         resolution = await resolve(self._connection, people, origin=origin, now=self._plan.now)
         self._people = {item.message_id: found for item, found in zip(receives, resolution.people, strict=True)}
         self._plan.add_events(resolution.events)
+
+    async def _read_quoted(self, receives: Sequence[Receive]) -> dict[tuple[uuid.UUID, str], uuid.UUID]:
+        """What new messages quote, by channel and the provider's id."""
+        keys = {(item.channel.id, item.inbound.reply_to_id) for item in receives if item.inbound.reply_to_id}
+        found = await changes.exact(self._connection, sorted(keys))
+        return {key: target[0] for key, target in found.items()}
 
     def _key(self, item: Receive) -> Key:
         return item.channel.id, self._people[item.message_id].identity_id
@@ -334,7 +341,7 @@ class Unit:
             if extended:
                 self._plan.windows.add(row.id)
         rules.touch(row, now)
-        message = self._inbound_message(item, row, place)
+        message = self._inbound_message(item, row, place, locked)
         self._plan.add_message(message, item.part_id, row)
         self._plan.add_journal_item(item, "applied", str(message.id))
         body: Any = {"message": convert.fields(message), "conversation": conversation_fields(row)}
@@ -350,7 +357,16 @@ class Unit:
         live = locked.live.get(key)
         return locked.by_key[key] if live is None or live not in locked.rows else locked.rows[live]
 
-    def _inbound_message(self, item: Receive, row: ConversationRow, place: Place) -> MessageRow:
+    def _quoted(self, item: Receive, locked: Locked) -> uuid.UUID | None:
+        """The message that it quotes; one that is not known by that id is looked for later."""
+        if item.inbound.reply_to_id is None:
+            return None
+        found = locked.quoted.get((item.channel.id, item.inbound.reply_to_id))
+        if found is None:
+            self._plan.quoting.append(item.message_id)
+        return found
+
+    def _inbound_message(self, item: Receive, row: ConversationRow, place: Place, locked: Locked) -> MessageRow:
         inbound = item.inbound
         return MessageRow(
             id=item.message_id,
@@ -362,7 +378,7 @@ class Unit:
             sequence=place.sequence,
             arrival=place.arrival,
             text=inbound.text,
-            details=details_of(inbound),
+            details=details_of(inbound, quoted=self._quoted(item, locked)),
             author_kind=actor_pb2.ACTOR_KIND_CONTACT,
             author_id=row.contact_id,
             request_id=None,

@@ -106,10 +106,11 @@ class CardName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardPhone:
-    """A number as people write it; `type` is a word such as WORK."""
+    """A number as people write it; `type` is a word such as WORK, `wa_id` the number at WhatsApp."""
 
     phone: str
     type: str | None = None
+    wa_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

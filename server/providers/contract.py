@@ -37,6 +37,7 @@ MessageKind = Literal[
     "unsupported",
 ]
 AttachmentKind = Literal["image", "video", "audio", "document", "sticker"]
+MessageChangeKind = Literal["reaction", "edit", "revoke"]
 ReceiptStatus = Literal["sent", "delivered", "read", "failed", "played"]
 
 
@@ -115,7 +116,8 @@ class InboundAttachment:
     """A file of a message as the webhook describes it.
 
     `size_bytes` is None where the provider does not tell (WhatsApp never does), `provider_media_id` is None when the
-    file could not be fetched by the provider, `sha256` is base64 as WhatsApp writes it.
+    file could not be fetched by the provider, `sha256` is base64 as WhatsApp writes it. voice: spoken into the phone; animated: of
+    stickers.
     """
 
     kind: AttachmentKind
@@ -124,6 +126,8 @@ class InboundAttachment:
     size_bytes: int | None = None
     provider_media_id: str | None = None
     sha256: str | None = None
+    voice: bool = False
+    animated: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +137,9 @@ class InboundMessage:
     provider_id: the message's id at the provider (personal data: a wamid holds the phone number). provider_time: UTC,
     whole seconds at WhatsApp. account_id: the phone_number_id it was written to. addresses: never empty, the best
     thread key first. type: lower-case word of the contract's MessageType. text: body, caption, or the title of the
-    button pressed. details: what has no field here, JSON. reply_to_id: the provider id of the message quoted.
+    button pressed. details: JSON of what has no field here: location, contacts, interactive, order, unsupported, referral,
+    referred_product as the messages of the contract with these names (enums as lower-case words, times in ISO 8601), forwarding
+    "once" or "often", username, and sender, the member of a group who wrote. reply_to_id: the provider id of the message quoted.
     opens_reply_window: False for the few placeholders that stand for something other than a message.
 
     No string holds U+0000 or a lone surrogate; both were replaced with U+FFFD.
@@ -152,6 +158,27 @@ class InboundMessage:
     opens_reply_window: bool = True
     kind: Literal["message"] = "message"
     discriminator: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageChange:
+    """What a customer does to a message that was there before, of either side; no message of its own.
+
+    provider_id: its own id; discriminator: its kind. addresses: who did it, as of InboundMessage. member: who of a group did it,
+    None outside of groups. target_id: the provider's id of the message, which may be another form of the one known here. emoji: of
+    a reaction, None to take it away. text: of an edit, the new one, None for what has none.
+    """
+
+    provider_id: str
+    discriminator: MessageChangeKind
+    provider_time: datetime
+    account_id: str
+    addresses: tuple[Address, ...]
+    target_id: str
+    member: str | None = None
+    emoji: str | None = None
+    text: str | None = field(default=None, repr=False)
+    kind: Literal["message_change"] = "message_change"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +237,7 @@ class Broken:
 
 # (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
 # a provider_time of None is a value like any other (NULLS NOT DISTINCT).
-Item = InboundMessage | Receipt | TemplateChange | Ignored | Broken
+Item = InboundMessage | MessageChange | Receipt | TemplateChange | Ignored | Broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

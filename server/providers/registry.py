@@ -10,6 +10,7 @@ from server.providers.api.callback import Callbacks
 from server.providers.api.provider import Api
 from server.providers.contract import Provider
 from server.providers.meta.graph import GraphClient, GraphLimits
+from server.providers.whatsapp import wamid
 from server.providers.whatsapp.provider import WhatsApp
 
 
@@ -31,6 +32,9 @@ def _whatsapp(settings: ProviderSettings) -> Provider:
 def _api(settings: ProviderSettings) -> Provider:
     return Api(Callbacks(Egress(settings.callback_networks)))
 
+
+# By provider: what two ids of one message have in common.
+TOKENS: Mapping[str, Callable[[str], str | None]] = {"whatsapp": wamid.token}
 
 # By the lower-case word of the contract's Provider enum.
 FACTORIES: Mapping[str, Callable[[ProviderSettings], Provider]] = {

@@ -57,6 +57,7 @@ NO_IDS: Mapping[str, str] = {
     "id": "Meta's, of an app of the installation; or of an item, unknown ones of which are kept until they are known",
     "reply_to_id": "the sender's own, of a message",
     "media_id": "the provider's, of a file",
+    "wa_id": "a number at WhatsApp, on a card",
     "product_id": "of a catalog at the provider",
 }
 

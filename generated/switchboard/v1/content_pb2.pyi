@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
@@ -35,6 +36,18 @@ class _InteractiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inter
     """Leads to a page."""
     INTERACTIVE_KIND_LOCATION_REQUEST: _InteractiveKind.ValueType  # 4
     """Asks where the customer is."""
+    INTERACTIVE_KIND_BUTTON_REPLY: _InteractiveKind.ValueType  # 5
+    """Answers by a button."""
+    INTERACTIVE_KIND_LIST_REPLY: _InteractiveKind.ValueType  # 6
+    """Answers by a row of a list."""
+    INTERACTIVE_KIND_TEMPLATE_REPLY: _InteractiveKind.ValueType  # 7
+    """Answers by a button of a template."""
+    INTERACTIVE_KIND_FORM_REPLY: _InteractiveKind.ValueType  # 8
+    """Answers with a form that was filled in: a flow, or an address."""
+    INTERACTIVE_KIND_CALL_PERMISSION_REPLY: _InteractiveKind.ValueType  # 9
+    """Answers whether calls are welcome."""
+    INTERACTIVE_KIND_OTHER_REPLY: _InteractiveKind.ValueType  # 10
+    """Answers in a way that this version does not know."""
 
 class InteractiveKind(_InteractiveKind, metaclass=_InteractiveKindEnumTypeWrapper):
     """What an interactive message is."""
@@ -49,6 +62,18 @@ INTERACTIVE_KIND_LINK: InteractiveKind.ValueType  # 3
 """Leads to a page."""
 INTERACTIVE_KIND_LOCATION_REQUEST: InteractiveKind.ValueType  # 4
 """Asks where the customer is."""
+INTERACTIVE_KIND_BUTTON_REPLY: InteractiveKind.ValueType  # 5
+"""Answers by a button."""
+INTERACTIVE_KIND_LIST_REPLY: InteractiveKind.ValueType  # 6
+"""Answers by a row of a list."""
+INTERACTIVE_KIND_TEMPLATE_REPLY: InteractiveKind.ValueType  # 7
+"""Answers by a button of a template."""
+INTERACTIVE_KIND_FORM_REPLY: InteractiveKind.ValueType  # 8
+"""Answers with a form that was filled in: a flow, or an address."""
+INTERACTIVE_KIND_CALL_PERMISSION_REPLY: InteractiveKind.ValueType  # 9
+"""Answers whether calls are welcome."""
+INTERACTIVE_KIND_OTHER_REPLY: InteractiveKind.ValueType  # 10
+"""Answers in a way that this version does not know."""
 Global___InteractiveKind: _TypeAlias = InteractiveKind  # noqa: Y015
 
 @_typing.final
@@ -152,6 +177,11 @@ class InteractiveContent(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     SECTIONS_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    REPLY_ID_FIELD_NUMBER: _builtins.int
+    REPLY_DESCRIPTION_FIELD_NUMBER: _builtins.int
+    FORM_NAME_FIELD_NUMBER: _builtins.int
+    FORM_RESPONSE_FIELD_NUMBER: _builtins.int
+    CALL_PERMISSION_FIELD_NUMBER: _builtins.int
     kind: Global___InteractiveKind.ValueType
     """What it is."""
     header: _builtins.str
@@ -162,6 +192,14 @@ class InteractiveContent(_message.Message):
     """On the button that opens the list or the page."""
     url: _builtins.str
     """Of INTERACTIVE_KIND_LINK."""
+    reply_id: _builtins.str
+    """Of replies: the id of the button or row that was chosen, or the payload of the template's button, as it was sent."""
+    reply_description: _builtins.str
+    """Of INTERACTIVE_KIND_LIST_REPLY: the second line of the row."""
+    form_name: _builtins.str
+    """Of INTERACTIVE_KIND_FORM_REPLY: the provider's word, such as "flow" or "address_message"."""
+    form_response: _builtins.str
+    """Of INTERACTIVE_KIND_FORM_REPLY: what was filled in, as it came. JSON as a rule, but nobody promises that it is valid."""
     @_builtins.property
     def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuickReply]:
         """Of INTERACTIVE_KIND_BUTTONS."""
@@ -169,6 +207,10 @@ class InteractiveContent(_message.Message):
     @_builtins.property
     def sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ListSection]:
         """Of INTERACTIVE_KIND_LIST."""
+
+    @_builtins.property
+    def call_permission(self) -> Global___CallPermission:
+        """Of INTERACTIVE_KIND_CALL_PERMISSION_REPLY."""
 
     def __init__(
         self,
@@ -180,29 +222,294 @@ class InteractiveContent(_message.Message):
         label: _builtins.str | None = ...,
         sections: _abc.Iterable[Global___ListSection] | None = ...,
         url: _builtins.str | None = ...,
+        reply_id: _builtins.str | None = ...,
+        reply_description: _builtins.str | None = ...,
+        form_name: _builtins.str | None = ...,
+        form_response: _builtins.str | None = ...,
+        call_permission: Global___CallPermission | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "_label", b"_label", "_url", b"_url", "footer", b"footer", "header", b"header", "label", b"label", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "call_permission", b"call_permission", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "label", b"label", "reply_description", b"reply_description", "reply_id", b"reply_id", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "_label", b"_label", "_url", b"_url", "buttons", b"buttons", "footer", b"footer", "header", b"header", "kind", b"kind", "label", b"label", "sections", b"sections", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "buttons", b"buttons", "call_permission", b"call_permission", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "kind", b"kind", "label", b"label", "reply_description", b"reply_description", "reply_id", b"reply_id", "sections", b"sections", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
     _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__form_name: _TypeAlias = _typing.Literal["form_name"]  # noqa: Y015
+    _WhichOneofArgType__form_name: _TypeAlias = _typing.Literal["_form_name", b"_form_name"]  # noqa: Y015
+    _WhichOneofReturnType__form_response: _TypeAlias = _typing.Literal["form_response"]  # noqa: Y015
+    _WhichOneofArgType__form_response: _TypeAlias = _typing.Literal["_form_response", b"_form_response"]  # noqa: Y015
     _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
     _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
     _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
     _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    _WhichOneofReturnType__reply_description: _TypeAlias = _typing.Literal["reply_description"]  # noqa: Y015
+    _WhichOneofArgType__reply_description: _TypeAlias = _typing.Literal["_reply_description", b"_reply_description"]  # noqa: Y015
+    _WhichOneofReturnType__reply_id: _TypeAlias = _typing.Literal["reply_id"]  # noqa: Y015
+    _WhichOneofArgType__reply_id: _TypeAlias = _typing.Literal["_reply_id", b"_reply_id"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__form_name) -> _WhichOneofReturnType__form_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__form_response) -> _WhichOneofReturnType__form_response | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_description) -> _WhichOneofReturnType__reply_description | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_id) -> _WhichOneofReturnType__reply_id | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___InteractiveContent: _TypeAlias = InteractiveContent  # noqa: Y015
+
+@_typing.final
+class CallPermission(_message.Message):
+    """Whether a customer wants to be called."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCEPTED_FIELD_NUMBER: _builtins.int
+    PERMANENT_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    accepted: _builtins.bool
+    """Whether calls are welcome."""
+    permanent: _builtins.bool
+    """Whether that holds until it is taken back."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when it holds; absent when the provider did not tell."""
+
+    def __init__(
+        self,
+        *,
+        accepted: _builtins.bool = ...,
+        permanent: _builtins.bool = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted", b"accepted", "expire_time", b"expire_time", "permanent", b"permanent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CallPermission: _TypeAlias = CallPermission  # noqa: Y015
+
+@_typing.final
+class OrderContent(_message.Message):
+    """An order from a catalogue, as the customer sent it. Prices are what the customer saw: check them against the catalogue."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalogue's id at the provider."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderItem]:
+        """What was ordered, in the order of the cart. The same product may stand there twice."""
+
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str | None = ...,
+        items: _abc.Iterable[Global___OrderItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "catalog_id", b"catalog_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "catalog_id", b"catalog_id", "items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__catalog_id: _TypeAlias = _typing.Literal["catalog_id"]  # noqa: Y015
+    _WhichOneofArgType__catalog_id: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_id) -> _WhichOneofReturnType__catalog_id | None: ...
+
+Global___OrderContent: _TypeAlias = OrderContent  # noqa: Y015
+
+@_typing.final
+class OrderItem(_message.Message):
+    """A line of an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    UNIT_PRICE_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    product_retailer_id: _builtins.str
+    """The product's id in the catalogue."""
+    quantity: _builtins.int
+    """How many."""
+    unit_price: _builtins.str
+    """Price of one, a decimal number such as "12.50" in major units; absent when the provider did not tell."""
+    currency: _builtins.str
+    """ISO 4217, such as "EUR"; absent when the provider did not tell."""
+    def __init__(
+        self,
+        *,
+        product_retailer_id: _builtins.str = ...,
+        quantity: _builtins.int = ...,
+        unit_price: _builtins.str | None = ...,
+        currency: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_currency", b"_currency", "_unit_price", b"_unit_price", "currency", b"currency", "unit_price", b"unit_price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_currency", b"_currency", "_unit_price", b"_unit_price", "currency", b"currency", "product_retailer_id", b"product_retailer_id", "quantity", b"quantity", "unit_price", b"unit_price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__currency: _TypeAlias = _typing.Literal["currency"]  # noqa: Y015
+    _WhichOneofArgType__currency: _TypeAlias = _typing.Literal["_currency", b"_currency"]  # noqa: Y015
+    _WhichOneofReturnType__unit_price: _TypeAlias = _typing.Literal["unit_price"]  # noqa: Y015
+    _WhichOneofArgType__unit_price: _TypeAlias = _typing.Literal["_unit_price", b"_unit_price"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__currency) -> _WhichOneofReturnType__currency | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unit_price) -> _WhichOneofReturnType__unit_price | None: ...
+
+Global___OrderItem: _TypeAlias = OrderItem  # noqa: Y015
+
+@_typing.final
+class ReferredProduct(_message.Message):
+    """A product that a question is about."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    catalog_id: _builtins.str
+    """The catalogue's id at the provider."""
+    product_retailer_id: _builtins.str
+    """The product's id in the catalogue."""
+    def __init__(
+        self,
+        *,
+        catalog_id: _builtins.str | None = ...,
+        product_retailer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "catalog_id", b"catalog_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "catalog_id", b"catalog_id", "product_retailer_id", b"product_retailer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__catalog_id: _TypeAlias = _typing.Literal["catalog_id"]  # noqa: Y015
+    _WhichOneofArgType__catalog_id: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_id) -> _WhichOneofReturnType__catalog_id | None: ...
+
+Global___ReferredProduct: _TypeAlias = ReferredProduct  # noqa: Y015
+
+@_typing.final
+class Referral(_message.Message):
+    """An advertisement or post that led a customer here. Its links are signed by the provider and expire."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_TYPE_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_URL_FIELD_NUMBER: _builtins.int
+    HEADLINE_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
+    MEDIA_TYPE_FIELD_NUMBER: _builtins.int
+    IMAGE_URL_FIELD_NUMBER: _builtins.int
+    VIDEO_URL_FIELD_NUMBER: _builtins.int
+    THUMBNAIL_URL_FIELD_NUMBER: _builtins.int
+    CLICK_ID_FIELD_NUMBER: _builtins.int
+    WELCOME_TEXT_FIELD_NUMBER: _builtins.int
+    REF_FIELD_NUMBER: _builtins.int
+    source_type: _builtins.str
+    """The provider's word, such as "ad" or "post"."""
+    source_id: _builtins.str
+    """The advertisement's or post's id."""
+    source_url: _builtins.str
+    """Where it stands."""
+    headline: _builtins.str
+    """Its headline."""
+    body: _builtins.str
+    """Its text."""
+    media_type: _builtins.str
+    """The provider's word, such as "image" or "video"."""
+    image_url: _builtins.str
+    """Its picture."""
+    video_url: _builtins.str
+    """Its film."""
+    thumbnail_url: _builtins.str
+    """The picture of its film."""
+    click_id: _builtins.str
+    """The id of the click, for attribution; the provider leaves it out for some advertisements."""
+    welcome_text: _builtins.str
+    """What greeted the customer."""
+    ref: _builtins.str
+    """What the advertiser named the way in."""
+    def __init__(
+        self,
+        *,
+        source_type: _builtins.str | None = ...,
+        source_id: _builtins.str | None = ...,
+        source_url: _builtins.str | None = ...,
+        headline: _builtins.str | None = ...,
+        body: _builtins.str | None = ...,
+        media_type: _builtins.str | None = ...,
+        image_url: _builtins.str | None = ...,
+        video_url: _builtins.str | None = ...,
+        thumbnail_url: _builtins.str | None = ...,
+        click_id: _builtins.str | None = ...,
+        welcome_text: _builtins.str | None = ...,
+        ref: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_click_id", b"_click_id", "_headline", b"_headline", "_image_url", b"_image_url", "_media_type", b"_media_type", "_ref", b"_ref", "_source_id", b"_source_id", "_source_type", b"_source_type", "_source_url", b"_source_url", "_thumbnail_url", b"_thumbnail_url", "_video_url", b"_video_url", "_welcome_text", b"_welcome_text", "body", b"body", "click_id", b"click_id", "headline", b"headline", "image_url", b"image_url", "media_type", b"media_type", "ref", b"ref", "source_id", b"source_id", "source_type", b"source_type", "source_url", b"source_url", "thumbnail_url", b"thumbnail_url", "video_url", b"video_url", "welcome_text", b"welcome_text"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_click_id", b"_click_id", "_headline", b"_headline", "_image_url", b"_image_url", "_media_type", b"_media_type", "_ref", b"_ref", "_source_id", b"_source_id", "_source_type", b"_source_type", "_source_url", b"_source_url", "_thumbnail_url", b"_thumbnail_url", "_video_url", b"_video_url", "_welcome_text", b"_welcome_text", "body", b"body", "click_id", b"click_id", "headline", b"headline", "image_url", b"image_url", "media_type", b"media_type", "ref", b"ref", "source_id", b"source_id", "source_type", b"source_type", "source_url", b"source_url", "thumbnail_url", b"thumbnail_url", "video_url", b"video_url", "welcome_text", b"welcome_text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__click_id: _TypeAlias = _typing.Literal["click_id"]  # noqa: Y015
+    _WhichOneofArgType__click_id: _TypeAlias = _typing.Literal["_click_id", b"_click_id"]  # noqa: Y015
+    _WhichOneofReturnType__headline: _TypeAlias = _typing.Literal["headline"]  # noqa: Y015
+    _WhichOneofArgType__headline: _TypeAlias = _typing.Literal["_headline", b"_headline"]  # noqa: Y015
+    _WhichOneofReturnType__image_url: _TypeAlias = _typing.Literal["image_url"]  # noqa: Y015
+    _WhichOneofArgType__image_url: _TypeAlias = _typing.Literal["_image_url", b"_image_url"]  # noqa: Y015
+    _WhichOneofReturnType__media_type: _TypeAlias = _typing.Literal["media_type"]  # noqa: Y015
+    _WhichOneofArgType__media_type: _TypeAlias = _typing.Literal["_media_type", b"_media_type"]  # noqa: Y015
+    _WhichOneofReturnType__ref: _TypeAlias = _typing.Literal["ref"]  # noqa: Y015
+    _WhichOneofArgType__ref: _TypeAlias = _typing.Literal["_ref", b"_ref"]  # noqa: Y015
+    _WhichOneofReturnType__source_id: _TypeAlias = _typing.Literal["source_id"]  # noqa: Y015
+    _WhichOneofArgType__source_id: _TypeAlias = _typing.Literal["_source_id", b"_source_id"]  # noqa: Y015
+    _WhichOneofReturnType__source_type: _TypeAlias = _typing.Literal["source_type"]  # noqa: Y015
+    _WhichOneofArgType__source_type: _TypeAlias = _typing.Literal["_source_type", b"_source_type"]  # noqa: Y015
+    _WhichOneofReturnType__source_url: _TypeAlias = _typing.Literal["source_url"]  # noqa: Y015
+    _WhichOneofArgType__source_url: _TypeAlias = _typing.Literal["_source_url", b"_source_url"]  # noqa: Y015
+    _WhichOneofReturnType__thumbnail_url: _TypeAlias = _typing.Literal["thumbnail_url"]  # noqa: Y015
+    _WhichOneofArgType__thumbnail_url: _TypeAlias = _typing.Literal["_thumbnail_url", b"_thumbnail_url"]  # noqa: Y015
+    _WhichOneofReturnType__video_url: _TypeAlias = _typing.Literal["video_url"]  # noqa: Y015
+    _WhichOneofArgType__video_url: _TypeAlias = _typing.Literal["_video_url", b"_video_url"]  # noqa: Y015
+    _WhichOneofReturnType__welcome_text: _TypeAlias = _typing.Literal["welcome_text"]  # noqa: Y015
+    _WhichOneofArgType__welcome_text: _TypeAlias = _typing.Literal["_welcome_text", b"_welcome_text"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__click_id) -> _WhichOneofReturnType__click_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__headline) -> _WhichOneofReturnType__headline | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image_url) -> _WhichOneofReturnType__image_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__media_type) -> _WhichOneofReturnType__media_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ref) -> _WhichOneofReturnType__ref | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_id) -> _WhichOneofReturnType__source_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_type) -> _WhichOneofReturnType__source_type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__source_url) -> _WhichOneofReturnType__source_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__thumbnail_url) -> _WhichOneofReturnType__thumbnail_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__video_url) -> _WhichOneofReturnType__video_url | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__welcome_text) -> _WhichOneofReturnType__welcome_text | None: ...
+
+Global___Referral: _TypeAlias = Referral  # noqa: Y015
 
 @_typing.final
 class LocationContent(_message.Message):
@@ -214,6 +521,7 @@ class LocationContent(_message.Message):
     LONGITUDE_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
+    URL_FIELD_NUMBER: _builtins.int
     latitude: _builtins.float
     """Degrees north."""
     longitude: _builtins.float
@@ -222,6 +530,8 @@ class LocationContent(_message.Message):
     """What the place is called."""
     address: _builtins.str
     """Where it is, in words."""
+    url: _builtins.str
+    """A page about it, of places that customers choose."""
     def __init__(
         self,
         *,
@@ -229,19 +539,24 @@ class LocationContent(_message.Message):
         longitude: _builtins.float = ...,
         name: _builtins.str | None = ...,
         address: _builtins.str | None = ...,
+        url: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "address", b"address", "name", b"name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "_url", b"_url", "address", b"address", "name", b"name", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "address", b"address", "latitude", b"latitude", "longitude", b"longitude", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_address", b"_address", "_name", b"_name", "_url", b"_url", "address", b"address", "latitude", b"latitude", "longitude", b"longitude", "name", b"name", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__address: _TypeAlias = _typing.Literal["address"]  # noqa: Y015
     _WhichOneofArgType__address: _TypeAlias = _typing.Literal["_address", b"_address"]  # noqa: Y015
     _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
     _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
+    _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__address) -> _WhichOneofReturnType__address | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__url) -> _WhichOneofReturnType__url | None: ...
 
 Global___LocationContent: _TypeAlias = LocationContent  # noqa: Y015
 
@@ -252,6 +567,9 @@ class ContactsContent(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTACTS_FIELD_NUMBER: _builtins.int
+    REQUESTED_FIELD_NUMBER: _builtins.int
+    requested: _builtins.bool
+    """Whether they answer a question for the customer's own."""
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContactCard]:
         """The cards."""
@@ -260,10 +578,11 @@ class ContactsContent(_message.Message):
         self,
         *,
         contacts: _abc.Iterable[Global___ContactCard] | None = ...,
+        requested: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts", "requested", b"requested"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -398,23 +717,32 @@ class CardPhone(_message.Message):
 
     PHONE_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
+    WA_ID_FIELD_NUMBER: _builtins.int
     phone: _builtins.str
     """As people write it."""
     type: _builtins.str
     """A word such as WORK."""
+    wa_id: _builtins.str
+    """The number at WhatsApp, digits without a plus; absent when it has none."""
     def __init__(
         self,
         *,
         phone: _builtins.str = ...,
         type: _builtins.str | None = ...,
+        wa_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "_wa_id", b"_wa_id", "type", b"type", "wa_id", b"wa_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "phone", b"phone", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_type", b"_type", "_wa_id", b"_wa_id", "phone", b"phone", "type", b"type", "wa_id", b"wa_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
     _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    _WhichOneofReturnType__wa_id: _TypeAlias = _typing.Literal["wa_id"]  # noqa: Y015
+    _WhichOneofArgType__wa_id: _TypeAlias = _typing.Literal["_wa_id", b"_wa_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__wa_id) -> _WhichOneofReturnType__wa_id | None: ...
 
 Global___CardPhone: _TypeAlias = CardPhone  # noqa: Y015
 

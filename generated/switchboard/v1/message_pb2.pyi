@@ -160,6 +160,30 @@ MESSAGE_STATUS_UNKNOWN: MessageStatus.ValueType  # 6
 """The provider may or may not have it; it is not sent again by itself."""
 Global___MessageStatus: _TypeAlias = MessageStatus  # noqa: Y015
 
+class _Forwarding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ForwardingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Forwarding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FORWARDING_UNSPECIFIED: _Forwarding.ValueType  # 0
+    """Never sent."""
+    FORWARDING_ONCE: _Forwarding.ValueType  # 1
+    """A few times."""
+    FORWARDING_OFTEN: _Forwarding.ValueType  # 2
+    """More than five times; providers call it frequently forwarded."""
+
+class Forwarding(_Forwarding, metaclass=_ForwardingEnumTypeWrapper):
+    """How often something was passed on."""
+
+FORWARDING_UNSPECIFIED: Forwarding.ValueType  # 0
+"""Never sent."""
+FORWARDING_ONCE: Forwarding.ValueType  # 1
+"""A few times."""
+FORWARDING_OFTEN: Forwarding.ValueType  # 2
+"""More than five times; providers call it frequently forwarded."""
+Global___Forwarding: _TypeAlias = Forwarding  # noqa: Y015
+
 class _AttachmentKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -240,7 +264,15 @@ class Message(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     CONTACTS_FIELD_NUMBER: _builtins.int
     INTERACTIVE_FIELD_NUMBER: _builtins.int
+    ORDER_FIELD_NUMBER: _builtins.int
+    REACTIONS_FIELD_NUMBER: _builtins.int
     REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
+    FORWARDING_FIELD_NUMBER: _builtins.int
+    REFERRAL_FIELD_NUMBER: _builtins.int
+    EDIT_TIME_FIELD_NUMBER: _builtins.int
+    DELETE_TIME_FIELD_NUMBER: _builtins.int
+    UNSUPPORTED_FIELD_NUMBER: _builtins.int
+    REFERRED_PRODUCT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -260,7 +292,9 @@ class Message(_message.Message):
     request_id: _builtins.str
     """The id the sender gave."""
     reply_to_message_id: _builtins.str
-    """The message that it quotes; absent when it quotes none."""
+    """The message that it quotes; absent when it quotes none, or one that is not known here."""
+    forwarding: Global___Forwarding.ValueType
+    """How often what the customer passed on had been passed on before; absent when it was written here."""
     @_builtins.property
     def text(self) -> Global___TextContent:
         """Text; absent when it carries none."""
@@ -297,6 +331,34 @@ class Message(_message.Message):
     def interactive(self) -> _content_pb2.InteractiveContent:
         """Buttons, a list, a link or a question, beside the text; absent when it has none."""
 
+    @_builtins.property
+    def order(self) -> _content_pb2.OrderContent:
+        """What was ordered; absent when nothing was."""
+
+    @_builtins.property
+    def reactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reaction]:
+        """What people put on it, at most one each; oldest first."""
+
+    @_builtins.property
+    def referral(self) -> _content_pb2.Referral:
+        """The advertisement that led the customer here; absent when none did. It comes with the first message after it."""
+
+    @_builtins.property
+    def edit_time(self) -> _timestamp_pb2.Timestamp:
+        """When the customer last changed it; absent when it was not changed. The text is the newest."""
+
+    @_builtins.property
+    def delete_time(self) -> _timestamp_pb2.Timestamp:
+        """When the customer took it back; absent when it stands. What it carried is gone then."""
+
+    @_builtins.property
+    def unsupported(self) -> Global___UnsupportedContent:
+        """Why it cannot be shown; absent unless it is of MESSAGE_TYPE_UNSUPPORTED."""
+
+    @_builtins.property
+    def referred_product(self) -> _content_pb2.ReferredProduct:
+        """The product that it asks about; absent when it asks about none."""
+
     def __init__(
         self,
         *,
@@ -318,14 +380,24 @@ class Message(_message.Message):
         location: _content_pb2.LocationContent | None = ...,
         contacts: _content_pb2.ContactsContent | None = ...,
         interactive: _content_pb2.InteractiveContent | None = ...,
+        order: _content_pb2.OrderContent | None = ...,
+        reactions: _abc.Iterable[Global___Reaction] | None = ...,
         reply_to_message_id: _builtins.str | None = ...,
+        forwarding: Global___Forwarding.ValueType | None = ...,
+        referral: _content_pb2.Referral | None = ...,
+        edit_time: _timestamp_pb2.Timestamp | None = ...,
+        delete_time: _timestamp_pb2.Timestamp | None = ...,
+        unsupported: Global___UnsupportedContent | None = ...,
+        referred_product: _content_pb2.ReferredProduct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "error", b"error", "external_id", b"external_id", "interactive", b"interactive", "location", b"location", "provider_time", b"provider_time", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "direction", b"direction", "error", b"error", "external_id", b"external_id", "id", b"id", "interactive", b"interactive", "location", b"location", "provider_time", b"provider_time", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
+    _WhichOneofReturnType__forwarding: _TypeAlias = _typing.Literal["forwarding"]  # noqa: Y015
+    _WhichOneofArgType__forwarding: _TypeAlias = _typing.Literal["_forwarding", b"_forwarding"]  # noqa: Y015
     _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
@@ -333,11 +405,84 @@ class Message(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__forwarding) -> _WhichOneofReturnType__forwarding | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_to_message_id) -> _WhichOneofReturnType__reply_to_message_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class Reaction(_message.Message):
+    """An emoji on a message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EMOJI_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    REACTION_TIME_FIELD_NUMBER: _builtins.int
+    emoji: _builtins.str
+    """The emoji, as it came."""
+    @_builtins.property
+    def author(self) -> _actor_pb2.Actor:
+        """Who put it there. In a group the id is the group's, whoever of it reacted."""
+
+    @_builtins.property
+    def reaction_time(self) -> _timestamp_pb2.Timestamp:
+        """The provider's time."""
+
+    def __init__(
+        self,
+        *,
+        emoji: _builtins.str = ...,
+        author: _actor_pb2.Actor | None = ...,
+        reaction_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "reaction_time", b"reaction_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "emoji", b"emoji", "reaction_time", b"reaction_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Reaction: _TypeAlias = Reaction  # noqa: Y015
+
+@_typing.final
+class UnsupportedContent(_message.Message):
+    """Why something cannot be shown."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """The provider's word for what it was, such as "poll_creation"; absent when it told none."""
+    code: _builtins.str
+    """The provider's code as text, such as "131051"; absent when it told none."""
+    reason: _builtins.str
+    """What to tell an agent, in English. Of "131060" it says that the phone's own app shows the message."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str | None = ...,
+        code: _builtins.str | None = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_type", b"_type", "code", b"code", "type", b"type"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_code", b"_code", "_type", b"_type", "code", b"code", "reason", b"reason", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__code: _TypeAlias = _typing.Literal["code"]  # noqa: Y015
+    _WhichOneofArgType__code: _TypeAlias = _typing.Literal["_code", b"_code"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__code) -> _WhichOneofReturnType__code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
+
+Global___UnsupportedContent: _TypeAlias = UnsupportedContent  # noqa: Y015
 
 @_typing.final
 class TextContent(_message.Message):
@@ -374,6 +519,8 @@ class Attachment(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
+    VOICE_FIELD_NUMBER: _builtins.int
+    ANIMATED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     kind: Global___AttachmentKind.ValueType
@@ -388,6 +535,10 @@ class Attachment(_message.Message):
     """Where its content is."""
     download_url: _builtins.str
     """Where to fetch it; absent while it cannot be fetched."""
+    voice: _builtins.bool
+    """Whether the customer spoke it into the phone."""
+    animated: _builtins.bool
+    """Whether it moves, of stickers."""
     def __init__(
         self,
         *,
@@ -398,10 +549,12 @@ class Attachment(_message.Message):
         size_bytes: _builtins.int | None = ...,
         state: Global___AttachmentState.ValueType = ...,
         download_url: _builtins.str | None = ...,
+        voice: _builtins.bool = ...,
+        animated: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_file_name", b"_file_name", "_size_bytes", b"_size_bytes", "download_url", b"download_url", "file_name", b"file_name", "size_bytes", b"size_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_file_name", b"_file_name", "_size_bytes", b"_size_bytes", "download_url", b"download_url", "file_name", b"file_name", "id", b"id", "kind", b"kind", "mime_type", b"mime_type", "size_bytes", b"size_bytes", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_file_name", b"_file_name", "_size_bytes", b"_size_bytes", "animated", b"animated", "download_url", b"download_url", "file_name", b"file_name", "id", b"id", "kind", b"kind", "mime_type", b"mime_type", "size_bytes", b"size_bytes", "state", b"state", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__download_url: _TypeAlias = _typing.Literal["download_url"]  # noqa: Y015
     _WhichOneofArgType__download_url: _TypeAlias = _typing.Literal["_download_url", b"_download_url"]  # noqa: Y015

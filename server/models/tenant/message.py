@@ -102,3 +102,6 @@ class MessageAttachment(TenantBase):
     state: Mapped[Word]
     provider_media_id: Mapped[Word | None]
     sha256: Mapped[Word | None]
+    # Spoken into the phone; of stickers, whether they move.
+    voice: Mapped[bool] = mapped_column(server_default=text("false"))
+    animated: Mapped[bool] = mapped_column(server_default=text("false"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from server.providers.contract import (
     Address,
@@ -12,14 +12,12 @@ from server.providers.contract import (
     InboundAttachment,
     InboundMessage,
     Json,
+    MessageChange,
+    MessageChangeKind,
     MessageKind,
 )
-from server.providers.meta.text import clean_json
-from server.providers.whatsapp import fields
+from server.providers.whatsapp import carried, fields
 
-# What has a field of its own in InboundMessage; everything else goes to `details` as it came.
-_COLUMNS = frozenset({"id", "from", "from_user_id", "from_parent_user_id", "timestamp", "type", "text"})
-_MEDIA_COLUMNS = frozenset({"id", "mime_type", "sha256", "caption", "filename"})
 _NO_TYPE = "application/octet-stream"
 _NAME_MOST = 1024
 
@@ -29,12 +27,12 @@ _NO_WINDOW = frozenset({"edit", "reaction", "pin", "keep_in_chat", "poll_update"
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a type carries: the text shown, the files, and what replaces a member of `details`."""
+    """What a type carries: the text shown, the file, and what `details` has of it."""
 
     type: MessageKind
     text: str | None = None
     attachment: InboundAttachment | None = None
-    details: Mapping[str, Json] | None = None
+    details: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ def read_message(item: Mapping[str, Json], account_id: str, people: People) -> I
     """Reads a message of any type. Raises Malformed when it lacks id, time or sender, or its content has wrong types."""
     contact = people.find(item)
     profile = fields.optional_mapping(contact.get("profile"), "contacts.profile")
-    content = _content(item)
+    content = read_content(item)
     context = fields.optional_mapping(item.get("context"), "context")
     return InboundMessage(
         provider_id=fields.identifier(item, "id"),
@@ -88,10 +86,36 @@ def read_message(item: Mapping[str, Json], account_id: str, people: People) -> I
         profile_name=_name(profile, item),
         text=content.text,
         attachments=() if content.attachment is None else (content.attachment,),
-        details=_details(item, profile, content),
+        details=_details(item, profile, context, content),
         reply_to_id=fields.optional_identifier(context, "id"),
         opens_reply_window=_opens_window(item),
     )
+
+
+def read_change(item: Mapping[str, Json], account_id: str, people: People, change: MessageChangeKind) -> MessageChange:
+    """What a customer does to a message that was there before: a reaction, an edit, a withdrawal. Malformed without its target."""
+    what = fields.mapping(item.get(change), change)
+    target = "message_id" if change == "reaction" else "original_message_id"
+    text = None
+    if change == "edit":
+        text = read_content(fields.mapping(what.get("message"), "edit.message")).text
+    return MessageChange(
+        provider_id=fields.identifier(item, "id"),
+        discriminator=change,
+        provider_time=fields.second(item, "timestamp"),
+        account_id=account_id,
+        addresses=_thread(item, people.find(item)),
+        target_id=fields.identifier(what, target),
+        member=_member(item) if "group_id" in item else None,
+        # A reaction that is taken away has no emoji, or an empty one.
+        emoji=(fields.text(what, "emoji") or None) if change == "reaction" else None,
+        text=text,
+    )
+
+
+def _member(item: Mapping[str, Json]) -> str | None:
+    """Who of a group: the user id, which stays when the number is hidden."""
+    return fields.optional_identifier(item, "from_user_id") or fields.optional_identifier(item, "from")
 
 
 def addresses(item: Mapping[str, Json], **names: str) -> tuple[Address, ...]:
@@ -131,19 +155,15 @@ def _name(profile: Mapping[str, Json], item: Mapping[str, Json]) -> str | None:
     return name[:_NAME_MOST] if name and "group_id" not in item else None
 
 
-def _details(item: Mapping[str, Json], profile: Mapping[str, Json], content: Content) -> dict[str, Json]:
-    """What has no field: everything else as it came, with what the type's reader put in place of its own member."""
-    details: dict[str, Json] = {name: value for name, value in item.items() if name not in _COLUMNS}
-    if item.get("type") != content.type:
-        details["type"] = item.get("type")
+def _details(
+    item: Mapping[str, Json], profile: Mapping[str, Json], context: Mapping[str, Json], content: Content
+) -> dict[str, Json]:
+    """What its content has, what stands beside it, and who of a group wrote."""
+    details = {**content.details, **carried.beside(item, context)}
     if "group_id" in item:
-        details["sender"] = {name: item[name] for name in ("from", "from_user_id") if name in item} | dict(profile)
-    elif "username" in profile:
-        details["username"] = profile["username"]
-    cleaned = clean_json(details | dict(content.details or {}))
-    return (
-        {name: value for name, value in cleaned.items() if value not in (None, {})} if isinstance(cleaned, dict) else {}
-    )
+        sender = carried.words(item, ("from", "from_user_id")) | carried.words(profile, ("name", "username"))
+        return {**details, "sender": sender} if sender else details
+    return details | carried.words(profile, ("username",))
 
 
 def _opens_window(item: Mapping[str, Json]) -> bool:
@@ -152,10 +172,15 @@ def _opens_window(item: Mapping[str, Json]) -> bool:
     return not (isinstance(word, str) and word in _NO_WINDOW)
 
 
-def _content(item: Mapping[str, Json]) -> Content:
+def read_content(item: Mapping[str, Json]) -> Content:
+    """What a message carries; a placeholder of what this version does not know."""
     word = item.get("type")
     reader = _READERS.get(word) if isinstance(word, str) else None
-    return Content("unsupported") if reader is None else reader(item)
+    return _unsupported(item) if reader is None else reader(item)
+
+
+def _unsupported(item: Mapping[str, Json]) -> Content:
+    return Content("unsupported", details={"unsupported": carried.unsupported(item)})
 
 
 def _text(item: Mapping[str, Json]) -> Content:
@@ -173,42 +198,43 @@ def _media(kind: AttachmentKind) -> Callable[[Mapping[str, Json]], Content]:
             file_name=fields.text(media, "filename"),
             provider_media_id=fields.optional_identifier(media, "id"),
             sha256=fields.text(media, "sha256"),
+            voice=media.get("voice") is True,
+            animated=media.get("animated") is True,
         )
-        rest = {name: value for name, value in media.items() if name not in _MEDIA_COLUMNS}
-        return Content(kind, fields.text(media, "caption"), attachment, {kind: rest})
+        return Content(kind, fields.text(media, "caption"), attachment)
 
     return read
 
 
-def _carried(
-    kind: MessageKind, shape: type[dict[str, Json]] | type[list[Json]]
-) -> Callable[[Mapping[str, Json]], Content]:
-    """A type whose object goes to `details` whole."""
+def _location(item: Mapping[str, Json]) -> Content:
+    place = carried.location(fields.mapping(item.get("location"), "location"))
+    return Content("location", details={"location": place})
 
-    def read(item: Mapping[str, Json]) -> Content:
-        if not isinstance(item.get(kind), shape):
-            raise fields.Malformed(f"{kind} is missing or has the wrong type")
-        return Content(kind)
 
-    return read
+def _contacts(item: Mapping[str, Json]) -> Content:
+    cards = item.get("contacts")
+    if not isinstance(cards, list):
+        raise fields.Malformed("contacts is missing or has the wrong type")
+    return Content("contacts", details={"contacts": carried.contacts(cards)})
 
 
 def _interactive(item: Mapping[str, Json]) -> Content:
     """The title of the button or row chosen. The object can be missing altogether, with the reason in value.errors."""
-    interactive = fields.optional_mapping(item.get("interactive"), "interactive")
-    for name, member in (("button_reply", "title"), ("list_reply", "title"), ("nfm_reply", "body")):
-        if name in interactive:
-            return Content("interactive", fields.text(fields.mapping(interactive[name], name), member))
-    return Content("interactive")
+    if item.get("interactive") is None:
+        return Content("unsupported", details={"unsupported": carried.unsupported(item, code=carried.NOT_HANDED_OVER)})
+    text, reply = carried.reply(fields.mapping(item["interactive"], "interactive"))
+    return Content("interactive", text, details={"interactive": reply})
 
 
 def _button(item: Mapping[str, Json]) -> Content:
-    """The quick reply of a template: its text, and the payload in `details`."""
-    return Content("interactive", fields.text(fields.mapping(item.get("button"), "button"), "text"))
+    """The quick reply of a template."""
+    button = fields.mapping(item.get("button"), "button")
+    return Content("interactive", fields.text(button, "text"), details={"interactive": carried.pressed(button)})
 
 
 def _order(item: Mapping[str, Json]) -> Content:
-    return Content("order", fields.text(fields.mapping(item.get("order"), "order"), "text") or None)
+    cart = fields.mapping(item.get("order"), "order")
+    return Content("order", fields.text(cart, "text") or None, details={"order": carried.order(cart)})
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Json]], Content]] = {
@@ -218,8 +244,8 @@ _READERS: Mapping[str, Callable[[Mapping[str, Json]], Content]] = {
     "audio": _media("audio"),
     "document": _media("document"),
     "sticker": _media("sticker"),
-    "location": _carried("location", dict),
-    "contacts": _carried("contacts", list),
+    "location": _location,
+    "contacts": _contacts,
     "interactive": _interactive,
     "button": _button,
     "order": _order,

@@ -11,17 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from server.providers.contract import Address, Broken, Change, Ignored, Item, Json, Receipt, ReceiptStatus
+from server.providers.contract import (
+    Address,
+    Broken,
+    Change,
+    Ignored,
+    Item,
+    Json,
+    MessageChangeKind,
+    Receipt,
+    ReceiptStatus,
+)
 from server.providers.meta.errors import number, provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
 from server.providers.whatsapp import fields, templates
 from server.providers.whatsapp.fields import Malformed
-from server.providers.whatsapp.message import People, addresses, read_message
+from server.providers.whatsapp.message import People, addresses, read_change, read_message
 
-VERSION = 2
+VERSION = 3
 
 # They are about a message, or about the person, and are none themselves: they open no window and wake no conversation.
-_EVENTS = frozenset({"reaction", "edit", "revoke", "system", "request_welcome", "media_placeholder"})
+_EVENTS = frozenset({"system", "request_welcome", "media_placeholder"})
+_CHANGES: Mapping[str, MessageChangeKind] = {"reaction": "reaction", "edit": "edit", "revoke": "revoke"}
 
 _STATUSES: Mapping[str, ReceiptStatus] = {
     "sent": "sent",
@@ -67,6 +78,8 @@ def _messages(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
         word = item.get("type")
         if isinstance(word, str) and word in _EVENTS:
             return _event(item, account_id, word)
+        if isinstance(word, str) and word in _CHANGES:
+            return read_change(item, account_id, people, _CHANGES[word])
         return read_message(item, account_id, people)
 
     return _each(value, "messages", account_id, read)

@@ -1,7 +1,7 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Conversation, ConversationStatus, type ReplyWindow, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
-import { type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
+import { Forwarding, type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
 
 const CLOSING = 2 * 60 * 60 * 1000;
 const DAY = 24 * 60 * 60 * 1000;
@@ -36,9 +36,39 @@ export function hue(id: string): number {
 
 /** What a message says; for other types than text what it is. */
 export function messageText(message: Message): string {
-  if (message.text) return message.text.body;
+  if (message.deleteTime) return "The customer took this message back.";
+  const carried = carriedText(message);
+  if (message.text) return carried ? `${message.text.body}\n${carried}` : message.text.body;
+  if (carried) return carried;
   const file = message.attachments[0]?.fileName;
   return `[${word(MessageType, message.type)}]${file ? ` ${file}` : ""}`;
+}
+
+function carriedText(message: Message): string {
+  const { location, contacts, order, unsupported } = message;
+  if (location) {
+    const place = [location.name, location.address].filter(Boolean).join(", ");
+    const degrees = `${location.latitude.toFixed(5)}, ${location.longitude.toFixed(5)}`;
+    return place ? `[place] ${place} (${degrees})` : `[place] ${degrees}`;
+  }
+  if (contacts) return contacts.contacts.map((card) => `[card] ${[card.name?.formattedName, ...card.phones.map((each) => each.phone)].join(", ")}`).join("\n");
+  if (order) return order.items.map((item) => `[order] ${item.quantity} × ${item.productRetailerId} ${item.unitPrice ?? ""} ${item.currency ?? ""}`.trim()).join("\n");
+  if (unsupported) return unsupported.reason;
+  return message.interactive?.formResponse ? `[form] ${message.interactive.formResponse}` : "";
+}
+
+/** What stands below a message: what people put on it, and what became of it. */
+export function messageNote(message: Message): string {
+  const reactions = message.reactions.map((each) => each.emoji).join(" ");
+  const passed = message.forwarding === Forwarding.OFTEN ? "forwarded many times" : "forwarded";
+  const notes = [
+    reactions,
+    message.forwarding ? passed : "",
+    message.replyToMessageId ? "quotes another message" : "",
+    message.referral ? `came by ${message.referral.sourceType ?? "a link"}: ${message.referral.headline ?? message.referral.sourceId ?? ""}` : "",
+    message.editTime ? "edited" : "",
+  ];
+  return notes.filter(Boolean).join(" · ");
 }
 
 /** Time today, else the date: for the list. */

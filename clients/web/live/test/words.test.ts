@@ -3,7 +3,32 @@ import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ReplyWindowSchema, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
-import { hue, initials, windowState } from "../src/words";
+import { Forwarding, MessageSchema, MessageType } from "@contract/switchboard/v1/message_pb";
+import { hue, initials, messageNote, messageText, windowState } from "../src/words";
+
+test("what a message carries beside text is read as text, and nothing of it as markup", () => {
+  const place = create(MessageSchema, { type: MessageType.LOCATION, location: { latitude: 52.52, longitude: 13, name: "Park" } });
+  assert.equal(messageText(place), "[place] Park (52.52000, 13.00000)");
+  const card = create(MessageSchema, { contacts: { contacts: [{ name: { formattedName: "Ana" }, phones: [{ phone: "+55 1" }] }] } });
+  assert.equal(messageText(card), "[card] Ana, +55 1");
+  const order = create(MessageSchema, { text: { body: "soon please" }, order: { items: [{ productRetailerId: "p1", quantity: 2n, unitPrice: "3.5", currency: "EUR" }] } });
+  assert.equal(messageText(order), "soon please\n[order] 2 × p1 3.5 EUR");
+  assert.equal(messageText(create(MessageSchema, { unsupported: { reason: "Open the phone." } })), "Open the phone.");
+  assert.equal(messageText(create(MessageSchema, { type: MessageType.AUDIO })), "[audio]");
+  assert.match(messageText(create(MessageSchema, { deleteTime: timestampFromMs(1), type: MessageType.TEXT })), /took this message back/);
+});
+
+test("reactions and what became of a message stand below it", () => {
+  const message = create(MessageSchema, {
+    reactions: [{ emoji: "👍" }, { emoji: "❤️" }],
+    forwarding: Forwarding.OFTEN,
+    replyToMessageId: "x",
+    editTime: timestampFromMs(1),
+    referral: { sourceType: "ad", headline: "Chat" },
+  });
+  assert.equal(messageNote(message), "👍 ❤️ · forwarded many times · quotes another message · came by ad: Chat · edited");
+  assert.equal(messageNote(create(MessageSchema, {})), "");
+});
 
 test("initials are those of the first and last word, and # for a number", () => {
   assert.equal(initials("Ada King Lovelace"), "AL");

@@ -67,6 +67,7 @@ __all__ = (
     "BlockContactRequest",
     "BlockContactResponse",
     "Bookmark",
+    "CallPermission",
     "CardAddress",
     "CardEmail",
     "CardName",
@@ -172,6 +173,7 @@ __all__ = (
     "ErrorReason",
     "EventType",
     "FairnessWindow",
+    "Forwarding",
     "GetAgentAvailabilityRequest",
     "GetAgentAvailabilityResponse",
     "GetAgentRequest",
@@ -294,6 +296,8 @@ __all__ = (
     "NoteAdded",
     "NoteDeleted",
     "NoteUpdated",
+    "OrderContent",
+    "OrderItem",
     "Participant",
     "ParticipantAdded",
     "ParticipantReason",
@@ -307,12 +311,15 @@ __all__ = (
     "Provider",
     "QueueOrder",
     "QuickReply",
+    "Reaction",
     "ReauthRequired",
     "ReceiveItemsRequest",
     "ReceiveItemsResponse",
     "ReceiveMetaWebhookRequest",
     "ReceivedMessage",
     "ReceivedReceipt",
+    "Referral",
+    "ReferredProduct",
     "RemoveContactIdentityRequest",
     "RemoveContactIdentityResponse",
     "RemoveConversationParticipantRequest",
@@ -409,6 +416,7 @@ __all__ = (
     "UnmergeContactRequest",
     "UnmergeContactResponse",
     "Unread",
+    "UnsupportedContent",
     "UpdateAgentRequest",
     "UpdateAgentResponse",
     "UpdateAssignmentPolicyRequest",
@@ -2505,6 +2513,43 @@ class EventType(betterproto2.Enum):
         }
 
 
+class Forwarding(betterproto2.Enum):
+    """
+    How often something was passed on.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    ONCE = 1
+    """
+    A few times.
+    """
+
+    OFTEN = 2
+    """
+    More than five times; providers call it frequently forwarded.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "FORWARDING_UNSPECIFIED",
+            1: "FORWARDING_ONCE",
+            2: "FORWARDING_OFTEN",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "FORWARDING_UNSPECIFIED": 0,
+            "FORWARDING_ONCE": 1,
+            "FORWARDING_OFTEN": 2,
+        }
+
+
 class InteractiveKind(betterproto2.Enum):
     """
     What an interactive message is.
@@ -2535,6 +2580,36 @@ class InteractiveKind(betterproto2.Enum):
     Asks where the customer is.
     """
 
+    BUTTON_REPLY = 5
+    """
+    Answers by a button.
+    """
+
+    LIST_REPLY = 6
+    """
+    Answers by a row of a list.
+    """
+
+    TEMPLATE_REPLY = 7
+    """
+    Answers by a button of a template.
+    """
+
+    FORM_REPLY = 8
+    """
+    Answers with a form that was filled in: a flow, or an address.
+    """
+
+    CALL_PERMISSION_REPLY = 9
+    """
+    Answers whether calls are welcome.
+    """
+
+    OTHER_REPLY = 10
+    """
+    Answers in a way that this version does not know.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2543,6 +2618,12 @@ class InteractiveKind(betterproto2.Enum):
             2: "INTERACTIVE_KIND_LIST",
             3: "INTERACTIVE_KIND_LINK",
             4: "INTERACTIVE_KIND_LOCATION_REQUEST",
+            5: "INTERACTIVE_KIND_BUTTON_REPLY",
+            6: "INTERACTIVE_KIND_LIST_REPLY",
+            7: "INTERACTIVE_KIND_TEMPLATE_REPLY",
+            8: "INTERACTIVE_KIND_FORM_REPLY",
+            9: "INTERACTIVE_KIND_CALL_PERMISSION_REPLY",
+            10: "INTERACTIVE_KIND_OTHER_REPLY",
         }
 
     @classmethod
@@ -2553,6 +2634,12 @@ class InteractiveKind(betterproto2.Enum):
             "INTERACTIVE_KIND_LIST": 2,
             "INTERACTIVE_KIND_LINK": 3,
             "INTERACTIVE_KIND_LOCATION_REQUEST": 4,
+            "INTERACTIVE_KIND_BUTTON_REPLY": 5,
+            "INTERACTIVE_KIND_LIST_REPLY": 6,
+            "INTERACTIVE_KIND_TEMPLATE_REPLY": 7,
+            "INTERACTIVE_KIND_FORM_REPLY": 8,
+            "INTERACTIVE_KIND_CALL_PERMISSION_REPLY": 9,
+            "INTERACTIVE_KIND_OTHER_REPLY": 10,
         }
 
 
@@ -4943,6 +5030,16 @@ class Attachment(betterproto2.Message):
     Where to fetch it; absent while it cannot be fetched.
     """
 
+    voice: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    Whether the customer spoke it into the phone.
+    """
+
+    animated: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Whether it moves, of stickers.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Attachment", Attachment)
 
@@ -5242,6 +5339,33 @@ default_message_pool.register_message("switchboard.v1", "Bookmark", Bookmark)
 
 
 @dataclass(eq=False, repr=False)
+class CallPermission(betterproto2.Message):
+    """
+    Whether a customer wants to be called.
+    """
+
+    accepted: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether calls are welcome.
+    """
+
+    permanent: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether that holds until it is taken back.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until when it holds; absent when the provider did not tell.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CallPermission", CallPermission)
+
+
+@dataclass(eq=False, repr=False)
 class CardAddress(betterproto2.Message):
     """
     An address of a card.
@@ -5380,6 +5504,11 @@ class CardPhone(betterproto2.Message):
     type: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
     """
     A word such as WORK.
+    """
+
+    wa_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    The number at WhatsApp, digits without a plus; absent when it has none.
     """
 
 
@@ -5947,6 +6076,11 @@ class ContactsContent(betterproto2.Message):
     contacts: "list[ContactCard]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     The cards.
+    """
+
+    requested: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether they answer a question for the customer's own.
     """
 
 
@@ -9235,6 +9369,31 @@ class InteractiveContent(betterproto2.Message):
     Of INTERACTIVE_KIND_LINK.
     """
 
+    reply_id: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of replies: the id of the button or row that was chosen, or the payload of the template's button, as it was sent.
+    """
+
+    reply_description: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of INTERACTIVE_KIND_LIST_REPLY: the second line of the row.
+    """
+
+    form_name: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of INTERACTIVE_KIND_FORM_REPLY: the provider's word, such as "flow" or "address_message".
+    """
+
+    form_response: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of INTERACTIVE_KIND_FORM_REPLY: what was filled in, as it came. JSON as a rule, but nobody promises that it is valid.
+    """
+
+    call_permission: "CallPermission | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Of INTERACTIVE_KIND_CALL_PERMISSION_REPLY.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "InteractiveContent", InteractiveContent)
 
@@ -10624,6 +10783,11 @@ class LocationContent(betterproto2.Message):
     Where it is, in words.
     """
 
+    url: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    A page about it, of places that customers choose.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "LocationContent", LocationContent)
 
@@ -10835,9 +10999,53 @@ class Message(betterproto2.Message):
     Buttons, a list, a link or a question, beside the text; absent when it has none.
     """
 
+    order: "OrderContent | None" = betterproto2.field(20, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What was ordered; absent when nothing was.
+    """
+
+    reactions: "list[Reaction]" = betterproto2.field(21, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What people put on it, at most one each; oldest first.
+    """
+
     reply_to_message_id: "str | None" = betterproto2.field(22, betterproto2.TYPE_STRING, optional=True)
     """
-    The message that it quotes; absent when it quotes none.
+    The message that it quotes; absent when it quotes none, or one that is not known here.
+    """
+
+    forwarding: "Forwarding | None" = betterproto2.field(23, betterproto2.TYPE_ENUM, optional=True)
+    """
+    How often what the customer passed on had been passed on before; absent when it was written here.
+    """
+
+    referral: "Referral | None" = betterproto2.field(24, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The advertisement that led the customer here; absent when none did. It comes with the first message after it.
+    """
+
+    edit_time: "datetime.datetime | None" = betterproto2.field(
+        25, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When the customer last changed it; absent when it was not changed. The text is the newest.
+    """
+
+    delete_time: "datetime.datetime | None" = betterproto2.field(
+        26, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When the customer took it back; absent when it stands. What it carried is gone then.
+    """
+
+    unsupported: "UnsupportedContent | None" = betterproto2.field(28, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Why it cannot be shown; absent unless it is of MESSAGE_TYPE_UNSUPPORTED.
+    """
+
+    referred_product: "ReferredProduct | None" = betterproto2.field(29, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The product that it asks about; absent when it asks about none.
     """
 
 
@@ -11136,6 +11344,56 @@ default_message_pool.register_message("switchboard.v1", "NoteUpdated", NoteUpdat
 
 
 @dataclass(eq=False, repr=False)
+class OrderContent(betterproto2.Message):
+    """
+    An order from a catalogue, as the customer sent it. Prices are what the customer saw: check them against the catalogue.
+    """
+
+    catalog_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    The catalogue's id at the provider.
+    """
+
+    items: "list[OrderItem]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What was ordered, in the order of the cart. The same product may stand there twice.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "OrderContent", OrderContent)
+
+
+@dataclass(eq=False, repr=False)
+class OrderItem(betterproto2.Message):
+    """
+    A line of an order.
+    """
+
+    product_retailer_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The product's id in the catalogue.
+    """
+
+    quantity: "int" = betterproto2.field(2, betterproto2.TYPE_INT64)
+    """
+    How many.
+    """
+
+    unit_price: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Price of one, a decimal number such as "12.50" in major units; absent when the provider did not tell.
+    """
+
+    currency: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    ISO 4217, such as "EUR"; absent when the provider did not tell.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "OrderItem", OrderItem)
+
+
+@dataclass(eq=False, repr=False)
 class Participant(betterproto2.Message):
     """
     An agent who has to do with a conversation.
@@ -11340,6 +11598,33 @@ default_message_pool.register_message("switchboard.v1", "QuickReply", QuickReply
 
 
 @dataclass(eq=False, repr=False)
+class Reaction(betterproto2.Message):
+    """
+    An emoji on a message.
+    """
+
+    emoji: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The emoji, as it came.
+    """
+
+    author: "Actor | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who put it there. In a group the id is the group's, whoever of it reacted.
+    """
+
+    reaction_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    The provider's time.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "Reaction", Reaction)
+
+
+@dataclass(eq=False, repr=False)
 class ReauthRequired(betterproto2.Message):
     """
     The credential expires soon.
@@ -11490,6 +11775,96 @@ class ReceiveMetaWebhookRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ReceiveMetaWebhookRequest", ReceiveMetaWebhookRequest)
+
+
+@dataclass(eq=False, repr=False)
+class Referral(betterproto2.Message):
+    """
+    An advertisement or post that led a customer here. Its links are signed by the provider and expire.
+    """
+
+    source_type: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's word, such as "ad" or "post".
+    """
+
+    source_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    The advertisement's or post's id.
+    """
+
+    source_url: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Where it stands.
+    """
+
+    headline: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    Its headline.
+    """
+
+    body: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    Its text.
+    """
+
+    media_type: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's word, such as "image" or "video".
+    """
+
+    image_url: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
+    """
+    Its picture.
+    """
+
+    video_url: "str | None" = betterproto2.field(8, betterproto2.TYPE_STRING, optional=True)
+    """
+    Its film.
+    """
+
+    thumbnail_url: "str | None" = betterproto2.field(9, betterproto2.TYPE_STRING, optional=True)
+    """
+    The picture of its film.
+    """
+
+    click_id: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    The id of the click, for attribution; the provider leaves it out for some advertisements.
+    """
+
+    welcome_text: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    What greeted the customer.
+    """
+
+    ref: "str | None" = betterproto2.field(12, betterproto2.TYPE_STRING, optional=True)
+    """
+    What the advertiser named the way in.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "Referral", Referral)
+
+
+@dataclass(eq=False, repr=False)
+class ReferredProduct(betterproto2.Message):
+    """
+    A product that a question is about.
+    """
+
+    catalog_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    The catalogue's id at the provider.
+    """
+
+    product_retailer_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The product's id in the catalogue.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ReferredProduct", ReferredProduct)
 
 
 @dataclass(eq=False, repr=False)
@@ -13695,6 +14070,31 @@ class UnmergeContactResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UnmergeContactResponse", UnmergeContactResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UnsupportedContent(betterproto2.Message):
+    """
+    Why something cannot be shown.
+    """
+
+    type: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's word for what it was, such as "poll_creation"; absent when it told none.
+    """
+
+    code: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's code as text, such as "131051"; absent when it told none.
+    """
+
+    reason: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What to tell an agent, in English. Of "131060" it says that the phone's own app shows the message.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UnsupportedContent", UnsupportedContent)
 
 
 @dataclass(eq=False, repr=False)

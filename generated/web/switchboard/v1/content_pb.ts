@@ -5,13 +5,15 @@
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/content.proto.
  */
 export const file_switchboard_v1_content: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250ZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSJHCgpRdWlja1JlcGx5EhoKAmlkGAEgASgJQg66SAtyCRABGIAIugEBABIdCgV0aXRsZRgCIAEoCUIOukgLcgkQARiAAroBAQAibgoLTGlzdFNlY3Rpb24SIgoFdGl0bGUYASABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESMQoEcm93cxgCIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkxpc3RSb3dCCrpIB5IBBAgBEGRCCAoGX3RpdGxlIn4KB0xpc3RSb3cSGgoCaWQYASABKAlCDrpIC3IJEAEYgAi6AQEAEh0KBXRpdGxlGAIgASgJQg66SAtyCRABGIACugEBABIoCgtkZXNjcmlwdGlvbhgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBAUIOCgxfZGVzY3JpcHRpb24ilwIKEkludGVyYWN0aXZlQ29udGVudBItCgRraW5kGAEgASgOMh8uc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVLaW5kEhMKBmhlYWRlchgCIAEoCUgAiAEBEhMKBmZvb3RlchgDIAEoCUgBiAEBEisKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5EhIKBWxhYmVsGAUgASgJSAKIAQESLQoIc2VjdGlvbnMYBiADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbhIQCgN1cmwYByABKAlIA4gBAUIJCgdfaGVhZGVyQgkKB19mb290ZXJCCAoGX2xhYmVsQgYKBF91cmwidAoPTG9jYXRpb25Db250ZW50EhAKCGxhdGl0dWRlGAEgASgBEhEKCWxvbmdpdHVkZRgCIAEoARIRCgRuYW1lGAMgASgJSACIAQESFAoHYWRkcmVzcxgEIAEoCUgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIkAKD0NvbnRhY3RzQ29udGVudBItCghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkIpMDCgtDb250YWN0Q2FyZBIuCgRuYW1lGAEgASgLMhguc3dpdGNoYm9hcmQudjEuQ2FyZE5hbWVCBrpIA8gBARIzCgZwaG9uZXMYAiADKAsyGS5zd2l0Y2hib2FyZC52MS5DYXJkUGhvbmVCCLpIBZIBAhAUEjMKBmVtYWlscxgDIAMoCzIZLnN3aXRjaGJvYXJkLnYxLkNhcmRFbWFpbEIIukgFkgECEBQSOAoJYWRkcmVzc2VzGAQgAygLMhsuc3dpdGNoYm9hcmQudjEuQ2FyZEFkZHJlc3NCCLpIBZIBAhAUEi8KBHVybHMYBSADKAsyFy5zd2l0Y2hib2FyZC52MS5DYXJkVXJsQgi6SAWSAQIQFBI2Cgxvcmdhbml6YXRpb24YBiABKAsyIC5zd2l0Y2hib2FyZC52MS5DYXJkT3JnYW5pemF0aW9uEjoKCGJpcnRoZGF5GAcgASgJQiO6SCByHjIcXlswLTldezR9LVswLTldezJ9LVswLTldezJ9JEgAiAEBQgsKCV9iaXJ0aGRheSK6AgoIQ2FyZE5hbWUSJgoOZm9ybWF0dGVkX25hbWUYASABKAlCDrpIC3IJEAEYgAK6AQEAEicKCmZpcnN0X25hbWUYAiABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESJgoJbGFzdF9uYW1lGAMgASgJQg66SAtyCRABGIACugEBAEgBiAEBEigKC21pZGRsZV9uYW1lGAQgASgJQg66SAtyCRABGIACugEBAEgCiAEBEiMKBnByZWZpeBgFIAEoCUIOukgLcgkQARiAAroBAQBIA4gBARIjCgZzdWZmaXgYBiABKAlCDrpIC3IJEAEYgAK6AQEASASIAQFCDQoLX2ZpcnN0X25hbWVCDAoKX2xhc3RfbmFtZUIOCgxfbWlkZGxlX25hbWVCCQoHX3ByZWZpeEIJCgdfc3VmZml4IlQKCUNhcmRQaG9uZRIcCgVwaG9uZRgBIAEoCUINukgKcggQARhAugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQFCBwoFX3R5cGUiVQoJQ2FyZEVtYWlsEh0KBWVtYWlsGAEgASgJQg66SAtyCRABGMACugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQFCBwoFX3R5cGUiUQoHQ2FyZFVybBIbCgN1cmwYASABKAlCDrpIC3IJEAEY0A+6AQEAEiAKBHR5cGUYAiABKAlCDbpICnIIEAEYQLoBAQBIAIgBAUIHCgVfdHlwZSKdAgoLQ2FyZEFkZHJlc3MSIwoGc3RyZWV0GAEgASgJQg66SAtyCRABGIACugEBAEgAiAEBEiEKBGNpdHkYAiABKAlCDrpIC3IJEAEYgAK6AQEASAGIAQESIgoFc3RhdGUYAyABKAlCDrpIC3IJEAEYgAK6AQEASAKIAQESHwoDemlwGAQgASgJQg26SApyCBABGEC6AQEASAOIAQESJAoHY291bnRyeRgFIAEoCUIOukgLcgkQARiAAroBAQBIBIgBARIgCgR0eXBlGAYgASgJQg26SApyCBABGEC6AQEASAWIAQFCCQoHX3N0cmVldEIHCgVfY2l0eUIICgZfc3RhdGVCBgoEX3ppcEIKCghfY291bnRyeUIHCgVfdHlwZSKqAQoQQ2FyZE9yZ2FuaXphdGlvbhIkCgdjb21wYW55GAEgASgJQg66SAtyCRABGIACugEBAEgAiAEBEicKCmRlcGFydG1lbnQYAiABKAlCDrpIC3IJEAEYgAK6AQEASAGIAQESIgoFdGl0bGUYAyABKAlCDrpIC3IJEAEYgAK6AQEASAKIAQFCCgoIX2NvbXBhbnlCDQoLX2RlcGFydG1lbnRCCAoGX3RpdGxlKq4BCg9JbnRlcmFjdGl2ZUtpbmQSIAocSU5URVJBQ1RJVkVfS0lORF9VTlNQRUNJRklFRBAAEhwKGElOVEVSQUNUSVZFX0tJTkRfQlVUVE9OUxABEhkKFUlOVEVSQUNUSVZFX0tJTkRfTElTVBACEhkKFUlOVEVSQUNUSVZFX0tJTkRfTElOSxADEiUKIUlOVEVSQUNUSVZFX0tJTkRfTE9DQVRJT05fUkVRVUVTVBAEYgZwcm90bzM", [file_buf_validate_validate]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250ZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSJHCgpRdWlja1JlcGx5EhoKAmlkGAEgASgJQg66SAtyCRABGIAIugEBABIdCgV0aXRsZRgCIAEoCUIOukgLcgkQARiAAroBAQAibgoLTGlzdFNlY3Rpb24SIgoFdGl0bGUYASABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESMQoEcm93cxgCIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkxpc3RSb3dCCrpIB5IBBAgBEGRCCAoGX3RpdGxlIn4KB0xpc3RSb3cSGgoCaWQYASABKAlCDrpIC3IJEAEYgAi6AQEAEh0KBXRpdGxlGAIgASgJQg66SAtyCRABGIACugEBABIoCgtkZXNjcmlwdGlvbhgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBAUIOCgxfZGVzY3JpcHRpb24i/gMKEkludGVyYWN0aXZlQ29udGVudBItCgRraW5kGAEgASgOMh8uc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVLaW5kEhMKBmhlYWRlchgCIAEoCUgAiAEBEhMKBmZvb3RlchgDIAEoCUgBiAEBEisKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5EhIKBWxhYmVsGAUgASgJSAKIAQESLQoIc2VjdGlvbnMYBiADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbhIQCgN1cmwYByABKAlIA4gBARIVCghyZXBseV9pZBgIIAEoCUgEiAEBEh4KEXJlcGx5X2Rlc2NyaXB0aW9uGAkgASgJSAWIAQESFgoJZm9ybV9uYW1lGAogASgJSAaIAQESGgoNZm9ybV9yZXNwb25zZRgLIAEoCUgHiAEBEjcKD2NhbGxfcGVybWlzc2lvbhgMIAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNhbGxQZXJtaXNzaW9uQgkKB19oZWFkZXJCCQoHX2Zvb3RlckIICgZfbGFiZWxCBgoEX3VybEILCglfcmVwbHlfaWRCFAoSX3JlcGx5X2Rlc2NyaXB0aW9uQgwKCl9mb3JtX25hbWVCEAoOX2Zvcm1fcmVzcG9uc2UiZgoOQ2FsbFBlcm1pc3Npb24SEAoIYWNjZXB0ZWQYASABKAgSEQoJcGVybWFuZW50GAIgASgIEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJgCgxPcmRlckNvbnRlbnQSFwoKY2F0YWxvZ19pZBgBIAEoCUgAiAEBEigKBWl0ZW1zGAIgAygLMhkuc3dpdGNoYm9hcmQudjEuT3JkZXJJdGVtQg0KC19jYXRhbG9nX2lkIoYBCglPcmRlckl0ZW0SGwoTcHJvZHVjdF9yZXRhaWxlcl9pZBgBIAEoCRIQCghxdWFudGl0eRgCIAEoAxIXCgp1bml0X3ByaWNlGAMgASgJSACIAQESFQoIY3VycmVuY3kYBCABKAlIAYgBAUINCgtfdW5pdF9wcmljZUILCglfY3VycmVuY3kiVgoPUmVmZXJyZWRQcm9kdWN0EhcKCmNhdGFsb2dfaWQYASABKAlIAIgBARIbChNwcm9kdWN0X3JldGFpbGVyX2lkGAIgASgJQg0KC19jYXRhbG9nX2lkIs4DCghSZWZlcnJhbBIYCgtzb3VyY2VfdHlwZRgBIAEoCUgAiAEBEhYKCXNvdXJjZV9pZBgCIAEoCUgBiAEBEhcKCnNvdXJjZV91cmwYAyABKAlIAogBARIVCghoZWFkbGluZRgEIAEoCUgDiAEBEhEKBGJvZHkYBSABKAlIBIgBARIXCgptZWRpYV90eXBlGAYgASgJSAWIAQESFgoJaW1hZ2VfdXJsGAcgASgJSAaIAQESFgoJdmlkZW9fdXJsGAggASgJSAeIAQESGgoNdGh1bWJuYWlsX3VybBgJIAEoCUgIiAEBEhUKCGNsaWNrX2lkGAogASgJSAmIAQESGQoMd2VsY29tZV90ZXh0GAsgASgJSAqIAQESEAoDcmVmGAwgASgJSAuIAQFCDgoMX3NvdXJjZV90eXBlQgwKCl9zb3VyY2VfaWRCDQoLX3NvdXJjZV91cmxCCwoJX2hlYWRsaW5lQgcKBV9ib2R5Qg0KC19tZWRpYV90eXBlQgwKCl9pbWFnZV91cmxCDAoKX3ZpZGVvX3VybEIQCg5fdGh1bWJuYWlsX3VybEILCglfY2xpY2tfaWRCDwoNX3dlbGNvbWVfdGV4dEIGCgRfcmVmIo4BCg9Mb2NhdGlvbkNvbnRlbnQSEAoIbGF0aXR1ZGUYASABKAESEQoJbG9uZ2l0dWRlGAIgASgBEhEKBG5hbWUYAyABKAlIAIgBARIUCgdhZGRyZXNzGAQgASgJSAGIAQESEAoDdXJsGAUgASgJSAKIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3NCBgoEX3VybCJTCg9Db250YWN0c0NvbnRlbnQSLQoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZBIRCglyZXF1ZXN0ZWQYAiABKAgikwMKC0NvbnRhY3RDYXJkEi4KBG5hbWUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5DYXJkTmFtZUIGukgDyAEBEjMKBnBob25lcxgCIAMoCzIZLnN3aXRjaGJvYXJkLnYxLkNhcmRQaG9uZUIIukgFkgECEBQSMwoGZW1haWxzGAMgAygLMhkuc3dpdGNoYm9hcmQudjEuQ2FyZEVtYWlsQgi6SAWSAQIQFBI4CglhZGRyZXNzZXMYBCADKAsyGy5zd2l0Y2hib2FyZC52MS5DYXJkQWRkcmVzc0IIukgFkgECEBQSLwoEdXJscxgFIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNhcmRVcmxCCLpIBZIBAhAUEjYKDG9yZ2FuaXphdGlvbhgGIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNhcmRPcmdhbml6YXRpb24SOgoIYmlydGhkYXkYByABKAlCI7pIIHIeMhxeWzAtOV17NH0tWzAtOV17Mn0tWzAtOV17Mn0kSACIAQFCCwoJX2JpcnRoZGF5IroCCghDYXJkTmFtZRImCg5mb3JtYXR0ZWRfbmFtZRgBIAEoCUIOukgLcgkQARiAAroBAQASJwoKZmlyc3RfbmFtZRgCIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARImCglsYXN0X25hbWUYAyABKAlCDrpIC3IJEAEYgAK6AQEASAGIAQESKAoLbWlkZGxlX25hbWUYBCABKAlCDrpIC3IJEAEYgAK6AQEASAKIAQESIwoGcHJlZml4GAUgASgJQg66SAtyCRABGIACugEBAEgDiAEBEiMKBnN1ZmZpeBgGIAEoCUIOukgLcgkQARiAAroBAQBIBIgBAUINCgtfZmlyc3RfbmFtZUIMCgpfbGFzdF9uYW1lQg4KDF9taWRkbGVfbmFtZUIJCgdfcHJlZml4QgkKB19zdWZmaXgiiAEKCUNhcmRQaG9uZRIcCgVwaG9uZRgBIAEoCUINukgKcggQARhAugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQESKAoFd2FfaWQYAyABKAlCFLpIEXIPMg1eWzAtOV17NSwyMH0kSAGIAQFCBwoFX3R5cGVCCAoGX3dhX2lkIlUKCUNhcmRFbWFpbBIdCgVlbWFpbBgBIAEoCUIOukgLcgkQARjAAroBAQASIAoEdHlwZRgCIAEoCUINukgKcggQARhAugEBAEgAiAEBQgcKBV90eXBlIlEKB0NhcmRVcmwSGwoDdXJsGAEgASgJQg66SAtyCRABGNAPugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQFCBwoFX3R5cGUinQIKC0NhcmRBZGRyZXNzEiMKBnN0cmVldBgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARIhCgRjaXR5GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXN0YXRlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBEh8KA3ppcBgEIAEoCUINukgKcggQARhAugEBAEgDiAEBEiQKB2NvdW50cnkYBSABKAlCDrpIC3IJEAEYgAK6AQEASASIAQESIAoEdHlwZRgGIAEoCUINukgKcggQARhAugEBAEgFiAEBQgkKB19zdHJlZXRCBwoFX2NpdHlCCAoGX3N0YXRlQgYKBF96aXBCCgoIX2NvdW50cnlCBwoFX3R5cGUiqgEKEENhcmRPcmdhbml6YXRpb24SJAoHY29tcGFueRgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARInCgpkZXBhcnRtZW50GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXRpdGxlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBQgoKCF9jb21wYW55Qg0KC19kZXBhcnRtZW50QggKBl90aXRsZSqGAwoPSW50ZXJhY3RpdmVLaW5kEiAKHElOVEVSQUNUSVZFX0tJTkRfVU5TUEVDSUZJRUQQABIcChhJTlRFUkFDVElWRV9LSU5EX0JVVFRPTlMQARIZChVJTlRFUkFDVElWRV9LSU5EX0xJU1QQAhIZChVJTlRFUkFDVElWRV9LSU5EX0xJTksQAxIlCiFJTlRFUkFDVElWRV9LSU5EX0xPQ0FUSU9OX1JFUVVFU1QQBBIhCh1JTlRFUkFDVElWRV9LSU5EX0JVVFRPTl9SRVBMWRAFEh8KG0lOVEVSQUNUSVZFX0tJTkRfTElTVF9SRVBMWRAGEiMKH0lOVEVSQUNUSVZFX0tJTkRfVEVNUExBVEVfUkVQTFkQBxIfChtJTlRFUkFDVElWRV9LSU5EX0ZPUk1fUkVQTFkQCBIqCiZJTlRFUkFDVElWRV9LSU5EX0NBTExfUEVSTUlTU0lPTl9SRVBMWRAJEiAKHElOVEVSQUNUSVZFX0tJTkRfT1RIRVJfUkVQTFkQCmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp]);
 
 /**
  * An answer that a customer gives by pressing a button.
@@ -158,6 +160,41 @@ export type InteractiveContent = Message<"switchboard.v1.InteractiveContent"> & 
    * @generated from field: optional string url = 7;
    */
   url?: string | undefined;
+
+  /**
+   * Of replies: the id of the button or row that was chosen, or the payload of the template's button, as it was sent.
+   *
+   * @generated from field: optional string reply_id = 8;
+   */
+  replyId?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_LIST_REPLY: the second line of the row.
+   *
+   * @generated from field: optional string reply_description = 9;
+   */
+  replyDescription?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_FORM_REPLY: the provider's word, such as "flow" or "address_message".
+   *
+   * @generated from field: optional string form_name = 10;
+   */
+  formName?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_FORM_REPLY: what was filled in, as it came. JSON as a rule, but nobody promises that it is valid.
+   *
+   * @generated from field: optional string form_response = 11;
+   */
+  formResponse?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_CALL_PERMISSION_REPLY.
+   *
+   * @generated from field: switchboard.v1.CallPermission call_permission = 12;
+   */
+  callPermission?: CallPermission | undefined;
 };
 
 /**
@@ -166,6 +203,237 @@ export type InteractiveContent = Message<"switchboard.v1.InteractiveContent"> & 
  */
 export const InteractiveContentSchema: GenMessage<InteractiveContent> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_content, 3);
+
+/**
+ * Whether a customer wants to be called.
+ *
+ * @generated from message switchboard.v1.CallPermission
+ */
+export type CallPermission = Message<"switchboard.v1.CallPermission"> & {
+  /**
+   * Whether calls are welcome.
+   *
+   * @generated from field: bool accepted = 1;
+   */
+  accepted: boolean;
+
+  /**
+   * Whether that holds until it is taken back.
+   *
+   * @generated from field: bool permanent = 2;
+   */
+  permanent: boolean;
+
+  /**
+   * Until when it holds; absent when the provider did not tell.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 3;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.CallPermission.
+ * Use `create(CallPermissionSchema)` to create a new message.
+ */
+export const CallPermissionSchema: GenMessage<CallPermission> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 4);
+
+/**
+ * An order from a catalogue, as the customer sent it. Prices are what the customer saw: check them against the catalogue.
+ *
+ * @generated from message switchboard.v1.OrderContent
+ */
+export type OrderContent = Message<"switchboard.v1.OrderContent"> & {
+  /**
+   * The catalogue's id at the provider.
+   *
+   * @generated from field: optional string catalog_id = 1;
+   */
+  catalogId?: string | undefined;
+
+  /**
+   * What was ordered, in the order of the cart. The same product may stand there twice.
+   *
+   * @generated from field: repeated switchboard.v1.OrderItem items = 2;
+   */
+  items: OrderItem[];
+};
+
+/**
+ * Describes the message switchboard.v1.OrderContent.
+ * Use `create(OrderContentSchema)` to create a new message.
+ */
+export const OrderContentSchema: GenMessage<OrderContent> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 5);
+
+/**
+ * A line of an order.
+ *
+ * @generated from message switchboard.v1.OrderItem
+ */
+export type OrderItem = Message<"switchboard.v1.OrderItem"> & {
+  /**
+   * The product's id in the catalogue.
+   *
+   * @generated from field: string product_retailer_id = 1;
+   */
+  productRetailerId: string;
+
+  /**
+   * How many.
+   *
+   * @generated from field: int64 quantity = 2;
+   */
+  quantity: bigint;
+
+  /**
+   * Price of one, a decimal number such as "12.50" in major units; absent when the provider did not tell.
+   *
+   * @generated from field: optional string unit_price = 3;
+   */
+  unitPrice?: string | undefined;
+
+  /**
+   * ISO 4217, such as "EUR"; absent when the provider did not tell.
+   *
+   * @generated from field: optional string currency = 4;
+   */
+  currency?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.OrderItem.
+ * Use `create(OrderItemSchema)` to create a new message.
+ */
+export const OrderItemSchema: GenMessage<OrderItem> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 6);
+
+/**
+ * A product that a question is about.
+ *
+ * @generated from message switchboard.v1.ReferredProduct
+ */
+export type ReferredProduct = Message<"switchboard.v1.ReferredProduct"> & {
+  /**
+   * The catalogue's id at the provider.
+   *
+   * @generated from field: optional string catalog_id = 1;
+   */
+  catalogId?: string | undefined;
+
+  /**
+   * The product's id in the catalogue.
+   *
+   * @generated from field: string product_retailer_id = 2;
+   */
+  productRetailerId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ReferredProduct.
+ * Use `create(ReferredProductSchema)` to create a new message.
+ */
+export const ReferredProductSchema: GenMessage<ReferredProduct> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 7);
+
+/**
+ * An advertisement or post that led a customer here. Its links are signed by the provider and expire.
+ *
+ * @generated from message switchboard.v1.Referral
+ */
+export type Referral = Message<"switchboard.v1.Referral"> & {
+  /**
+   * The provider's word, such as "ad" or "post".
+   *
+   * @generated from field: optional string source_type = 1;
+   */
+  sourceType?: string | undefined;
+
+  /**
+   * The advertisement's or post's id.
+   *
+   * @generated from field: optional string source_id = 2;
+   */
+  sourceId?: string | undefined;
+
+  /**
+   * Where it stands.
+   *
+   * @generated from field: optional string source_url = 3;
+   */
+  sourceUrl?: string | undefined;
+
+  /**
+   * Its headline.
+   *
+   * @generated from field: optional string headline = 4;
+   */
+  headline?: string | undefined;
+
+  /**
+   * Its text.
+   *
+   * @generated from field: optional string body = 5;
+   */
+  body?: string | undefined;
+
+  /**
+   * The provider's word, such as "image" or "video".
+   *
+   * @generated from field: optional string media_type = 6;
+   */
+  mediaType?: string | undefined;
+
+  /**
+   * Its picture.
+   *
+   * @generated from field: optional string image_url = 7;
+   */
+  imageUrl?: string | undefined;
+
+  /**
+   * Its film.
+   *
+   * @generated from field: optional string video_url = 8;
+   */
+  videoUrl?: string | undefined;
+
+  /**
+   * The picture of its film.
+   *
+   * @generated from field: optional string thumbnail_url = 9;
+   */
+  thumbnailUrl?: string | undefined;
+
+  /**
+   * The id of the click, for attribution; the provider leaves it out for some advertisements.
+   *
+   * @generated from field: optional string click_id = 10;
+   */
+  clickId?: string | undefined;
+
+  /**
+   * What greeted the customer.
+   *
+   * @generated from field: optional string welcome_text = 11;
+   */
+  welcomeText?: string | undefined;
+
+  /**
+   * What the advertiser named the way in.
+   *
+   * @generated from field: optional string ref = 12;
+   */
+  ref?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.Referral.
+ * Use `create(ReferralSchema)` to create a new message.
+ */
+export const ReferralSchema: GenMessage<Referral> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 8);
 
 /**
  * A place.
@@ -200,6 +468,13 @@ export type LocationContent = Message<"switchboard.v1.LocationContent"> & {
    * @generated from field: optional string address = 4;
    */
   address?: string | undefined;
+
+  /**
+   * A page about it, of places that customers choose.
+   *
+   * @generated from field: optional string url = 5;
+   */
+  url?: string | undefined;
 };
 
 /**
@@ -207,7 +482,7 @@ export type LocationContent = Message<"switchboard.v1.LocationContent"> & {
  * Use `create(LocationContentSchema)` to create a new message.
  */
 export const LocationContentSchema: GenMessage<LocationContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 4);
+  messageDesc(file_switchboard_v1_content, 9);
 
 /**
  * Cards of people.
@@ -221,6 +496,13 @@ export type ContactsContent = Message<"switchboard.v1.ContactsContent"> & {
    * @generated from field: repeated switchboard.v1.ContactCard contacts = 1;
    */
   contacts: ContactCard[];
+
+  /**
+   * Whether they answer a question for the customer's own.
+   *
+   * @generated from field: bool requested = 2;
+   */
+  requested: boolean;
 };
 
 /**
@@ -228,7 +510,7 @@ export type ContactsContent = Message<"switchboard.v1.ContactsContent"> & {
  * Use `create(ContactsContentSchema)` to create a new message.
  */
 export const ContactsContentSchema: GenMessage<ContactsContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 5);
+  messageDesc(file_switchboard_v1_content, 10);
 
 /**
  * A card of somebody.
@@ -291,7 +573,7 @@ export type ContactCard = Message<"switchboard.v1.ContactCard"> & {
  * Use `create(ContactCardSchema)` to create a new message.
  */
 export const ContactCardSchema: GenMessage<ContactCard> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 6);
+  messageDesc(file_switchboard_v1_content, 11);
 
 /**
  * A name in parts. WhatsApp needs one of them beside the whole.
@@ -347,7 +629,7 @@ export type CardName = Message<"switchboard.v1.CardName"> & {
  * Use `create(CardNameSchema)` to create a new message.
  */
 export const CardNameSchema: GenMessage<CardName> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 7);
+  messageDesc(file_switchboard_v1_content, 12);
 
 /**
  * A number of a card.
@@ -368,6 +650,13 @@ export type CardPhone = Message<"switchboard.v1.CardPhone"> & {
    * @generated from field: optional string type = 2;
    */
   type?: string | undefined;
+
+  /**
+   * The number at WhatsApp, digits without a plus; absent when it has none.
+   *
+   * @generated from field: optional string wa_id = 3;
+   */
+  waId?: string | undefined;
 };
 
 /**
@@ -375,7 +664,7 @@ export type CardPhone = Message<"switchboard.v1.CardPhone"> & {
  * Use `create(CardPhoneSchema)` to create a new message.
  */
 export const CardPhoneSchema: GenMessage<CardPhone> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 8);
+  messageDesc(file_switchboard_v1_content, 13);
 
 /**
  * An address of mail of a card.
@@ -403,7 +692,7 @@ export type CardEmail = Message<"switchboard.v1.CardEmail"> & {
  * Use `create(CardEmailSchema)` to create a new message.
  */
 export const CardEmailSchema: GenMessage<CardEmail> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 9);
+  messageDesc(file_switchboard_v1_content, 14);
 
 /**
  * A page of a card.
@@ -431,7 +720,7 @@ export type CardUrl = Message<"switchboard.v1.CardUrl"> & {
  * Use `create(CardUrlSchema)` to create a new message.
  */
 export const CardUrlSchema: GenMessage<CardUrl> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 10);
+  messageDesc(file_switchboard_v1_content, 15);
 
 /**
  * An address of a card.
@@ -487,7 +776,7 @@ export type CardAddress = Message<"switchboard.v1.CardAddress"> & {
  * Use `create(CardAddressSchema)` to create a new message.
  */
 export const CardAddressSchema: GenMessage<CardAddress> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 11);
+  messageDesc(file_switchboard_v1_content, 16);
 
 /**
  * Where the person of a card works.
@@ -522,7 +811,7 @@ export type CardOrganization = Message<"switchboard.v1.CardOrganization"> & {
  * Use `create(CardOrganizationSchema)` to create a new message.
  */
 export const CardOrganizationSchema: GenMessage<CardOrganization> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 12);
+  messageDesc(file_switchboard_v1_content, 17);
 
 /**
  * What an interactive message is.
@@ -564,6 +853,48 @@ export enum InteractiveKind {
    * @generated from enum value: INTERACTIVE_KIND_LOCATION_REQUEST = 4;
    */
   LOCATION_REQUEST = 4,
+
+  /**
+   * Answers by a button.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_BUTTON_REPLY = 5;
+   */
+  BUTTON_REPLY = 5,
+
+  /**
+   * Answers by a row of a list.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_LIST_REPLY = 6;
+   */
+  LIST_REPLY = 6,
+
+  /**
+   * Answers by a button of a template.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_TEMPLATE_REPLY = 7;
+   */
+  TEMPLATE_REPLY = 7,
+
+  /**
+   * Answers with a form that was filled in: a flow, or an address.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_FORM_REPLY = 8;
+   */
+  FORM_REPLY = 8,
+
+  /**
+   * Answers whether calls are welcome.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_CALL_PERMISSION_REPLY = 9;
+   */
+  CALL_PERMISSION_REPLY = 9,
+
+  /**
+   * Answers in a way that this version does not know.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_OTHER_REPLY = 10;
+   */
+  OTHER_REPLY = 10,
 }
 
 /**

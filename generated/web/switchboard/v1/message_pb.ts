@@ -8,7 +8,7 @@ import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Actor } from "./actor_pb";
 import { file_switchboard_v1_actor } from "./actor_pb";
-import type { ContactsContent, InteractiveContent, LocationContent } from "./content_pb";
+import type { ContactsContent, InteractiveContent, LocationContent, OrderContent, Referral, ReferredProduct } from "./content_pb";
 import { file_switchboard_v1_content } from "./content_pb";
 import type { Message as Message$1 } from "@bufbuild/protobuf";
 
@@ -16,7 +16,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message.proto.
  */
 export const file_switchboard_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSKfBgoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBAUIOCgxfZXh0ZXJuYWxfaWRCDQoLX3JlcXVlc3RfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiGwoLVGV4dENvbnRlbnQSDAoEYm9keRgBIAEoCSKDAgoKQXR0YWNobWVudBIKCgJpZBgBIAEoCRIsCgRraW5kGAIgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmQSEQoJbWltZV90eXBlGAMgASgJEhYKCWZpbGVfbmFtZRgEIAEoCUgAiAEBEhcKCnNpemVfYnl0ZXMYBSABKANIAYgBARIuCgVzdGF0ZRgGIAEoDjIfLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRTdGF0ZRIZCgxkb3dubG9hZF91cmwYByABKAlIAogBAUIMCgpfZmlsZV9uYW1lQg0KC19zaXplX2J5dGVzQg8KDV9kb3dubG9hZF91cmwiLQoMTWVzc2FnZUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSp0ChBNZXNzYWdlRGlyZWN0aW9uEiEKHU1FU1NBR0VfRElSRUNUSU9OX1VOU1BFQ0lGSUVEEAASHQoZTUVTU0FHRV9ESVJFQ1RJT05fSU5CT1VORBABEh4KGk1FU1NBR0VfRElSRUNUSU9OX09VVEJPVU5EEAIqmAMKC01lc3NhZ2VUeXBlEhwKGE1FU1NBR0VfVFlQRV9VTlNQRUNJRklFRBAAEhUKEU1FU1NBR0VfVFlQRV9URVhUEAESFgoSTUVTU0FHRV9UWVBFX0lNQUdFEAISFgoSTUVTU0FHRV9UWVBFX1ZJREVPEAMSFgoSTUVTU0FHRV9UWVBFX0FVRElPEAQSGQoVTUVTU0FHRV9UWVBFX0RPQ1VNRU5UEAUSGAoUTUVTU0FHRV9UWVBFX1NUSUNLRVIQBhIZChVNRVNTQUdFX1RZUEVfTE9DQVRJT04QBxIZChVNRVNTQUdFX1RZUEVfQ09OVEFDVFMQCBIcChhNRVNTQUdFX1RZUEVfSU5URVJBQ1RJVkUQCRIZChVNRVNTQUdFX1RZUEVfVEVNUExBVEUQChIZChVNRVNTQUdFX1RZUEVfUkVBQ1RJT04QCxIWChJNRVNTQUdFX1RZUEVfT1JERVIQDBIXChNNRVNTQUdFX1RZUEVfU1lTVEVNEA0SHAoYTUVTU0FHRV9UWVBFX1VOU1VQUE9SVEVEEA4q0gEKDU1lc3NhZ2VTdGF0dXMSHgoaTUVTU0FHRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIaChZNRVNTQUdFX1NUQVRVU19QRU5ESU5HEAESFwoTTUVTU0FHRV9TVEFUVVNfU0VOVBACEhwKGE1FU1NBR0VfU1RBVFVTX0RFTElWRVJFRBADEhcKE01FU1NBR0VfU1RBVFVTX1JFQUQQBBIZChVNRVNTQUdFX1NUQVRVU19GQUlMRUQQBRIaChZNRVNTQUdFX1NUQVRVU19VTktOT1dOEAYqvQEKDkF0dGFjaG1lbnRLaW5kEh8KG0FUVEFDSE1FTlRfS0lORF9VTlNQRUNJRklFRBAAEhkKFUFUVEFDSE1FTlRfS0lORF9JTUFHRRABEhkKFUFUVEFDSE1FTlRfS0lORF9WSURFTxACEhkKFUFUVEFDSE1FTlRfS0lORF9BVURJTxADEhwKGEFUVEFDSE1FTlRfS0lORF9ET0NVTUVOVBAEEhsKF0FUVEFDSE1FTlRfS0lORF9TVElDS0VSEAUqUAoPQXR0YWNobWVudFN0YXRlEiAKHEFUVEFDSE1FTlRfU1RBVEVfVU5TUEVDSUZJRUQQABIbChdBVFRBQ0hNRU5UX1NUQVRFX0xJTktFRBABYgZwcm90bzM", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSK9CQoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EisKBW9yZGVyGBQgASgLMhwuc3dpdGNoYm9hcmQudjEuT3JkZXJDb250ZW50EisKCXJlYWN0aW9ucxgVIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlJlYWN0aW9uEiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBARIzCgpmb3J3YXJkaW5nGBcgASgOMhouc3dpdGNoYm9hcmQudjEuRm9yd2FyZGluZ0gDiAEBEioKCHJlZmVycmFsGBggASgLMhguc3dpdGNoYm9hcmQudjEuUmVmZXJyYWwSLQoJZWRpdF90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoLdW5zdXBwb3J0ZWQYHCABKAsyIi5zd2l0Y2hib2FyZC52MS5VbnN1cHBvcnRlZENvbnRlbnQSOQoQcmVmZXJyZWRfcHJvZHVjdBgdIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlJlZmVycmVkUHJvZHVjdEIOCgxfZXh0ZXJuYWxfaWRCDQoLX3JlcXVlc3RfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWRCDQoLX2ZvcndhcmRpbmcicwoIUmVhY3Rpb24SDQoFZW1vamkYASABKAkSJQoGYXV0aG9yGAIgASgLMhUuc3dpdGNoYm9hcmQudjEuQWN0b3ISMQoNcmVhY3Rpb25fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXAoSVW5zdXBwb3J0ZWRDb250ZW50EhEKBHR5cGUYASABKAlIAIgBARIRCgRjb2RlGAIgASgJSAGIAQESDgoGcmVhc29uGAMgASgJQgcKBV90eXBlQgcKBV9jb2RlIhsKC1RleHRDb250ZW50EgwKBGJvZHkYASABKAkipAIKCkF0dGFjaG1lbnQSCgoCaWQYASABKAkSLAoEa2luZBgCIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kEhEKCW1pbWVfdHlwZRgDIAEoCRIWCglmaWxlX25hbWUYBCABKAlIAIgBARIXCgpzaXplX2J5dGVzGAUgASgDSAGIAQESLgoFc3RhdGUYBiABKA4yHy5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50U3RhdGUSGQoMZG93bmxvYWRfdXJsGAcgASgJSAKIAQESDQoFdm9pY2UYCCABKAgSEAoIYW5pbWF0ZWQYCSABKAhCDAoKX2ZpbGVfbmFtZUINCgtfc2l6ZV9ieXRlc0IPCg1fZG93bmxvYWRfdXJsIi0KDE1lc3NhZ2VFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkqdAoQTWVzc2FnZURpcmVjdGlvbhIhCh1NRVNTQUdFX0RJUkVDVElPTl9VTlNQRUNJRklFRBAAEh0KGU1FU1NBR0VfRElSRUNUSU9OX0lOQk9VTkQQARIeChpNRVNTQUdFX0RJUkVDVElPTl9PVVRCT1VORBACKpgDCgtNZXNzYWdlVHlwZRIcChhNRVNTQUdFX1RZUEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1RZUEVfVEVYVBABEhYKEk1FU1NBR0VfVFlQRV9JTUFHRRACEhYKEk1FU1NBR0VfVFlQRV9WSURFTxADEhYKEk1FU1NBR0VfVFlQRV9BVURJTxAEEhkKFU1FU1NBR0VfVFlQRV9ET0NVTUVOVBAFEhgKFE1FU1NBR0VfVFlQRV9TVElDS0VSEAYSGQoVTUVTU0FHRV9UWVBFX0xPQ0FUSU9OEAcSGQoVTUVTU0FHRV9UWVBFX0NPTlRBQ1RTEAgSHAoYTUVTU0FHRV9UWVBFX0lOVEVSQUNUSVZFEAkSGQoVTUVTU0FHRV9UWVBFX1RFTVBMQVRFEAoSGQoVTUVTU0FHRV9UWVBFX1JFQUNUSU9OEAsSFgoSTUVTU0FHRV9UWVBFX09SREVSEAwSFwoTTUVTU0FHRV9UWVBFX1NZU1RFTRANEhwKGE1FU1NBR0VfVFlQRV9VTlNVUFBPUlRFRBAOKtIBCg1NZXNzYWdlU3RhdHVzEh4KGk1FU1NBR0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWTUVTU0FHRV9TVEFUVVNfUEVORElORxABEhcKE01FU1NBR0VfU1RBVFVTX1NFTlQQAhIcChhNRVNTQUdFX1NUQVRVU19ERUxJVkVSRUQQAxIXChNNRVNTQUdFX1NUQVRVU19SRUFEEAQSGQoVTUVTU0FHRV9TVEFUVVNfRkFJTEVEEAUSGgoWTUVTU0FHRV9TVEFUVVNfVU5LTk9XThAGKlMKCkZvcndhcmRpbmcSGgoWRk9SV0FSRElOR19VTlNQRUNJRklFRBAAEhMKD0ZPUldBUkRJTkdfT05DRRABEhQKEEZPUldBUkRJTkdfT0ZURU4QAiq9AQoOQXR0YWNobWVudEtpbmQSHwobQVRUQUNITUVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQVRUQUNITUVOVF9LSU5EX0lNQUdFEAESGQoVQVRUQUNITUVOVF9LSU5EX1ZJREVPEAISGQoVQVRUQUNITUVOVF9LSU5EX0FVRElPEAMSHAoYQVRUQUNITUVOVF9LSU5EX0RPQ1VNRU5UEAQSGwoXQVRUQUNITUVOVF9LSU5EX1NUSUNLRVIQBSpQCg9BdHRhY2htZW50U3RhdGUSIAocQVRUQUNITUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0FUVEFDSE1FTlRfU1RBVEVfTElOS0VEEAFiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content]);
 
 /**
  * What the customer or the tenant wrote.
@@ -151,11 +151,67 @@ export type Message = Message$1<"switchboard.v1.Message"> & {
   interactive?: InteractiveContent | undefined;
 
   /**
-   * The message that it quotes; absent when it quotes none.
+   * What was ordered; absent when nothing was.
+   *
+   * @generated from field: switchboard.v1.OrderContent order = 20;
+   */
+  order?: OrderContent | undefined;
+
+  /**
+   * What people put on it, at most one each; oldest first.
+   *
+   * @generated from field: repeated switchboard.v1.Reaction reactions = 21;
+   */
+  reactions: Reaction[];
+
+  /**
+   * The message that it quotes; absent when it quotes none, or one that is not known here.
    *
    * @generated from field: optional string reply_to_message_id = 22;
    */
   replyToMessageId?: string | undefined;
+
+  /**
+   * How often what the customer passed on had been passed on before; absent when it was written here.
+   *
+   * @generated from field: optional switchboard.v1.Forwarding forwarding = 23;
+   */
+  forwarding?: Forwarding | undefined;
+
+  /**
+   * The advertisement that led the customer here; absent when none did. It comes with the first message after it.
+   *
+   * @generated from field: switchboard.v1.Referral referral = 24;
+   */
+  referral?: Referral | undefined;
+
+  /**
+   * When the customer last changed it; absent when it was not changed. The text is the newest.
+   *
+   * @generated from field: google.protobuf.Timestamp edit_time = 25;
+   */
+  editTime?: Timestamp | undefined;
+
+  /**
+   * When the customer took it back; absent when it stands. What it carried is gone then.
+   *
+   * @generated from field: google.protobuf.Timestamp delete_time = 26;
+   */
+  deleteTime?: Timestamp | undefined;
+
+  /**
+   * Why it cannot be shown; absent unless it is of MESSAGE_TYPE_UNSUPPORTED.
+   *
+   * @generated from field: switchboard.v1.UnsupportedContent unsupported = 28;
+   */
+  unsupported?: UnsupportedContent | undefined;
+
+  /**
+   * The product that it asks about; absent when it asks about none.
+   *
+   * @generated from field: switchboard.v1.ReferredProduct referred_product = 29;
+   */
+  referredProduct?: ReferredProduct | undefined;
 };
 
 /**
@@ -164,6 +220,76 @@ export type Message = Message$1<"switchboard.v1.Message"> & {
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message, 0);
+
+/**
+ * An emoji on a message.
+ *
+ * @generated from message switchboard.v1.Reaction
+ */
+export type Reaction = Message$1<"switchboard.v1.Reaction"> & {
+  /**
+   * The emoji, as it came.
+   *
+   * @generated from field: string emoji = 1;
+   */
+  emoji: string;
+
+  /**
+   * Who put it there. In a group the id is the group's, whoever of it reacted.
+   *
+   * @generated from field: switchboard.v1.Actor author = 2;
+   */
+  author?: Actor | undefined;
+
+  /**
+   * The provider's time.
+   *
+   * @generated from field: google.protobuf.Timestamp reaction_time = 3;
+   */
+  reactionTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.Reaction.
+ * Use `create(ReactionSchema)` to create a new message.
+ */
+export const ReactionSchema: GenMessage<Reaction> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message, 1);
+
+/**
+ * Why something cannot be shown.
+ *
+ * @generated from message switchboard.v1.UnsupportedContent
+ */
+export type UnsupportedContent = Message$1<"switchboard.v1.UnsupportedContent"> & {
+  /**
+   * The provider's word for what it was, such as "poll_creation"; absent when it told none.
+   *
+   * @generated from field: optional string type = 1;
+   */
+  type?: string | undefined;
+
+  /**
+   * The provider's code as text, such as "131051"; absent when it told none.
+   *
+   * @generated from field: optional string code = 2;
+   */
+  code?: string | undefined;
+
+  /**
+   * What to tell an agent, in English. Of "131060" it says that the phone's own app shows the message.
+   *
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UnsupportedContent.
+ * Use `create(UnsupportedContentSchema)` to create a new message.
+ */
+export const UnsupportedContentSchema: GenMessage<UnsupportedContent> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message, 2);
 
 /**
  * Text.
@@ -184,7 +310,7 @@ export type TextContent = Message$1<"switchboard.v1.TextContent"> & {
  * Use `create(TextContentSchema)` to create a new message.
  */
 export const TextContentSchema: GenMessage<TextContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 1);
+  messageDesc(file_switchboard_v1_message, 3);
 
 /**
  * A file of a message.
@@ -240,6 +366,20 @@ export type Attachment = Message$1<"switchboard.v1.Attachment"> & {
    * @generated from field: optional string download_url = 7;
    */
   downloadUrl?: string | undefined;
+
+  /**
+   * Whether the customer spoke it into the phone.
+   *
+   * @generated from field: bool voice = 8;
+   */
+  voice: boolean;
+
+  /**
+   * Whether it moves, of stickers.
+   *
+   * @generated from field: bool animated = 9;
+   */
+  animated: boolean;
 };
 
 /**
@@ -247,7 +387,7 @@ export type Attachment = Message$1<"switchboard.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 2);
+  messageDesc(file_switchboard_v1_message, 4);
 
 /**
  * Why a message failed.
@@ -275,7 +415,7 @@ export type MessageError = Message$1<"switchboard.v1.MessageError"> & {
  * Use `create(MessageErrorSchema)` to create a new message.
  */
 export const MessageErrorSchema: GenMessage<MessageError> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 3);
+  messageDesc(file_switchboard_v1_message, 5);
 
 /**
  * Who wrote.
@@ -493,6 +633,40 @@ export const MessageStatusSchema: GenEnum<MessageStatus> = /*@__PURE__*/
   enumDesc(file_switchboard_v1_message, 2);
 
 /**
+ * How often something was passed on.
+ *
+ * @generated from enum switchboard.v1.Forwarding
+ */
+export enum Forwarding {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: FORWARDING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * A few times.
+   *
+   * @generated from enum value: FORWARDING_ONCE = 1;
+   */
+  ONCE = 1,
+
+  /**
+   * More than five times; providers call it frequently forwarded.
+   *
+   * @generated from enum value: FORWARDING_OFTEN = 2;
+   */
+  OFTEN = 2,
+}
+
+/**
+ * Describes the enum switchboard.v1.Forwarding.
+ */
+export const ForwardingSchema: GenEnum<Forwarding> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_message, 3);
+
+/**
  * Kind of a file.
  *
  * @generated from enum switchboard.v1.AttachmentKind
@@ -545,7 +719,7 @@ export enum AttachmentKind {
  * Describes the enum switchboard.v1.AttachmentKind.
  */
 export const AttachmentKindSchema: GenEnum<AttachmentKind> = /*@__PURE__*/
-  enumDesc(file_switchboard_v1_message, 3);
+  enumDesc(file_switchboard_v1_message, 4);
 
 /**
  * Where the content of a file is.
@@ -572,5 +746,5 @@ export enum AttachmentState {
  * Describes the enum switchboard.v1.AttachmentState.
  */
 export const AttachmentStateSchema: GenEnum<AttachmentState> = /*@__PURE__*/
-  enumDesc(file_switchboard_v1_message, 4);
+  enumDesc(file_switchboard_v1_message, 5);
 

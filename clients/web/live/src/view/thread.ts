@@ -2,7 +2,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import { type Message, MessageDirection, MessageStatus } from "@contract/switchboard/v1/message_pb";
 import type { App } from "../app";
 import { inOrder } from "../state";
-import { clock, dayName, messageText, tickWord } from "../words";
+import { clock, dayName, messageNote, messageText, tickWord } from "../words";
 import { byId, drawing, keyed, make, say, sayOrHide } from "./dom";
 import { drawChips } from "./list";
 
@@ -88,13 +88,14 @@ function createMessage(message: Message): HTMLElement {
   const time = make("time", "", message.createTime ? clock(timestampDate(message.createTime)) : "");
   foot.append(time);
   if (!inbound) foot.append(make("span", "tick"));
-  bubble.append(make("span", "unseen", inbound ? "Customer: " : "We: "), make("span", "body"), foot);
+  bubble.append(make("span", "unseen", inbound ? "Customer: " : "We: "), make("span", "body"), make("span", "note"), foot);
   item.append(bubble, make("p", "reason"));
   return item;
 }
 
 function drawMessage(element: HTMLElement, message: Message): void {
   say(element.querySelector(".body") as Element, messageText(message));
+  sayOrHide(element.querySelector(".note") as HTMLElement, messageNote(message));
   sayOrHide(element.querySelector(".reason") as HTMLElement, reason(message));
   const tick = element.querySelector<HTMLElement>(".tick");
   const status = tickWord(message.status);

@@ -1,5 +1,9 @@
 -- == Content.
 
+ALTER TABLE message_attachments
+    ADD COLUMN voice boolean NOT NULL DEFAULT false,
+    ADD COLUMN animated boolean NOT NULL DEFAULT false;
+
 -- == Sends.
 
 -- == Media.

@@ -1,0 +1,186 @@
+"""Messages of customers as Meta's webhooks have them: for each row of what is documented, the items that show it.
+
+Each row begins with a customer who has never written. `wamid(step)` names the messages of a row among themselves.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+MEDIA = {"id": "1003383421387256", "sha256": "SfInY0gGKTsJlUWbwxC1k+FAD0FZHvzwfpvO0zX0GUI="}
+CARD = {
+    "name": {"formatted_name": "Ana Silva", "first_name": "Ana", "last_name": "Silva"},
+    "phones": [{"phone": "+55 11 91234-5678", "wa_id": "5511912345678", "type": "CELL"}],
+    "emails": [{"email": "ana@example.com", "type": "WORK"}],
+    "addresses": [
+        {"street": "Rua A 1", "city": "São Paulo", "country": "Brazil", "country_code": "br", "type": "HOME"}
+    ],
+    "org": {"company": "Loja", "department": "Vendas", "title": "Chefe"},
+    "urls": [{"url": "https://example.com/ana", "type": "WORK"}],
+    "birthday": "1990-02-28",
+    "origin": "other",
+}
+REFERRAL = {
+    "source_url": "https://fb.me/3cr4Wqqkv",
+    "source_id": "120226305854810726",
+    "source_type": "ad",
+    "headline": "Chat with us",
+    "body": "Summer succulents are here!",
+    "media_type": "image",
+    "image_url": "https://scontent.xx.fbcdn.net/v/t45.1",
+    "ctwa_clid": "Aff-n8ZTODiE79d22KtAwQKj9e",
+    "welcome_message": {"text": "Hi there! Let us know how we can help!"},
+}
+
+
+@dataclass
+class Row:
+    """One customer, and what came of him. other_form: names a message as the other side does."""
+
+    phone: str = field(default_factory=lambda: f"49{uuid.uuid4().int % 10**10:010}")
+    began: int = field(default_factory=lambda: int(time.time()) - 600)
+    items: list[dict[str, Any]] = field(default_factory=list)
+    tokens: dict[int, str] = field(default_factory=dict)
+
+    def wamid(self, step: int, *, other_form: bool = False) -> str:
+        token = self.tokens.setdefault(step, uuid.uuid4().hex[:20].upper())
+        who = b"US.13491208655302741918" if other_form else self.phone.encode()
+        raw = b"\x1c\x18" + bytes([len(who)]) + who + b"\x15\x02\x00\x12\x18\x14" + token.encode() + b"\x00"
+        return "wamid." + base64.b64encode(raw).decode()
+
+    def wrote(self, type_: str, content: Any = None, **more: Any) -> Row:
+        """The next message of the customer."""
+        step = len(self.items)
+        item = {"from": self.phone, "id": self.wamid(step), "timestamp": str(self.began + step), "type": type_}
+        carried = {} if content is None else {type_: content}
+        self.items.append({**item, **carried, **more})
+        return self
+
+    def said(self, body: str = "Hello", **more: Any) -> Row:
+        return self.wrote("text", {"body": body}, **more)
+
+    def reacted(self, step: int, **emoji: str) -> Row:
+        return self.wrote("reaction", {"message_id": self.wamid(step), **emoji})
+
+    def edited(self, step: int, body: str, **more: Any) -> Row:
+        new = {"type": "text", "text": {"body": body}}
+        return self.wrote("edit", {"original_message_id": self.wamid(step), "message": new}, **more)
+
+    def revoked(self, step: int) -> Row:
+        return self.wrote("revoke", {"original_message_id": self.wamid(step)})
+
+    def quoting(self, step: int, *, other_form: bool = False) -> dict[str, Any]:
+        return {"context": {"from": "15550783881", "id": self.wamid(step, other_form=other_form)}}
+
+    def answered(self, kind: str, content: Any) -> Row:
+        return self.wrote("interactive", {"type": kind, kind: content}, **self.quoting(90))
+
+
+def media(**more: Any) -> dict[str, Any]:
+    return {**MEDIA, **more}
+
+
+ROWS: Mapping[str, Callable[[Row], Row]] = {
+    "text": lambda row: row.said("Does it come in another color? https://example.com"),
+    "text_markup": lambda row: row.said("<b>{{1}}</b> *bold* ${jndi:ldap://x} {% raw %}"),
+    "image": lambda row: row.wrote("image", media(mime_type="image/jpeg", caption="Taj Mahal")),
+    "image_without_caption": lambda row: row.wrote("image", media(mime_type="image/jpeg", url="https://lookaside.x/1")),
+    "video": lambda row: row.wrote("video", media(mime_type="video/mp4", caption="look")),
+    "audio_voice": lambda row: row.wrote("audio", media(mime_type="audio/ogg; codecs=opus", voice=True)),
+    "audio": lambda row: row.wrote("audio", media(mime_type="audio/mpeg", voice=False)),
+    "document": lambda row: row.wrote("document", media(mime_type="application/pdf", filename="../Résumé 2025")),
+    "sticker_animated": lambda row: row.wrote("sticker", media(mime_type="image/webp", animated=True)),
+    "location_current": lambda row: row.wrote("location", {"latitude": 52.52, "longitude": 13}),
+    "location_place": lambda row: row.wrote(
+        "location",
+        {"latitude": 40.7, "longitude": -73.9, "name": "Park", "address": "5th Ave", "url": "https://maps.example"},
+    ),
+    "contacts": lambda row: row.wrote("contacts", [CARD]),
+    "contacts_vcard_only": lambda row: row.wrote(
+        "contacts", [{"name": {"formatted_name": "Bo"}, "vcard": "BEGIN:VCARD\nEND:VCARD"}]
+    ),
+    "contacts_nameless": lambda row: row.wrote("contacts", [{"phones": [{"phone": "+49 30 1"}]}]),
+    "contacts_requested": lambda row: row.wrote("contacts", [{**CARD, "origin": "contact_request"}]),
+    "button_reply": lambda row: row.answered("button_reply", {"id": "cancel-17", "title": "Cancel"}),
+    "list_reply": lambda row: row.answered(
+        "list_reply", {"id": "express", "title": "Express", "description": "Next day"}
+    ),
+    "nfm_reply": lambda row: row.answered(
+        "nfm_reply", {"name": "flow", "body": "Sent", "response_json": '{"flow_token":"t","name":"Ana"}'}
+    ),
+    "nfm_reply_invalid_json": lambda row: row.answered("nfm_reply", {"name": "flow", "response_json": '{"a":'}),
+    "nfm_reply_without_response": lambda row: row.answered("nfm_reply", {"name": "address_message", "body": "Sent"}),
+    "call_permission_reply": lambda row: row.answered(
+        "call_permission_reply",
+        {
+            "response": "accept",
+            "is_permanent": False,
+            "expiration_timestamp": "1800000000",
+            "response_source": "user_action",
+        },
+    ),
+    "interactive_of_tomorrow": lambda row: row.answered("hologram_reply", {"depth": 3}),
+    "interactive_without_body": lambda row: row.wrote("interactive"),
+    "button": lambda row: row.wrote("button", {"payload": "Unsubscribe-1", "text": "Unsubscribe"}, **row.quoting(90)),
+    "button_without_context": lambda row: row.wrote("button", {"payload": "p", "text": "Yes"}),
+    "reaction": lambda row: row.said().reacted(0, emoji="👍"),
+    "reaction_replaced": lambda row: row.said().reacted(0, emoji="👍").reacted(0, emoji="❤️"),
+    "reaction_removed": lambda row: row.said().reacted(0, emoji="👍").reacted(0),
+    "reaction_removed_by_empty": lambda row: row.said().reacted(0, emoji="👍").reacted(0, emoji=""),
+    "reaction_to_unknown": lambda row: row.said().reacted(77, emoji="👍"),
+    "order": lambda row: row.wrote(
+        "order",
+        {
+            "catalog_id": "194836987003835",
+            "text": "",
+            "product_items": [
+                {"product_retailer_id": "di9ozbzfi4", "quantity": 2, "item_price": 30.5, "currency": "USD"},
+                {"product_retailer_id": "di9ozbzfi4", "quantity": 1, "item_price": 7, "currency": "USD"},
+            ],
+        },
+    ),
+    "request_welcome": lambda row: row.said().wrote("request_welcome"),
+    "media_placeholder": lambda row: row.said().wrote("media_placeholder"),
+    "unsupported_unknown_type": lambda row: row.wrote(
+        "unsupported",
+        {"type": "poll_creation"},
+        errors=[{"code": 131051, "title": "Message type unknown", "error_data": {"details": "not supported"}}],
+    ),
+    "unsupported_without_type": lambda row: row.wrote("unsupported", errors=[{"code": 131051, "title": "x"}]),
+    "unsupported_on_the_phone": lambda row: row.wrote("unsupported", errors=[{"code": 131060, "title": "x"}]),
+    "unsupported_edit": lambda row: row.said().wrote("unsupported", {"type": "edit"}, errors=[{"code": 131051}]),
+    "unknown": lambda row: row.wrote("unknown", errors=[{"code": 131051, "title": "x"}]),
+    "type_of_tomorrow": lambda row: row.wrote("hologram", {"id": "77", "depth": 3}),
+    "edit": lambda row: row.said("first").edited(0, "second"),
+    "edit_older_after_newer": lambda row: (
+        row.said("first").edited(0, "third", timestamp=str(row.began + 60)).edited(0, "second")
+    ),
+    "edit_twice": lambda row: row.said("first").edited(0, "second").edited(0, "third"),
+    "revoke": lambda row: row.said("secret").revoked(0),
+    "revoke_then_edit": lambda row: row.said("secret").revoked(0).edited(0, "again"),
+    "revoke_of_image": lambda row: row.wrote("image", media(mime_type="image/jpeg", caption="x")).revoked(0),
+    "media_not_fetched": lambda row: row.wrote(
+        "image", {"mime_type": "image/jpeg"}, errors=[{"code": 131052, "title": "Media download error"}]
+    ),
+    "reply": lambda row: row.said("first").said("to it", **row.quoting(0)),
+    "reply_of_other_form": lambda row: row.said("first").said("to it", **row.quoting(0, other_form=True)),
+    "reply_to_unknown": lambda row: row.said("to it", **row.quoting(77)),
+    "forwarded": lambda row: row.said(context={"forwarded": True}),
+    "forwarded_often": lambda row: row.said(context={"frequently_forwarded": True}),
+    "product_question": lambda row: row.said(
+        context={
+            **row.quoting(90)["context"],
+            "referred_product": {"catalog_id": "194836987003835", "product_retailer_id": "di9ozbzfi4"},
+        }
+    ),
+    "referral": lambda row: row.said(referral=REFERRAL),
+    "referral_on_image": lambda row: row.wrote(
+        "image", media(mime_type="image/jpeg"), referral={**REFERRAL, "ctwa_clid": None, "media_type": "video"}
+    ),
+    "referral_later": lambda row: row.said().said("and now", referral={"source_type": "post", "source_id": "1"}),
+}
