@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import secrets
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -63,15 +64,32 @@ class Account:
         self.throughput = Throughput(config.limits.throughput_per_second)
         self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
 
+    def upgrade(self, per_second: int) -> None:
+        """The number may send so many messages a second from now on."""
+        limits = self.config.limits.model_copy(update={"throughput_per_second": per_second})
+        self.config = self.config.model_copy(update={"limits": limits})
+        self.throughput = Throughput(per_second)
+
     def person(self, *, phone: str | None, bsuid: str | None = None) -> Person:
         """The customer at either address; a phone number alone gets the user id this business knows it by."""
+        found = self._people.get(phone or "")
         if phone is not None and bsuid is None and self.config.bsuid:
-            bsuid = _bsuid(self.config.waba_id, phone)
-        found = self._people.get(phone or "") or self._people.get(bsuid or "") or Person(phone, bsuid)
+            bsuid = (None if found is None else found.bsuid) or _bsuid(self.config.waba_id, phone)
+        found = found or self._people.get(bsuid or "") or Person(phone, bsuid)
         found.phone, found.bsuid = found.phone or phone, bsuid or found.bsuid
         for address in filter(None, (found.phone, found.bsuid)):
             _keep(self._people, address, found)
         return found
+
+    def move(self, person: Person, *, phone: str | None, bsuid: str | None) -> None:
+        """Gives a customer another number, or another user id, or both; nobody is at the old addresses any more."""
+        for address in filter(None, (person.phone, person.bsuid)):
+            self._people.pop(address, None)
+        person.phone = phone or person.phone
+        if person.bsuid is not None:
+            person.bsuid = bsuid or f"US.{secrets.randbelow(10**17) + 10**17}"
+        for address in filter(None, (person.phone, person.bsuid)):
+            _keep(self._people, address, person)
 
     def known(self, address: str) -> Person | None:
         """The customer at that address, if this number has met him."""

@@ -7,61 +7,54 @@ import json
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from server.simulator import errors
+from server.simulator import errors, samples
 from server.simulator.accounts import Account, SentMessage
 from server.simulator.checks import is_phone
 from server.simulator.config import AccountConfig, ReceiptPlan, explain
+from server.simulator.customers import InboundBatch, InboundSingle, MoveInput, inbound, moved
 from server.simulator.faults import FAULT, FAULTS_MOST, Fault, Faults
-from server.simulator.inputs import Address, Input, UnixSeconds, UserId
-from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, statuses_body
+from server.simulator.inputs import Input, UnixSeconds
+from server.simulator.payloads import SERVICE_PRICING, Status, field_body, numbered, statuses_body, webhook_body
 from server.simulator.simulator import RequestRecord, Simulator
-from server.simulator.templates import TemplateChangeInput, TemplatesInput, webhook
+from server.simulator.templates import TemplateChangeInput, TemplatesInput
 from server.simulator.wamid import read_wamid
 
 M = TypeVar("M", bound=BaseModel)
 
-BATCH_MOST = 1000
 CLOCK_MOST = 10 * 366 * 86_400.0
 """Seconds the clock may be moved."""
 
 
-class InboundMessage(Input):
-    """A text by one customer. `from` is a phone number, or a user id for a customer who hides the number."""
-
-    from_: Annotated[Address, Field(alias="from")]
-    user_id: UserId | None = None
-    name: Annotated[str, Field(max_length=512)] | None = None
-    text: Annotated[str, Field(min_length=1, max_length=4096)]
-    wamid: Annotated[str, Field(min_length=1, max_length=512)] | None = None
-    timestamp: UnixSeconds | None = None
-
-
-class InboundBatch(Input):
-    """Many messages, of many customers, in one webhook."""
-
-    phone_number_id: str | None = None
-    messages: Annotated[tuple[InboundMessage, ...], Field(min_length=1, max_length=BATCH_MOST)]
-
-
-class InboundSingle(InboundMessage):
-    """One message in one webhook."""
-
-    phone_number_id: str | None = None
-
-
 class StatusInput(Input):
-    """One receipt; `errors` of a `failed` one default to 131026 and are sent as they are, even when empty."""
+    """One receipt; `errors` of a `failed` one default to 131026 and are sent as they are, even when empty. `more` stands beside."""
 
     phone_number_id: str | None = None
     wamid: Annotated[str, Field(min_length=1, max_length=512)]
     status: Annotated[str, Field(pattern=r"^[a-z_]{1,32}$")]
     timestamp: UnixSeconds | None = None
     errors: tuple[dict[str, object], ...] | None = None
+    more: dict[str, Any] = {}
+
+
+class FieldInput(Input):
+    """A webhook of any field: `value` over what is usual there. `messages` is a field too."""
+
+    phone_number_id: str | None = None
+    field: Annotated[str, Field(min_length=1, max_length=256)]
+    value: dict[str, Any] = {}
+
+
+class RawInput(Input):
+    """A webhook that need not be one: any JSON as `body`, or any text as `raw`."""
+
+    phone_number_id: str | None = None
+    body: Any = None
+    raw: str | None = None
 
 
 class ClockInput(Input):
@@ -91,6 +84,9 @@ class ControlApi:
             web.delete("/_control/requests", self.clear_requests),
             web.post("/_control/inbound", self.inbound),
             web.post("/_control/statuses", self.statuses),
+            web.post("/_control/customers/{address}", self.move_customer),
+            web.post("/_control/fields", self.field),
+            web.post("/_control/webhooks", self.raw),
             web.post("/_control/accounts", self.accounts),
             web.put("/_control/receipts", self.receipts),
             web.get("/_control/faults", self.faults),
@@ -128,7 +124,7 @@ class ControlApi:
         account = self._account(given.phone_number_id)
         inputs = given.messages if isinstance(given, InboundBatch) else (given,)
         now = int(self._simulator.clock.wall())
-        messages = [_inbound(account, message, now) for message in inputs]
+        messages = [inbound(account, message, now) for message in inputs]
         status = await self._simulator.receive(account, messages)
         return web.json_response({"wamids": [message.wamid for message in messages], "webhookStatus": status})
 
@@ -138,6 +134,42 @@ class ControlApi:
         account, sent = self._sender_of(given)
         body = statuses_body(account.number, [_status(given, sent, int(self._simulator.clock.wall()))])
         return web.json_response({"webhookStatus": await self._simulator.webhooks.send(account, body)})
+
+    async def move_customer(self, request: web.Request) -> web.Response:
+        """Gives a customer another number or user id, and sends the two webhooks that tell so, one after the other."""
+        given, now = _read(MoveInput, await _json(request)), int(self._simulator.clock.wall())
+        account = self._account(given.phone_number_id)
+        told = moved(account, request.match_info["address"], given, now)
+        if told is None:
+            return web.json_response({"error": "there is no such customer"}, status=404)
+        answers = [await self._simulator.receive(account, [told.message])]
+        if told.update is not None:
+            body = self._field_body(account, "user_id_update", told.update)
+            answers.append(await self._simulator.webhooks.send(account, body))
+        return web.json_response({"userId": told.user_id, "webhookStatuses": answers})
+
+    async def field(self, request: web.Request) -> web.Response:
+        """Sends one webhook of any field, and waits for the answer to its first try."""
+        given = _read(FieldInput, await _json(request))
+        account = self._account(given.phone_number_id)
+        value = samples.value(given.field, account.number) | given.value
+        if value.get("event") == "THROUGHPUT_UPGRADE":
+            account.upgrade(samples.THROUGHPUT_UPGRADED)
+        body = self._field_body(account, given.field, value)
+        return web.json_response({"webhookStatus": await self._simulator.webhooks.send(account, body)})
+
+    def _field_body(self, account: Account, name: str, value: errors.Json) -> errors.Json:
+        if name == "messages":
+            return webhook_body(account.number, **value)
+        named = numbered(account.number) if name in samples.NUMBERED else {}
+        return field_body(account.number, name, named | value, time=int(self._simulator.clock.wall()))
+
+    async def raw(self, request: web.Request) -> web.Response:
+        """Signs and sends what is given, whatever it is, and waits for the answer to its first try."""
+        given = _read(RawInput, await _json(request))
+        data = given.raw.encode("utf-8", "surrogatepass") if given.raw is not None else json.dumps(given.body).encode()
+        status = await self._simulator.webhooks.send_raw(self._account(given.phone_number_id), data)
+        return web.json_response({"webhookStatus": status})
 
     async def accounts(self, request: web.Request) -> web.Response:
         """Adds a number (201), or gives a known one new settings (200). Fields as in the configuration file."""
@@ -194,7 +226,7 @@ class ControlApi:
             return web.json_response({"error": "there is no such template"}, status=404)
         answers = []
         for field, value in self._simulator.templates.change(template_id, given):
-            body = webhook(account, field, value, time=int(self._simulator.clock.wall()))
+            body = self._field_body(account, field, value)
             answers.append(await self._simulator.webhooks.send(account, body))
         return web.json_response({"webhookStatuses": answers})
 
@@ -235,19 +267,6 @@ class ControlApi:
         return self._account(given.phone_number_id), None
 
 
-def _inbound(account: Account, given: InboundMessage, now: int) -> InboundText:
-    phone = given.from_.removeprefix("+") if is_phone(given.from_) else None
-    bsuid = given.user_id if phone else given.from_
-    return InboundText(
-        phone=phone,
-        bsuid=account.person(phone=phone, bsuid=bsuid).bsuid,
-        name=given.name,
-        text=given.text,
-        wamid=given.wamid or "",
-        timestamp=now if given.timestamp is None else given.timestamp,
-    )
-
-
 def _status(given: StatusInput, sent: SentMessage | None, now: int) -> Status:
     """A receipt for a message we know, or for a foreign one, whose recipient its id tells."""
     foreign = read_wamid(given.wamid) if sent is None else None
@@ -264,6 +283,7 @@ def _status(given: StatusInput, sent: SentMessage | None, now: int) -> Status:
         opaque=sent.opaque if sent else None,
         pricing=SERVICE_PRICING if given.status in ("sent", "delivered") else None,
         errors=failures,
+        more=given.more,
     )
 
 

@@ -175,6 +175,12 @@ class LateRetry(WebhookFault):
     after_seconds: Annotated[float, Field(gt=0, le=30 * 86_400)] = SIX_DAYS
 
 
+class Garbage(WebhookFault):
+    """A webhook has more in it than anybody knows: members, a field and a status of tomorrow. What it says is the same."""
+
+    kind: Literal["garbage"]
+
+
 class DropReceipts(FaultBase):
     """Webhooks with these statuses (all, when none is named) are never sent."""
 
@@ -197,6 +203,7 @@ Fault = Annotated[
     | Duplicate
     | Reorder
     | LateRetry
+    | Garbage
     | DropReceipts,
     Field(discriminator="kind"),
 ]

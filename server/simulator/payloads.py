@@ -1,4 +1,4 @@
-"""The bodies of Meta's webhooks for text messages and receipts, and their signature. Pure functions.
+"""The bodies of Meta's webhooks for messages, receipts and other fields, and their signature. Pure functions.
 
 Tests build and send bodies of their own with these; the simulator sends nothing that was not made here.
 """
@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 from server.simulator.errors import Json
@@ -24,18 +24,23 @@ class Number:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InboundText:
-    """A text message a customer wrote. At least one of `phone` (digits) and `bsuid` is there; times are Unix seconds.
+class Inbound:
+    """One item of the array `messages`, in Meta's words. At least one of `phone` (digits) and `bsuid` is there.
 
-    A message without `phone` is one of a customer who has a username and has hidden the number.
+    type: what it is; `content` stands under that name, None where Meta puts nothing there. timestamp: Unix seconds.
+    more: what stands beside these, such as `context`, `referral`, `group_id` and `errors`. An item without `phone` is one of
+    a customer who has a username and has hidden the number.
     """
 
-    text: str
+    type: str
     timestamp: int
+    content: object = None
     phone: str | None = None
     bsuid: str | None = None
     name: str | None = None
+    username: str | None = None
     wamid: str = ""
+    more: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.phone and not self.bsuid:
@@ -45,8 +50,20 @@ class InboundText:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InboundText(Inbound):
+    """A text message a customer wrote."""
+
+    text: str
+    type: str = "text"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "content", {"body": self.text})
+        Inbound.__post_init__(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """One receipt. `errors` is for `failed`; `pricing` stands on `sent` and on one of `delivered` and `read`."""
+    """One receipt. `errors` is for `failed`; `pricing` stands on `sent` and on one of `delivered` and `read`; `more` beside all."""
 
     wamid: str
     status: str
@@ -57,6 +74,7 @@ class Status:
     opaque: str | None = None
     pricing: Mapping[str, object] | None = None
     errors: Sequence[Mapping[str, object]] | None = None
+    more: Mapping[str, object] = field(default_factory=dict)
 
 
 # Free text inside the window, on a number that has not used up its free messages of the month. `conversation` is gone
@@ -69,14 +87,14 @@ SERVICE_PRICING: Mapping[str, object] = {
 }
 
 
-def inbound_body(number: Number, messages: Iterable[InboundText]) -> Json:
+def inbound_body(number: Number, messages: Iterable[Inbound]) -> Json:
     """One webhook with all `messages`, of one or many customers; `contacts` names each customer once."""
     messages = list(messages)
-    contacts = {message.phone or message.bsuid: message for message in messages}
+    # A message of the system itself names nobody.
+    people = {message.phone or message.bsuid: message for message in messages if message.type != "system"}
+    contacts = [_contact(person.phone, person.bsuid, person.name, person.username) for person in people.values()]
     return webhook_body(
-        number,
-        contacts=[_contact(person.phone, person.bsuid, person.name) for person in contacts.values()],
-        messages=[_message(message) for message in messages],
+        number, **({"contacts": contacts} if contacts else {}), messages=[_message(message) for message in messages]
     )
 
 
@@ -94,15 +112,20 @@ def statuses_body(number: Number, statuses: Iterable[Status]) -> Json:
 
 def webhook_body(number: Number, **items: object) -> Json:
     """The envelope of the field `messages` around any of `contacts`, `messages`, `statuses`, `errors`."""
-    value: Json = {
-        "messaging_product": "whatsapp",
-        "metadata": {
-            "display_phone_number": number.display_phone_number,
-            "phone_number_id": number.phone_number_id,
-        },
-        **items,
-    }
+    value = numbered(number) | dict(items)
     entry = {"id": number.waba_id, "changes": [{"value": value, "field": "messages"}]}
+    return {"object": "whatsapp_business_account", "entry": [entry]}
+
+
+def numbered(number: Number) -> Json:
+    """What a value begins with that names the number."""
+    metadata = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
+    return {"messaging_product": "whatsapp", "metadata": metadata}
+
+
+def field_body(number: Number, name: str, value: object, *, time: int) -> Json:
+    """One webhook of another field than `messages`. time: when it is sent, Unix seconds."""
+    entry = {"id": number.waba_id, "time": time, "changes": [{"value": value, "field": name}]}
     return {"object": "whatsapp_business_account", "entry": [entry]}
 
 
@@ -129,23 +152,22 @@ def sign_legacy(body: bytes, secret: str) -> str:
     return "sha1=" + hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
 
 
-def _contact(phone: str | None, bsuid: str | None, name: str | None) -> Json:
-    contact: Json = {} if name is None else {"profile": {"name": name}}
+def _contact(phone: str | None, bsuid: str | None, name: str | None, username: str | None = None) -> Json:
+    profile = _present({"name": name, "username": username})
+    contact: Json = {"profile": profile} if profile else {}
     return contact | _present({"wa_id": phone, "user_id": bsuid})
 
 
-def _message(message: InboundText) -> Json:
+def _message(message: Inbound) -> Json:
     sender = _present({"from": message.phone, "from_user_id": message.bsuid})
-    return sender | {
-        "id": message.wamid,
-        "timestamp": str(message.timestamp),
-        "text": {"body": message.text},
-        "type": "text",
-    }
+    said: Json = {"id": message.wamid, "timestamp": str(message.timestamp)}
+    content: Json = {} if message.content is None else {message.type: message.content}
+    return sender | said | content | {"type": message.type} | dict(message.more)
 
 
 def _status(status: Status) -> Json:
-    return {"id": status.wamid, "status": status.status, "timestamp": str(status.timestamp)} | _present(
+    told: Json = {"id": status.wamid, "status": status.status, "timestamp": str(status.timestamp)}
+    beside = _present(
         {
             "recipient_id": status.phone,
             "recipient_user_id": status.bsuid,
@@ -154,6 +176,7 @@ def _status(status: Status) -> Json:
             "errors": status.errors,
         }
     )
+    return told | beside | dict(status.more)
 
 
 def _present(fields: Mapping[str, object]) -> Json:

@@ -13,7 +13,8 @@ from server.simulator.config import SimulatorConfig
 from server.simulator.errors import Json
 from server.simulator.faults import FaultBook
 from server.simulator.memory import Memory
-from server.simulator.payloads import SERVICE_PRICING, InboundText, Status, inbound_body, statuses_body
+from server.simulator.payloads import SERVICE_PRICING, Inbound, Status, inbound_body, statuses_body
+from server.simulator.samples import SILENT
 from server.simulator.templates import TemplateBook
 from server.simulator.webhooks import WebhookSender
 
@@ -76,10 +77,12 @@ class Simulator:
         """Keeps a call for those who ask the control API; the oldest make room. Its time is the machine's."""
         self.requests.append(RequestRecord(datetime.now(UTC), phone_number_id, body, status, wamid, tuple(faults)))
 
-    def receive(self, account: Account, messages: Sequence[InboundText]) -> asyncio.Future[int | None]:
+    def receive(self, account: Account, messages: Sequence[Inbound]) -> asyncio.Future[int | None]:
         """Customers write: their windows open, the throughput counts them, and one webhook carries all."""
         now = self.clock.steady()
         for message in messages:
+            if message.type in SILENT:
+                continue
             person = account.person(phone=message.phone, bsuid=message.bsuid)
             person.name = message.name or person.name
             account.wrote(person, wamid=message.wamid, timestamp=message.timestamp)

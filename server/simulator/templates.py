@@ -6,7 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.simulator.accounts import Account
 from server.simulator.config import Digits
 from server.simulator.errors import Json
 from server.simulator.inputs import Input
@@ -126,12 +125,6 @@ class TemplateBook:
         if start + limit < len(ids):
             paging["next"] = f"https://graph.facebook.com/{waba_id}/message_templates?after={shown[-1]['id']}"
         return {"data": shown, "paging": paging}
-
-
-def webhook(account: Account, field: str, value: Json, *, time: int) -> Json:
-    """The webhook of a management field: it names the business account and no number."""
-    entry = {"id": account.config.waba_id, "time": time, "changes": [{"value": value, "field": field}]}
-    return {"object": "whatsapp_business_account", "entry": [entry]}
 
 
 def _named(template: Json) -> Json:

@@ -12,7 +12,8 @@ from server.simulator.accounts import Account
 from server.simulator.clock import Clock
 from server.simulator.config import WebhookPlan
 from server.simulator.errors import Json
-from server.simulator.faults import DropReceipts, Duplicate, FaultBook, Hit, LateRetry, Reorder, Target
+from server.simulator.faults import DropReceipts, Duplicate, FaultBook, Garbage, Hit, LateRetry, Reorder, Target
+from server.simulator.litter import littered
 from server.simulator.payloads import encode, sign, sign_legacy
 
 log = structlog.get_logger("simulator.webhooks")
@@ -58,6 +59,8 @@ class WebhookSender:
         if self._faults.all(DropReceipts, target):
             first.set_result(None)
             return first
+        for garbage in self._faults.all(Garbage, target):
+            body = littered(body, garbage.random)
         raw = encode(body)
         for duplicate in self._faults.all(Duplicate, target):
             self._repeat(account, raw, duplicate)
@@ -68,6 +71,12 @@ class WebhookSender:
             self._hold(shuffle[0], lambda: self._start(account, raw, first))
         else:
             self._start(account, raw, first)
+        return first
+
+    def send_raw(self, account: Account, raw: bytes) -> Answered:
+        """Starts a delivery of bytes that may be no webhook at all; faults do not touch it."""
+        first: Answered = asyncio.get_running_loop().create_future()
+        self._start(account, raw, first)
         return first
 
     def _repeat(self, account: Account, raw: bytes, duplicate: Hit[Duplicate]) -> None:
@@ -158,11 +167,14 @@ def _target(account: Account, body: Json) -> Target:
     return Target(
         phone_number_id=account.config.phone_number_id,
         path=urlsplit(account.config.webhook_url).path,
-        recipients=frozenset(address for pair in fields for address in pair if address),
-        statuses=frozenset(status["status"] for status in statuses) if statuses else None,
+        recipients=frozenset(address for pair in fields for address in pair if isinstance(address, str)),
+        statuses=frozenset(str(status.get("status")) for status in statuses) if statuses else None,
     )
 
 
 def _items(body: Json, name: str) -> list[Mapping[str, Any]]:
+    """The items of an array of the webhook; a value that a test made up may have anything in their place."""
     entries: Iterable[Any] = body["entry"]  # type: ignore[assignment]
-    return [item for entry in entries for change in entry["changes"] for item in change["value"].get(name, ())]
+    values = [change["value"] for entry in entries for change in entry["changes"]]
+    arrays = [value.get(name) for value in values if isinstance(value, dict)]
+    return [item for array in arrays if isinstance(array, list) for item in array if isinstance(item, dict)]
