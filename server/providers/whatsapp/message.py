@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from server.providers.contract import (
     Address,
@@ -135,7 +136,7 @@ _KINDS: tuple[AddressKind, ...] = ("group", "wa_id", "bsuid", "parent_bsuid")
 def _thread(item: Mapping[str, Json], contact: Mapping[str, Json]) -> tuple[Address, ...]:
     """A group is a thread of its own, whoever of it writes."""
     if item.get("group_id") is not None:
-        return addresses(item, group="group_id")
+        return addresses(item, group="group_id") or _nobody("group_id is empty")
     found = (
         *addresses(item, wa_id="from"),
         *addresses(contact, wa_id="wa_id"),
@@ -144,9 +145,11 @@ def _thread(item: Mapping[str, Json], contact: Mapping[str, Json]) -> tuple[Addr
         *addresses(item, parent_bsuid="from_parent_user_id"),
         *addresses(contact, parent_bsuid="parent_user_id"),
     )
-    if not found:
-        raise fields.Malformed("from and from_user_id are missing")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found)) or _nobody("from and from_user_id are missing")
+
+
+def _nobody(problem: str) -> NoReturn:
+    raise fields.Malformed(problem)
 
 
 def _name(profile: Mapping[str, Json], item: Mapping[str, Json]) -> str | None:
