@@ -40,6 +40,8 @@ from switchboard.v1 import (
     conversation_service_pb2_grpc,
     delivery_service_pb2,
     delivery_service_pb2_grpc,
+    erasure_service_pb2,
+    erasure_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
     intake_service_pb2,
@@ -78,6 +80,7 @@ from server.conversations.merge_servicer import ContactMergeServicer
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
 from server.conversations.tag_servicer import TagServicer
+from server.erasures.servicer import ErasureServicer
 from server.inbox.metrics import InboxMetrics
 from server.inbox.servicer import InboxServicer
 from server.inbox.stream import StreamLimits
@@ -124,6 +127,7 @@ SERVICES = (
     contact_service_pb2,
     conversation_service_pb2,
     delivery_service_pb2,
+    erasure_service_pb2,
     inbox_service_pb2,
     intake_service_pb2,
     invite_service_pb2,
@@ -239,6 +243,9 @@ async def assemble(
     statistics_service_pb2_grpc.add_StatisticsServiceServicer_to_server(StatisticsServicer(cursors=cursors), server)
     contact_service_pb2_grpc.add_ContactServiceServicer_to_server(
         ContactServicer(tokens=tokens, cursors=cursors, providers=parts.providers), server
+    )
+    erasure_service_pb2_grpc.add_ErasureServiceServicer_to_server(
+        ErasureServicer(tokens=tokens, cursors=cursors), server
     )
     contact_merge_service_pb2_grpc.add_ContactMergeServiceServicer_to_server(ContactMergeServicer(), server)
     attribute_definition_service_pb2_grpc.add_AttributeDefinitionServiceServicer_to_server(

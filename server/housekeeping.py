@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from server.composition import Parts
 from server.deliveries import claiming
+from server.erasures import keys as erased_keys
 from server.journal import service as journal
 from server.kit.clock import utc_now
 from server.kit.errors import Refusal
@@ -58,6 +59,7 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
         await claiming.forget(connection)
         await traces.drop_old(connection)
         await requests.drop_old(connection)
+        await erased_keys.drop_old(connection)
         await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", utc_now() - KEEP_RECEIPTS)
         due = await next_due(connection)
     await retention.keep(tenant.database, retention=parts.retention)

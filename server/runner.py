@@ -22,6 +22,8 @@ from server.conversations import timers as conversation_timers
 from server.conversations.statistics import follow as statistics
 from server.conversations.text import follow as text
 from server.deliveries import claiming
+from server.erasures import job as erasures
+from server.erasures.job import Tools
 from server.journal import service as journal
 from server.kit.db import Connection, Write
 from server.kit.edge import attempt
@@ -167,6 +169,7 @@ class Runner:
             Lane("text", self._index, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
+            Lane("erasures", self._erase, apart=0, hinted=True),
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -310,6 +313,17 @@ class Runner:
         async with tenant.database.connection() as connection:
             return Look(busy=False, due=await journal.next_due(connection))
 
+    async def _erase(self, tenant: Tenant) -> Look:
+        """Erasures of contacts, batch by batch, until the other lanes should have their turn."""
+        began, tools = time.monotonic(), Tools(self._parts.providers, self._parts.quarantine)
+        found = True
+        while found and time.monotonic() - began < FOLLOW_SECONDS:
+            found = await erasures.run_due(tenant, tools)
+        async with tenant.database.connection() as connection:
+            due = await erasures.next_due(connection)
+        wait = IDLE_SECONDS if due is None else min(max(due.wait.total_seconds(), 0.0), IDLE_SECONDS)
+        return Look(busy=found, wait=wait, due=None if due is None else due.time)
+
 
 async def followed(tenant: Tenant, follow: Callable[[Write], Awaitable[int]]) -> Look:
     """Batches of the log, until one is not whole or the other lanes should have their turn."""
@@ -322,8 +336,10 @@ async def followed(tenant: Tenant, follow: Callable[[Write], Awaitable[int]]) ->
 async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
     timer = await timers.next_due(connection, kinds=KINDS)
+    erasure = await erasures.next_due(connection)
     found = [
         timer.time if timer else None,
+        erasure.time if erasure else None,
         await claiming.next_due(connection),
         await journal.next_due(connection),
         await assignment_queue.next_due(connection),

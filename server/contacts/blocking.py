@@ -27,13 +27,15 @@ FROM (SELECT id::text AS id FROM unnest($1::uuid[]) AS u (id) ORDER BY id) k
 """
 LOCK_CONVERSATIONS = "SELECT id FROM conversations WHERE contact_id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
 # Stronger than an update needs: it waits for who starts a conversation of the contact, and they for it.
-LOCK = "SELECT block_time, block_reason FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR UPDATE"
+LOCK = """
+SELECT block_time, block_reason FROM contacts WHERE id = $1 AND merged_into_id IS NULL AND erase_time IS NULL FOR UPDATE
+"""
 SAVE = "UPDATE contacts SET block_time = $2, block_reason = $3, update_time = $4 WHERE id = $1"
 COPY = "UPDATE conversations SET contact_blocked = $2 WHERE contact_id = $1 AND contact_blocked <> $2"
 # The contact before its identity, as who merges it locks them.
 STANDING = """
 SELECT i.id, i.contact_id, c.block_time IS NOT NULL AS blocked FROM contacts c JOIN identities i ON i.contact_id = c.id
-WHERE i.id = ANY($1::uuid[]) AND c.merged_into_id IS NULL ORDER BY c.id, i.id FOR KEY SHARE OF c, i
+WHERE i.id = ANY($1::uuid[]) AND c.merged_into_id IS NULL AND c.erase_time IS NULL ORDER BY c.id, i.id FOR KEY SHARE OF c, i
 """
 
 

@@ -29,10 +29,12 @@ SELECT i.contact_id AS id FROM (
 ) a JOIN identities i ON i.id = a.identity_id
 """
 BY_NAME = """
-SELECT ct.id FROM contacts ct WHERE ct.merged_into_id IS NULL AND {condition} ORDER BY ct.name_key, ct.id LIMIT {limit}
+SELECT ct.id FROM contacts ct
+WHERE ct.merged_into_id IS NULL AND ct.erase_time IS NULL AND {condition} ORDER BY ct.name_key, ct.id LIMIT {limit}
 """
 BY_CHANGE = """
-SELECT ct.id FROM contacts ct WHERE ct.merged_into_id IS NULL AND {condition} ORDER BY ct.update_time DESC, ct.id DESC LIMIT {limit}
+SELECT ct.id FROM contacts ct
+WHERE ct.merged_into_id IS NULL AND ct.erase_time IS NULL AND {condition} ORDER BY ct.update_time DESC, ct.id DESC LIMIT {limit}
 """
 BY_KEY = """
 SELECT k.contact_id AS id FROM contact_keys k WHERE k.key = {key} ORDER BY k.create_time DESC, k.contact_id DESC LIMIT {limit}
@@ -106,7 +108,7 @@ class Conditions:
     @property
     def all(self) -> str:
         """Everything that a contact ct must meet; what is part of another is in no list."""
-        return " AND ".join(["ct.merged_into_id IS NULL", *self._parts])
+        return " AND ".join(["ct.merged_into_id IS NULL AND ct.erase_time IS NULL", *self._parts])
 
     def statements(self) -> list[Statement]:
         """Finds all ids that meet one of the conditions, each up to a limit whose place it is given."""

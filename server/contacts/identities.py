@@ -20,7 +20,7 @@ from server.providers.contract import Provider
 from server.rpc.call import Scope
 
 USER_ID_CHARACTERS = 128
-LOCK = "SELECT id FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR NO KEY UPDATE"
+LOCK = "SELECT id FROM contacts WHERE id = $1 AND merged_into_id IS NULL AND erase_time IS NULL FOR NO KEY UPDATE"
 # The same address on this channel, or on another one of the provider; of all who have it a stranger to the contact comes first.
 HOLDERS = """
 SELECT i.id AS identity_id, i.contact_id, a.channel_id FROM identity_aliases a

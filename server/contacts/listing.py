@@ -126,7 +126,7 @@ async def _walk(connection: Connection, scope: Scope, query: Query) -> Page:
     walked = (READ - 2 * SOUGHT) // (2 + wanted.probes)
     most = wanted.value(max(1, walked) * query.limit, "bigint")
     inside = [_after(wanted, query, "w", contact_id), *(f"w.key = {key}" for key in wanted.keys[:1])]
-    inside += [] if wanted.keys else ["w.merged_into_id IS NULL"]
+    inside += [] if wanted.keys else ["w.merged_into_id IS NULL AND w.erase_time IS NULL"]
     inside += [wanted.ranges[order.column].format(t="w")] if order.column in wanted.ranges else []
     next_rows = (
         f"SELECT w.{contact_id} AS id, w.{order.column}, row_number() OVER (ORDER BY {order.by('w', contact_id)}) AS place"

@@ -26,7 +26,8 @@ from server.rpc.call import Scope
 
 # In the order of their ids, for everybody; a contact that was merged meanwhile is missing.
 LOCK = """
-SELECT id, name, attributes, block_time, merged_into_id FROM contacts WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE
+SELECT id, name, attributes, block_time, merged_into_id FROM contacts
+WHERE id = ANY($1::uuid[]) AND erase_time IS NULL ORDER BY id FOR UPDATE
 """
 LOCK_IDENTITIES = "SELECT id, channel_id FROM identities WHERE contact_id = $1 ORDER BY id FOR UPDATE"
 MOVE = "UPDATE identities SET contact_id = $2 WHERE id = ANY($1::uuid[])"

@@ -49,9 +49,9 @@ SHARE = """
 SELECT pg_advisory_xact_lock_shared(hashtextextended('contact/' || k.id, 0))
 FROM (SELECT id::text AS id FROM unnest($1::uuid[]) AS u (id) ORDER BY id) k
 """
-LOCK_STANDING = (
-    "SELECT id FROM contacts WHERE id = ANY($1::uuid[]) AND merged_into_id IS NULL ORDER BY id FOR NO KEY UPDATE"
-)
+LOCK_STANDING = """
+SELECT id FROM contacts WHERE id = ANY($1::uuid[]) AND merged_into_id IS NULL AND erase_time IS NULL ORDER BY id FOR NO KEY UPDATE
+"""
 MOVED = """
 SELECT EXISTS (SELECT FROM identities i JOIN unnest($1::uuid[], $2::uuid[]) k (id, contact_id) ON k.id = i.id
     WHERE i.contact_id <> k.contact_id)

@@ -32,14 +32,16 @@ WITH RECURSIVE up AS (
     SELECT $5::uuid AS id UNION ALL
     SELECT c.merged_into_id FROM up JOIN contacts c ON c.id = up.id WHERE c.merged_into_id IS NOT NULL
 )
-SELECT {DETAILS} FROM up JOIN contacts ct ON ct.id = up.id WHERE ct.merged_into_id IS NULL AND {VISIBLE}
+SELECT {DETAILS} FROM up JOIN contacts ct ON ct.id = up.id WHERE ct.merged_into_id IS NULL AND ct.erase_time IS NULL AND {VISIBLE}
 """
 IDENTITY = """
-SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.id = $1 AND i.channel_id = $2
+SELECT i.id, i.contact_id, c.name FROM identities i JOIN contacts c ON c.id = i.contact_id
+WHERE i.id = $1 AND i.channel_id = $2 AND c.erase_time IS NULL
 """
-# Nothing when it was merged meanwhile.
+# Nothing when it was merged or erased meanwhile.
 LOCK = """
-SELECT name, name_source, attributes FROM contacts WHERE id = $1 AND merged_into_id IS NULL FOR NO KEY UPDATE
+SELECT name, name_source, attributes FROM contacts
+WHERE id = $1 AND merged_into_id IS NULL AND erase_time IS NULL FOR NO KEY UPDATE
 """
 SAVE = """
 UPDATE contacts SET name = $2, name_source = $3, attributes = $4::jsonb, update_time = $5 WHERE id = $1

@@ -10,7 +10,7 @@ from server.conversations import events, repository
 from server.conversations.row import ConversationRow
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.log.event import NewEvent
+from server.log.event import NewEvent, Origin
 from server.tenant_settings import service as tenant_settings
 from server.tenant_settings.service import PURGE
 from server.timers.service import EARLY, Fired, Handlers, set_timers
@@ -109,6 +109,25 @@ async def _kept(connection: Connection, deleted: Sequence[ConversationRow]) -> d
 async def _busy(connection: Connection, ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
     """Conversations that a provider is being asked for just now."""
     return {record["conversation_id"] for record in await connection.fetch(BUSY, list(ids))}
+
+
+async def purge_now(write: Write, ids: Sequence[uuid.UUID], *, origin: Origin) -> list[NewEvent]:
+    """Ends conversations at once, whatever the retention; no request to a provider may be under way."""
+    connection = write.connection
+    continue_ = [record["id"] for record in await connection.fetch(CONTINUE, list(ids))]
+    rows = await repository.lock_many(connection, sorted({*ids, *continue_}))
+    left = [row for row in rows.values() if row.id not in ids]
+    for row in left:
+        row.previous_conversation_id = None
+        row.version += 1
+    await connection.execute(UNLINK, [row.id for row in left])
+    for statement in STATEMENTS:
+        await connection.execute(statement, list(ids))
+    now = utc_now()
+    return [
+        *(events.updated(origin, row, "previous_conversation_id") for row in left),
+        *(events.purged(origin, rows[key], intended_time=now) for key in ids if key in rows),
+    ]
 
 
 HANDLERS: Handlers = {PURGE: open_deleted}

@@ -17,13 +17,15 @@ from server.conversations.row import ConversationRow
 from server.conversations.timers import SNOOZE
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import FieldViolation, InvalidFields, Refusal
+from server.kit.errors import FieldViolation, InvalidFields, NotFound, Refusal
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
 from server.rpc.call import Scope
 from server.tenant_settings import service as tenant_settings
 from server.tenant_settings.service import PURGE
 from server.timers import service as timers
+
+ERASED = "SELECT erase_time IS NOT NULL FROM contacts WHERE id = $1"
 
 
 class ConversationSuperseded(Refusal):
@@ -158,10 +160,12 @@ async def delete(write: Write, scope: Scope, conversation_id: uuid.UUID, *, orig
 
 
 async def restore(write: Write, scope: Scope, conversation_id: uuid.UUID, *, origin: Origin) -> Changed:
-    """Brings a conversation back. ConversationSuperseded when it was live and another one is now."""
+    """Brings a conversation back. ConversationSuperseded when it was live and another one is now; NotFound while it is erased."""
     row = await repository.lock_visible(write.connection, scope, conversation_id, deleted=True)
     if row.delete_time is None:
         return Changed(row)
+    if await write.connection.fetchval(ERASED, row.contact_id):
+        raise NotFound("conversation")
     row.delete_time = None
     if row.live:
         await check_not_superseded(write.connection, row)

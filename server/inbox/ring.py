@@ -52,6 +52,11 @@ class Ring:
         while len(self._events) > self._most_events or self._bytes > self._most_bytes:
             self._bytes -= self._events.popleft().size
 
+    def forget(self) -> None:
+        """Drops all that is held: it may tell of somebody who was erased. What is read again comes from the log."""
+        self._events.clear()
+        self._bytes = 0
+
     def get(self, seq: int) -> Outgoing | None:
         """The event with this seq, if it is held."""
         return self._events[seq - self.first] if self.first <= seq <= self.last else None

@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import asyncpg
 import structlog
+from switchboard.v1 import event_pb2
 
 from server.inbox.index import Index, Keys, Reader
 from server.inbox.metrics import InboxMetrics
@@ -38,6 +39,8 @@ DEGRADED_SECONDS = 10.0
 REFRESH_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 NEVER = float("inf")
+# The log tells less from here on of what it told before.
+CONTACT_ERASED = event_pb2.EVENT_TYPE_CONTACT_ERASED
 log = structlog.get_logger(__name__)
 
 DatabaseOf = Callable[[uuid.UUID], Awaitable[Database]]
@@ -385,6 +388,8 @@ class TenantTail:
             self._last_id = outgoing.event.id
             if outgoing.event.seq == outgoing.event.tx_last:
                 self._make_ready()
+        if any(outgoing.event.kind == CONTACT_ERASED for outgoing in arrived):
+            self.ring.forget()
 
     def _make_ready(self) -> None:
         """What was absorbed is the whole of its transaction: streams may read it, and those that it may concern are woken."""

@@ -16,6 +16,8 @@ from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
 from server.channels.service import ChannelRow
+from server.erasures import keys as erased_keys
+from server.erasures import webhooks
 from server.journal import items as journal_items
 from server.journal import service as journal
 from server.journal.items import ItemRow
@@ -113,7 +115,7 @@ class Applier:
         if payload is None:
             return
         provider = self._providers[payload.provider]
-        items = read_items(provider, payload)
+        items = await self._not_erased(tenant, payload, read_items(provider, payload))
         async with tenant.database.background.connection() as connection:
             owners = await channels_of(connection, payload.provider, items)
         early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
@@ -129,6 +131,19 @@ class Applier:
                 await journal.mark_applied(connection, payload, parser_version=provider.parser_version)
                 PAYLOADS.labels("applied").inc()
                 LAG.observe((utc_now() - payload.receive_time).total_seconds())
+
+    async def _not_erased(self, tenant: Tenant, payload: Payload, items: list[Item]) -> list[Item]:
+        """Items that were not erased before they came, or came again; the payload loses the others."""
+        known = {key: item for item in items for key in erased_keys.keys_of(payload.provider, item)}
+        async with tenant.database.background.connection() as connection:
+            found = await erased_keys.find(connection, known)
+            if not found:
+                return items
+            gone = [known[key] for key in found]
+            left = [item for item in items if item not in gone]
+            await webhooks.take_out(connection, self._providers[payload.provider], payload, gone=gone, left=left)
+        ITEMS.labels("any", "erased").inc(len(gone))
+        return left
 
     def run_of(self, tenant: Tenant, payload: Payload, owners: Mapping[str, ChannelRow]) -> Run:
         """What applies items of a payload. owners: the channels of its accounts."""

@@ -9,7 +9,7 @@ Sources: Meta's Cloud API documentation (webhooks, messages, error codes) as of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
@@ -241,6 +241,17 @@ Item = InboundMessage | MessageChange | Receipt | TemplateChange | Ignored | Bro
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Erased:
+    """Somebody who is erased: whose addresses these are, and provider ids of what was said to or by him; kept: ids of what stays all the
+    same, since somebody else has the address by now.
+    """
+
+    addresses: Collection[str] = frozenset()
+    ids: Collection[str] = frozenset()
+    kept: Collection[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """A message to send.
 
@@ -440,6 +451,14 @@ class Provider(Protocol):
 
     def parse(self, change: Change) -> Sequence[Item]:
         """Reads one change, in the order it has things in. Pure; never raises; empty when there is nothing in it."""
+
+    def without(self, raw: bytes, erased: Erased) -> bytes | None:
+        """A journaled body without what it has of somebody; None when it has nothing. What is left of others reads as before. Pure;
+        never raises.
+        """
+
+    def telling(self, addresses: Collection[str]) -> Sequence[str]:
+        """How ids of this provider begin in which one of these addresses stands."""
 
     async def send(self, outgoing: Outgoing) -> Outcome:
         """Sends one message, once; never raises but for cancellation.

@@ -29,6 +29,12 @@ WHERE id IN (
 RETURNING id, provider, app_id, external_id, tenant_id, reason, body, split, content_hash, secret_index, receive_time
 """
 
+OF_TENANT = """
+SELECT id, provider, app_id, external_id, tenant_id, reason, body, split, content_hash, secret_index, receive_time
+FROM quarantine q WHERE receive_time < $2 AND (tenant_id = $1 OR EXISTS (
+    SELECT FROM routes r WHERE r.provider = q.provider AND r.external_id = q.external_id AND r.tenant_id = $1))
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -90,6 +96,17 @@ class Quarantine:
         """Removes parts that stand in their tenant's journal now."""
         async with self._control.connection() as connection:
             await connection.execute("DELETE FROM quarantine WHERE id = ANY($1)", list(ids))
+
+    async def of_tenant(self, tenant_id: uuid.UUID, *, until: datetime) -> list[Part]:
+        """Parts that came before a time and wait for a tenant, or for an object that is routed to it by now."""
+        async with self._control.connection() as connection:
+            rows = await connection.fetch(OF_TENANT, tenant_id, until)
+        return [Part(**row) for row in rows]
+
+    async def replace(self, part_id: uuid.UUID, body: bytes) -> None:
+        """What is left of a part when somebody was erased."""
+        async with self._control.connection() as connection:
+            await connection.execute("UPDATE quarantine SET body = $2, split = true WHERE id = $1", part_id, body)
 
     async def purge(self) -> int:
         """Removes what is older than seven days; answers how many."""

@@ -129,6 +129,7 @@ def test_roles_widen_from_reader_to_owner() -> None:
         "ROLES_MANAGE",
         "OWNERS_MANAGE",
         "CHANNELS_RECEIVE",
+        "CONTACTS_ERASE",
     )
     assert PERMISSIONS["owner"] - PERMISSIONS["admin"] == named("OWNERS_MANAGE")
     assert PERMISSIONS["service"] - PERMISSIONS["agent"] == named("CONVERSATIONS_SEE_ALL")

@@ -31,6 +31,7 @@ OURS = [
         "contact-merges",
         "conversations",
         "deliveries",
+        "erasures",
         "inbox",
         "intake",
         "invites",
@@ -52,7 +53,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
     }
     webhooks = webhook_service_pb2.DESCRIPTOR.services_by_name["WebhookService"].methods
     assert set(contract.EXCLUDED) == {method.full_name for method in webhooks}
-    assert len(shipped().groups) == 21
+    assert len(shipped().groups) == 22
 
 
 @pytest.mark.parametrize(
@@ -87,6 +88,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("intake", "receive-items"),
         ("invites", "accept create list resend revoke"),
         ("templates", "get list preview sync"),
+        ("erasures", "erase-contact get list"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),
         ("audit", "get-settings list-entries update-settings"),

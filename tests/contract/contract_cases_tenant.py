@@ -29,11 +29,13 @@ from switchboard.v1 import auth_service_pb2 as auth
 from switchboard.v1 import channel_service_pb2 as channels
 from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
+from switchboard.v1 import erasure_service_pb2 as erasures
 from switchboard.v1 import options_pb2, tenant_settings_pb2
 from switchboard.v1 import settings_service_pb2 as tenant_settings
 from switchboard.v1 import template_service_pb2 as templates
 from switchboard.v1 import tenant_service_pb2 as tenants
 from switchboard.v1.contact_pb2 import ALIAS_KIND_BSUID, ALIAS_KIND_WA_ID
+from switchboard.v1.erasure_pb2 import ERASURE_STATE_DONE
 
 CONTACTS: dict[str, Case] = {
     "CreateContact": Case(
@@ -114,6 +116,27 @@ CONTACT_MERGES: dict[str, Case] = {
         refuse=lambda w: merges.UnmergeContactRequest(contact_id=w.sample.contact.id),
         reason="CONTACT_NOT_MERGED",
         caller="supervisor",
+    ),
+}
+ERASURES: dict[str, Case] = {
+    "EraseContact": Case(
+        ask=lambda w: erasures.EraseContactRequest(
+            contact_id=w.conversation().contact.id, reason="Asked for by the customer."
+        ),
+        refuse=lambda w: erasures.EraseContactRequest(contact_id=w.sample.contact.id),
+        reason="PERMISSION_MISSING",
+        caller="admin",
+        refused="supervisor",
+    ),
+    "GetErasure": Case(
+        ask=lambda w: erasures.GetErasureRequest(erasure_id=w.erased()),
+        refuse=lambda w: erasures.GetErasureRequest(erasure_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ListErasures": Case(
+        ask=lambda w: erasures.ListErasuresRequest(page_size=3, state=[ERASURE_STATE_DONE]),
+        refuse=lambda w: erasures.ListErasuresRequest(page_size=-3),
+        reason="INVALID_FIELDS",
     ),
 }
 ATTRIBUTES: dict[str, Case] = {

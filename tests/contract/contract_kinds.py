@@ -42,6 +42,7 @@ KINDS: Mapping[str, str] = {
     "invite_id": "invite",
     "tag_id": "tag",
     "template_id": "template",
+    "erasure_id": "erasure",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
     "tenant_id": "tenant",
@@ -71,6 +72,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "attribute": "of the whole tenant",
     "tag": "the vocabulary is everybody's",
     "template": "of the account that channels share",
+    "erasure": "whoever may erase contacts may see all that were",
     "api_key": "of the tenant; who may manage them may manage all",
     "tenant": "the platform's, which no tenant may ask about",
 }
@@ -175,6 +177,10 @@ class Holdings:
         return self._world.template(self._side.channel_id)
 
     @cached_property
+    def _erasure(self) -> str:
+        return self._world.erased()
+
+    @cached_property
     def _attribute(self) -> str:
         return attribute(self._world)
 
@@ -222,6 +228,7 @@ def foreign(world: World, kind: str) -> str:
         "attribute": world.foreign_attribute,
         "tag": world.foreign_tag,
         "template": world.foreign_template,
+        "erasure": world.foreign_erasure,
         "role": world.foreign_role,
         "invite": world.foreign_invite,
         "agent": tenant.agents["agent"],

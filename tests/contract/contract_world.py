@@ -29,6 +29,8 @@ from switchboard.v1.conversation_service_pb2 import (
     UpdateConversationStatusRequest,
 )
 from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
+from switchboard.v1.erasure_pb2 import ERASURE_STATE_DONE
+from switchboard.v1.erasure_service_pb2 import EraseContactRequest, GetErasureRequest
 from switchboard.v1.invite_service_pb2 import CreateInviteRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
@@ -139,6 +141,13 @@ class Tenant:
         listed = self.call(ListTemplatesRequest(channel_id=channel_id, page_size=200)).templates
         return str(next(item.id for item in listed if item.external_id == external_id))
 
+    def erased(self) -> str:
+        """An erasure that is done."""
+        (conversation,) = self.customers_write(1)
+        made: str = self.call(EraseContactRequest(contact_id=conversation.contact.id)).erasure.id
+        eventually(lambda: self.call(GetErasureRequest(erasure_id=made)).erasure.state == ERASURE_STATE_DONE)
+        return made
+
     def key_with(self, *permissions: int) -> str:
         """A new API key with these permissions only."""
         request = CreateApiKeyRequest(name="narrow", permissions=permissions)  # type: ignore[arg-type]
@@ -191,6 +200,7 @@ class World(Tenant):
         invite = CreateInviteRequest(email="foreign@example.com", name="foreign")
         self.foreign_invite: str = self.foreign.call(invite).invite.id
         self.foreign_template: str = self.foreign.template()
+        self.foreign_erasure: str = self.foreign.erased()
         self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()

@@ -23,6 +23,7 @@ from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
+from switchboard.v1 import erasure_service_pb2 as erasures
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import invite_service_pb2 as invites
 from switchboard.v1 import message_service_pb2 as messages
@@ -81,6 +82,7 @@ class Lists:
         world.api_key_id()
         world.tag()
         world.template()
+        world.erased()
         world.call(connect(digits(15)))
         world.call(meta_app(nonce()), token=world.platform_key)
         self._conflict()
@@ -118,6 +120,7 @@ class Lists:
             "DeliveryService.ListDeliveries": deliveries.ListDeliveriesRequest(conversation_id=self.conversation),
             "TagService.ListTags": tags.ListTagsRequest(),
             "TemplateService.ListTemplates": templates.ListTemplatesRequest(channel_id=self.world.channel_id),
+            "ErasureService.ListErasures": erasures.ListErasuresRequest(),
             "ContactService.ListContacts": contacts.ListContactsRequest(),
             "ContactService.ListIdentityConflicts": contacts.ListIdentityConflictsRequest(),
             "ChannelService.ListChannels": channels.ListChannelsRequest(),

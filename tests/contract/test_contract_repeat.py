@@ -16,9 +16,10 @@ from contract_world import World, nonce
 from google.protobuf import descriptor_pb2
 from google.protobuf.message import Message
 from switchboard.v1 import assignment_service_pb2 as assignments
-from switchboard.v1 import conversation_pb2, event_pb2, status_update_pb2
+from switchboard.v1 import conversation_pb2, erasure_pb2, event_pb2, status_update_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
+from switchboard.v1 import erasure_service_pb2 as erasures
 from switchboard.v1 import inbox_service_pb2 as inbox
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1.actor_pb2 import CAUSE_KIND_TIMER
@@ -126,6 +127,8 @@ def settled(answer: Message) -> str:
     if isinstance(answer, deliveries.RetryDeliveryResponse):
         for field in ("state", "attempt", "due_time"):
             answer.delivery.ClearField(field)
+    if isinstance(answer, erasures.EraseContactResponse):
+        answer.erasure.CopyFrom(erasure_pb2.Erasure(id=answer.erasure.id, contact_id=answer.erasure.contact_id))
     return str(answer)
 
 

@@ -33,6 +33,8 @@ from server.conversations.row import ConversationRow
 from server.conversations.servicer import ConversationServicer
 from server.conversations.statistics.servicer import StatisticsServicer
 from server.conversations.tag_servicer import TagServicer
+from server.erasures import service as erasures
+from server.erasures.servicer import ErasureServicer
 from server.kit.clock import utc_now
 from server.kit.db import Database, Write
 from server.kit.ids import new_id
@@ -117,6 +119,7 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
             graph_version="v26.0",
         ),
         "ContactMergeService": ContactMergeServicer(),
+        "ErasureService": ErasureServicer(**both),
         "ContactService": ContactServicer(**both, providers=desk.providers),
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
@@ -167,6 +170,7 @@ async def fill(desk: Desk, office: Office) -> None:
     role_id = await desk.value("INSERT INTO roles VALUES ($1, 'Role', '{1}', now()) RETURNING id", new_id())
     policy_id = await desk.value("SELECT id FROM assignment_policies LIMIT 1")
     template_id = await _templates(desk, channel)
+    erasure_id = await _erasures(desk, channel)
     for ids, row, message_id, agent_id in (
         (office.little, bare, messages[0], agents[1]),
         (office.much, full, messages[1], agents[0]),
@@ -183,6 +187,7 @@ async def fill(desk: Desk, office: Office) -> None:
             "role_id": str(role_id),
             "policy_id": str(policy_id),
             "template_id": str(template_id),
+            "erasure_id": str(erasure_id),
         }
 
 
@@ -199,6 +204,21 @@ async def _templates(desk: Desk, channel: ChannelRow) -> uuid.UUID:
 
     await desk.database.write(store)
     return uuid.UUID(str(await desk.value("SELECT id FROM templates LIMIT 1")))
+
+
+async def _erasures(desk: Desk, channel: ChannelRow) -> uuid.UUID:
+    """Contacts that are being erased; the last of these erasures."""
+    for _ in range(MANY):
+        row, erasure_id = await desk.started(channel), new_id()
+
+        async def begin(write: Write, row: ConversationRow = row, erasure_id: uuid.UUID = erasure_id) -> None:
+            _, events = await erasures.begin(
+                write, ALL, row.contact_id, erasure_id=erasure_id, reason=None, origin=nobody()
+            )
+            await append(write, events)
+
+        await desk.database.write(begin)
+    return erasure_id
 
 
 async def _people(desk: Desk, channel: ChannelRow) -> tuple[list[uuid.UUID], list[uuid.UUID]]:

@@ -17,6 +17,7 @@ from switchboard.v1 import contact_merge_service_pb2 as merges
 from switchboard.v1 import contact_service_pb2 as contacts
 from switchboard.v1 import conversation_pb2, note_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
+from switchboard.v1 import erasure_service_pb2 as erasures
 from switchboard.v1 import tag_service_pb2 as tags
 
 from server.assignments import service as giving
@@ -31,7 +32,7 @@ from tests.installation import Installed
 from tests.rpc.office import Office, opened
 
 MUCH, MOST = 4, 20
-FILES = (agents, assignments, merges, contacts, conversations, tags)
+FILES = (agents, assignments, merges, contacts, conversations, erasures, tags)
 ONE_ROW = "one row of its own, and nothing that could follow"
 LEFT_OUT = {
     **dict.fromkeys(
@@ -202,6 +203,9 @@ CHANGES: dict[str, Change] = {
         shop.regular(count),
         shop.regular(count),
         lambda some, other: merges.MergeContactsRequest(contact_id=some, merged_contact_id=other),
+    ),
+    "ErasureService.EraseContact": lambda shop, count: _of(
+        shop.regular(count), lambda some: erasures.EraseContactRequest(contact_id=some)
     ),
     "ContactService.UpdateContact": lambda shop, count: _of(
         shop.regular(count), lambda some: contacts.UpdateContactRequest(contact_id=some, name="Renamed")

@@ -75,6 +75,8 @@ class _PermissionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Permission
     """
     PERMISSION_CHANNELS_RECEIVE: _Permission.ValueType  # 23
     """Hand in what customers wrote on a channel, and how far what was sent to them came."""
+    PERMISSION_CONTACTS_ERASE: _Permission.ValueType  # 24
+    """Erase contacts for good, and see what was erased."""
 
 class Permission(_Permission, metaclass=_PermissionEnumTypeWrapper):
     """What a credential may do. Roles of agents and API keys are sets of these."""
@@ -129,6 +131,8 @@ asks for it by itself.
 """
 PERMISSION_CHANNELS_RECEIVE: Permission.ValueType  # 23
 """Hand in what customers wrote on a channel, and how far what was sent to them came."""
+PERMISSION_CONTACTS_ERASE: Permission.ValueType  # 24
+"""Erase contacts for good, and see what was erased."""
 Global___Permission: _TypeAlias = Permission  # noqa: Y015
 
 @_typing.final

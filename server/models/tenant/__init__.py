@@ -25,6 +25,7 @@ from server.models.tenant.conversation import (
     ReadPosition,
 )
 from server.models.tenant.delivery import Delivery, ReadMark, RecipientBucket
+from server.models.tenant.erasure import ErasedKey, Erasure
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
 from server.models.tenant.journal import Journal, JournalItem
@@ -66,6 +67,8 @@ __all__ = [
     "ConversationWord",
     "CountedConversation",
     "Delivery",
+    "ErasedKey",
+    "Erasure",
     "IdempotentRequest",
     "Identity",
     "IdentityAlias",

@@ -53,6 +53,7 @@ class Contact(TenantBase):
     block_time: Mapped[Time | None]
     block_reason: Mapped[Word | None]
     merged_into_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("contacts.id"))
+    erase_time: Mapped[Time | None]
     name_key: Mapped[str] = mapped_column(NAME_KEY, Computed("left(contact_name_key(name), 40)", persisted=True))
 
 

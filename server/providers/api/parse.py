@@ -10,6 +10,7 @@ from server.providers.contract import (
     Address,
     Broken,
     Change,
+    Erased,
     ErrorClass,
     InboundMessage,
     Item,
@@ -46,6 +47,28 @@ def changes(raw: bytes) -> Sequence[Change]:
         for index, field in enumerate(READERS)
         if field in body
     ]
+
+
+def without(raw: bytes, erased: Erased) -> bytes | None:
+    """A body without the entries that are about somebody; None when none is."""
+    try:
+        body = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    found = False
+    for field in READERS if isinstance(body, dict) else ():
+        listed = body.get(field)
+        if isinstance(listed, list):
+            body[field] = [entry for entry in listed if not _is_about(entry, erased)]
+            found |= len(body[field]) < len(listed)
+    return json.dumps(body, separators=(",", ":")).encode("ascii") if found else None
+
+
+def _is_about(entry: Json, erased: Erased) -> bool:
+    given = entry.get("id") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(given, str) or not {given, SENT + given}.isdisjoint(erased.kept):
+        return False
+    return not {given, SENT + given}.isdisjoint(erased.ids) or entry.get("user_ref") in erased.addresses
 
 
 def parse(change: Change) -> Sequence[Item]:

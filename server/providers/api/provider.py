@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from server.kit.clock import utc_now
@@ -14,6 +14,7 @@ from server.providers.contract import (
     Ambiguous,
     Capabilities,
     Change,
+    Erased,
     ErrorClass,
     Item,
     NotSent,
@@ -81,6 +82,14 @@ class Api:
     def parse(self, change: Change) -> Sequence[Item]:
         """As of Provider."""
         return parse.parse(change)
+
+    def without(self, raw: bytes, erased: Erased) -> bytes | None:
+        """As of Provider."""
+        return parse.without(raw, erased)
+
+    def telling(self, addresses: Collection[str]) -> Sequence[str]:  # noqa: ARG002
+        """As of Provider: the ids are the system's own, and ours."""
+        return ()
 
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider. The body is the same in every attempt; `opaque` is the id by which the receiver drops repeats."""

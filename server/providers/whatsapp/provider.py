@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -12,6 +13,7 @@ from server.providers.contract import (
     Ambiguous,
     Capabilities,
     Change,
+    Erased,
     Item,
     Json,
     NotSent,
@@ -22,6 +24,7 @@ from server.providers.contract import (
     Refused,
     SettingInvalid,
 )
+from server.providers.meta import erasing
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
 from server.providers.template import TemplateAccount, TemplatePage
@@ -91,6 +94,14 @@ class WhatsApp:
         """As of Provider."""
         return parse.parse(change)
 
+    def without(self, raw: bytes, erased: Erased) -> bytes | None:
+        """As of Provider."""
+        return erasing.without(raw, erased, prefixes=self.telling(erased.addresses))
+
+    def telling(self, addresses: Collection[str]) -> Sequence[str]:
+        """As of Provider: a wamid is base64 of the other side's address, behind three bytes the last of which is its length."""
+        return [_wamid_prefix(address) for address in sorted(addresses) if 6 <= len(address) < 128]
+
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider."""
         answer = await self._post(outgoing, send.message_body(outgoing))
@@ -127,3 +138,9 @@ class WhatsApp:
     async def close(self) -> None:
         """As of Provider."""
         await self._graph.close()
+
+
+def _wamid_prefix(address: str) -> str:
+    """What all ids of messages with an address begin with, and no others: behind the address stands the same in all of them."""
+    packed = b"\x1c\x18" + bytes([len(address.encode())]) + address.encode() + b"\x15\x02"
+    return "wamid." + base64.b64encode(packed[: len(packed) // 3 * 3]).decode()

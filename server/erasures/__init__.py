@@ -1,0 +1,1 @@
+"""Contacts erased for good: a job in small steps, each of which may be done again."""
