@@ -154,8 +154,12 @@ async def _change(
     if row.contact_blocked:
         return []
     message = await _locked(write.connection, message_id)
+    before = _details(message)
     changed = take(message, asked, contact_id=row.contact_id)
     if not changed:
+        # What is not seen counts still: a reaction taken away before it came, an edit that another one came before.
+        if _details(message) != before:
+            await write.connection.execute(SAVE, message.id, message.text, message.details)
         return []
     if asked.change == "revoke":
         await write.connection.execute(FORGET_FILES, message.id)
@@ -192,7 +196,7 @@ def take(message: MessageRow, asked: Asked, *, contact_id: uuid.UUID) -> list[st
     Of two changes the later one by the provider's time counts, in whatever order they come, and by their ids in one second. What
     was taken back stays so.
     """
-    details: dict[str, Any] = {} if message.details is None else json.loads(message.details)
+    details = _details(message)
     if asked.change == "reaction":
         author = {"kind": int(actor_pb2.ACTOR_KIND_CONTACT), "id": str(contact_id)}
         changed = react(details, asked, author=author)
@@ -204,6 +208,11 @@ def take(message: MessageRow, asked: Asked, *, contact_id: uuid.UUID) -> list[st
         changed = _revoke(message, details, asked)
     message.details = json.dumps(details) if details else None
     return changed
+
+
+def _details(message: MessageRow) -> dict[str, Any]:
+    found: dict[str, Any] = {} if message.details is None else json.loads(message.details)
+    return found
 
 
 def react(details: dict[str, Any], asked: Asked, *, author: Mapping[str, Any]) -> list[str]:
@@ -302,7 +311,7 @@ async def _link(
     write: Write, row: ConversationRow, message_id: uuid.UUID, target: uuid.UUID, *, origin: Origin
 ) -> list[NewEvent]:
     message = await _locked(write.connection, message_id)
-    details: dict[str, Any] = {} if message.details is None else json.loads(message.details)
+    details = _details(message)
     if target == message_id or DELETE_TIME in details or content.REPLY_TO in details:
         return []
     message.details = json.dumps({**details, content.REPLY_TO: str(target)})
