@@ -247,7 +247,7 @@ SELECT c.id FROM conversations c LEFT JOIN LATERAL (
         coalesce(max(arrival) FILTER (WHERE direction = 'inbound'), 0) AS in_arrival,
         coalesce(max(arrival) FILTER (WHERE direction = 'outbound'), 0) AS out_arrival,
         (array_agg(id ORDER BY sequence DESC))[1] AS newest, (array_agg(text ORDER BY sequence DESC))[1] AS newest_text,
-        (array_agg(type ORDER BY sequence DESC))[1] AS newest_type,
+        (array_agg(CASE WHEN details ? 'delete_time' THEN 'deleted' ELSE type END ORDER BY sequence DESC))[1] AS newest_type,
         (array_agg(author_id ORDER BY arrival DESC) FILTER (WHERE direction = 'outbound'))[1] AS author
     FROM messages m WHERE m.conversation_id = c.id
 ) m ON TRUE

@@ -1,0 +1,311 @@
+"""A history of what customers of a WhatsApp number do, and Meta tells: valid, of every kind, with nobody's real name in it.
+
+Addresses and ids stand in it as places (`@P0@`: the phone of customer 0, `@U0@` his user id, `@W3@` the id of item 3, `@V3@` the same
+item's id as the other side has it, `@G@` what only this life has), so that one history can be lived by many tenants at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from server.simulator.payloads import Number
+from server.simulator.wamid import Wamid
+
+PLACE = re.compile(r"@([PUWVX])(\d+)@")
+Draw = Callable[[st.SearchStrategy[Any]], Any]
+MEDIA = {"id": "1479537139650973", "sha256": "ZDIyYjQ=", "mime_type": "image/jpeg"}
+ASKED = {
+    "button_reply": {"id": "yes", "title": "Yes"},
+    "list_reply": {"id": "2", "title": "Two", "description": "of both"},
+}
+
+CONTENTS: Mapping[str, Any] = {
+    "text": {"type": "text", "text": {"body": "hello"}},
+    "markup": {"type": "text", "text": {"body": "<b>{{ 7 * 7 }}</b> \u0000 \ud800 é"}},
+    "image": {"type": "image", "image": MEDIA | {"caption": "the wheel"}},
+    "image, no caption": {"type": "image", "image": MEDIA},
+    "video": {"type": "video", "video": MEDIA | {"mime_type": "video/mp4"}},
+    "voice": {"type": "audio", "audio": MEDIA | {"mime_type": "audio/ogg; codecs=opus", "voice": True}},
+    "document": {"type": "document", "document": MEDIA | {"filename": "../été.pdf", "mime_type": "application/pdf"}},
+    "sticker": {"type": "sticker", "sticker": MEDIA | {"mime_type": "image/webp", "animated": True}},
+    "file that never came": {
+        "type": "video",
+        "video": {},
+        "errors": [{"code": 131052, "title": "Media download error"}],
+    },
+    "location": {"type": "location", "location": {"latitude": 52.5, "longitude": 13.4, "name": "Mill", "address": "1"}},
+    "contacts": {"type": "contacts", "contacts": [{"name": {"formatted_name": "Ada"}, "phones": [{"phone": "+1"}]}]},
+    "card": {"type": "contacts", "contacts": [{"name": {"formatted_name": "A"}, "vcard": "BEGIN:VCARD"}]},
+    "flow": {
+        "type": "interactive",
+        "interactive": {"type": "nfm_reply", "nfm_reply": {"name": "flow", "body": "Sent", "response_json": "{oops"}},
+    },
+    "interactive without body": {"type": "interactive"},
+    "button": {"type": "button", "button": {"payload": "stop", "text": "Stop"}},
+    "order": {
+        "type": "order",
+        "order": {
+            "catalog_id": "7",
+            "text": "",
+            "product_items": [{"product_retailer_id": "a", "quantity": 2, "item_price": 30.5, "currency": "EUR"}],
+        },
+    },
+    "unsupported": {"type": "unsupported", "errors": [{"code": 131051, "title": "Message type unknown"}]},
+    "of tomorrow": {"type": "poll", "poll": {"question": "?"}},
+}
+FIELDS: Mapping[str, Any] = {
+    "account_update": {"event": "ACCOUNT_RESTRICTION", "restriction_info": [{"restriction_type": "@G@"}]},
+    "phone_number_quality_update": {"display_phone_number": "15550783881", "event": "ONBOARDING", "of": "@G@"},
+    "field_of_tomorrow": {"anything": [1, None], "of": "@G@"},
+    "message_template_status_update": {
+        "event": "APPROVED",
+        "message_template_id": 594425479261596,
+        "message_template_name": "order_@G@",
+        "message_template_language": "en-US",
+        "reason": None,
+    },
+}
+REFERRAL = {"source_url": "https://fb.me/1", "source_type": "ad", "source_id": "1", "headline": "Bikes"}
+
+
+@dataclass(frozen=True)
+class Customer:
+    """Somebody. shows: which addresses each of the messages may show; one of them is in all, as it is with Meta."""
+
+    number: int
+    name: str | None
+    shows: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item of a webhook. array: messages, statuses, or the name of a field; at: seconds since the history began."""
+
+    array: str
+    value: Mapping[str, Any]
+    at: int
+    contact: Mapping[str, Any] | None = None
+
+
+@dataclass
+class History:
+    """What happened, oldest first. The first `opening` entries are what each customer began with. sends: of ours, by customer."""
+
+    customers: list[Customer] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)
+    sends: list[int] = field(default_factory=list)
+    opening: int = 0
+
+
+@dataclass
+class Maker:
+    """Makes a history, step by step."""
+
+    draw: Draw
+    history: History = field(default_factory=History)
+    theirs: dict[int, list[int]] = field(default_factory=dict)
+    revoked: set[int] = field(default_factory=set)
+
+    def one_of(self, values: Sequence[Any]) -> Any:
+        return self.draw(st.sampled_from(values))
+
+    def person(self) -> None:
+        number = len(self.history.customers)
+        shows = self.one_of([("P",), ("U",), ("PU",), ("P", "PU"), ("U", "PU")])
+        self.history.customers.append(Customer(number, self.one_of(["Ana", "😀", None]), shows))
+
+    def sender(self, who: Customer) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of a message, and its contact."""
+        shown = self.one_of(who.shows)
+        message, contact = {}, {} if who.name is None else {"profile": {"name": who.name}}
+        if "P" in shown:
+            message["from"] = contact["wa_id"] = f"@P{who.number}@"
+        if "U" in shown:
+            message["from_user_id"] = contact["user_id"] = f"@U{who.number}@"
+        return message, contact
+
+    def item(self, who: Customer, content: Mapping[str, Any]) -> int:
+        """A message, or what stands among them; its number."""
+        number = len(self.history.entries)
+        sender, contact = self.sender(who)
+        value = {**sender, "id": f"@W{number}@", "timestamp": "@T@", **content}
+        self.history.entries.append(Entry("messages", value, number, contact))
+        return number
+
+    def target(self, who: Customer) -> str | None:
+        """A message of the thread that is still there, by either of its ids; or one that nobody has."""
+        here = [f"@W{number}@" for number in self.theirs[who.number] if number not in self.revoked]
+        here += [f"@V{number}@" for number in self.theirs[who.number] if number not in self.revoked]
+        here += [f"@X{number}@" for number, to in enumerate(self.history.sends) if to == who.number]
+        return self.one_of([*here, "wamid.nobody"]) if here else None
+
+    def writes(self, who: Customer) -> None:
+        name = self.one_of(sorted(CONTENTS))
+        content = dict(CONTENTS[name])
+        beside = self.one_of(["", "", "quote", "forwarded", "referral", "answer"])
+        quoted = self.target(who) if beside in ("quote", "answer") else None
+        if beside == "answer" and quoted is not None:
+            word = self.one_of(sorted(ASKED))
+            content = {"type": "interactive", "interactive": {"type": word, word: ASKED[word]}}
+        if quoted is not None:
+            content["context"] = {"from": "15550783881", "id": quoted}
+        elif beside == "forwarded":
+            content["context"] = {"forwarded": True}
+        elif beside == "referral":
+            content["referral"] = REFERRAL
+        self.theirs[who.number].append(self.item(who, content))
+
+    def reacts(self, who: Customer) -> None:
+        target, emoji = self.target(who), self.one_of([{"emoji": "👍"}, {"emoji": "🎉"}, {}, {"emoji": ""}])
+        self.item(who, {"type": "reaction", "reaction": {"message_id": target or "wamid.nobody", **emoji}})
+
+    def changes(self, who: Customer) -> None:
+        """An edit, or a message taken back."""
+        here = [number for number in self.theirs[who.number] if number not in self.revoked]
+        if not here:
+            return
+        number = self.one_of(here)
+        target = self.one_of([f"@W{number}@", f"@V{number}@"])
+        if self.draw(st.booleans()):
+            self.revoked.add(number)
+            self.item(who, {"type": "revoke", "revoke": {"original_message_id": target}})
+        else:
+            message = {"type": "text", "text": {"body": f"edited {len(self.history.entries)}"}}
+            self.item(who, {"type": "edit", "edit": {"original_message_id": target, "message": message}})
+
+    def receipts(self, send: int | None) -> None:
+        """How far a message of ours came; or one of somebody else's."""
+        ways = [
+            ("sent", "delivered", "read"),
+            ("delivered", "read"),
+            ("sent", "failed"),
+            ("failed",),
+            ("read",),
+            ("sent",),
+        ]
+        told = self.draw(st.booleans())
+        for word in self.one_of(ways):
+            number = len(self.history.entries)
+            wamid = f"wamid.stranger.{number}" if send is None else f"@X{send}@"
+            value: dict[str, Any] = {"id": wamid, "status": word, "timestamp": "@T@"}
+            if send is not None:
+                value["recipient_user_id"] = f"@U{self.history.sends[send]}@"
+                value |= {"biz_opaque_callback_data": f"@O{send}@"} if told else {}
+            if word == "failed":
+                value["errors"] = [{"code": 131026, "title": "Message undeliverable"}]
+            self.history.entries.append(Entry("statuses", value, number))
+
+    def something_else(self, _who: Customer) -> None:
+        name = self.one_of(sorted(FIELDS))
+        self.history.entries.append(Entry(name, FIELDS[name], len(self.history.entries)))
+
+
+@st.composite
+def histories(draw: Draw, *, steps: int = 14) -> History:
+    """A history of up to three customers."""
+    maker = Maker(draw)
+    for _ in range(draw(st.integers(1, 3))):
+        maker.person()
+    history = maker.history
+    for who in history.customers:
+        maker.theirs[who.number] = [maker.item(who, CONTENTS["text"])]
+    history.opening = len(history.entries)
+    history.sends = draw(st.lists(st.sampled_from(range(len(history.customers))), max_size=2))
+    steps_of = [
+        maker.writes,
+        maker.writes,
+        maker.writes,
+        maker.reacts,
+        maker.reacts,
+        maker.changes,
+        maker.something_else,
+    ]
+    for _ in range(draw(st.integers(2, steps))):
+        maker.one_of(steps_of)(maker.one_of(history.customers))
+    for send in range(len(history.sends)):
+        maker.receipts(send)
+    if draw(st.booleans()):
+        maker.receipts(None)
+    return history
+
+
+@dataclass
+class Names:
+    """What stands for the places of a history in one life of it. parts: ours, of the sends."""
+
+    tag: str
+    parts: list[str] = field(default_factory=list)
+
+    def phone(self, number: int) -> str:
+        return f"49151{self.tag}{number}"
+
+    def user(self, number: int) -> str:
+        return f"DE.{self.tag}{number}"
+
+    def wamid(self, kind: str, number: int) -> str:
+        """W: the customer's item as its own webhook names it. V: as another one does. X: ours."""
+        peer, side = (
+            (self.user(0), "inbound") if kind == "V" else (self.phone(0), "outbound" if kind == "X" else "inbound")
+        )
+        return str(Wamid(peer=peer, direction=side, token=f"3A{self.tag}{number:08X}{'EE' if kind == 'X' else 'AA'}"))  # type: ignore[arg-type]
+
+    def put(self, value: Any, *, at: int) -> Any:
+        """A value with what stands for its places."""
+        text = json.dumps(value).replace("@T@", str(at)).replace("@G@", self.tag)
+        text = PLACE.sub(lambda found: self._of(found[1], int(found[2])), text)
+        for number, part in enumerate(self.parts):
+            text = text.replace(f"@O{number}@", part)
+        return json.loads(text)
+
+    def _of(self, kind: str, number: int) -> str:
+        if kind in "PU":
+            return self.phone(number) if kind == "P" else self.user(number)
+        return self.wamid(kind, number)
+
+    def back(self, history: History) -> dict[str, str]:
+        """What each name stands for, to be read in the tables."""
+        found = {
+            name(who.number): f"{kind}{who.number}"
+            for who in history.customers
+            for kind, name in (("P", self.phone), ("U", self.user))
+        }
+        found |= {
+            self.wamid(kind, number): f"{kind}{number}" for kind in "WV" for number in range(len(history.entries))
+        }
+        found[f"order_{self.tag}"] = "order"
+        found |= {self.wamid("X", number): f"X{number}" for number in range(len(history.sends))}
+        return found | {part: f"O{number}" for number, part in enumerate(self.parts)}
+
+
+def body(
+    history: History, entries: Sequence[Entry], names: Names, number: Number, *, began: int, cuts: Sequence[bool]
+) -> Any:
+    """One POST with these entries. cuts: where a new change begins; fields have one of their own."""
+    changes: list[dict[str, Any]] = []
+    for entry, cut in zip(entries, cuts, strict=True):
+        value = names.put(entry.value, at=began + entry.at)
+        if entry.array not in ("messages", "statuses"):
+            changes.append({"time": began + entry.at, "change": {"field": entry.array, "value": value}})
+            continue
+        if cut or not changes or "time" in changes[-1]:
+            metadata = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
+            changes.append(
+                {"change": {"field": "messages", "value": {"messaging_product": "whatsapp", "metadata": metadata}}}
+            )
+        inside = changes[-1]["change"]["value"]
+        inside.setdefault(entry.array, []).append(value)
+        if entry.contact is not None:
+            contact = names.put(entry.contact, at=0)
+            if contact not in inside.setdefault("contacts", []):
+                inside["contacts"].append(contact)
+    entries_of = [
+        {"id": number.waba_id, **({"time": each["time"]} if "time" in each else {}), "changes": [each["change"]]}
+        for each in changes
+    ]
+    return {"object": "whatsapp_business_account", "entry": entries_of}
