@@ -120,9 +120,8 @@ class Maker:
         shows = self.one_of([("P",), ("U",), ("PU",), ("P", "PU"), ("U", "PU")])
         self.history.customers.append(Customer(number, self.one_of(["Ana", "😀", None]), shows))
 
-    def sender(self, who: Customer) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The fields of a message, and its contact."""
-        shown = self.one_of(who.shows)
+    def sender(self, who: Customer, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The fields of an item, and its contact."""
         message, contact = {}, {} if who.name is None else {"profile": {"name": who.name}}
         if "P" in shown:
             message["from"] = contact["wa_id"] = f"@P{who.number}@"
@@ -133,7 +132,9 @@ class Maker:
     def item(self, who: Customer, content: Mapping[str, Any]) -> int:
         """A message, or what stands among them; its number."""
         number = len(self.history.entries)
-        sender, contact = self.sender(who)
+        # Only messages tell new addresses: of a reaction nobody learns one, unless a message in the same webhook has that contact.
+        shown = who.shows[0] if content["type"] in ("reaction", "edit", "revoke") else self.one_of(who.shows)
+        sender, contact = self.sender(who, shown)
         value = {**sender, "id": f"@W{number}@", "timestamp": "@T@", **content}
         self.history.entries.append(Entry("messages", value, number, contact))
         return number
