@@ -193,7 +193,7 @@ def add_conversations(server: aio.Server, parts: Parts, tokens: PageTokens, curs
     )
     tag_service_pb2_grpc.add_TagServiceServicer_to_server(TagServicer(tokens=tokens, cursors=cursors), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(
-        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers), server
+        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers, providers=parts.providers), server
     )
     delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
         DeliveryServicer(tokens=tokens, cursors=cursors), server

@@ -6,6 +6,7 @@ Each changes the row in place, or raises a refusal and leaves it alone.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -83,6 +84,13 @@ class ReplyWindowClosed(Refusal):
     def __init__(self, expire_time: datetime) -> None:
         text = "the reply window is closed: the customer must write first, or be sent a template"
         super().__init__(text, metadata={"expire_time": expire_time.isoformat()})
+        self._expire_time = expire_time
+
+    def with_templates(self, names: Sequence[str]) -> ReplyWindowClosed:
+        """The same with what may be sent instead: names and languages."""
+        told = ReplyWindowClosed(self._expire_time)
+        told.metadata = {**told.metadata, "templates": ", ".join(names)}
+        return told
 
 
 @dataclass(frozen=True, slots=True)

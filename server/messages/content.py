@@ -19,7 +19,9 @@ KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
 INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
 # Kinds that are types of their own, and have no text.
-_WHOLE = frozenset({"location", "contacts"})
+_WHOLE = frozenset({"location", "contacts", "template"})
+# What is stored of them, and not shown.
+_HIDDEN = frozenset({"kind", "filling"})
 # What the contract shows as it is stored.
 _AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", REPLY_TO})
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
@@ -57,9 +59,14 @@ def stored(content: Content | None, reply_to_message_id: uuid.UUID | None) -> st
 
 
 def loaded(text: str | None, details: Mapping[str, Any]) -> Content | None:
-    """The content of an answer whose `details` are these; None for plain text."""
+    """The content of an answer whose `details`, as an object, are these; None for plain text."""
     fields = next((details[name] for name in (INTERACTIVE, *_WHOLE) if name in details), None)
     return None if fields is None else _CONTENT.validate_python({**fields, **({} if text is None else {"body": text})})
+
+
+def of(text: str | None, details: str | None) -> Content | None:
+    """The same of the column as it is stored."""
+    return None if details is None else loaded(text, json.loads(details))
 
 
 def shown(details: str | None) -> dict[str, Any]:
@@ -71,7 +78,7 @@ def shown(details: str | None) -> dict[str, Any]:
     if INTERACTIVE in read:
         found[INTERACTIVE] = _interactive(read[INTERACTIVE])
     for name in _WHOLE & read.keys():
-        found[name] = {member: value for member, value in read[name].items() if member != "kind"}
+        found[name] = {member: value for member, value in read[name].items() if member not in _HIDDEN}
     if "forwarding" in read:
         found["forwarding"] = FORWARDING.number(read["forwarding"])
     if "reactions" in read:

@@ -7,12 +7,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.conversations import repository as conversations
-from server.kit.db import Database
+from server.kit.db import Connection, Database
 from server.log.cursor import HeadRow
+from server.log.event import origin_of
 from server.log.read import read_head
 from server.messages import repository
 from server.messages.row import MessageRow
-from server.rpc.call import Scope
+from server.rpc.call import Call, Scope
+
+
+async def repeated(connection: Connection, call: Call, request_id: str) -> MessageRow | None:
+    """What an earlier call with this id sent; None of the first one."""
+    actor = origin_of(call, request_id).actor
+    if not request_id or actor.id is None:
+        return None
+    found = await repository.repeated(connection, [], [(actor.id, request_id)])
+    return found[0] if found else None
 
 
 async def page(

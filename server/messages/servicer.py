@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
 from typing import Literal
 
 from switchboard.v1 import message_service_pb2 as rpc
 from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 
+from server.conversations.rules import ReplyWindowClosed
 from server.kit.ids import parse_id
 from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.messages import content as contents
-from server.messages import convert, service
+from server.messages import convert, service, templated
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
+from server.providers.content import Content, FilledTemplate
+from server.providers.contract import Capabilities, Provider
 from server.requests.service import digest
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -23,14 +27,17 @@ from server.rpc.paging import PageTokens, cut, page_size
 class MessageServicer(MessageServiceServicer):
     """Sending and reading."""
 
-    def __init__(self, *, tokens: PageTokens, cursors: Cursors, writers: BatchWriters) -> None:
+    def __init__(
+        self, *, tokens: PageTokens, cursors: Cursors, writers: BatchWriters, providers: Mapping[str, Provider]
+    ) -> None:
         self._tokens = tokens
         self._cursors = cursors
         self._writers = writers
+        self._providers = providers
 
     async def SendMessage(self, request: rpc.SendMessageRequest, call: Call) -> rpc.SendMessageResponse:
         """Answers once the message is durable."""
-        content = contents.asked(request)
+        content = await self._asked(request, call)
         send = Send(
             scope=call.scope,
             origin=origin_of(call, request.request_id),
@@ -44,13 +51,36 @@ class MessageServicer(MessageServiceServicer):
             client_address=call.client_address,
             user_agent=call.user_agent,
         )
-        result = await self._writers.of(call.tenant_id, call.database).submit(send)
+        try:
+            result = await self._writers.of(call.tenant_id, call.database).submit(send)
+        except ReplyWindowClosed as refusal:
+            raise await self._told_of_templates(refusal, send, call) from refusal
         assert isinstance(result, Stored)
         unseen_id = result.unseen_message_id
         return rpc.SendMessageResponse(
             message=result.shown or convert.message(result.message),
             unseen_message_id=None if unseen_id is None else str(unseen_id),
         )
+
+    async def _asked(self, request: rpc.SendMessageRequest, call: Call) -> Content | None:
+        """What to send; of a template what the customer reads. A repeat of a call sends what it sent, whatever became of its template."""
+        if request.WhichOneof("content") != "template":
+            return contents.asked(request)
+        conversation_id = uuid.UUID(request.conversation_id)
+        async with call.database.snapshot() as connection:
+            sent = await service.repeated(connection, call, request.request_id)
+            if sent is not None and isinstance(again := contents.of(sent.text, sent.details), FilledTemplate):
+                return again
+            return await templated.filled(connection, call.scope, conversation_id, request.template, self._capabilities)
+
+    def _capabilities(self, provider: str) -> Capabilities:
+        return self._providers[provider].capabilities
+
+    async def _told_of_templates(self, refusal: ReplyWindowClosed, send: Send, call: Call) -> ReplyWindowClosed:
+        """The refusal, with the names of some templates that may be sent instead."""
+        async with call.database.snapshot() as connection:
+            found = await templated.usable(connection, call.scope, send.conversation_id, self._capabilities)
+        return refusal.with_templates([f"{row.name}/{row.language}" for row in found])
 
     async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
         """A message."""

@@ -442,7 +442,8 @@ class Unit:
         if item.reply_to_message_id is not None and locked.conversation_of(item.reply_to_message_id) != row.id:
             raise NotFound("message")
         limits.check(self._capabilities(row.provider), item.text, item.content)
-        rules.check_window(row, now=self._plan.now)
+        if item.type != "template":
+            rules.check_window(row, now=self._plan.now)
         return row
 
     def _unseen(self, item: Send, row: ConversationRow, locked: Locked) -> uuid.UUID | None:

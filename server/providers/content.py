@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-ContentKind = Literal["buttons", "list", "link", "location_request", "location", "contacts"]
+from server.providers.template import Filling
+
+ContentKind = Literal["buttons", "list", "link", "location_request", "location", "contacts", "template"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,9 +173,35 @@ class Contacts:
     kind: Literal["contacts"] = "contacts"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledButton:
+    """A button of a template as the customer gets it; type is the provider's word, in upper case."""
+
+    type: str
+    text: str = ""
+    url: str = ""
+    phone_number: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilledTemplate:
+    """A message from a template. body, header, footer, buttons: what the customer reads; filling: what its places were given."""
+
+    body: str
+    template_id: str
+    name: str
+    language: str
+    category: str
+    filling: Filling
+    header: str | None = None
+    footer: str | None = None
+    buttons: tuple[FilledButton, ...] = ()
+    kind: Literal["template"] = "template"
+
+
 # These have a text, their body; the others have none.
 Interactive = Buttons | List | Link | LocationRequest
-Content = Interactive | Location | Contacts
+Content = Interactive | Location | Contacts | FilledTemplate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,13 +6,13 @@ row stands for; what a message that is no text carries is looked at by `contents
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
 
-from server.simulator import contents, errors
+from server.simulator import contents, errors, template_sends
 from server.simulator.accounts import Account, Person
 from server.simulator.errors import ErrorKind
 
@@ -36,8 +36,8 @@ _BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}", re.ASCII)
 class Attempt:
     """One request: the path, the bearer token, the JSON object (None when there was none), and what it meets.
 
-    `account` is the number of the path, if it exists; `tokens` says when each ends; `wall` is Unix time, `steady` a clock
-    that never goes back.
+    `account` is the number of the path, if it exists; `templates` are those of its business account; `tokens` says when each ends;
+    `wall` is Unix time, `steady` a clock that never goes back.
     """
 
     version: str
@@ -47,6 +47,7 @@ class Attempt:
     account: Account | None
     versions: tuple[str, ...]
     tokens: Mapping[str, float]
+    templates: Sequence[errors.Json]
     wall: float
     steady: float
 
@@ -67,6 +68,12 @@ class Attempt:
         return None if self.body is None else contents.problem(self.body)
 
     @cached_property
+    def template_problem(self) -> contents.Problem | None:
+        """What is wrong with the template it is made from, if it is; for the rows after those of its shape."""
+        sent = self.value("template")
+        return template_sends.problem(sent, self.templates) if isinstance(sent, Mapping) else None
+
+    @cached_property
     def number(self) -> Account:
         """The account, for the rows after the one that refuses unknown numbers."""
         if self.account is None:
@@ -84,8 +91,10 @@ class Attempt:
 
     @property
     def window_closed(self) -> bool:
-        """Whether the customer has not written for 24 hours; Meta then delivers templates only."""
-        return self.number.config.window != "off" and self.wall >= self.person.window_until
+        """Whether the customer has not written for 24 hours, and this is no template, which Meta delivers all the same."""
+        return (
+            self.carries != "template" and self.number.config.window != "off" and self.wall >= self.person.window_until
+        )
 
     def value(self, path: str) -> object:
         """The value at a dotted path of the body; None when it, or anything above it, is missing or null."""
@@ -292,6 +301,14 @@ def _content(error: ErrorKind) -> Check:
     return check
 
 
+def _template(error: ErrorKind) -> Check:
+    def check(attempt: Attempt) -> str | None:
+        problem = attempt.template_problem
+        return problem.detail if problem is not None and problem.error is error else None
+
+    return check
+
+
 def _preview_flag(attempt: Attempt) -> str | None:
     flag = attempt.value("text.preview_url")
     return None if flag is None or isinstance(flag, bool) else "Param text.preview_url must be a boolean."
@@ -381,6 +398,22 @@ CHECKS: tuple[Row, ...] = (
     Row("opaque_string", "biz_opaque_callback_data: string", _string("biz_opaque_callback_data"), errors.PARAMETER),
     Row("opaque_length", "biz_opaque_callback_data: at most 512 characters",
         _at_most("biz_opaque_callback_data", OPAQUE_MOST), errors.PARAMETER),
+    # The template that it is made from.
+    Row("template_missing", "132001: not there in this language, or not approved",
+        _template(errors.TEMPLATE_MISSING), errors.TEMPLATE_MISSING),
+    Row("template_paused", "132015: paused for its quality", _template(errors.TEMPLATE_PAUSED), errors.TEMPLATE_PAUSED),
+    Row("template_disabled", "132016: paused too often",
+        _template(errors.TEMPLATE_DISABLED), errors.TEMPLATE_DISABLED),
+    Row("template_count", "132000: as many parameters as places",
+        _template(errors.PARAMETER_COUNT), errors.PARAMETER_COUNT),
+    Row("template_format", "132012: of the kind, and named as, the place asks",
+        _template(errors.PARAMETER_FORMAT), errors.PARAMETER_FORMAT),
+    Row("template_text", "132018: no line breaks, tabs, five spaces",
+        _template(errors.PARAMETER_TEXT), errors.PARAMETER_TEXT),
+    Row("template_length", "132005: at most 1024 characters in all",
+        _template(errors.TEXT_TOO_LONG), errors.TEXT_TOO_LONG),
+    Row("template_button", "131008: what a button needs",
+        _template(errors.MISSING_PARAMETER), errors.MISSING_PARAMETER),
     # Whether it may go now.
     Row("not_oneself", "131021: recipient is the sender", _not_oneself, errors.RECIPIENT_IS_SENDER),
     Row("throughput", "130429: 80 messages a second, in and out", _throughput, errors.THROUGHPUT),

@@ -206,10 +206,79 @@ class _Contact(_Object):
     birthday: Annotated[str | None, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")] = None
 
 
+class _Fallback(_Object):
+    fallback_value: Annotated[str, _text(1024)]
+
+
+class _Currency(_Fallback):
+    code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    amount_1000: int
+
+
+class _File(_Object):
+    id: str | None = None
+    link: Annotated[str | None, Field(pattern=r"^https?://")] = None
+    filename: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _File:
+        if (self.id is None) == (self.link is None):
+            raise ValueError("either an id or a link is required")
+        return self
+
+
+class _FlowAction(_Object):
+    flow_token: str | None = None
+    flow_action_data: dict[str, object] | None = None
+    thumbnail_product_retailer_id: str | None = None
+
+
+class _Parameter(_Object):
+    type: Literal[
+        "text", "currency", "date_time", "image", "video", "document", "location", "payload", "coupon_code", "action"
+    ]
+    parameter_name: Annotated[str | None, _text(512)] = None
+    text: Annotated[str | None, _text(2000)] = None
+    currency: _Currency | None = None
+    date_time: _Fallback | None = None
+    image: _File | None = None
+    video: _File | None = None
+    document: _File | None = None
+    location: _Location | None = None
+    payload: Annotated[str | None, _text(256)] = None
+    coupon_code: Annotated[str | None, _text(20)] = None
+    action: _FlowAction | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Parameter:
+        if getattr(self, self.type) is None:
+            raise ValueError(f"{self.type} is required")
+        return self
+
+
+class _Component(_Object):
+    type: Literal["header", "body", "button"]
+    sub_type: Literal["quick_reply", "url", "copy_code", "flow", "catalog", "mpm"] | None = None
+    index: Annotated[str | None, Field(pattern=r"^[0-9]$")] = None
+    parameters: Annotated[list[_Parameter], Field(min_length=1)]
+
+
+class _Language(_Object):
+    code: Annotated[str, Field(pattern=r"^[a-z]{2,3}(_[A-Za-z]{2,4})?$")]
+    policy: Literal["deterministic"] = "deterministic"
+
+
+class _Template(_Object):
+    name: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,512}$")]
+    language: _Language
+    components: list[_Component] | None = None
+
+
 # By the message's type; what is not here this number neither sends nor receives. A text has rows of its own.
 SHAPES: Mapping[str, TypeAdapter[object]] = {
     "interactive": TypeAdapter(Annotated[_Buttons | _List | _Link | _LocationRequest, Field(discriminator="type")]),
     "location": TypeAdapter(_Location),
+    "template": TypeAdapter(_Template),
     "contacts": TypeAdapter(Annotated[list[_Contact], Field(min_length=1, max_length=257)]),
 }
 _MISSING = frozenset({"missing", "union_tag_not_found"})

@@ -43,6 +43,13 @@ RECIPIENT_IS_SENDER = ErrorKind(131021, Wording.TITLED, "Recipient cannot be sen
 UNDELIVERABLE = ErrorKind(131026, Wording.TITLED, "Message undeliverable")
 REENGAGEMENT = ErrorKind(131047, Wording.TITLED, "Re-engagement message")
 UNSUPPORTED_TYPE = ErrorKind(131051, Wording.TITLED, "Unsupported message type")
+PARAMETER_COUNT = ErrorKind(132000, Wording.TITLED, "Number of parameters does not match the expected number of params")
+TEMPLATE_MISSING = ErrorKind(132001, Wording.TITLED, "Template name does not exist in the translation", status=404)
+TEXT_TOO_LONG = ErrorKind(132005, Wording.TITLED, "Translated text too long")
+PARAMETER_FORMAT = ErrorKind(132012, Wording.TITLED, "Parameter format does not match format in the created template")
+TEMPLATE_PAUSED = ErrorKind(132015, Wording.TITLED, "Template is paused")
+TEMPLATE_DISABLED = ErrorKind(132016, Wording.TITLED, "Template is disabled")
+PARAMETER_TEXT = ErrorKind(132018, Wording.TITLED, "Issues with the parameters in the template")
 THROUGHPUT = ErrorKind(130429, Wording.TITLED, "Rate limit hit")
 PAIR_RATE = ErrorKind(131056, Wording.TITLED, "(Business Account, Consumer Account) pair rate limit hit")
 

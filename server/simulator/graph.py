@@ -116,12 +116,14 @@ class GraphApi:
 
     def _attempt(self, request: web.Request, body: Mapping[str, object] | None) -> Attempt:
         phone_number_id = request.match_info["phone_number_id"]
+        account = self._simulator.accounts.get(phone_number_id)
         return Attempt(
             version=request.match_info["version"],
             phone_number_id=phone_number_id,
             token=_token(request),
             body=body,
-            account=self._simulator.accounts.get(phone_number_id),
+            account=account,
+            templates=() if account is None else self._simulator.templates.of(account.config.waba_id),
             versions=self._simulator.versions,
             tokens=self._simulator.accounts.tokens(),
             wall=self._simulator.clock.wall(),

@@ -16,6 +16,7 @@ from server.kit.db import Connection, Write
 from server.kit.errors import NotFound
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
+from server.providers.contract import Capabilities
 from server.providers.template import ListedTemplate, TemplateChange
 from server.templates import convert
 from server.templates.row import NAMES, TemplateRow, changed_fields, listed, new_row, row_of, told
@@ -25,6 +26,10 @@ GET = f"SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account
 LOCK = f"""
 SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND provider_template_id = ANY($3::text[])
 ORDER BY id FOR UPDATE
+"""
+NAMED = f"""
+SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND name = $3 AND language = $4
+ORDER BY gone_time IS NOT NULL, update_time DESC LIMIT 1
 """
 PAGE = f"""
 SELECT {COLUMNS} FROM templates
@@ -59,6 +64,22 @@ async def get(connection: Connection, *, of: Owner, template_id: uuid.UUID) -> T
     if record is None:
         raise NotFound("template")
     return row_of(record)
+
+
+async def named(connection: Connection, *, of: Owner, name: str, language: str) -> TemplateRow:
+    """A template of an account by its name, the one that is there before one that is gone. NotFound."""
+    record = await connection.fetchrow(NAMED, of.provider, of.business_account_id, name, language)
+    if record is None:
+        raise NotFound("template")
+    return row_of(record)
+
+
+def account_of(capabilities: Capabilities, details: Any) -> str | None:
+    """The account whose templates a channel may send, by what it was connected with; None where there are none."""
+    if not capabilities.templates or capabilities.shared_account is None:
+        return None
+    found: dict[str, str] = json.loads(details) if isinstance(details, str) else details
+    return found.get(capabilities.shared_account)
 
 
 async def page(

@@ -12,7 +12,7 @@ from switchboard.v1.template_service_pb2_grpc import TemplateServiceServicer
 from server.channels import service as channels
 from server.kit.clock import utc_now
 from server.kit.db import Write
-from server.kit.errors import NotFound, Refusal
+from server.kit.errors import NotFound
 from server.log.append import append
 from server.log.cursor import Cursors
 from server.log.event import NewEvent, origin_of
@@ -23,22 +23,13 @@ from server.providers.template import TemplateAccount
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 from server.templates import convert, filling, service, sync
+from server.templates.refusals import ChannelWithoutTemplates
 from server.templates.row import TemplateRow
 from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenant, Tenants
 
 # Templates of one unit of work: it holds the head of the log, which every other write waits for.
 CHUNK = 100
-
-
-class ChannelWithoutTemplates(Refusal):
-    """Its provider knows none."""
-
-    status = "FAILED_PRECONDITION"
-    reason = "CHANNEL_WITHOUT_TEMPLATES"
-
-    def __init__(self, provider: str) -> None:
-        super().__init__("channels of this provider have no templates", metadata={"provider": provider})
 
 
 class TemplateServicer(TemplateServiceServicer):
@@ -147,7 +138,4 @@ class TemplateServicer(TemplateServiceServicer):
 
     def _account_id(self, channel: Channel) -> str | None:
         """The account whose templates the channel may send; None where there are none."""
-        capabilities = self._providers[channel.provider].capabilities
-        if not capabilities.templates or capabilities.shared_account is None:
-            return None
-        return channel.account.get(capabilities.shared_account)
+        return service.account_of(self._providers[channel.provider].capabilities, channel.account)

@@ -32,8 +32,26 @@ class Example:
     token: str | None = TOKEN
     account: dict[str, object] = field(default_factory=dict)
     sent_before: int = 0
+    templates: tuple[dict[str, object], ...] = ()
 
 
+def template(name: str = "ready", *given: dict[str, object], language: str = "en") -> dict[str, object]:
+    """A message from a template, whose body's places are filled so."""
+    components = [{"type": "body", "parameters": list(given)}] if given else []
+    sent = {"name": name, "language": {"code": language}, **({"components": components} if components else {})}
+    return text(type="template", text=None, template=sent)
+
+
+def said(value: str, **more: str) -> dict[str, object]:
+    return {"type": "text", "text": value, **more}
+
+
+def of(name: str = "ready", *parts: dict[str, object], status: str = "APPROVED") -> dict[str, object]:
+    body = {"type": "BODY", "text": "Order {{1}} is ready."}
+    return {"name": name, "language": "en", "status": status, "components": [body, *parts]}
+
+
+TRACK = {"type": "BUTTONS", "buttons": [{"type": "URL", "text": "Track", "url": "https://shop.example/{{1}}"}]}
 EXAMPLES: dict[str, Example] = {
     "version": Example(text(), 2500, "Unknown path components", path=f"/v99.0/{PHONE_NUMBER_ID}/messages"),
     "token_given": Example(text(), 190, "access token is required", status=401, token=None),
@@ -52,7 +70,7 @@ EXAMPLES: dict[str, Example] = {
     "recipient_format": Example(text(to=None, recipient="someone"), 131009, "business-scoped user ID"),
     "group_known": Example(text(to="Y2FwaV9ncm91cA", recipient_type="group"), 131009, "group does not exist"),
     "type": Example(text(type="telegram"), 100, 'got "telegram"'),
-    "type_carried": Example(text(type="image"), 131051, "sends text, interactive, location, contacts only"),
+    "type_carried": Example(text(type="image"), 131051, "sends text, interactive, location, template, contacts only"),
     "message_keys": Example(text(txt={"body": "x"}), 100, 'Unexpected key "txt" on param.'),
     "content_given": Example(text(text=None), 131008, "mandatory for type 'text'"),
     "content_missing": Example(asking(action=None), 131008, "missing: interactive.action"),
@@ -69,6 +87,28 @@ EXAMPLES: dict[str, Example] = {
     "context_message": Example(text(context={}), 100, "context.message_id is required"),
     "opaque_string": Example(text(biz_opaque_callback_data=7), 100, "must be a string"),
     "opaque_length": Example(text(biz_opaque_callback_data="x" * 513), 100, "at most 512 characters"),
+    "template_missing": Example(
+        template("ready", said("17"), language="de"),
+        132001,
+        "(ready) does not exist in de",
+        status=404,
+        templates=(of(),),
+    ),
+    "template_paused": Example(template("ready", said("17")), 132015, "paused", templates=(of(status="PAUSED"),)),
+    "template_disabled": Example(
+        template("ready", said("17")), 132016, "permanently disabled", templates=(of(status="DISABLED"),)
+    ),
+    "template_count": Example(
+        template("ready", said("17"), said("18")), 132000, "localizable_params (2) does not match", templates=(of(),)
+    ),
+    "template_format": Example(
+        template("ready", said("17", parameter_name="order")), 132012, "Parameter name", templates=(of(),)
+    ),
+    "template_text": Example(template("ready", said("1\n7")), 132018, "new-line/tab", templates=(of(),)),
+    "template_length": Example(template("ready", said("7" * 1020)), 132005, "too long", templates=(of(),)),
+    "template_button": Example(
+        template("ready", said("17")), 131008, "Button at index 0 of type Url requires", templates=(of("ready", TRACK),)
+    ),
     "not_oneself": Example(text(to="+15550783881"), 131021, "Sender and recipient"),
     "throughput": Example(
         text(),
@@ -101,6 +141,8 @@ async def test_a_row_refuses_its_example(name: str, start: Start) -> None:
     other = account(phone_number_id=OTHER, access_token="EAAJsecond")
     meta = await start(account_fields=example.account)
     await meta.control("POST", "accounts", other)
+    if example.templates:
+        await meta.control("POST", "templates", {"templates": list(example.templates)})
     for _ in range(example.sent_before):
         assert (await meta.post(text()))[0] == 200
 

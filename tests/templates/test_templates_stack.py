@@ -22,15 +22,19 @@ class Shop:
 
     def __init__(self, stack: Stack, dev: dict[str, Any]) -> None:
         self.stack, self.dev = stack, dev
-        self.waba, number, token = (f"{uuid.uuid4().int % 10**15:015}", f"1{uuid.uuid4().int % 10**14:014}", "EAAJshop")
-        account = {"phone_number_id": number, "waba_id": self.waba, "access_token": token}
+        self.waba, self.number, token = (
+            f"{uuid.uuid4().int % 10**15:015}",
+            f"1{uuid.uuid4().int % 10**14:014}",
+            "EAAJshop",
+        )
+        account = {"phone_number_id": self.number, "waba_id": self.waba, "access_token": token}
         more = {
             "display_phone_number": "15550007777",
             "app_secret": dev["meta_app"]["app_secret"],
             "webhook_url": dev["url"] + dev["meta_app"]["webhook_path"],
         }
         self.control("accounts", account | more)
-        given = {"phoneNumberId": number, "wabaId": self.waba, "accessToken": token}
+        given = {"phoneNumberId": self.number, "wabaId": self.waba, "accessToken": token}
         connected = self.ask("channels:connectWhatsapp", {"name": "Shop", **given})
         self.path = f"channels/{connected['channel']['id']}/templates"
 

@@ -152,6 +152,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: the provider did not answer, or not to the end. Repeat."""
     ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES: _ErrorReason.ValueType  # 102
     """FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
+    ERROR_REASON_TEMPLATE_NOT_SENDABLE: _ErrorReason.ValueType  # 103
+    """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -286,4 +288,6 @@ ERROR_REASON_PROVIDER_UNAVAILABLE: ErrorReason.ValueType  # 101
 """UNAVAILABLE: the provider did not answer, or not to the end. Repeat."""
 ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES: ErrorReason.ValueType  # 102
 """FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
+ERROR_REASON_TEMPLATE_NOT_SENDABLE: ErrorReason.ValueType  # 103
+"""FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

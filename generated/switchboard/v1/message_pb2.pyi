@@ -11,6 +11,7 @@ from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from switchboard.v1 import actor_pb2 as _actor_pb2
 from switchboard.v1 import content_pb2 as _content_pb2
+from switchboard.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -264,6 +265,7 @@ class Message(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     CONTACTS_FIELD_NUMBER: _builtins.int
     INTERACTIVE_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     ORDER_FIELD_NUMBER: _builtins.int
     REACTIONS_FIELD_NUMBER: _builtins.int
     REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
@@ -332,6 +334,10 @@ class Message(_message.Message):
         """Buttons, a list, a link or a question, beside the text; absent when it has none."""
 
     @_builtins.property
+    def template(self) -> Global___TemplateContent:
+        """The template that it was made from; absent when it was made from none. Its body is `text`."""
+
+    @_builtins.property
     def order(self) -> _content_pb2.OrderContent:
         """What was ordered; absent when nothing was."""
 
@@ -380,6 +386,7 @@ class Message(_message.Message):
         location: _content_pb2.LocationContent | None = ...,
         contacts: _content_pb2.ContactsContent | None = ...,
         interactive: _content_pb2.InteractiveContent | None = ...,
+        template: Global___TemplateContent | None = ...,
         order: _content_pb2.OrderContent | None = ...,
         reactions: _abc.Iterable[Global___Reaction] | None = ...,
         reply_to_message_id: _builtins.str | None = ...,
@@ -390,9 +397,9 @@ class Message(_message.Message):
         unsupported: Global___UnsupportedContent | None = ...,
         referred_product: _content_pb2.ReferredProduct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
@@ -412,6 +419,61 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class TemplateContent(_message.Message):
+    """A message from a template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    BUTTONS_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.str
+    """The template."""
+    name: _builtins.str
+    """Its name."""
+    language: _builtins.str
+    """Its language."""
+    category: _builtins.str
+    """The provider's word for what it was for when it was sent, in upper case."""
+    header: _builtins.str
+    """Above the text; absent where there is none, or a file."""
+    footer: _builtins.str
+    """Below the text; absent where there is none."""
+    @_builtins.property
+    def buttons(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.TemplateButton]:
+        """Below all of it, with their addresses whole."""
+
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        language: _builtins.str = ...,
+        category: _builtins.str = ...,
+        header: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        buttons: _abc.Iterable[_template_pb2.TemplateButton] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "buttons", b"buttons", "category", b"category", "footer", b"footer", "header", b"header", "language", b"language", "name", b"name", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___TemplateContent: _TypeAlias = TemplateContent  # noqa: Y015
 
 @_typing.final
 class Reaction(_message.Message):

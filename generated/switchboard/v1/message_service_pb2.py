@@ -28,9 +28,10 @@ from switchboard.v1 import content_pb2 as switchboard_dot_v1_dot_content__pb2
 from switchboard.v1 import message_pb2 as switchboard_dot_v1_dot_message__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 from switchboard.v1 import status_update_pb2 as switchboard_dot_v1_dot_status__update__pb2
+from switchboard.v1 import template_pb2 as switchboard_dot_v1_dot_template__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/content.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\"\xc8\x04\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12.\n\x07\x62uttons\x18\x06 \x01(\x0b\x32\x1b.switchboard.v1.SendButtonsH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.switchboard.v1.SendListH\x00\x12(\n\x04link\x18\x08 \x01(\x0b\x32\x18.switchboard.v1.SendLinkH\x00\x12?\n\x10location_request\x18\t \x01(\x0b\x32#.switchboard.v1.SendLocationRequestH\x00\x12\x30\n\x08location\x18\n \x01(\x0b\x32\x1c.switchboard.v1.SendLocationH\x00\x12\x30\n\x08\x63ontacts\x18\x0b \x01(\x0b\x32\x1c.switchboard.v1.SendContactsH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12*\n\x13reply_to_message_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_idB\x16\n\x14_reply_to_message_id\")\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc5\x01\n\x0bSendButtons\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x37\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x42\t\n\x07_headerB\t\n\x07_footer\"\xe3\x01\n\x08SendList\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12\x39\n\x08sections\x18\x05 \x03(\x0b\x32\x1b.switchboard.v1.ListSectionB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x42\t\n\x07_headerB\t\n\x07_footer\"\xce\x01\n\x08SendLink\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12$\n\x03url\x18\x05 \x01(\tB\x17\xbaH\x14r\x12\x18\xd0\x0f\x32\n^https?://\x88\x01\x01\x42\t\n\x07_headerB\t\n\x07_footer\"4\n\x13SendLocationRequest\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc3\x01\n\x0cSendLocation\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\x12!\n\x04name\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12$\n\x07\x61\x64\x64ress\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_address\"J\n\x0cSendContacts\x12:\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1b.switchboard.v1.ContactCardB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x81\x02\"u\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x1e\n\x11unseen_message_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x14\n\x12_unseen_message_id\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x9e\x01\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x04part\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x42\x07\n\x05_part\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x8d\x05\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/content.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\x1a\x1dswitchboard/v1/template.proto\"\xfa\x04\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12.\n\x07\x62uttons\x18\x06 \x01(\x0b\x32\x1b.switchboard.v1.SendButtonsH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.switchboard.v1.SendListH\x00\x12(\n\x04link\x18\x08 \x01(\x0b\x32\x18.switchboard.v1.SendLinkH\x00\x12?\n\x10location_request\x18\t \x01(\x0b\x32#.switchboard.v1.SendLocationRequestH\x00\x12\x30\n\x08location\x18\n \x01(\x0b\x32\x1c.switchboard.v1.SendLocationH\x00\x12\x30\n\x08\x63ontacts\x18\x0b \x01(\x0b\x32\x1c.switchboard.v1.SendContactsH\x00\x12\x30\n\x08template\x18\r \x01(\x0b\x32\x1c.switchboard.v1.SendTemplateH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12*\n\x13reply_to_message_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_idB\x16\n\x14_reply_to_message_id\")\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc5\x01\n\x0bSendButtons\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x37\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x42\t\n\x07_headerB\t\n\x07_footer\"\xe3\x01\n\x08SendList\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12\x39\n\x08sections\x18\x05 \x03(\x0b\x32\x1b.switchboard.v1.ListSectionB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x42\t\n\x07_headerB\t\n\x07_footer\"\xce\x01\n\x08SendLink\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12$\n\x03url\x18\x05 \x01(\tB\x17\xbaH\x14r\x12\x18\xd0\x0f\x32\n^https?://\x88\x01\x01\x42\t\n\x07_headerB\t\n\x07_footer\"4\n\x13SendLocationRequest\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc3\x01\n\x0cSendLocation\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\x12!\n\x04name\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12$\n\x07\x61\x64\x64ress\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_address\"\xa0\x01\n\x0cSendTemplate\x12\x1f\n\x0btemplate_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1b.switchboard.v1.TemplateKeyH\x00\x12\x30\n\x07\x66illing\x18\x03 \x01(\x0b\x32\x1f.switchboard.v1.TemplateFillingB\x11\n\x08template\x12\x05\xbaH\x02\x08\x01\"n\n\x0bTemplateKey\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^[a-z0-9_]{1,512}$\x12\x36\n\x08language\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-z]{2,3}(_[A-Za-z]{2,4})?$\"J\n\x0cSendContacts\x12:\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1b.switchboard.v1.ContactCardB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x81\x02\"u\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x1e\n\x11unseen_message_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x14\n\x12_unseen_message_id\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x9e\x01\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x04part\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x42\x07\n\x05_part\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\x8d\x05\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -87,6 +88,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SENDLOCATION'].fields_by_name['name']._serialized_options = b'\272H\013r\t\020\001\030\200\010\272\001\001\000'
   _globals['_SENDLOCATION'].fields_by_name['address']._loaded_options = None
   _globals['_SENDLOCATION'].fields_by_name['address']._serialized_options = b'\272H\013r\t\020\001\030\200\010\272\001\001\000'
+  _globals['_SENDTEMPLATE'].oneofs_by_name['template']._loaded_options = None
+  _globals['_SENDTEMPLATE'].oneofs_by_name['template']._serialized_options = b'\272H\002\010\001'
+  _globals['_SENDTEMPLATE'].fields_by_name['template_id']._loaded_options = None
+  _globals['_SENDTEMPLATE'].fields_by_name['template_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_TEMPLATEKEY'].fields_by_name['name']._loaded_options = None
+  _globals['_TEMPLATEKEY'].fields_by_name['name']._serialized_options = b'\272H\026r\0242\022^[a-z0-9_]{1,512}$'
+  _globals['_TEMPLATEKEY'].fields_by_name['language']._loaded_options = None
+  _globals['_TEMPLATEKEY'].fields_by_name['language']._serialized_options = b'\272H!r\0372\035^[a-z]{2,3}(_[A-Za-z]{2,4})?$'
   _globals['_SENDCONTACTS'].fields_by_name['contacts']._loaded_options = None
   _globals['_SENDCONTACTS'].fields_by_name['contacts']._serialized_options = b'\272H\010\222\001\005\010\001\020\201\002'
   _globals['_GETMESSAGEREQUEST'].fields_by_name['message_id']._loaded_options = None
@@ -115,36 +124,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\002.\022,/v1/conversations/{conversation_id}/messages'
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessageStatusUpdates']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessageStatusUpdates']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\002*\022(/v1/messages/{message_id}/status-updates'
-  _globals['_SENDMESSAGEREQUEST']._serialized_start=242
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=826
-  _globals['_SENDTEXT']._serialized_start=828
-  _globals['_SENDTEXT']._serialized_end=869
-  _globals['_SENDBUTTONS']._serialized_start=872
-  _globals['_SENDBUTTONS']._serialized_end=1069
-  _globals['_SENDLIST']._serialized_start=1072
-  _globals['_SENDLIST']._serialized_end=1299
-  _globals['_SENDLINK']._serialized_start=1302
-  _globals['_SENDLINK']._serialized_end=1508
-  _globals['_SENDLOCATIONREQUEST']._serialized_start=1510
-  _globals['_SENDLOCATIONREQUEST']._serialized_end=1562
-  _globals['_SENDLOCATION']._serialized_start=1565
-  _globals['_SENDLOCATION']._serialized_end=1760
-  _globals['_SENDCONTACTS']._serialized_start=1762
-  _globals['_SENDCONTACTS']._serialized_end=1836
-  _globals['_SENDMESSAGERESPONSE']._serialized_start=1838
-  _globals['_SENDMESSAGERESPONSE']._serialized_end=1955
-  _globals['_GETMESSAGEREQUEST']._serialized_start=1957
-  _globals['_GETMESSAGEREQUEST']._serialized_end=2006
-  _globals['_GETMESSAGERESPONSE']._serialized_start=2008
-  _globals['_GETMESSAGERESPONSE']._serialized_end=2085
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=2087
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=2201
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2203
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2308
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=2311
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=2469
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=2472
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=2600
-  _globals['_MESSAGESERVICE']._serialized_start=2603
-  _globals['_MESSAGESERVICE']._serialized_end=3256
+  _globals['_SENDMESSAGEREQUEST']._serialized_start=273
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=907
+  _globals['_SENDTEXT']._serialized_start=909
+  _globals['_SENDTEXT']._serialized_end=950
+  _globals['_SENDBUTTONS']._serialized_start=953
+  _globals['_SENDBUTTONS']._serialized_end=1150
+  _globals['_SENDLIST']._serialized_start=1153
+  _globals['_SENDLIST']._serialized_end=1380
+  _globals['_SENDLINK']._serialized_start=1383
+  _globals['_SENDLINK']._serialized_end=1589
+  _globals['_SENDLOCATIONREQUEST']._serialized_start=1591
+  _globals['_SENDLOCATIONREQUEST']._serialized_end=1643
+  _globals['_SENDLOCATION']._serialized_start=1646
+  _globals['_SENDLOCATION']._serialized_end=1841
+  _globals['_SENDTEMPLATE']._serialized_start=1844
+  _globals['_SENDTEMPLATE']._serialized_end=2004
+  _globals['_TEMPLATEKEY']._serialized_start=2006
+  _globals['_TEMPLATEKEY']._serialized_end=2116
+  _globals['_SENDCONTACTS']._serialized_start=2118
+  _globals['_SENDCONTACTS']._serialized_end=2192
+  _globals['_SENDMESSAGERESPONSE']._serialized_start=2194
+  _globals['_SENDMESSAGERESPONSE']._serialized_end=2311
+  _globals['_GETMESSAGEREQUEST']._serialized_start=2313
+  _globals['_GETMESSAGEREQUEST']._serialized_end=2362
+  _globals['_GETMESSAGERESPONSE']._serialized_start=2364
+  _globals['_GETMESSAGERESPONSE']._serialized_end=2441
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=2443
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=2557
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=2559
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=2664
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=2667
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=2825
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=2828
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=2956
+  _globals['_MESSAGESERVICE']._serialized_start=2959
+  _globals['_MESSAGESERVICE']._serialized_end=3612
 # @@protoc_insertion_point(module_scope)

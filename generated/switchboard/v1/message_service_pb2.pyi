@@ -10,6 +10,7 @@ from google.protobuf.internal import containers as _containers
 from switchboard.v1 import content_pb2 as _content_pb2
 from switchboard.v1 import message_pb2 as _message_pb2
 from switchboard.v1 import status_update_pb2 as _status_update_pb2
+from switchboard.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -35,6 +36,7 @@ class SendMessageRequest(_message.Message):
     LOCATION_REQUEST_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     CONTACTS_FIELD_NUMBER: _builtins.int
+    TEMPLATE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LAST_SEEN_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
@@ -76,6 +78,10 @@ class SendMessageRequest(_message.Message):
     def contacts(self) -> Global___SendContacts:
         """Cards of people."""
 
+    @_builtins.property
+    def template(self) -> Global___SendTemplate:
+        """A template, which may be sent outside the reply window too."""
+
     def __init__(
         self,
         *,
@@ -87,19 +93,20 @@ class SendMessageRequest(_message.Message):
         location_request: Global___SendLocationRequest | None = ...,
         location: Global___SendLocation | None = ...,
         contacts: Global___SendContacts | None = ...,
+        template: Global___SendTemplate | None = ...,
         request_id: _builtins.str = ...,
         last_seen_message_id: _builtins.str | None = ...,
         reply_to_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_seen_message_id: _TypeAlias = _typing.Literal["last_seen_message_id"]  # noqa: Y015
     _WhichOneofArgType__last_seen_message_id: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id"]  # noqa: Y015
     _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "buttons", "list", "link", "location_request", "location", "contacts"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "buttons", "list", "link", "location_request", "location", "contacts", "template"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_message_id) -> _WhichOneofReturnType__last_seen_message_id | None: ...
@@ -329,6 +336,68 @@ class SendLocation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
 
 Global___SendLocation: _TypeAlias = SendLocation  # noqa: Y015
+
+@_typing.final
+class SendTemplate(_message.Message):
+    """A template with its places filled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    FILLING_FIELD_NUMBER: _builtins.int
+    template_id: _builtins.str
+    """By its id here."""
+    @_builtins.property
+    def key(self) -> Global___TemplateKey:
+        """By its name and language, which are the same in every installation."""
+
+    @_builtins.property
+    def filling(self) -> _template_pb2.TemplateFilling:
+        """What its places are filled with."""
+
+    def __init__(
+        self,
+        *,
+        template_id: _builtins.str = ...,
+        key: Global___TemplateKey | None = ...,
+        filling: _template_pb2.TemplateFilling | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filling", b"filling", "key", b"key", "template", b"template", "template_id", b"template_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filling", b"filling", "key", b"key", "template", b"template", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_template: _TypeAlias = _typing.Literal["template_id", "key"]  # noqa: Y015
+    _WhichOneofArgType_template: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_template) -> _WhichOneofReturnType_template | None: ...
+
+Global___SendTemplate: _TypeAlias = SendTemplate  # noqa: Y015
+
+@_typing.final
+class TemplateKey(_message.Message):
+    """Names a template in one language. There is no other language to fall back on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name."""
+    language: _builtins.str
+    """Its language, such as en or pt_BR."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        language: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["language", b"language", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateKey: _TypeAlias = TemplateKey  # noqa: Y015
 
 @_typing.final
 class SendContacts(_message.Message):

@@ -1,7 +1,7 @@
 """What is sent beside plain text, as the Cloud API wants it, and how much of it Meta takes.
 
 Source: Meta's Cloud API documentation, "Interactive reply buttons messages", "Interactive list messages", "Interactive call-to-action
-URL button messages", "Location request messages", "Location messages", "Contacts messages".
+URL button messages", "Location request messages", "Location messages", "Contacts messages", "Template messages".
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
 from server.providers.content import (
     Buttons,
@@ -17,6 +18,7 @@ from server.providers.content import (
     Content,
     ContentKind,
     ContentLimits,
+    FilledTemplate,
     Link,
     List,
     ListSection,
@@ -24,6 +26,7 @@ from server.providers.content import (
     LocationRequest,
 )
 from server.providers.contract import Json
+from server.providers.template import ButtonParameter, Parameter
 
 LIMITS: Mapping[ContentKind, ContentLimits] = {
     "buttons": ContentLimits(
@@ -43,6 +46,8 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
     ),
     "link": ContentLimits(characters={"body": 1024, "header": 60, "footer": 60, "label": 20}),
     "location_request": ContentLimits(characters={"body": 1024}),
+    # What a template may carry is known of each one, and checked when its places are filled.
+    "template": ContentLimits(),
     "location": ContentLimits(needs={"address": "name"}),
     "contacts": ContentLimits(
         most={"contacts": 257},
@@ -56,6 +61,8 @@ def rendered(content: Content) -> dict[str, Json]:
     match content:
         case Location():
             return {"type": "location", "location": _plain(content)}
+        case FilledTemplate():
+            return {"type": "template", "template": _template(content)}
         case Contacts():
             return {"type": "contacts", "contacts": [_card(card) for card in content.contacts]}
         case Buttons():
@@ -88,6 +95,60 @@ def _card(card: Card) -> dict[str, Json]:
     made: dict[str, Json] = _plain(card)
     organization = made.pop("organization", None)
     return made if organization is None else {**made, "org": organization}
+
+
+_SUB_TYPES = {
+    **{"QUICK_REPLY": "quick_reply", "URL": "url", "OTP": "url", "COPY_CODE": "copy_code"},
+    **{"FLOW": "flow", "CATALOG": "catalog", "MPM": "mpm"},
+}
+# What Meta takes in an address as it is; everything else of a suffix is percent-encoded.
+_ADDRESS = "!#$%&'()*+,/:;=?@[]~"
+
+
+def _template(content: FilledTemplate) -> dict[str, Json]:
+    filling = content.filling
+    components: list[Json] = [
+        {"type": part, "parameters": [_parameter(each) for each in given]}
+        for part, given in (("header", filling.header), ("body", filling.body))
+        if given
+    ]
+    for button in filling.buttons:
+        sub_type = _SUB_TYPES[content.buttons[button.index].type]
+        # Meta wants the index as text.
+        where = {"type": "button", "sub_type": sub_type, "index": str(button.index)}
+        components.append({**where, "parameters": [_pressed(button)]})
+    made: dict[str, Json] = {
+        "name": content.name,
+        "language": {"code": content.language, "policy": "deterministic"},
+    }
+    return {**made, "components": components} if components else made
+
+
+def _parameter(given: Parameter) -> dict[str, Json]:
+    named = {} if given.name is None else {"parameter_name": given.name}
+    if given.kind == "text":
+        return {"type": "text", **named, "text": given.value}
+    value = dict(given.value)
+    if given.kind in ("currency", "date_time"):
+        value["fallback_value"] = value.pop("fallback")
+    if "amount_1000" in value:
+        value["amount_1000"] = int(value["amount_1000"])
+    for ours, theirs in (("media_id", "id"), ("file_name", "filename")):
+        if ours in value:
+            value[theirs] = value.pop(ours)
+    return {"type": given.kind, **named, given.kind: value}
+
+
+def _pressed(given: ButtonParameter) -> dict[str, Json]:
+    match given.kind:
+        case "payload" | "coupon_code":
+            return {"type": given.kind, given.kind: given.value}
+        case "url_suffix":
+            return {"type": "text", "text": quote(given.value, safe=_ADDRESS)}
+        case "flow_token":
+            return {"type": "action", "action": {"flow_token": given.value}}
+        case _:
+            return {"type": "action", "action": {"thumbnail_product_retailer_id": given.value}}
 
 
 def _interactive(word: str, content: Buttons | List | Link, action: Json) -> dict[str, Json]:

@@ -371,6 +371,7 @@ __all__ = (
     "SendLocationRequest",
     "SendMessageRequest",
     "SendMessageResponse",
+    "SendTemplate",
     "SendText",
     "SetAgentCapacityRequest",
     "SetAgentCapacityResponse",
@@ -404,10 +405,12 @@ __all__ = (
     "TemplateCategory",
     "TemplateChanged",
     "TemplateComponent",
+    "TemplateContent",
     "TemplateCurrency",
     "TemplateDateTime",
     "TemplateFile",
     "TemplateFilling",
+    "TemplateKey",
     "TemplateLocation",
     "TemplateParameter",
     "TemplateParameterFormat",
@@ -2030,6 +2033,11 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider".
     """
 
+    TEMPLATE_NOT_SENDABLE = 103
+    """
+    FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2096,6 +2104,7 @@ class ErrorReason(betterproto2.Enum):
             100: "ERROR_REASON_PROVIDER_REFUSED",
             101: "ERROR_REASON_PROVIDER_UNAVAILABLE",
             102: "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES",
+            103: "ERROR_REASON_TEMPLATE_NOT_SENDABLE",
         }
 
     @classmethod
@@ -2164,6 +2173,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROVIDER_REFUSED": 100,
             "ERROR_REASON_PROVIDER_UNAVAILABLE": 101,
             "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES": 102,
+            "ERROR_REASON_TEMPLATE_NOT_SENDABLE": 103,
         }
 
 
@@ -11396,6 +11406,11 @@ class Message(betterproto2.Message):
     Buttons, a list, a link or a question, beside the text; absent when it has none.
     """
 
+    template: "TemplateContent | None" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The template that it was made from; absent when it was made from none. Its body is `text`.
+    """
+
     order: "OrderContent | None" = betterproto2.field(20, betterproto2.TYPE_MESSAGE, optional=True)
     """
     What was ordered; absent when nothing was.
@@ -13096,6 +13111,11 @@ class SendMessageRequest(betterproto2.Message):
     Cards of people.
     """
 
+    template: "SendTemplate | None" = betterproto2.field(13, betterproto2.TYPE_MESSAGE, optional=True, group="content")
+    """
+    A template, which may be sent outside the reply window too.
+    """
+
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Makes the call repeatable for ever: the same id answers the same message. Choose one per message.
@@ -13134,6 +13154,34 @@ class SendMessageResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "SendMessageResponse", SendMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class SendTemplate(betterproto2.Message):
+    """
+    A template with its places filled.
+
+    Oneofs:
+        - template: Which one. It must be approved, and of the account of the conversation's channel.
+    """
+
+    template_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True, group="template")
+    """
+    By its id here.
+    """
+
+    key: "TemplateKey | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True, group="template")
+    """
+    By its name and language, which are the same in every installation.
+    """
+
+    filling: "TemplateFilling | None" = betterproto2.field(3, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What its places are filled with.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendTemplate", SendTemplate)
 
 
 @dataclass(eq=False, repr=False)
@@ -14038,6 +14086,51 @@ default_message_pool.register_message("switchboard.v1", "TemplateComponent", Tem
 
 
 @dataclass(eq=False, repr=False)
+class TemplateContent(betterproto2.Message):
+    """
+    A message from a template.
+    """
+
+    template_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The template.
+    """
+
+    name: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    language: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Its language.
+    """
+
+    category: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The provider's word for what it was for when it was sent, in upper case.
+    """
+
+    header: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
+    """
+    Above the text; absent where there is none, or a file.
+    """
+
+    footer: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    Below the text; absent where there is none.
+    """
+
+    buttons: "list[TemplateButton]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Below all of it, with their addresses whole.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TemplateContent", TemplateContent)
+
+
+@dataclass(eq=False, repr=False)
 class TemplateCurrency(betterproto2.Message):
     """
     A sum of money.
@@ -14128,6 +14221,26 @@ class TemplateFilling(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "TemplateFilling", TemplateFilling)
+
+
+@dataclass(eq=False, repr=False)
+class TemplateKey(betterproto2.Message):
+    """
+    Names a template in one language. There is no other language to fall back on.
+    """
+
+    name: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Its name.
+    """
+
+    language: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Its language, such as en or pt_BR.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TemplateKey", TemplateKey)
 
 
 @dataclass(eq=False, repr=False)

@@ -10,13 +10,15 @@ import type { Actor } from "./actor_pb";
 import { file_switchboard_v1_actor } from "./actor_pb";
 import type { ContactsContent, InteractiveContent, LocationContent, OrderContent, Referral, ReferredProduct } from "./content_pb";
 import { file_switchboard_v1_content } from "./content_pb";
+import type { TemplateButton } from "./template_pb";
+import { file_switchboard_v1_template } from "./template_pb";
 import type { Message as Message$1 } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/message.proto.
  */
 export const file_switchboard_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSK9CQoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EisKBW9yZGVyGBQgASgLMhwuc3dpdGNoYm9hcmQudjEuT3JkZXJDb250ZW50EisKCXJlYWN0aW9ucxgVIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlJlYWN0aW9uEiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBARIzCgpmb3J3YXJkaW5nGBcgASgOMhouc3dpdGNoYm9hcmQudjEuRm9yd2FyZGluZ0gDiAEBEioKCHJlZmVycmFsGBggASgLMhguc3dpdGNoYm9hcmQudjEuUmVmZXJyYWwSLQoJZWRpdF90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoLdW5zdXBwb3J0ZWQYHCABKAsyIi5zd2l0Y2hib2FyZC52MS5VbnN1cHBvcnRlZENvbnRlbnQSOQoQcmVmZXJyZWRfcHJvZHVjdBgdIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlJlZmVycmVkUHJvZHVjdEIOCgxfZXh0ZXJuYWxfaWRCDQoLX3JlcXVlc3RfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWRCDQoLX2ZvcndhcmRpbmcicwoIUmVhY3Rpb24SDQoFZW1vamkYASABKAkSJQoGYXV0aG9yGAIgASgLMhUuc3dpdGNoYm9hcmQudjEuQWN0b3ISMQoNcmVhY3Rpb25fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXAoSVW5zdXBwb3J0ZWRDb250ZW50EhEKBHR5cGUYASABKAlIAIgBARIRCgRjb2RlGAIgASgJSAGIAQESDgoGcmVhc29uGAMgASgJQgcKBV90eXBlQgcKBV9jb2RlIhsKC1RleHRDb250ZW50EgwKBGJvZHkYASABKAkipAIKCkF0dGFjaG1lbnQSCgoCaWQYASABKAkSLAoEa2luZBgCIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kEhEKCW1pbWVfdHlwZRgDIAEoCRIWCglmaWxlX25hbWUYBCABKAlIAIgBARIXCgpzaXplX2J5dGVzGAUgASgDSAGIAQESLgoFc3RhdGUYBiABKA4yHy5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50U3RhdGUSGQoMZG93bmxvYWRfdXJsGAcgASgJSAKIAQESDQoFdm9pY2UYCCABKAgSEAoIYW5pbWF0ZWQYCSABKAhCDAoKX2ZpbGVfbmFtZUINCgtfc2l6ZV9ieXRlc0IPCg1fZG93bmxvYWRfdXJsIi0KDE1lc3NhZ2VFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkqdAoQTWVzc2FnZURpcmVjdGlvbhIhCh1NRVNTQUdFX0RJUkVDVElPTl9VTlNQRUNJRklFRBAAEh0KGU1FU1NBR0VfRElSRUNUSU9OX0lOQk9VTkQQARIeChpNRVNTQUdFX0RJUkVDVElPTl9PVVRCT1VORBACKpgDCgtNZXNzYWdlVHlwZRIcChhNRVNTQUdFX1RZUEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1RZUEVfVEVYVBABEhYKEk1FU1NBR0VfVFlQRV9JTUFHRRACEhYKEk1FU1NBR0VfVFlQRV9WSURFTxADEhYKEk1FU1NBR0VfVFlQRV9BVURJTxAEEhkKFU1FU1NBR0VfVFlQRV9ET0NVTUVOVBAFEhgKFE1FU1NBR0VfVFlQRV9TVElDS0VSEAYSGQoVTUVTU0FHRV9UWVBFX0xPQ0FUSU9OEAcSGQoVTUVTU0FHRV9UWVBFX0NPTlRBQ1RTEAgSHAoYTUVTU0FHRV9UWVBFX0lOVEVSQUNUSVZFEAkSGQoVTUVTU0FHRV9UWVBFX1RFTVBMQVRFEAoSGQoVTUVTU0FHRV9UWVBFX1JFQUNUSU9OEAsSFgoSTUVTU0FHRV9UWVBFX09SREVSEAwSFwoTTUVTU0FHRV9UWVBFX1NZU1RFTRANEhwKGE1FU1NBR0VfVFlQRV9VTlNVUFBPUlRFRBAOKtIBCg1NZXNzYWdlU3RhdHVzEh4KGk1FU1NBR0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWTUVTU0FHRV9TVEFUVVNfUEVORElORxABEhcKE01FU1NBR0VfU1RBVFVTX1NFTlQQAhIcChhNRVNTQUdFX1NUQVRVU19ERUxJVkVSRUQQAxIXChNNRVNTQUdFX1NUQVRVU19SRUFEEAQSGQoVTUVTU0FHRV9TVEFUVVNfRkFJTEVEEAUSGgoWTUVTU0FHRV9TVEFUVVNfVU5LTk9XThAGKlMKCkZvcndhcmRpbmcSGgoWRk9SV0FSRElOR19VTlNQRUNJRklFRBAAEhMKD0ZPUldBUkRJTkdfT05DRRABEhQKEEZPUldBUkRJTkdfT0ZURU4QAiq9AQoOQXR0YWNobWVudEtpbmQSHwobQVRUQUNITUVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQVRUQUNITUVOVF9LSU5EX0lNQUdFEAESGQoVQVRUQUNITUVOVF9LSU5EX1ZJREVPEAISGQoVQVRUQUNITUVOVF9LSU5EX0FVRElPEAMSHAoYQVRUQUNITUVOVF9LSU5EX0RPQ1VNRU5UEAQSGwoXQVRUQUNITUVOVF9LSU5EX1NUSUNLRVIQBSpQCg9BdHRhY2htZW50U3RhdGUSIAocQVRUQUNITUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0FUVEFDSE1FTlRfU1RBVEVfTElOS0VEEAFiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSLwCQoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EjEKCHRlbXBsYXRlGBMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVDb250ZW50EisKBW9yZGVyGBQgASgLMhwuc3dpdGNoYm9hcmQudjEuT3JkZXJDb250ZW50EisKCXJlYWN0aW9ucxgVIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlJlYWN0aW9uEiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBARIzCgpmb3J3YXJkaW5nGBcgASgOMhouc3dpdGNoYm9hcmQudjEuRm9yd2FyZGluZ0gDiAEBEioKCHJlZmVycmFsGBggASgLMhguc3dpdGNoYm9hcmQudjEuUmVmZXJyYWwSLQoJZWRpdF90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoLdW5zdXBwb3J0ZWQYHCABKAsyIi5zd2l0Y2hib2FyZC52MS5VbnN1cHBvcnRlZENvbnRlbnQSOQoQcmVmZXJyZWRfcHJvZHVjdBgdIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlJlZmVycmVkUHJvZHVjdEIOCgxfZXh0ZXJuYWxfaWRCDQoLX3JlcXVlc3RfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWRCDQoLX2ZvcndhcmRpbmciyQEKD1RlbXBsYXRlQ29udGVudBITCgt0ZW1wbGF0ZV9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCGxhbmd1YWdlGAMgASgJEhAKCGNhdGVnb3J5GAQgASgJEhMKBmhlYWRlchgFIAEoCUgAiAEBEhMKBmZvb3RlchgGIAEoCUgBiAEBEi8KB2J1dHRvbnMYByADKAsyHi5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUJ1dHRvbkIJCgdfaGVhZGVyQgkKB19mb290ZXIicwoIUmVhY3Rpb24SDQoFZW1vamkYASABKAkSJQoGYXV0aG9yGAIgASgLMhUuc3dpdGNoYm9hcmQudjEuQWN0b3ISMQoNcmVhY3Rpb25fdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiXAoSVW5zdXBwb3J0ZWRDb250ZW50EhEKBHR5cGUYASABKAlIAIgBARIRCgRjb2RlGAIgASgJSAGIAQESDgoGcmVhc29uGAMgASgJQgcKBV90eXBlQgcKBV9jb2RlIhsKC1RleHRDb250ZW50EgwKBGJvZHkYASABKAkipAIKCkF0dGFjaG1lbnQSCgoCaWQYASABKAkSLAoEa2luZBgCIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kEhEKCW1pbWVfdHlwZRgDIAEoCRIWCglmaWxlX25hbWUYBCABKAlIAIgBARIXCgpzaXplX2J5dGVzGAUgASgDSAGIAQESLgoFc3RhdGUYBiABKA4yHy5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50U3RhdGUSGQoMZG93bmxvYWRfdXJsGAcgASgJSAKIAQESDQoFdm9pY2UYCCABKAgSEAoIYW5pbWF0ZWQYCSABKAhCDAoKX2ZpbGVfbmFtZUINCgtfc2l6ZV9ieXRlc0IPCg1fZG93bmxvYWRfdXJsIi0KDE1lc3NhZ2VFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkqdAoQTWVzc2FnZURpcmVjdGlvbhIhCh1NRVNTQUdFX0RJUkVDVElPTl9VTlNQRUNJRklFRBAAEh0KGU1FU1NBR0VfRElSRUNUSU9OX0lOQk9VTkQQARIeChpNRVNTQUdFX0RJUkVDVElPTl9PVVRCT1VORBACKpgDCgtNZXNzYWdlVHlwZRIcChhNRVNTQUdFX1RZUEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1RZUEVfVEVYVBABEhYKEk1FU1NBR0VfVFlQRV9JTUFHRRACEhYKEk1FU1NBR0VfVFlQRV9WSURFTxADEhYKEk1FU1NBR0VfVFlQRV9BVURJTxAEEhkKFU1FU1NBR0VfVFlQRV9ET0NVTUVOVBAFEhgKFE1FU1NBR0VfVFlQRV9TVElDS0VSEAYSGQoVTUVTU0FHRV9UWVBFX0xPQ0FUSU9OEAcSGQoVTUVTU0FHRV9UWVBFX0NPTlRBQ1RTEAgSHAoYTUVTU0FHRV9UWVBFX0lOVEVSQUNUSVZFEAkSGQoVTUVTU0FHRV9UWVBFX1RFTVBMQVRFEAoSGQoVTUVTU0FHRV9UWVBFX1JFQUNUSU9OEAsSFgoSTUVTU0FHRV9UWVBFX09SREVSEAwSFwoTTUVTU0FHRV9UWVBFX1NZU1RFTRANEhwKGE1FU1NBR0VfVFlQRV9VTlNVUFBPUlRFRBAOKtIBCg1NZXNzYWdlU3RhdHVzEh4KGk1FU1NBR0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWTUVTU0FHRV9TVEFUVVNfUEVORElORxABEhcKE01FU1NBR0VfU1RBVFVTX1NFTlQQAhIcChhNRVNTQUdFX1NUQVRVU19ERUxJVkVSRUQQAxIXChNNRVNTQUdFX1NUQVRVU19SRUFEEAQSGQoVTUVTU0FHRV9TVEFUVVNfRkFJTEVEEAUSGgoWTUVTU0FHRV9TVEFUVVNfVU5LTk9XThAGKlMKCkZvcndhcmRpbmcSGgoWRk9SV0FSRElOR19VTlNQRUNJRklFRBAAEhMKD0ZPUldBUkRJTkdfT05DRRABEhQKEEZPUldBUkRJTkdfT0ZURU4QAiq9AQoOQXR0YWNobWVudEtpbmQSHwobQVRUQUNITUVOVF9LSU5EX1VOU1BFQ0lGSUVEEAASGQoVQVRUQUNITUVOVF9LSU5EX0lNQUdFEAESGQoVQVRUQUNITUVOVF9LSU5EX1ZJREVPEAISGQoVQVRUQUNITUVOVF9LSU5EX0FVRElPEAMSHAoYQVRUQUNITUVOVF9LSU5EX0RPQ1VNRU5UEAQSGwoXQVRUQUNITUVOVF9LSU5EX1NUSUNLRVIQBSpQCg9BdHRhY2htZW50U3RhdGUSIAocQVRUQUNITUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0FUVEFDSE1FTlRfU1RBVEVfTElOS0VEEAFiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content, file_switchboard_v1_template]);
 
 /**
  * What the customer or the tenant wrote.
@@ -151,6 +153,13 @@ export type Message = Message$1<"switchboard.v1.Message"> & {
   interactive?: InteractiveContent | undefined;
 
   /**
+   * The template that it was made from; absent when it was made from none. Its body is `text`.
+   *
+   * @generated from field: switchboard.v1.TemplateContent template = 19;
+   */
+  template?: TemplateContent | undefined;
+
+  /**
    * What was ordered; absent when nothing was.
    *
    * @generated from field: switchboard.v1.OrderContent order = 20;
@@ -222,6 +231,69 @@ export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message, 0);
 
 /**
+ * A message from a template.
+ *
+ * @generated from message switchboard.v1.TemplateContent
+ */
+export type TemplateContent = Message$1<"switchboard.v1.TemplateContent"> & {
+  /**
+   * The template.
+   *
+   * @generated from field: string template_id = 1;
+   */
+  templateId: string;
+
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * Its language.
+   *
+   * @generated from field: string language = 3;
+   */
+  language: string;
+
+  /**
+   * The provider's word for what it was for when it was sent, in upper case.
+   *
+   * @generated from field: string category = 4;
+   */
+  category: string;
+
+  /**
+   * Above the text; absent where there is none, or a file.
+   *
+   * @generated from field: optional string header = 5;
+   */
+  header?: string | undefined;
+
+  /**
+   * Below the text; absent where there is none.
+   *
+   * @generated from field: optional string footer = 6;
+   */
+  footer?: string | undefined;
+
+  /**
+   * Below all of it, with their addresses whole.
+   *
+   * @generated from field: repeated switchboard.v1.TemplateButton buttons = 7;
+   */
+  buttons: TemplateButton[];
+};
+
+/**
+ * Describes the message switchboard.v1.TemplateContent.
+ * Use `create(TemplateContentSchema)` to create a new message.
+ */
+export const TemplateContentSchema: GenMessage<TemplateContent> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message, 1);
+
+/**
  * An emoji on a message.
  *
  * @generated from message switchboard.v1.Reaction
@@ -254,7 +326,7 @@ export type Reaction = Message$1<"switchboard.v1.Reaction"> & {
  * Use `create(ReactionSchema)` to create a new message.
  */
 export const ReactionSchema: GenMessage<Reaction> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 1);
+  messageDesc(file_switchboard_v1_message, 2);
 
 /**
  * Why something cannot be shown.
@@ -289,7 +361,7 @@ export type UnsupportedContent = Message$1<"switchboard.v1.UnsupportedContent"> 
  * Use `create(UnsupportedContentSchema)` to create a new message.
  */
 export const UnsupportedContentSchema: GenMessage<UnsupportedContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 2);
+  messageDesc(file_switchboard_v1_message, 3);
 
 /**
  * Text.
@@ -310,7 +382,7 @@ export type TextContent = Message$1<"switchboard.v1.TextContent"> & {
  * Use `create(TextContentSchema)` to create a new message.
  */
 export const TextContentSchema: GenMessage<TextContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 3);
+  messageDesc(file_switchboard_v1_message, 4);
 
 /**
  * A file of a message.
@@ -387,7 +459,7 @@ export type Attachment = Message$1<"switchboard.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 4);
+  messageDesc(file_switchboard_v1_message, 5);
 
 /**
  * Why a message failed.
@@ -415,7 +487,7 @@ export type MessageError = Message$1<"switchboard.v1.MessageError"> & {
  * Use `create(MessageErrorSchema)` to create a new message.
  */
 export const MessageErrorSchema: GenMessage<MessageError> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 5);
+  messageDesc(file_switchboard_v1_message, 6);
 
 /**
  * Who wrote.

@@ -13,13 +13,15 @@ import { file_switchboard_v1_message } from "./message_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { StatusUpdate } from "./status_update_pb";
 import { file_switchboard_v1_status_update } from "./status_update_pb";
+import type { TemplateFilling } from "./template_pb";
+import { file_switchboard_v1_template } from "./template_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIsgEChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQESKgoTcmVwbHlfdG9fbWVzc2FnZV9pZBgOIAEoCUIIukgFcgOwAQFIAogBAUIQCgdjb250ZW50EgW6SAIIAUIXChVfbGFzdF9zZWVuX21lc3NhZ2VfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiKQoIU2VuZFRleHQSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsUBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFEIJCgdfaGVhZGVyQgkKB19mb290ZXIi4wEKCFNlbmRMaXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABI5CghzZWN0aW9ucxgFIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkxpc3RTZWN0aW9uQgq6SAeSAQQIARBkQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLOAQoIU2VuZExpbmsSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEiQKA3VybBgFIAEoCUIXukgUchIY0A8yCl5odHRwcz86Ly+IAQFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIjQKE1NlbmRMb2NhdGlvblJlcXVlc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsMBCgxTZW5kTG9jYXRpb24SKQoIbGF0aXR1ZGUYASABKAFCF7pIFBISGQAAAAAAgFZAKQAAAAAAgFbAEioKCWxvbmdpdHVkZRgCIAEoAUIXukgUEhIZAAAAAACAZkApAAAAAACAZsASIQoEbmFtZRgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIkCgdhZGRyZXNzGAQgASgJQg66SAtyCRABGIAIugEBAEgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIkoKDFNlbmRDb250YWN0cxI6Cghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkQgu6SAiSAQUIARCBAiJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMo0FCg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEn8KCkdldE1lc3NhZ2USIS5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIqkAIBorsYAggBgtPkkwIbEhkvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9EpgBCgxMaXN0TWVzc2FnZXMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiPZACAaK7GAIIAYLT5JMCLhIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXMSuAEKGExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlcxIvLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZSI5kAIBorsYAggBgtPkkwIqEigvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3N0YXR1cy11cGRhdGVzGgyquxgIbWVzc2FnZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIvoEChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIwCgh0ZW1wbGF0ZRgNIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRUZW1wbGF0ZUgAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBABIrChRsYXN0X3NlZW5fbWVzc2FnZV9pZBgEIAEoCUIIukgFcgOwAQFIAYgBARIqChNyZXBseV90b19tZXNzYWdlX2lkGA4gASgJQgi6SAVyA7ABAUgCiAEBQhAKB2NvbnRlbnQSBbpIAggBQhcKFV9sYXN0X3NlZW5fbWVzc2FnZV9pZEIWChRfcmVwbHlfdG9fbWVzc2FnZV9pZCIpCghTZW5kVGV4dBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQAixQEKC1NlbmRCdXR0b25zEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEjcKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgq6SAeSAQQIARAUQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLjAQoIU2VuZExpc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEjkKCHNlY3Rpb25zGAUgAygLMhsuc3dpdGNoYm9hcmQudjEuTGlzdFNlY3Rpb25CCrpIB5IBBAgBEGRCCQoHX2hlYWRlckIJCgdfZm9vdGVyIs4BCghTZW5kTGluaxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASJAoDdXJsGAUgASgJQhe6SBRyEhjQDzIKXmh0dHBzPzovL4gBAUIJCgdfaGVhZGVyQgkKB19mb290ZXIiNAoTU2VuZExvY2F0aW9uUmVxdWVzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQAiwwEKDFNlbmRMb2NhdGlvbhIpCghsYXRpdHVkZRgBIAEoAUIXukgUEhIZAAAAAACAVkApAAAAAACAVsASKgoJbG9uZ2l0dWRlGAIgASgBQhe6SBQSEhkAAAAAAIBmQCkAAAAAAIBmwBIhCgRuYW1lGAMgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiQKB2FkZHJlc3MYBCABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3MioAEKDFNlbmRUZW1wbGF0ZRIfCgt0ZW1wbGF0ZV9pZBgBIAEoCUIIukgFcgOwAQFIABIqCgNrZXkYAiABKAsyGy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUtleUgAEjAKB2ZpbGxpbmcYAyABKAsyHy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUZpbGxpbmdCEQoIdGVtcGxhdGUSBbpIAggBIm4KC1RlbXBsYXRlS2V5EicKBG5hbWUYASABKAlCGbpIFnIUMhJeW2EtejAtOV9dezEsNTEyfSQSNgoIbGFuZ3VhZ2UYAiABKAlCJLpIIXIfMh1eW2Etel17MiwzfShfW0EtWmEtel17Miw0fSk/JCJKCgxTZW5kQ29udGFjdHMSOgoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZEILukgIkgEFCAEQgQIidQoTU2VuZE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIeChF1bnNlZW5fbWVzc2FnZV9pZBgCIAEoCUgAiAEBQhQKEl91bnNlZW5fbWVzc2FnZV9pZCIxChFHZXRNZXNzYWdlUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USDQoFYXNfb2YYAiABKAkicgoTTGlzdE1lc3NhZ2VzUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACCJpChRMaXN0TWVzc2FnZXNSZXNwb25zZRIpCghtZXNzYWdlcxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJIp4BCh9MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACBIaCgRwYXJ0GAQgASgFQge6SAQaAigASACIAQFCBwoFX3BhcnQigAEKIExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlEjQKDnN0YXR1c191cGRhdGVzGAEgAygLMhwuc3dpdGNoYm9hcmQudjEuU3RhdHVzVXBkYXRlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTKNBQoOTWVzc2FnZVNlcnZpY2USlQEKC1NlbmRNZXNzYWdlEiIuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXNwb25zZSI9orsYAggFgtPkkwIxIiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlczoBKhJ/CgpHZXRNZXNzYWdlEiEuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVzcG9uc2UiKpACAaK7GAIIAYLT5JMCGxIZL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfRKYAQoMTGlzdE1lc3NhZ2VzEiMuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1Jlc3BvbnNlIj2QAgGiuxgCCAGC0+STAi4SLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzErgBChhMaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXMSLy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0GjAuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2UiOZACAaK7GAIIAYLT5JMCKhIoL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfS9zdGF0dXMtdXBkYXRlcxoMqrsYCG1lc3NhZ2VzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
 
 /**
  * Sends a message.
@@ -95,6 +97,14 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
      */
     value: SendContacts;
     case: "contacts";
+  } | {
+    /**
+     * A template, which may be sent outside the reply window too.
+     *
+     * @generated from field: switchboard.v1.SendTemplate template = 13;
+     */
+    value: SendTemplate;
+    case: "template";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -352,6 +362,78 @@ export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message_service, 6);
 
 /**
+ * A template with its places filled.
+ *
+ * @generated from message switchboard.v1.SendTemplate
+ */
+export type SendTemplate = Message<"switchboard.v1.SendTemplate"> & {
+  /**
+   * Which one. It must be approved, and of the account of the conversation's channel.
+   *
+   * @generated from oneof switchboard.v1.SendTemplate.template
+   */
+  template: {
+    /**
+     * By its id here.
+     *
+     * @generated from field: string template_id = 1;
+     */
+    value: string;
+    case: "templateId";
+  } | {
+    /**
+     * By its name and language, which are the same in every installation.
+     *
+     * @generated from field: switchboard.v1.TemplateKey key = 2;
+     */
+    value: TemplateKey;
+    case: "key";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * What its places are filled with.
+   *
+   * @generated from field: switchboard.v1.TemplateFilling filling = 3;
+   */
+  filling?: TemplateFilling | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendTemplate.
+ * Use `create(SendTemplateSchema)` to create a new message.
+ */
+export const SendTemplateSchema: GenMessage<SendTemplate> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 7);
+
+/**
+ * Names a template in one language. There is no other language to fall back on.
+ *
+ * @generated from message switchboard.v1.TemplateKey
+ */
+export type TemplateKey = Message<"switchboard.v1.TemplateKey"> & {
+  /**
+   * Its name.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Its language, such as en or pt_BR.
+   *
+   * @generated from field: string language = 2;
+   */
+  language: string;
+};
+
+/**
+ * Describes the message switchboard.v1.TemplateKey.
+ * Use `create(TemplateKeySchema)` to create a new message.
+ */
+export const TemplateKeySchema: GenMessage<TemplateKey> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 8);
+
+/**
  * Cards of people to send.
  *
  * @generated from message switchboard.v1.SendContacts
@@ -370,7 +452,7 @@ export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
  * Use `create(SendContactsSchema)` to create a new message.
  */
 export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 7);
+  messageDesc(file_switchboard_v1_message_service, 9);
 
 /**
  * The message, durable.
@@ -398,7 +480,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 8);
+  messageDesc(file_switchboard_v1_message_service, 10);
 
 /**
  * Asks for a message.
@@ -419,7 +501,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 9);
+  messageDesc(file_switchboard_v1_message_service, 11);
 
 /**
  * A message.
@@ -447,7 +529,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 10);
+  messageDesc(file_switchboard_v1_message_service, 12);
 
 /**
  * Asks for a page of messages.
@@ -482,7 +564,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 11);
+  messageDesc(file_switchboard_v1_message_service, 13);
 
 /**
  * A page of messages.
@@ -517,7 +599,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 12);
+  messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
  * Asks for a page of status updates.
@@ -559,7 +641,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 13);
+  messageDesc(file_switchboard_v1_message_service, 15);
 
 /**
  * A page of status updates.
@@ -594,7 +676,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 14);
+  messageDesc(file_switchboard_v1_message_service, 16);
 
 /**
  * Messages of conversations.
@@ -604,7 +686,7 @@ export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatu
 export const MessageService: GenService<{
   /**
    * Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
-   * FAILED_PRECONDITION REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+   * FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
    *
    * @generated from rpc switchboard.v1.MessageService.SendMessage
    */

@@ -1,0 +1,91 @@
+"""A template as the content of a message: which one, whether it may go, and what the customer reads."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from switchboard.v1 import message_service_pb2
+
+from server.conversations import repository as conversations
+from server.kit.db import Connection
+from server.kit.errors import NotFound, Refusal
+from server.providers.content import FilledButton, FilledTemplate
+from server.providers.contract import Capabilities
+from server.rpc.call import Scope
+from server.templates import convert, filling, service
+from server.templates.refusals import ChannelWithoutTemplates
+from server.templates.row import TemplateRow
+from server.templates.service import Owner
+
+PATH = "template.filling"
+NAMED_MOST = 10
+# The account that the channel of a conversation belongs to, and its templates.
+CHANNEL = "SELECT provider, details FROM channels WHERE id = $1"
+
+
+class TemplateNotSendable(Refusal):
+    """The provider would refuse it now."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "TEMPLATE_NOT_SENDABLE"
+
+    def __init__(self, row: TemplateRow) -> None:
+        state = "GONE" if row.gone_time is not None else row.status
+        text = f"the template is {state} at the provider; only APPROVED ones can be sent"
+        super().__init__(text, metadata={"template_id": str(row.id), "status": state})
+
+
+async def filled(
+    connection: Connection,
+    scope: Scope,
+    conversation_id: uuid.UUID,
+    asked: message_service_pb2.SendTemplate,
+    capabilities: Any,
+) -> FilledTemplate:
+    """What to send. capabilities: by provider. NotFound, ChannelWithoutTemplates, TemplateNotSendable, InvalidFields."""
+    of = await _owner(connection, scope, conversation_id, capabilities)
+    if asked.WhichOneof("template") == "template_id":
+        row = await service.get(connection, of=of, template_id=uuid.UUID(asked.template_id))
+    else:
+        row = await service.named(connection, of=of, name=asked.key.name, language=asked.key.language)
+    if not row.sendable:
+        raise TemplateNotSendable(row)
+    given = convert.filling(asked.filling)
+    made = filling.render(row, given, path=PATH)
+    return FilledTemplate(
+        body=made.body,
+        template_id=str(row.id),
+        name=row.name,
+        language=row.language,
+        category=row.category,
+        filling=given,
+        header=made.header or None,
+        footer=made.footer or None,
+        buttons=tuple(
+            FilledButton(**{name: each.get(name, "") for name in FilledButton.__slots__}) for each in made.buttons
+        ),
+    )
+
+
+async def usable(
+    connection: Connection, scope: Scope, conversation_id: uuid.UUID, capabilities: Any
+) -> list[TemplateRow]:
+    """Some templates that may be sent into a conversation now, by name; none where its channel has none."""
+    try:
+        of = await _owner(connection, scope, conversation_id, capabilities)
+    except ChannelWithoutTemplates:
+        return []
+    return await service.page(connection, of=of, sendable=True, after=None, limit=NAMED_MOST)
+
+
+async def _owner(connection: Connection, scope: Scope, conversation_id: uuid.UUID, capabilities: Any) -> Owner:
+    row, _ = await conversations.get_visible(connection, scope, conversation_id)
+    channel = await connection.fetchrow(CHANNEL, row.channel_id)
+    if channel is None:
+        raise NotFound("conversation")
+    can: Capabilities = capabilities(channel["provider"])
+    account_id = service.account_of(can, channel["details"])
+    if account_id is None:
+        raise ChannelWithoutTemplates(channel["provider"])
+    return Owner(provider=channel["provider"], business_account_id=account_id)

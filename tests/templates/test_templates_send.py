@@ -1,0 +1,171 @@
+"""Templates on their way to the customer: of every kind of component, outside the reply window too, and what is refused before."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import uuid
+from typing import Any
+
+import pytest
+from sent_templates import BODY, PLAIN, SENT
+from test_templates_stack import Shop
+
+from server.embedded.stack import Stack
+
+HOURS = 3600
+
+
+class Sender(Shop):
+    """A shop with a customer who wrote so many hours ago."""
+
+    def customer(self, *, hours: float) -> str:
+        """The id of the conversation."""
+        before = set(self.mine())
+        phone = f"49{uuid.uuid4().int % 10**10:010}"
+        said = {"from": phone, "text": "hello", "timestamp": int(time.time() - hours * HOURS)}
+        assert self.control("inbound", said | {"phoneNumberId": self.number})["webhookStatus"] == 200
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if came := set(self.mine()) - before:
+                return came.pop()
+            time.sleep(0.05)
+        raise AssertionError("the customer did not come")
+
+    def mine(self) -> list[str]:
+        """The ids of the shop's conversations."""
+        channel_id = self.path.split("/")[1]
+        rows = self.ask("conversations?pageSize=200")["conversations"]
+        return [row["id"] for row in rows if row["channelId"] == channel_id]
+
+    def send(self, conversation_id: str, content: dict[str, Any], request_id: str = "") -> Any:
+        body = {**content, "requestId": request_id or uuid.uuid4().hex}
+        return self.ask(f"conversations/{conversation_id}/messages", body)["message"]
+
+    def template(self, conversation_id: str, name: str, filling: Any, **more: str) -> Any:
+        key = {"name": name, "language": "en_US"}
+        return self.send(conversation_id, {"template": {"key": key, "filling": filling}}, **more)
+
+    def refused(self, conversation_id: str, content: dict[str, Any]) -> Any:
+        """The first detail of the refusal, and the fields that it names."""
+        with pytest.raises(urllib.error.HTTPError) as refusal:
+            self.send(conversation_id, content)
+        details = json.load(refusal.value)["details"]
+        fields = [each["field"] for detail in details for each in detail.get("fieldViolations", ())]
+        return details[0], fields
+
+    def got(self) -> list[Any]:
+        """The templates that Meta got, oldest first, with the answers' states."""
+        return [
+            (each["status"], each["body"]["template"])
+            for each in self.control("requests", None, "GET")["requests"]
+            if each["phoneNumberId"] == self.number and each["body"].get("type") == "template"
+        ]
+
+    def settled(self, message_id: str) -> Any:
+        deadline = time.monotonic() + 30
+        while True:
+            found = self.ask(f"messages/{message_id}")["message"]
+            if found["status"] not in ("MESSAGE_STATUS_PENDING", "MESSAGE_STATUS_SENT"):
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def sender(stack: Stack) -> Sender:
+    made = Sender(stack, stack.dev())
+    templates = [
+        {
+            "name": f"kind_{name}",
+            "language": "en_US",
+            "category": each.category,
+            "parameterFormat": "NAMED" if each.named else "POSITIONAL",
+            "components": list(each.components),
+        }
+        for name, each in SENT.items()
+    ]
+    states = [
+        {"name": f"is_{status.lower()}", "language": "en_US", "status": status, "components": [PLAIN]}
+        for status in ("PAUSED", "REJECTED")
+    ]
+    made.control("templates", {"wabaId": made.waba, "templates": [*templates, *states]})
+    made.sync()
+    return made
+
+
+@pytest.fixture(scope="module")
+def closed(sender: Sender) -> str:
+    """A conversation whose reply window is closed."""
+    return sender.customer(hours=25)
+
+
+@pytest.fixture(scope="module")
+def sent(sender: Sender, closed: str) -> dict[str, Any]:
+    """Every kind sent once, outside the reply window, and delivered: the message, and what Meta got."""
+    made = {name: sender.template(closed, f"kind_{name}", each.filling) for name, each in SENT.items()}
+    shown = {name: sender.settled(message["id"]) for name, message in made.items()}
+    got = {body["name"].removeprefix("kind_"): (status, body) for status, body in sender.got()}
+    return {name: (shown[name], *got[name]) for name in SENT}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_meta_gets_a_template_as_it_wants_it_and_the_customer_reads_its_text(sent: dict[str, Any], name: str) -> None:
+    message, status, body = sent[name]
+    wanted = SENT[name]
+    assert status == 200
+    language = {"code": "en_US", "policy": "deterministic"}
+    components = {} if wanted.wanted is None else {"components": wanted.wanted}
+    assert body == {"name": f"kind_{name}", "language": language, **components}
+    assert (message["type"], message["text"]["body"]) == ("MESSAGE_TYPE_TEMPLATE", wanted.body)
+    assert message["status"] in ("MESSAGE_STATUS_DELIVERED", "MESSAGE_STATUS_READ")
+    shown = message["template"]
+    assert (shown["name"], shown["language"], shown["category"]) == (f"kind_{name}", "en_US", wanted.category)
+
+
+def test_text_outside_the_window_is_refused_with_what_may_be_sent_instead(sender: Sender, closed: str) -> None:
+    detail, _ = sender.refused(closed, {"text": {"body": "hello"}})
+    assert detail["reason"] == "REPLY_WINDOW_CLOSED"
+    named = detail["metadata"]["templates"].split(", ")
+    assert len(named) == 10
+    assert set(named) < {f"kind_{name}/en_US" for name in SENT}
+
+
+def test_every_place_that_is_wrong_is_named_and_nothing_is_stored(sender: Sender, closed: str) -> None:
+    key = {"name": "kind_positional", "language": "en_US"}
+    filling = {"body": [{"text": "a\nb"}], "buttons": [{"index": 3, "payload": "x"}]}
+    detail, fields = sender.refused(closed, {"template": {"key": key, "filling": filling}})
+    assert detail["reason"] == "INVALID_FIELDS"
+    assert fields == ["template.filling.body", "template.filling.body[0].text", "template.filling.buttons[0].index"]
+
+
+@pytest.mark.parametrize(("name", "status"), [("is_paused", "PAUSED"), ("is_rejected", "REJECTED")])
+def test_what_the_provider_would_refuse_is_not_sent(sender: Sender, closed: str, name: str, status: str) -> None:
+    detail, _ = sender.refused(closed, {"template": {"key": {"name": name, "language": "en_US"}}})
+    assert (detail["reason"], detail["metadata"]["status"]) == ("TEMPLATE_NOT_SENDABLE", status)
+
+
+def test_a_template_of_another_account_or_language_is_not_there(sender: Sender, closed: str) -> None:
+    for key in ({"name": "kind_plain", "language": "de"}, {"name": "nowhere", "language": "en_US"}):
+        detail, _ = sender.refused(closed, {"template": {"key": key}})
+        assert (detail["reason"], detail["metadata"]["resource"]) == ("RESOURCE_NOT_FOUND", "template")
+    detail, _ = sender.refused(closed, {"template": {"templateId": str(uuid.uuid4())}})
+    assert detail["reason"] == "RESOURCE_NOT_FOUND"
+
+
+def test_a_repeated_call_is_the_same_message_though_the_template_was_paused_meanwhile(sender: Sender) -> None:
+    conversation = sender.customer(hours=1)
+    (template_id,) = sender.put("short_lived")
+    sender.sync()
+    filling = {"body": [{"text": "Mia"}, {"text": "17"}]}
+    request_id = uuid.uuid4().hex
+    first = sender.template(conversation, "short_lived", filling, request_id=request_id)
+    sender.control(f"templates/{template_id}", {"status": "PAUSED"})
+    sender.until("short_lived", lambda each: each["status"].endswith("PAUSED"))
+    assert sender.template(conversation, "short_lived", filling, request_id=request_id)["id"] == first["id"]
+    detail, _ = sender.refused(
+        conversation, {"template": {"key": {"name": "short_lived", "language": "en_US"}, "filling": filling}}
+    )
+    assert detail["reason"] == "TEMPLATE_NOT_SENDABLE"
+    assert BODY["text"].startswith("Hello")
