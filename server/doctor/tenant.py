@@ -78,6 +78,13 @@ SELECT count(*) AS items, max(parser_version) AS parser,
     (SELECT count(*) FROM journal WHERE state = 'failed' AND receive_time > clock_now() - interval '7 days') AS payloads
 FROM journal_items WHERE state = 'failed' AND create_time > clock_now() - interval '7 days'
 """
+ERASURES = """
+SELECT count(*) FILTER (WHERE state = 'failed') AS failed, coalesce(max(error) FILTER (WHERE state = 'failed'), '') AS error,
+    extract(epoch FROM clock_now() - min(create_time) FILTER (WHERE state = 'failed'))::float8 AS failed_seconds,
+    count(*) FILTER (WHERE due_time < clock_now() - $1::interval) AS overdue,
+    extract(epoch FROM clock_now() - min(due_time))::float8 AS overdue_seconds
+FROM erasures WHERE state <> 'done'
+"""
 CHANNELS = """
 SELECT c.name, c.id, coalesce(c.state_reason, 'no reason is kept') AS reason,
     (SELECT count(*) FROM deliveries d WHERE d.channel_id = c.id AND d.state = 'queued') AS queued
@@ -312,6 +319,21 @@ async def _loads(where: str, connection: Connection, _limits: Limits) -> list[Fi
     return [problem("loads-drifted", where, what, why=why, do="In its database: SELECT recount_agent_loads();")]
 
 
+async def _erasures(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    found, why = [], "Somebody was promised that nothing is kept of him."
+    stuck: Any = await connection.fetchrow(ERASURES, limits.late)
+    if stuck["failed"]:
+        what = (
+            f"{stuck['failed']} erasures were given up, the oldest {age(stuck['failed_seconds'])} ago: {stuck['error']}"
+        )
+        do = "Mend what the log of `work` says at erasure.waits; then, for each: switchboard erasures erase-contact …"
+        found.append(problem("erasures-failed", where, what, why=why, do=do))
+    if stuck["overdue"]:
+        what = f"{stuck['overdue']} erasures are overdue, the oldest for {age(stuck['overdue_seconds'])}"
+        found.append(problem("erasures-overdue", where, what, why=why, do=RESTART_WORK))
+    return found
+
+
 LOOKS: tuple[Look, ...] = (
     _settings,
     _rights,
@@ -321,6 +343,7 @@ LOOKS: tuple[Look, ...] = (
     _timers,
     _deliveries,
     _journal,
+    _erasures,
     _channels,
     _audit,
     _loads,

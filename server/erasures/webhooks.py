@@ -116,6 +116,11 @@ async def take_out(
         addresses=frozenset(addresses),
         ids=frozenset(item.provider_id for item in gone),
         kept=frozenset(item.provider_id for item in left),
+        changes=frozenset(
+            (change.entry_index, change.change_index)
+            for change in provider.changes(payload.body)
+            if (items := provider.parse(change)) and all(item in gone for item in items)
+        ),
     )
     remaining = provider.without(payload.body, erased)
     if remaining is not None:

@@ -243,12 +243,13 @@ Item = InboundMessage | MessageChange | Receipt | TemplateChange | Ignored | Bro
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erased:
     """Somebody who is erased: whose addresses these are, and provider ids of what was said to or by him; kept: ids of what stays all the
-    same, since somebody else has the address by now.
+    same, since somebody else has the address by now. changes: entry_index and change_index of changes that are about nobody else.
     """
 
     addresses: Collection[str] = frozenset()
     ids: Collection[str] = frozenset()
     kept: Collection[str] = frozenset()
+    changes: Collection[tuple[int, int | None]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

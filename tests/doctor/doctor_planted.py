@@ -116,6 +116,22 @@ SELECT '00000000-0000-7000-8000-000000000000', now(), 'whatsapp', 'doctor', '{{}
 """
 
 
+ERASURE = """
+INSERT INTO erasures (id, contact_id, state, step, place, counts, contact_ids, identity_ids, conversation_ids, addresses, attempt,
+    error, due_time, create_time, update_time)
+SELECT gen_random_uuid(), gen_random_uuid(), {}, 3, 'doctor', '{{{{}}}}', '{{{{}}}}', '{{{{}}}}', '{{{{}}}}', '{{{{}}}}', 10,
+    'ValueError', {}, now(), now()
+"""
+
+
+@asynccontextmanager
+async def erasure_overdue(ill: Ill) -> AsyncIterator[Asked]:
+    async with worker_stopped(ill):
+        await ill.execute("tenant", ERASURE.format("'running'", "now() - interval '1 h'"))
+        yield Asked(limits=QUICK)
+        await ill.execute("tenant", "DELETE FROM erasures WHERE place = 'doctor'")
+
+
 @asynccontextmanager
 async def payload_waiting(ill: Ill) -> AsyncIterator[Asked]:
     async with worker_stopped(ill):
@@ -258,6 +274,12 @@ PLANTED: dict[str, Planted] = {
         "payloads-given-up",
         "globex",
     ),
+    "an erasure was given up": Planted(
+        by_sql("other", ERASURE.format("'failed'", "NULL"), "DELETE FROM erasures WHERE place = 'doctor'"),
+        "erasures-failed",
+        "globex",
+    ),
+    "an erasure waits for a worker": Planted(erasure_overdue, "erasures-overdue", "acme"),
     "sends failed for good": Planted(
         by_sql("other", DELIVERY.replace("'queued'", "'failed'"), "DELETE FROM deliveries WHERE position = 987654"),
         "deliveries-failed",

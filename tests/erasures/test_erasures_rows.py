@@ -171,7 +171,7 @@ async def test_the_log_keeps_its_places_and_says_what_stood_there(eraser: Eraser
     assert told
     for seq, body in told:
         expected = event_pb2.InboxEvent()
-        expected.event_erased.type = event_pb2.InboxEvent.DESCRIPTOR.fields_by_name[body].number  # type: ignore[assignment]
+        expected.event_erased.type = event_pb2.InboxEvent.DESCRIPTOR.fields_by_name[str(body)].number  # type: ignore[assignment]
         assert after[seq] == expected
     kinds = await eraser.desk.rows(
         "SELECT kind FROM stream_event WHERE seq = ANY($1::bigint[])", [seq for seq, _ in told]

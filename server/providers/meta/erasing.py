@@ -9,7 +9,7 @@ from typing import Any
 from server.providers.contract import Erased, Json
 
 # Objects inside an element that say whom it is about; what else is inside is what somebody said.
-_INNER = ("system", "group")
+_INNER = ("system", "user_id")
 
 
 def without(raw: bytes, erased: Erased, *, prefixes: Iterable[str]) -> bytes | None:
@@ -22,11 +22,17 @@ def without(raw: bytes, erased: Erased, *, prefixes: Iterable[str]) -> bytes | N
     except (ValueError, RecursionError):
         return None
     person, changed = _Person(erased, tuple(prefixes)), False
-    for entry in _objects(body.get("entry") if isinstance(body, dict) else None):
-        changes = entry.get("changes")
-        kept = [change for change in changes if not person.clear(change)] if isinstance(changes, list) else []
-        if isinstance(changes, list) and len(kept) < len(changes):
-            entry["changes"], changed = kept, True
+    entries = body.get("entry") if isinstance(body, dict) else None
+    for place, entry in enumerate(entries if isinstance(entries, list) else []):
+        changes = entry.get("changes") if isinstance(entry, dict) else None
+        if isinstance(changes, list):
+            kept = [
+                change
+                for position, change in enumerate(changes)
+                if (place, position) not in erased.changes and not person.clear(change)
+            ]
+            changed |= len(kept) < len(changes)
+            entry["changes"] = kept
     return json.dumps(body, separators=(",", ":")).encode("ascii") if changed or person.found else None
 
 
