@@ -112,11 +112,10 @@ class Applier:
         """Applies one payload and marks it, unless it is for a channel that is still being connected: then a worker tries again."""
         async with tenant.database.background.connection() as connection:
             payload = await journal.load(connection, payload_id, receive_time)
-        if payload is None:
-            return
-        provider = self._providers[payload.provider]
-        items = await self._not_erased(tenant, payload, read_items(provider, payload))
-        async with tenant.database.background.connection() as connection:
+            if payload is None:
+                return
+            provider = self._providers[payload.provider]
+            items = await self._not_erased(connection, payload, read_items(provider, payload))
             owners = await channels_of(connection, payload.provider, items)
         early = {item.account_id for item in items if item.account_id is not None} - owners.keys()
         if utc_now() - payload.receive_time < CONNECTING:
@@ -132,16 +131,15 @@ class Applier:
                 PAYLOADS.labels("applied").inc()
                 LAG.observe((utc_now() - payload.receive_time).total_seconds())
 
-    async def _not_erased(self, tenant: Tenant, payload: Payload, items: list[Item]) -> list[Item]:
+    async def _not_erased(self, connection: Connection, payload: Payload, items: list[Item]) -> list[Item]:
         """Items that were not erased before they came, or came again; the payload loses the others."""
         known = {key: item for item in items for key in erased_keys.keys_of(payload.provider, item)}
-        async with tenant.database.background.connection() as connection:
-            found = await erased_keys.find(connection, known)
-            if not found:
-                return items
-            gone = [known[key] for key in found]
-            left = [item for item in items if item not in gone]
-            await webhooks.take_out(connection, self._providers[payload.provider], payload, gone=gone, left=left)
+        found = await erased_keys.find(connection, known)
+        if not found:
+            return items
+        gone = [known[key] for key in found]
+        left = [item for item in items if item not in gone]
+        await webhooks.take_out(connection, self._providers[payload.provider], payload, gone=gone, left=left)
         ITEMS.labels("any", "erased").inc(len(gone))
         return left
 
