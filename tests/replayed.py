@@ -90,7 +90,8 @@ class Replayed:
             self.participants.setdefault(conversation_id, {})[body.agent_id] = name == "participant_added"
 
     def _forget(self, conversation_id: str) -> None:
-        del self.conversations[conversation_id]
+        # One that was erased is told of by nothing else any more.
+        self.conversations.pop(conversation_id, None)
         self.assignments.pop(conversation_id, None)
         self.participants.pop(conversation_id, None)
         self.notes = {some: note for some, note in self.notes.items() if note.conversation_id != conversation_id}

@@ -142,14 +142,18 @@ async def events(batch: Batch) -> Went:
     return Went(more=last < bounds["head"], place=str(last), counts={"events": erased})
 
 
-async def rows(batch: Batch) -> Went:
-    """Deletes the next conversations; after the last one the contacts, and says that they were erased."""
+async def conversations(batch: Batch) -> Went:
+    """Deletes the next conversations."""
+    found = await batch.connection.fetch(LEFT, batch.erasure["conversation_ids"], CONVERSATIONS)
+    ids = [record["id"] for record in found]
+    notes = await batch.connection.fetchval(NOTES, ids)
+    told = await purge.purge_now(batch.write, ids, origin=batch.origin)
+    return Went(more=len(ids) == CONVERSATIONS, counts={"conversations": len(ids), "notes": notes}, events=told)
+
+
+async def contact(batch: Batch) -> Went:
+    """Deletes the contacts, and says that they were erased."""
     connection, erasure = batch.connection, batch.erasure
-    ids = [record["id"] for record in await connection.fetch(LEFT, erasure["conversation_ids"], CONVERSATIONS)]
-    if ids:
-        notes = await connection.fetchval(NOTES, ids)
-        told = await purge.purge_now(batch.write, ids, origin=batch.origin)
-        return Went(more=True, counts={"conversations": len(ids), "notes": notes}, events=told)
     channels = [record["channel_id"] for record in await connection.fetch(CHANNELS, erasure["identity_ids"])]
     counts = {
         name: int((await connection.execute(statement, *(erasure[column] for column in columns))).rpartition(" ")[2])

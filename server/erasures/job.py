@@ -68,10 +68,11 @@ DO: Mapping[str, Callable[[Batch], Awaitable[Went]]] = {
     "webhooks": webhooks.webhooks,
     "items": webhooks.items,
     "messages": erasing.messages,
+    "conversations": erasing.conversations,
     "quarantine": webhooks.quarantine,
     "followers": erasing.followers,
     "events": erasing.events,
-    "rows": erasing.rows,
+    "contact": erasing.contact,
 }
 
 

@@ -182,6 +182,7 @@ async def test_the_log_keeps_its_places_and_says_what_stood_there(eraser: Eraser
     )
     assert same == ids
     assert (await eraser.desk.kinds())[-2:] == ["conversation_purged", "contact_erased"]
+    await eraser.desk.check()
 
 
 async def test_merged_contacts_are_erased_together(eraser: Eraser) -> None:
@@ -226,6 +227,10 @@ async def test_a_step_that_fails_is_given_up_in_the_end_and_goes_on_when_asked_a
     )
     await eraser.inlet.as_owner("CREATE TRIGGER refused_now BEFORE DELETE ON messages EXECUTE FUNCTION refused_now()")
     erasure_id = await eraser.begin(contact_id)
+    for _ in range(4):
+        await eraser.batch()
+    # Nine times it failed before.
+    await eraser.desk.execute("UPDATE erasures SET attempt = 9 WHERE id = $1", erasure_id)
     row = await eraser.finish(erasure_id)
     assert (row["state"], row["error"]) == ("failed", "RaiseError P0001")
     await eraser.inlet.as_owner("DROP TRIGGER refused_now ON messages")
