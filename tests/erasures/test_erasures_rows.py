@@ -227,7 +227,7 @@ async def test_a_step_that_fails_is_given_up_in_the_end_and_goes_on_when_asked_a
     )
     await eraser.inlet.as_owner("CREATE TRIGGER refused_now BEFORE DELETE ON messages EXECUTE FUNCTION refused_now()")
     erasure_id = await eraser.begin(contact_id)
-    for _ in range(4):
+    for _ in range(3):
         await eraser.batch()
     # Nine times it failed before.
     await eraser.desk.execute("UPDATE erasures SET attempt = 9 WHERE id = $1", erasure_id)
