@@ -7,7 +7,12 @@ the statement that claims.
 
 A claim reads at most LOOK heads of each channel that may send, however long the queues are: what is behind another send of
 its conversation is not a head, what has to wait for its recipient is put off to when that may be, and a channel that is
-paused, or whose bucket is empty, is not looked at.
+paused, or whose bucket is empty, is not looked at. An account's pace is read with its row, so a changed one holds from the next
+claim on.
+
+There are three lanes (Lane). A claim looks at the oldest heads of each, and takes first what is oldest when for each lane behind
+the first AGING is added: an answer of a person passes all that is bulk and became due less than twice AGING before it, and nothing
+waits for ever.
 """
 
 from __future__ import annotations
@@ -16,35 +21,51 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import IntEnum
 
 from server.kit.db import Connection
 from server.providers.contract import Provider
 
 LEASE = timedelta(seconds=60)
 LOOK = 64
+AGING = timedelta(seconds=30)
+
+
+class Lane(IntEnum):
+    """Who goes first where a channel has more to send than it may: what people write, then their templates, then bulk."""
+
+    PERSON = 0
+    TEMPLATE = 1
+    BULK = 2
+
+
+LANES = f"(VALUES {', '.join(f'({lane.value}::smallint)' for lane in Lane)})"
 
 # A channel whose row another claim holds is left to that claim, so buckets are taken by one at a time. The rows of locked
 # buckets are read as they are after the lock, whatever the statement's snapshot.
-CLAIM = """
+CLAIM = f"""
 WITH pace AS (
     SELECT * FROM unnest($4::text[], $5::interval[], $6::interval[], $7::interval[], $8::interval[])
         AS p (provider, every, ahead, recipient_every, recipient_ahead)
 ), account AS (
-    SELECT c.id, coalesce(interval '1 second' / c.sends_per_second, p.every) AS every, p.ahead, p.recipient_every,
+    SELECT c.id, coalesce(interval '1 second' / coalesce(c.sends_per_second, c.throughput_per_second), p.every) AS every,
+        p.ahead, p.recipient_every,
         p.recipient_ahead, greatest(c.next_send_time, clock_now() - p.ahead) AS next_send_time
     FROM channels c JOIN pace p ON p.provider = c.provider
-    WHERE c.state = 'active' AND c.next_send_time <= clock_now() AND (
-        SELECT due_time FROM deliveries WHERE channel_id = c.id AND state = 'queued' ORDER BY due_time, id LIMIT 1
-    ) <= clock_now()
+    WHERE c.state = 'active' AND c.next_send_time <= clock_now() AND EXISTS (
+        SELECT FROM {LANES} l (lane), LATERAL (
+            SELECT FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now() LIMIT 1
+        ) d
+    )
     FOR NO KEY UPDATE OF c SKIP LOCKED
 ), head AS (
     SELECT d.*, a.id AS account_id, c.identity_id, a.recipient_every, a.recipient_ahead,
         1 + floor(extract(epoch FROM clock_now() - a.next_send_time) / extract(epoch FROM a.every)) AS tokens,
-        row_number() OVER (PARTITION BY c.identity_id ORDER BY d.due_time, d.id) AS turn
-    FROM account a
+        row_number() OVER (PARTITION BY c.identity_id ORDER BY d.rank, d.id) AS turn
+    FROM account a CROSS JOIN {LANES} l (lane)
     CROSS JOIN LATERAL (
-        SELECT id, conversation_id, due_time FROM deliveries
-        WHERE channel_id = a.id AND state = 'queued' AND due_time <= clock_now()
+        SELECT id, conversation_id, due_time, due_time + $10::interval * lane AS rank FROM deliveries
+        WHERE channel_id = a.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now()
         ORDER BY due_time, id LIMIT $9 FOR UPDATE SKIP LOCKED
     ) d
     JOIN conversations c ON c.id = d.conversation_id
@@ -64,10 +85,10 @@ WITH pace AS (
 ), weighed AS (
     SELECT l.*, turn = 1 AND coalesce(wait_until <= clock_now(), true) AS free FROM looked l
 ), placed AS (
-    SELECT w.*, row_number() OVER (PARTITION BY account_id, free ORDER BY due_time, id) AS place FROM weighed w
+    SELECT w.*, row_number() OVER (PARTITION BY account_id, free ORDER BY rank, id) AS place FROM weighed w
 ), verdict AS (
     SELECT p.*, free AND place <= tokens
-        AND row_number() OVER (PARTITION BY free AND place <= tokens ORDER BY place, due_time, id) <= $3 AS goes
+        AND row_number() OVER (PARTITION BY free AND place <= tokens ORDER BY place, rank, id) <= $3 AS goes
     FROM placed p
 ), recipient_taken AS (
     INSERT INTO recipient_buckets AS b (identity_id, next_send_time, span_until)
@@ -91,12 +112,13 @@ WHERE d.id = v.id AND (v.goes OR v.wait_until > clock_now())
 RETURNING d.id, d.kind, d.part_id, d.conversation_id, d.channel_id, d.attempt, d.uncounted, v.goes,
     clock_now() - v.due_time AS late
 """
-# Two probes of an index for each channel, and one for the leases.
-NEXT = """
+# A probe of an index for each lane of a channel and one for its read marks, and one for the leases.
+NEXT = f"""
 SELECT clock_now() AS now,
     (SELECT min(greatest(c.next_send_time, d.due_time)) FROM channels c
-     CROSS JOIN LATERAL (
-        SELECT due_time FROM deliveries WHERE channel_id = c.id AND state = 'queued' ORDER BY due_time, id LIMIT 1
+     CROSS JOIN {LANES} l (lane) CROSS JOIN LATERAL (
+        SELECT due_time FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued'
+        ORDER BY due_time, id LIMIT 1
      ) d WHERE c.state = 'active') AS send,
     (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight') AS lease,
     (SELECT min(m.due_time) FROM channels c CROSS JOIN LATERAL (
@@ -113,13 +135,15 @@ ON CONFLICT (identity_id) DO UPDATE
 SET next_send_time = greatest(b.next_send_time, excluded.next_send_time), span_until = excluded.span_until
 """
 # How many there are, counted up to a limit: a page for operators needs no more, and no queue makes it slow.
-DEPTH = """
+DEPTH = f"""
 SELECT (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'waiting' LIMIT $1) w)
         + (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'queued' LIMIT $1) q) AS queued,
     (SELECT count(*) FROM (SELECT FROM deliveries WHERE state = 'unknown' LIMIT $1) u) AS unknown,
-    coalesce((SELECT greatest(extract(epoch FROM clock_now() - min(d.due_time)), 0) FROM channels c CROSS JOIN LATERAL (
-        SELECT due_time FROM deliveries WHERE channel_id = c.id AND state = 'queued' ORDER BY due_time, id LIMIT 1
-    ) d), 0)::float8 AS oldest_seconds
+    coalesce((SELECT greatest(extract(epoch FROM clock_now() - min(d.due_time)), 0) FROM channels c
+        CROSS JOIN {LANES} l (lane) CROSS JOIN LATERAL (
+            SELECT due_time FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued'
+            ORDER BY due_time, id LIMIT 1
+        ) d), 0)::float8 AS oldest_seconds
 """
 DEPTH_MOST = 10_000
 FORGET = "DELETE FROM recipient_buckets WHERE next_send_time < clock_now() - interval '1 day'"
@@ -176,7 +200,7 @@ async def claim(connection: Connection, *, worker: str, limit: int, providers: M
         [can.recipient_pace.every for _, can in paces],
         [can.recipient_pace.ahead for _, can in paces],
     )
-    records = await connection.fetch(CLAIM, worker, LEASE, limit, *columns, LOOK)
+    records = await connection.fetch(CLAIM, worker, LEASE, limit, *columns, LOOK, AGING)
     taken = [record for record in records if record["goes"]]
     names = ("id", "kind", "part_id", "conversation_id", "channel_id", "attempt", "uncounted")
     return Claim(

@@ -10,6 +10,7 @@ from switchboard.v1 import actor_pb2, message_pb2
 
 from server.channels.service import ChannelRow
 from server.contacts.resolve import Person
+from server.deliveries.claiming import Lane
 from server.kit import tracing
 from server.kit.ids import new_id
 from server.log.event import Origin
@@ -47,6 +48,13 @@ class Send:
     def is_reply(self) -> bool:
         """Whether somebody answers; messages of campaigns and automation answer nobody."""
         return self.origin.actor.kind in (actor_pb2.ACTOR_KIND_AGENT, actor_pb2.ACTOR_KIND_API_KEY)
+
+    @property
+    def lane(self) -> Lane:
+        """Where it stands when its channel has more to send than it may. A template of a program is one of many."""
+        if self.type != "template":
+            return Lane.PERSON
+        return Lane.TEMPLATE if self.origin.actor.kind == actor_pb2.ACTOR_KIND_AGENT else Lane.BULK
 
     @property
     def type(self) -> str:

@@ -69,7 +69,7 @@ class Plan:
                 *(message.text, message.author_kind, message.author_id, message.request_id, message.request_hash),
                 *(message.create_time, send.client_address, send.user_agent),
                 # A column without a value is not sent: plain text costs nothing here.
-                *(None if message.type == "text" else message.type, message.details),
+                *(None if message.type == "text" else message.type, message.details, send.lane or None),
             )
         )
         if row.id not in self.conversations:
@@ -116,7 +116,7 @@ class Plan:
         reads = [(*key, *value, self.now) for key, value in sorted(self.reads.items())]
         ids = sorted(self.conversations)
         parts = {
-            "sends": transposed(self.sends, 17),
+            "sends": transposed(self.sends, 18),
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
             "attachments": attachment_columns(self.messages),

@@ -34,12 +34,12 @@ PARTS: Mapping[str, Part] = {
     "sends": Part(
         (
             *("uuid", "uuid", "uuid", "uuid", "uuid", "bigint", "integer", "text", "smallint", "uuid", "text", "bytea"),
-            *("timestamptz", "text", "text", "text", "jsonb"),
+            *("timestamptz", "text", "text", "text", "jsonb", "smallint"),
         ),
         """
         SELECT * FROM unnest({arrays}) AS u (
             message_id, part_id, delivery_id, conversation_id, channel_id, sequence, arrival, text, author_kind, author_id,
-            request_id, request_hash, create_time, client_address, user_agent, type, details
+            request_id, request_hash, create_time, client_address, user_agent, type, details, lane
         ) WHERE {guard}
         """,
         more={
@@ -60,11 +60,12 @@ PARTS: Mapping[str, Part] = {
             # function that sees what was committed meanwhile; the statement itself sees only what was there when it began.
             "sent_deliveries": """
                 INSERT INTO deliveries (
-                    id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time
+                    id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time, lane
                 )
                 SELECT delivery_id, 'send', part_id, conversation_id, channel_id, sequence,
                     CASE WHEN row_number() OVER (PARTITION BY conversation_id ORDER BY sequence) > 1
-                        OR has_head(conversation_id) THEN 'waiting' ELSE 'queued' END, clock_now(), create_time FROM sends_in
+                        OR has_head(conversation_id) THEN 'waiting' ELSE 'queued' END, clock_now(), create_time,
+                    coalesce(lane, 0) FROM sends_in
             """,
         },
     ),

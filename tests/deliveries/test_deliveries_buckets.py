@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from server.deliveries import claiming
-from server.deliveries.claiming import CLAIM, LEASE, LOOK, NEXT
+from server.deliveries.claiming import AGING, CLAIM, LEASE, LOOK, NEXT
 from server.messages.delivering import Sender
 from server.messages.items import Stored
 from server.providers.contract import Accepted, ErrorClass, Holds, Outcome, Refused
@@ -137,6 +137,60 @@ async def test_one_channel_with_much_to_send_leaves_room_for_another(own_desk: D
     assert {item.channel_id for item in taken} == {full.id, quiet.id}
 
 
+async def test_an_account_follows_what_its_provider_allows_it_from_the_next_claim_on(own_desk: Desk) -> None:
+    channel = await own_desk.new_channel()
+    for number in range(40):
+        await put(own_desk, (await own_desk.started(channel)).id, f"a{number}")
+    took = []
+    for allowed in (None, 20, 1000):
+        await own_desk.execute("UPDATE channels SET throughput_per_second = $1", allowed)
+        await own_desk.execute("UPDATE channels SET next_send_time = now() - interval '1 hour'")
+        took.append(len((await claim(own_desk, limit=50)).claimed))
+    assert took == [9, 3, 28], "a tenth of a second saved, and the one of now; then all that is left"
+    await own_desk.execute("UPDATE deliveries SET state = 'queued'")
+    await own_desk.execute("UPDATE channels SET throughput_per_second = 1000, sends_per_second = 10")
+    await own_desk.execute("UPDATE channels SET next_send_time = now() - interval '1 hour'")
+    assert len((await claim(own_desk)).claimed) == 2, "the installation wants less"
+
+
+async def lanes_of(desk: Desk, taken: claiming.Claim) -> list[int]:
+    ids = [claimed.id for claimed in taken.claimed]
+    return [row["lane"] for row in await desk.rows("SELECT lane FROM deliveries WHERE id = ANY($1::uuid[])", ids)]
+
+
+async def test_an_answer_goes_before_templates_and_bulk_which_do_not_wait_for_ever(own_desk: Desk) -> None:
+    channel = await own_desk.new_channel(sends_per_second=1)
+    for lane in (2, 1, 0, 0):
+        conversation = (await own_desk.started(channel)).id
+        await put(own_desk, conversation, f"of lane {lane}")
+        await own_desk.execute("UPDATE deliveries SET lane = $2 WHERE conversation_id = $1", conversation, lane)
+    went = []
+    for number in range(4):
+        if number == 1:
+            await own_desk.execute("UPDATE deliveries SET due_time = now() - interval '61 seconds' WHERE lane = 2")
+        await own_desk.execute("UPDATE channels SET next_send_time = now()")
+        went += await lanes_of(own_desk, await claim(own_desk))
+    assert went == [0, 2, 0, 1]
+
+
+async def test_an_answer_passes_more_bulk_than_a_claim_looks_at_and_waits_behind_its_own_conversation(
+    own_desk: Desk,
+) -> None:
+    channel = await own_desk.new_channel(sends_per_second=1)
+    for number in range(LOOK + 2):
+        await put(own_desk, (await own_desk.started(channel)).id, f"a{number}")
+    await own_desk.execute("UPDATE deliveries SET lane = 2")
+    behind = await own_desk.value("SELECT conversation_id FROM deliveries ORDER BY due_time DESC LIMIT 1")
+    await put(own_desk, behind, "of a person, behind bulk")
+    await put(own_desk, (await own_desk.started(channel)).id, "alone")
+    await own_desk.execute("UPDATE channels SET next_send_time = now()")
+    assert await lanes_of(own_desk, await claim(own_desk)) == [0]
+    await own_desk.execute("UPDATE channels SET next_send_time = now()")
+    assert await lanes_of(own_desk, await claim(own_desk)) == [2]
+    told = await own_desk.rows("SELECT state FROM deliveries WHERE conversation_id = $1 ORDER BY position", behind)
+    assert told[1]["state"] == "waiting", "the order of a conversation is kept"
+
+
 class Queues:
     """A hundred thousand sends, made without the batch writer, and what reading them costs."""
 
@@ -186,7 +240,7 @@ class Queues:
             [can.recipient_pace.every],
             [can.recipient_pace.ahead],
         )
-        return await self.rows_read(CLAIM, "w", LEASE, 32, ["whatsapp"], *paces, LOOK)
+        return await self.rows_read(CLAIM, "w", LEASE, 32, ["whatsapp"], *paces, LOOK, AGING)
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:

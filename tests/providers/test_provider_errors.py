@@ -55,11 +55,12 @@ def test_a_subcode_can_change_the_meaning() -> None:
     assert refusal(_error(100, error_subcode=34), status=400, attempt=1).error_class is ErrorClass.BUG
 
 
-def test_an_unknown_code_is_tried_again_only_when_meta_says_so() -> None:
-    assert refusal(_error(987654), status=400, attempt=1).error_class is ErrorClass.PERMANENT
+def test_an_unknown_code_is_tried_again_a_little_and_for_long_when_meta_says_so() -> None:
+    assert refusal(_error(987654), status=400, attempt=2).error_class is ErrorClass.RETRY
+    assert refusal(_error(987654), status=400, attempt=3).error_class is ErrorClass.PERMANENT
     assert refusal(_error(987654), status=500, attempt=1).error_class is ErrorClass.RETRY
     assert refusal(_error(987654, is_transient=True), status=400, attempt=1).error_class is ErrorClass.RETRY
-    assert refusal(_error(987654, is_transient="yes"), status=400, attempt=1).error_class is ErrorClass.PERMANENT
+    assert refusal(_error(987654, is_transient="yes"), status=400, attempt=3).error_class is ErrorClass.PERMANENT
 
 
 def test_an_answer_without_a_code_goes_by_its_status() -> None:

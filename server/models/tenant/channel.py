@@ -19,7 +19,8 @@ class Channel(TenantBase):
     account_id: what its provider has for it. details: what the contract shows of it, read by the provider alone.
 
     auto_resolve_after: without a change for so long, conversations are resolved; None: never.
-    sends_per_second: None for what the provider allows everybody. next_send_time: when the next send may be taken.
+    throughput_per_second: what the provider allows this account, None for what it allows everybody. sends_per_second: what
+    the installation wants in its place, None for that. next_send_time: when the next send may be taken.
     """
 
     __tablename__ = "channels"
@@ -47,6 +48,7 @@ class Channel(TenantBase):
     reopen_window: Mapped[timedelta] = mapped_column(Interval, server_default=text("interval '72 hours'"))
     new_thread_each_time: Mapped[bool] = mapped_column(server_default=text("false"))
     sends_per_second: Mapped[int | None]
+    throughput_per_second: Mapped[int | None]
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     create_time: Mapped[Time]
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)

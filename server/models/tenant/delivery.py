@@ -16,7 +16,8 @@ class Delivery(TenantBase):
     """One request to a provider. in_flight is committed before the first byte is written.
 
     position orders the conversation's deliveries: the message's sequence. Of each conversation one, its head, is queued or in
-    flight, and the others are waiting. hold_until: until when an unknown send keeps the conversation's next one back.
+    flight, and the others are waiting. lane: 0 before 1 before 2 where a channel has more to send than it may.
+    hold_until: until when an unknown send keeps the conversation's next one back.
     attempt: of the claims, never lowered, it guards the end of each; uncounted: those that cost no attempt.
     """
 
@@ -24,7 +25,7 @@ class Delivery(TenantBase):
     __table_args__ = (
         words("kind", ("send",)),
         words("state", STATES),
-        Index("ix_deliveries_due", "channel_id", "due_time", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_deliveries_due", "channel_id", "lane", "due_time", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_deliveries_lease", "lease_until", postgresql_where=text("state = 'in_flight'")),
         Index(
             "uq_deliveries_head",
@@ -50,6 +51,7 @@ class Delivery(TenantBase):
     position: Mapped[int] = mapped_column(BigInteger)
     state: Mapped[Word]
     due_time: Mapped[Time]
+    lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     uncounted: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     worker: Mapped[Word | None]

@@ -61,6 +61,8 @@ def _seconds(seconds: int) -> timedelta:
 _TEMPORARY = _retry(_seconds(1), 2, _seconds(300), 20)
 _FEW = _retry(_seconds(1), 2, _seconds(60), 5)
 _CALLS = replace(_retry(_seconds(60), 2, _seconds(3600), 24, Holds.ACCOUNT), obeys_usage=True)
+# A code that nobody knows may be of something that passes.
+_UNKNOWN = _retry(_seconds(5), 4, _seconds(60), 3)
 _PERMANENT = Rule(ErrorClass.PERMANENT)
 _STOP = Rule(ErrorClass.STOP_CHANNEL, holds=Holds.ACCOUNT)
 _BUG = Rule(ErrorClass.BUG)
@@ -136,7 +138,12 @@ RULES: Mapping[int, Rule] = {
     134102: _PERMANENT,  # not a template for marketing messages
     135000: _BUG,  # parameters that Meta could not name
     137000: _PERMANENT,  # the recipient's identity key changed
-} | dict.fromkeys(range(200, 300), _STOP)  # permissions of all kinds
+} | {
+    **dict.fromkeys(range(200, 300), _STOP),  # permissions of all kinds
+    # Of templates that are written: a limit, a name that exists, not to be edited, lengths, formats, variables.
+    **dict.fromkeys((2388019, 2388024, 2388039, 2388040, 2388047, 2388072, 2388073, 2388293, 2388299), _PERMANENT),
+    2593109: _PERMANENT,  # the user shares no history
+}
 
 SUBCODES: Mapping[tuple[int, int], Rule] = {
     (100, 33): _STOP,  # the number does not exist, or is not this token's
@@ -144,14 +151,16 @@ SUBCODES: Mapping[tuple[int, int], Rule] = {
 
 
 def rule_for(code: int | None, *, subcode: int | None = None, transient: bool = False, status: int = 400) -> Rule:
-    """The rule for an error. An unknown code is retried when Meta calls it transient or answered 5xx."""
+    """The rule for an error. An unknown code is retried, for long when Meta calls it transient or answered 5xx."""
     found = SUBCODES.get((code, subcode)) if code is not None and subcode is not None else None
     found = found or (RULES.get(code) if code is not None else None)
     if found is not None:
         return found
     if status == 429:
         return _CALLS
-    return _TEMPORARY if transient or status >= 500 else _PERMANENT
+    if transient or status >= 500:
+        return _TEMPORARY
+    return _PERMANENT if code is None else _UNKNOWN
 
 
 def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) -> Refused:

@@ -6,6 +6,15 @@ ALTER TABLE message_attachments
 
 -- == Sends.
 
+-- What the provider allows the account a second; NULL is what it allows everybody.
+ALTER TABLE channels ADD COLUMN throughput_per_second integer;
+
+ALTER TABLE deliveries ADD COLUMN lane smallint NOT NULL DEFAULT 0;
+
+DROP INDEX ix_deliveries_due;
+
+CREATE INDEX ix_deliveries_due ON deliveries (channel_id, lane, due_time, id) WHERE state = 'queued';
+
 -- == Media.
 
 -- == Templates.
