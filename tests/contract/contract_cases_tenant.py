@@ -42,7 +42,7 @@ CONTACTS: dict[str, Case] = {
         ask=lambda w: contacts.CreateContactRequest(
             name="Ümit O'Hara", channel_id=w.channel_id, phone_number=f"+49151{digits(8)}"
         ),
-        refuse=lambda w: contacts.CreateContactRequest(name="Cara", channel_id=w.channel_id, phone_number="12"),
+        refuse=lambda w: contacts.CreateContactRequest(name="Cara", channel_id=w.channel_id, phone_number="my number"),
         reason="INVALID_FIELDS",
         caller="supervisor",
     ),
