@@ -17,6 +17,7 @@ from server.assignments import availability
 from server.assignments import queue as assignment_queue
 from server.audit import follow as audit
 from server.composition import Parts
+from server.contacts import moving
 from server.conversations import tag_sweep
 from server.conversations import timers as conversation_timers
 from server.conversations.statistics import follow as statistics
@@ -42,6 +43,7 @@ TIMERS: timers.Handlers = {
     **tag_sweep.HANDLERS,
     **availability.HANDLERS,
     **changes.handlers(TOKENS),
+    **moving.HANDLERS,
 }
 KINDS = tuple(TIMERS)
 IDLE_SECONDS = 1.0

@@ -15,7 +15,9 @@ PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
 
 
 def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
-    """A contact. identities: rows of (id, channel_id, provider, profile_name, alias_kind, alias_value), one per alias."""
+    """A contact. identities: rows of (id, channel_id, provider, profile_name, alias_kind, alias_value,
+    alias_end_time), one per alias.
+    """
     return contact_pb2.Contact(
         id=str(record["id"]),
         name=record["name"],
@@ -55,5 +57,6 @@ def _identities(rows: Iterable[Any]) -> list[contact_pb2.Identity]:
                 profile_name=row["profile_name"],
             ),
         )
-        identity.aliases.append(contact_pb2.Alias(kind=ALIAS_KIND.number(row["alias_kind"]), value=row["alias_value"]))
+        kind, ended = ALIAS_KIND.number(row["alias_kind"]), pb.timestamp(row["alias_end_time"])
+        identity.aliases.append(contact_pb2.Alias(kind=kind, value=row["alias_value"], end_time=ended))
     return list(found.values())

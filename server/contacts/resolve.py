@@ -78,7 +78,8 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (identity_id, other_identity_id, kind, value_hash) DO UPDATE SET kind = excluded.kind RETURNING id
 """
 IDENTITIES = """
-SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value
+SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value,
+    a.end_time AS alias_end_time
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
 JOIN identity_aliases a ON a.identity_id = i.id

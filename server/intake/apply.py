@@ -16,6 +16,7 @@ from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
 from server.channels.service import ChannelRow
+from server.contacts import moving
 from server.erasures import keys as erased_keys
 from server.erasures import webhooks
 from server.journal import items as journal_items
@@ -33,7 +34,16 @@ from server.messages import changes, receipts
 from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
-from server.providers.contract import Broken, Ignored, InboundMessage, Item, MessageChange, Provider, Receipt
+from server.providers.contract import (
+    Broken,
+    IdentityChange,
+    Ignored,
+    InboundMessage,
+    Item,
+    MessageChange,
+    Provider,
+    Receipt,
+)
 from server.providers.template import TemplateChange
 from server.templates import service as templates
 from server.tenancy.tenants import Tenant, Tenants
@@ -202,7 +212,7 @@ class Run:
     async def all(self, items: Sequence[Item]) -> None:
         """Items in the order of their kinds, each recorded with what became of it."""
         await self._messages([item for item in items if isinstance(item, InboundMessage)])
-        await self._changes([item for item in items if isinstance(item, MessageChange)])
+        await self._changes([item for item in items if isinstance(item, MessageChange | IdentityChange)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
         await self._templates([item for item in items if isinstance(item, TemplateChange)])
         await self._record([item for item in items if isinstance(item, Broken)], "failed")
@@ -235,8 +245,8 @@ class Run:
             parser_version=self._parser_version,
         )
 
-    async def _changes(self, found: Sequence[MessageChange]) -> None:
-        """What customers did to messages, each in a unit of work of its own, after the messages that came with it."""
+    async def _changes(self, found: Sequence[MessageChange | IdentityChange]) -> None:
+        """What customers did to messages, and who they are now, each in a unit of work of its own, after the messages that came with it."""
         await self._record(
             [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
         )
@@ -252,16 +262,19 @@ class Run:
         else:
             ITEMS.labels(item.kind, "applied").inc()
 
-    async def _apply_change(self, item: MessageChange) -> None:
+    async def _apply_change(self, item: MessageChange | IdentityChange) -> None:
         row, channel = self._row(item, "applied", None), self._owners[item.account_id]
 
         async def unit(write: Write) -> None:
             if await write.connection.fetchrow(NEW_ITEMS, *journal_items.columns([row])) is None:
                 return
             origin = origin_of_item(row.id)
-            events = await changes.apply(
-                write, item, item_id=row.id, provider=channel.provider, channel_id=channel.id, origin=origin
-            )
+            if isinstance(item, IdentityChange):
+                events = await moving.apply(write, item, item_id=row.id, channel_id=channel.id, origin=origin)
+            else:
+                events = await changes.apply(
+                    write, item, item_id=row.id, provider=channel.provider, channel_id=channel.id, origin=origin
+                )
             await append(write, events)
 
         await self._database.write(unit)

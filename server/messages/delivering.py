@@ -67,7 +67,7 @@ WHERE p.id = $1
 QUOTED = "SELECT provider_message_id FROM message_parts WHERE message_id = $1 AND position = 0"
 ADDRESSES = """
 SELECT kind, value FROM identity_aliases WHERE identity_id = $1
-ORDER BY array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
+ORDER BY end_time IS NOT NULL, array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
 """
 
 STORED = """

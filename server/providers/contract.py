@@ -182,6 +182,19 @@ class MessageChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityChange:
+    """That a customer has other addresses now. previous: those that ended; current: those that began, or go on."""
+
+    provider_id: str
+    discriminator: str
+    provider_time: datetime
+    account_id: str
+    previous: tuple[Address, ...]
+    current: tuple[Address, ...]
+    kind: Literal["identity_change"] = "identity_change"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """How far a message of ours came.
 
@@ -237,7 +250,7 @@ class Broken:
 
 # (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
 # a provider_time of None is a value like any other (NULLS NOT DISTINCT).
-Item = InboundMessage | MessageChange | Receipt | TemplateChange | Ignored | Broken
+Item = InboundMessage | MessageChange | IdentityChange | Receipt | TemplateChange | Ignored | Broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

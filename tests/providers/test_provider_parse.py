@@ -12,6 +12,7 @@ from server.providers.contract import (
     Broken,
     Change,
     ErrorClass,
+    IdentityChange,
     Ignored,
     InboundMessage,
     MessageChange,
@@ -162,12 +163,10 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
     ("name", "kind"),
     [
         ("request_welcome", "request_welcome"),
-        ("system_number_changed", "system"),
         ("status_payment", "payment"),
         ("status_of_tomorrow", "status"),
         ("errors_only", "error"),
         ("account_update", "field:account_update"),
-        ("user_id_update", "field:user_id_update"),
         ("echoes", "field:smb_message_echoes"),
         ("field_of_tomorrow", "field:telepathy_update"),
     ],
@@ -200,6 +199,15 @@ def test_two_ids_of_one_message_have_the_token_in_common() -> None:
     assert token(phone) == token(other) == "3A4A6599AEE03810144F"
     for wrong in ("", "wamid.", "wamid.***", "mid.abc", "wamid." + "A" * 4000, "wamid.aGVsbG8="):
         assert token(wrong) is None
+
+
+def test_a_customer_who_moved_is_known_by_the_old_address_and_gets_the_new_one() -> None:
+    moved = only("system_number_changed", IdentityChange)
+    assert (moved.previous, moved.current) == ((PHONE,), (Address("wa_id", "12195555358"),))
+    made = only("user_id_update", IdentityChange)
+    assert made.previous == (Address("bsuid", BSUID),)
+    assert made.current == (PHONE, Address("bsuid", "US.99999999999999999999"))
+    assert made.provider_id.startswith("sha256:")
 
 
 def test_a_change_with_nothing_in_it_has_no_items() -> None:

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import pytest
 from inbound_rows import ROWS, Row
 
 from server.embedded.stack import Stack
+from tests.golden import golden, normal
 from tests.intake.intake_post import Post, until
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -34,24 +33,6 @@ FROM conversations c JOIN identity_aliases i ON i.identity_id = c.identity_id WH
 UNSETTLED = """
 SELECT count(*) FROM timers WHERE kind IN ('reply_link', 'message_change') AND coalesce((payload ->> 'tries')::int, 0) = 0
 """
-VOLATILE = (
-    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"), "<id>"),
-    (re.compile(r"wamid\.[A-Za-z0-9+/=]+"), "<wamid>"),
-    (re.compile(r"20[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:.]+(Z|\+00:00)"), "<time>"),
-)
-OF_A_RUN = {"sequence", "create_time", "message_id", "conversationId"}
-
-
-def normal(value: Any) -> Any:
-    """Without what is another one in each run."""
-    if isinstance(value, dict):
-        return {name: normal(member) for name, member in value.items() if name not in OF_A_RUN}
-    if isinstance(value, list):
-        return [normal(item) for item in value]
-    if isinstance(value, str):
-        for pattern, replacement in VOLATILE:
-            value = pattern.sub(replacement, value)
-    return value
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +79,7 @@ async def came(post: Post, row: Row) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", ROWS)
 async def test_a_row_is_stored_and_shown_as_written_down(seen: dict[str, Any], name: str) -> None:
-    file = GOLDEN / f"{name}.json"
-    if os.environ.get("GOLDEN") == "write":
-        file.write_text(json.dumps(seen[name], indent=2, ensure_ascii=False, sort_keys=True) + "\n")
-    assert seen[name] == json.loads(file.read_text())
+    assert seen[name] == golden(GOLDEN / f"{name}.json", seen[name])
 
 
 def test_every_file_is_of_a_row() -> None:

@@ -127,6 +127,9 @@ class IdentityAlias(TenantBase):
     value: Mapped[Word]
     identity_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("identities.id"), index=True)
     create_time: Mapped[Time]
+    # Since when the person has another one instead; and when the provider last told anything about it.
+    end_time: Mapped[Time | None]
+    told_time: Mapped[Time | None]
 
 
 class IdentityConflict(TenantBase):

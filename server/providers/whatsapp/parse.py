@@ -24,14 +24,14 @@ from server.providers.contract import (
 )
 from server.providers.meta.errors import number, provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import fields, templates
+from server.providers.whatsapp import fields, identities, templates
 from server.providers.whatsapp.fields import Malformed
 from server.providers.whatsapp.message import People, addresses, read_change, read_message
 
 VERSION = 3
 
 # They are about a message, or about the person, and are none themselves: they open no window and wake no conversation.
-_EVENTS = frozenset({"system", "request_welcome", "media_placeholder"})
+_EVENTS = frozenset({"request_welcome", "media_placeholder"})
 _CHANGES: Mapping[str, MessageChangeKind] = {"reaction": "reaction", "edit": "edit", "revoke": "revoke"}
 
 _STATUSES: Mapping[str, ReceiptStatus] = {
@@ -46,6 +46,8 @@ _WORD_MOST = 64
 
 def parse(change: Change) -> list[Item]:
     """The messages, then the statuses, then the errors of a change; one item for a field other than `messages`."""
+    if change.field == "user_id_update":
+        return _user_ids(change)
     if change.field != "messages":
         return [_template(change) if change.field in templates.READERS else _field_not_applied(change)]
     if not isinstance(change.value, dict):
@@ -59,6 +61,14 @@ def parse(change: Change) -> list[Item]:
         *_statuses(change.value, change.account_id),
         *_errors(change.value, change.account_id),
     ]
+
+
+def _user_ids(change: Change) -> list[Item]:
+    """The customers whose ids were made anew; recorded and nothing else where no number of ours is named."""
+    if change.account_id is None or not isinstance(change.value, dict) or deeper_than(change.value, DEPTH_MOST):
+        return [_field_not_applied(change)]
+    account_id = change.account_id
+    return list(_each(change.value, "user_id_update", account_id, lambda item: identities.of_update(item, account_id)))
 
 
 def _template(change: Change) -> Item:
@@ -78,6 +88,8 @@ def _messages(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
         word = item.get("type")
         if isinstance(word, str) and word in _EVENTS:
             return _event(item, account_id, word)
+        if word == "system":
+            return identities.of_system(item, account_id) or _event(item, account_id, word)
         if isinstance(word, str) and word in _CHANGES:
             return read_change(item, account_id, people, _CHANGES[word])
         return read_message(item, account_id, people)

@@ -4611,6 +4611,13 @@ class Alias(betterproto2.Message):
     The address as the provider writes it.
     """
 
+    end_time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Since when the person has another one instead, by the provider's word: nothing is sent to it any more. Absent while it is used.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Alias", Alias)
 

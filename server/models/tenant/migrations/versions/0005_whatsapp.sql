@@ -4,6 +4,12 @@ ALTER TABLE message_attachments
     ADD COLUMN voice boolean NOT NULL DEFAULT false,
     ADD COLUMN animated boolean NOT NULL DEFAULT false;
 
+-- == Identity.
+
+ALTER TABLE identity_aliases
+    ADD COLUMN end_time timestamptz,
+    ADD COLUMN told_time timestamptz;
+
 -- == Sends.
 
 -- What the provider allows the account a second; NULL is what it allows everybody.
