@@ -7,6 +7,7 @@ its bytes. What came after the erasure was asked for is a new contact's, and sta
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,6 +21,8 @@ from server.providers.contract import Erased, Item, Provider
 
 # Of one transaction: payloads looked at, items looked at.
 PAYLOADS, ITEMS = 300, 5000
+# A batch ends after it, though there are more of its payloads: of those with much in them few are enough.
+SECONDS = 0.1
 FIRST = uuid.UUID(int=0)
 
 # body: of those that tell of the contact, by an address in their bytes or a message that came with them.
@@ -67,18 +70,22 @@ DELETE FROM timers WHERE payload IS NOT NULL AND key < $3 AND (
 async def webhooks(batch: Batch) -> Went:
     """Takes the contact out of the next payloads of the journal. place: time and id of the last one looked at."""
     erasure, connection = batch.erasure, batch.connection
-    last = json.loads(erasure["place"]) if erasure["place"] else ["0001-01-01T00:00:00+00:00", str(FIRST)]
+    after = json.loads(erasure["place"]) if erasure["place"] else ["0001-01-01T00:00:00+00:00", str(FIRST)]
     found = await connection.fetch(
         PAGE,
-        *(erasure["create_time"], datetime.fromisoformat(last[0]), uuid.UUID(last[1])),
+        *(erasure["create_time"], datetime.fromisoformat(after[0]), uuid.UUID(after[1])),
         *([address.encode() for address in erasure["addresses"]], erasure["conversation_ids"], PAYLOADS),
     )
-    changed = 0
+    changed, looked, began = 0, 0, time.monotonic()
     for record in found:
         if record["body"] is not None:
             changed += await _erase(batch, record)
-    place = json.dumps([found[-1]["receive_time"].isoformat(), str(found[-1]["id"])]) if found else None
-    return Went(more=len(found) == PAYLOADS, place=place, counts={"webhooks": changed})
+        looked += 1
+        if time.monotonic() - began > SECONDS:
+            break
+    last = found[looked - 1] if looked else None
+    place = None if last is None else json.dumps([last["receive_time"].isoformat(), str(last["id"])])
+    return Went(more=looked < len(found) or looked == PAYLOADS, place=place, counts={"webhooks": changed})
 
 
 async def _erase(batch: Batch, record: Any) -> int:
