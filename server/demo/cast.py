@@ -17,6 +17,7 @@ from server.simulator.wamid import new_wamid
 HOURS_AGO = 5
 PHONES_LOOK_EVERY = 0.2
 NAG_AFTER = 20.0
+GUESTS = 8
 Span = tuple[float, float]
 
 
@@ -54,21 +55,27 @@ class Phones:
     def __init__(self, session: aiohttp.ClientSession, url: str, phone_number_id: str, ledger: Ledger) -> None:
         self._session = session
         self._control = f"{url}/_control"
-        self._number = phone_number_id
+        self.number = phone_number_id
         self._ledger = ledger
         self._since = ""
         self._writing: set[asyncio.Task[Any]] = set()
 
     async def write(self, customer: "Customer", text: str) -> None:
         """One message, until the simulator has it; the same id makes a repeat harmless."""
+        await self.send(customer, written=True, text=text)
+
+    async def send(self, customer: "Customer", *, written: bool = False, **content: Any) -> str:
+        """Anything a phone sends, as the control API takes it; its id. written: whether it is a message."""
         wamid = new_wamid(peer=customer.phone, direction="inbound")
-        self._ledger.written[wamid] = customer.phone
-        body = {"phoneNumberId": self._number, "from": customer.phone, "name": customer.name, "text": text}
+        if written:
+            self._ledger.written[wamid] = customer.phone
+        body = {"phoneNumberId": self.number, "from": customer.phone, "name": customer.name, **content}
         # Who falls silent in the middle of a message has sent it all the same.
         writing = asyncio.create_task(self.call("POST", "inbound", {**body, "wamid": wamid}))
         self._writing.add(writing)
         writing.add_done_callback(self._writing.discard)
         await asyncio.shield(writing)
+        return wamid
 
     async def finish(self) -> None:
         """Waits for the messages that are being written."""
@@ -76,7 +83,7 @@ class Phones:
 
     async def receipt(self, wamid: str, status: str) -> None:
         """The phone says that a message came, or was read."""
-        await self.call("POST", "statuses", {"phoneNumberId": self._number, "wamid": wamid, "status": status})
+        await self.call("POST", "statuses", {"phoneNumberId": self.number, "wamid": wamid, "status": status})
 
     async def accepted(self) -> list[Mapping[str, Any]]:
         """The messages the provider accepted since the last look, oldest first."""
@@ -164,7 +171,7 @@ class Cast:
         self._speed = speed
         rng = random.Random(seed)
         # The numbers are those set aside for films and books.
-        self.customers = [
+        people = [
             Customer(
                 phrases.name_of(number),
                 f"1202555{100 + number:04}",
@@ -172,8 +179,10 @@ class Cast:
                 random.Random(rng.random()),
                 speed,
             )
-            for number in range(customers)
+            for number in range(customers + GUESTS)
         ]
+        # Guests live by nothing but the episode they are in.
+        self.customers, self.guests = people[:customers], people[customers:]
         self._by_phone = {customer.phone: customer for customer in self.customers}
 
     async def write_early(self) -> None:

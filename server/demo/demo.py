@@ -20,6 +20,7 @@ from switchboard_sdk import Client, connect
 from server.demo import mischief, view
 from server.demo.cast import Cast, Phones
 from server.demo.desk import Desk, agree_on_tags
+from server.demo.episodes import Episodes
 from server.demo.proof import Proof, prove
 from server.demo.stage import Stage
 from server.demo.view import Facts
@@ -133,11 +134,17 @@ class Demo:
                 await mischief.arm(phones, seed=options.seed)
             world.began = time.monotonic()
             people = [group.create_task(cast.live())]
+            episodes = Episodes(client, phones, world, cast.guests, speed=options.speed)
+            # They look up what came of each thing; on the provider's worst day nobody can say.
+            playing = None if options.faults else group.create_task(episodes.play())
             if options.faults:
                 people.append(group.create_task(mischief.kill(self._stage, world.ledger, seed=options.seed)))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(options.seconds):
                     await self._asked.wait()
+            episodes.end()
+            if playing is not None:
+                await playing
             await self._fall_silent(people, phones, desks)
             for task in staff:
                 task.cancel()

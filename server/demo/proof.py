@@ -26,7 +26,7 @@ class Proof:
 
     received: messages of customers the API lists. streamed: those the stream showed. sent: replies the API acknowledged.
     accepted: of these, those that the provider accepted. failed: it refused them for good. unknown: the connection broke at
-    the wrong moment, and nobody knows. waiting: still to be sent, which is no end.
+    the wrong moment, and nobody knows. waiting: still to be sent, which is no end. amiss: episodes that came out otherwise.
     """
 
     written: int
@@ -41,11 +41,12 @@ class Proof:
     lost: dict[str, int] = field(default_factory=dict)
     doubled: dict[str, int] = field(default_factory=dict)
     reordered: dict[str, int] = field(default_factory=dict)
+    amiss: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
         """Whether nothing is lost, doubled, out of order or unfinished."""
-        return not (self.lost or self.doubled or self.reordered or self.waiting)
+        return not (self.lost or self.doubled or self.reordered or self.waiting or self.amiss)
 
 
 async def prove(client: Client, world: World) -> Proof:
@@ -93,6 +94,7 @@ def compare(world: World, messages: Sequence[Message], log: Sequence[tuple[int, 
         lost=_only(lost),
         doubled=_only(doubled),
         reordered=_only(reordered),
+        amiss=tuple(name for name, well in ledger.shown.items() if not well),
     )
 
 

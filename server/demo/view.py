@@ -108,6 +108,10 @@ def summary(world: World, facts: Facts, proof: Proof, *, seconds: float) -> Iter
     for word, counts in (("lost", proof.lost), ("doubled", proof.doubled), ("reordered", proof.reordered)):
         told = "".join(f"  {what}: {count}" for what, count in counts.items())
         yield f"  {word:<31} {sum(counts.values())}{told}"
+    if world.ledger.shown:
+        yield f"  seen on the way                 {', '.join(world.ledger.shown)}"
+    if proof.amiss:
+        yield f"  not as it should be             {', '.join(proof.amiss)}"
     if world.ledger.refused:
         refused = ", ".join(f"{reason or 'no reason'} {count}" for reason, count in world.ledger.refused.items())
         yield f"  calls refused                   {refused}"

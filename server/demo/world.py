@@ -68,6 +68,8 @@ class Ledger:
     """Messages the provider accepted: what we called them, and the provider's ids, in the order of acceptance."""
     order: dict[str, list[str]] = field(default_factory=dict)
     """By customer's address: the provider's ids of what was accepted for it, in that order."""
+    shown: dict[str, bool] = field(default_factory=dict)
+    """Episodes that were played, and whether each came out as it should."""
     kills: Counter[str] = field(default_factory=Counter)
     notices: deque[str] = field(default_factory=lambda: deque(maxlen=100))
     """Lines of the supervisor."""
@@ -85,6 +87,8 @@ class World:
         self.latencies: deque[float] = deque(maxlen=1000)
         self.statuses: dict[str, MessageStatus] = {}
         self.streamed: Counter[str] = Counter()
+        self.received: dict[str, Message] = {}
+        self.messages: dict[str, Message] = {}
         self.events: list[tuple[int, str]] = []
         self.state = WatchState.OFFLINE
         self.connections = 0
@@ -109,7 +113,7 @@ class World:
         if conversation is not None:
             self._show(conversation)
         if message is not None:
-            self._note(message)
+            self._note(message, new=event.message_updated is None)
         if (update := event.message_status_updated) is not None:
             self._advance(update.message_id, update.status)
         tick = Tick(event.seq, now.astimezone(), kind.replace("_", " "), self._who(event), self._about(body, message))
@@ -152,9 +156,11 @@ class World:
         row.last_message_id = conversation.last_message_id or ""
         row.changed_at = time.monotonic()
 
-    def _note(self, message: Message) -> None:
+    def _note(self, message: Message, *, new: bool) -> None:
+        self.messages[message.id] = message
         if message.direction is MessageDirection.INBOUND:
-            self.streamed[message.external_id or ""] += 1
+            self.streamed[message.external_id or ""] += new
+            self.received[message.external_id or ""] = message
         else:
             self._advance(message.id, message.status)
         self.rows[message.conversation_id].ours = message.direction is MessageDirection.OUTBOUND
@@ -171,7 +177,7 @@ class World:
 
     def _about(self, body: Any, message: Message | None) -> str:
         if message is not None:
-            return " ".join(message.text.body.split()) if message.text else "(no text)"
+            return " ".join(message.text.body.split()) if message.text else f"({_word(message.type)})"
         if isinstance(getattr(body, "from_", None), ConversationStatus):
             return f"{_word(body.from_)} → {_word(body.to)}"
         if isinstance(getattr(body, "status", None), MessageStatus):
