@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 from switchboard.v1 import content_pb2, message_pb2, message_service_pb2
 
 from server.kit import pb
-from server.providers.content import Contacts, Content, Location
+from server.providers.content import Contacts, Content, Location, QuickReplies, QuickReply
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
@@ -27,23 +27,24 @@ _AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", 
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 
 
-def asked(request: message_service_pb2.SendMessageRequest) -> Content | None:
+def asked(request: message_service_pb2.SendMessageRequest) -> Content | QuickReplies | None:
     """What a request wants sent; None for plain text."""
     kind = request.WhichOneof("content")
     if kind == "text":
-        return None
+        replies = tuple(QuickReply(id=reply.id, title=reply.title) for reply in request.text.quick_replies)
+        return QuickReplies(body=request.text.body, quick_replies=replies) if replies else None
     fields = json_format.MessageToDict(
         getattr(request, str(kind)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     return _CONTENT.validate_python({"kind": kind, **fields})
 
 
-def kind_of(content: Content | None) -> str:
+def kind_of(content: Content | QuickReplies | None) -> str:
     """The word of the type of a message that carries this."""
     return "text" if content is None else content.kind if content.kind in _WHOLE else INTERACTIVE
 
 
-def text_of(content: Content) -> str | None:
+def text_of(content: Content | QuickReplies) -> str | None:
     """The text of a message that carries this; None of what has none."""
     return None if isinstance(content, Location | Contacts) else content.body
 

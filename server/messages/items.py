@@ -16,7 +16,7 @@ from server.kit.ids import new_id
 from server.log.event import Origin
 from server.messages import content as contents
 from server.messages.row import MessageRow
-from server.providers.content import Content
+from server.providers.content import Content, QuickReplies
 from server.providers.contract import InboundMessage
 from server.rpc.call import Scope
 
@@ -25,7 +25,8 @@ from server.rpc.call import Scope
 class Send:
     """An answer to send. The ids are made beforehand, so that a run repeated after a lost connection writes nothing twice.
 
-    text: what it says; of a content, its body, None where that has none. content: None for plain text.
+    text: what it says; of a content, its body, None where that has none. content: None for plain text; quick replies
+    become what the channel can show.
     """
 
     scope: Scope
@@ -35,7 +36,7 @@ class Send:
     request_id: str | None
     request_hash: bytes
     last_seen_message_id: uuid.UUID | None
-    content: Content | None = None
+    content: Content | QuickReplies | None = None
     reply_to_message_id: uuid.UUID | None = None
     client_address: str | None = None
     user_agent: str | None = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from server.messages.refusals import Excess, ProviderLimit
-from server.providers.content import Content, ContentLimits
+from server.providers.content import Content, ContentLimits, QuickReplies
 from server.providers.contract import Capabilities
 
 
@@ -20,6 +21,32 @@ class _Leaf:
     path: str
     key: str
     value: Any
+
+
+# What stands on the button of a list that was not asked for as one: a sign, since nobody said in which language.
+LIST_LABEL = "\u2630"
+
+
+def fitted(capabilities: Capabilities, text: str | None, content: Content | QuickReplies | None) -> Content | None:
+    """What is sent: the content itself, and quick replies in the first form that they fit into. ProviderLimit."""
+    if not isinstance(content, QuickReplies):
+        check(capabilities, text, content)
+        return content
+    forms = [
+        form for form in (content.as_buttons(), content.as_list(label=LIST_LABEL)) if form.kind in capabilities.contents
+    ]
+    found = [Excess("text.quick_replies", "the channel cannot send this")]
+    for form in forms:
+        found = [_of_quick_replies(excess) for excess in excesses(capabilities.contents[form.kind], form)]
+        if not found:
+            return form
+    raise ProviderLimit(*found)
+
+
+def _of_quick_replies(excess: Excess) -> Excess:
+    """The same where the caller wrote it."""
+    path = re.sub(r"^(buttons\.buttons|list\.sections\[0\]\.rows)", "text.quick_replies", excess.field)
+    return dataclasses.replace(excess, field=re.sub(r"^(buttons|list)\.", "text.", path))
 
 
 def check(capabilities: Capabilities, text: str | None, content: Content | None) -> None:

@@ -17,7 +17,7 @@ from server.messages import content as contents
 from server.messages import convert, service, templated
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
-from server.providers.content import Content, FilledTemplate
+from server.providers.content import Content, FilledTemplate, QuickReplies
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import digest
 from server.rpc.call import Call
@@ -62,7 +62,7 @@ class MessageServicer(MessageServiceServicer):
             unseen_message_id=None if unseen_id is None else str(unseen_id),
         )
 
-    async def _asked(self, request: rpc.SendMessageRequest, call: Call) -> Content | None:
+    async def _asked(self, request: rpc.SendMessageRequest, call: Call) -> Content | QuickReplies | None:
         """What to send; of a template what the customer reads. A repeat of a call sends what it sent, whatever became of its template."""
         if request.WhichOneof("content") != "template":
             return contents.asked(request)

@@ -35,6 +35,7 @@ from server.messages.locked import Key, Locked
 from server.messages.plan import Plan
 from server.messages.refusals import ChannelNotSending
 from server.messages.row import MessageRow
+from server.providers.content import Content
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import RequestIdReused
 from server.tenant_settings import service as tenant_settings
@@ -397,7 +398,7 @@ class Unit:
             if earlier.request_hash != item.request_hash:
                 raise RequestIdReused
             return Stored(earlier, duplicate=True)
-        row = self._sendable(item, locked)
+        row, asked = self._sendable(item, locked)
         unseen = self._unseen(item, row, locked)
         now, author_id = self._plan.now, item.origin.actor.id
         move = self._reply(row, locked) if item.is_reply else None
@@ -413,7 +414,7 @@ class Unit:
         if item.is_reply:
             self._mark_read(item, row)
         rules.touch(row, now)
-        message = self._outbound_message(item, row, place)
+        message = self._outbound_message(item, asked, row, place)
         self._plan.add_send(item, message, row)
         locked.repeated[(author_id, item.request_id)] = message
         # Any: the stubs know of no messages made of fields.
@@ -424,8 +425,8 @@ class Unit:
             self._plan.add_events([conversation_events.status_changed(item.origin, row, move)])
         return Stored(message, shown=event.message_created.message, unseen_message_id=unseen)
 
-    def _sendable(self, item: Send, locked: Locked) -> ConversationRow:
-        """The conversation, if this text may be sent into it now; nothing is changed by a refusal."""
+    def _sendable(self, item: Send, locked: Locked) -> tuple[ConversationRow, Content | None]:
+        """The conversation, if this may be sent into it now, and in what form; nothing is changed by a refusal."""
         row = locked.rows.get(item.conversation_id)
         visible = row is not None and item.scope.sees(
             channel_id=row.channel_id, team_id=row.team_id, assignee_id=row.assignee_id
@@ -441,10 +442,10 @@ class Unit:
             raise ChannelNotSending(locked.idle_channels[row.channel_id])
         if item.reply_to_message_id is not None and locked.conversation_of(item.reply_to_message_id) != row.id:
             raise NotFound("message")
-        limits.check(self._capabilities(row.provider), item.text, item.content)
+        asked = limits.fitted(self._capabilities(row.provider), item.text, item.content)
         if item.type != "template":
             rules.check_window(row, now=self._plan.now)
-        return row
+        return row, asked
 
     def _unseen(self, item: Send, row: ConversationRow, locked: Locked) -> uuid.UUID | None:
         """The fence: what arrived last although the sender has not seen it, if the tenant wants a warning. ReplyOutdated."""
@@ -475,7 +476,7 @@ class Unit:
         if author.kind == actor_pb2.ACTOR_KIND_AGENT and author.id is not None:
             self._plan.reads[(row.id, author.id)] = (row.message_count, row.inbound_count)
 
-    def _outbound_message(self, item: Send, row: ConversationRow, place: Place) -> MessageRow:
+    def _outbound_message(self, item: Send, asked: Content | None, row: ConversationRow, place: Place) -> MessageRow:
         return MessageRow(
             id=item.message_id,
             conversation_id=row.id,
@@ -486,7 +487,7 @@ class Unit:
             sequence=place.sequence,
             arrival=place.arrival,
             text=item.text,
-            details=content.stored(item.content, item.reply_to_message_id),
+            details=content.stored(asked, item.reply_to_message_id),
             author_kind=item.origin.actor.kind,
             author_id=item.origin.actor.id,
             request_id=item.request_id,

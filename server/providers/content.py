@@ -64,6 +64,24 @@ class List:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuickReplies:
+    """A question with answers to choose from, in whatever form a channel has for them; nothing is stored or sent so."""
+
+    body: str
+    quick_replies: tuple[QuickReply, ...]
+    kind: Literal["quick_replies"] = "quick_replies"
+
+    def as_buttons(self) -> Buttons:
+        """A button for each."""
+        return Buttons(body=self.body, buttons=self.quick_replies)
+
+    def as_list(self, *, label: str) -> List:
+        """A row for each, in one section."""
+        rows = tuple(ListRow(id=reply.id, title=reply.title) for reply in self.quick_replies)
+        return List(body=self.body, label=label, sections=(ListSection(rows=rows),))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """Text with a button, called `label`, that leads to `url`."""
 

@@ -1,6 +1,7 @@
 """A send all the way to a provider: the real Graph client, the simulator, and servers that cut the line."""
 
 import asyncio
+import json
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +16,7 @@ from server.deliveries import claiming
 from server.kit.errors import NotFound
 from server.messages.delivering import Sender
 from server.messages.items import Stored
-from server.providers.content import Buttons, QuickReply
+from server.providers.content import Buttons, QuickReplies, QuickReply
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.simulator.app import create_app
@@ -114,6 +115,19 @@ async def test_a_question_with_buttons_goes_out_as_it_was_stored_and_quotes(send
     other = await sends.desk.started(sends.channel)
     with pytest.raises(NotFound):
         await sends.send("not its own", {}, reply_to_message_id=other.last_message_id)
+
+
+async def test_quick_replies_go_out_as_buttons_and_are_stored_so(sends: Sends, connect: Connect) -> None:
+    asked = QuickReplies(body="Is it this one?", quick_replies=(QuickReply(id="y", title="Yes"),))
+    async with simulated(sends) as url:
+        assert await sends.send(asked.body, connect(url), content=asked) == "sent"
+        (request,) = await requests(url)
+    assert request["body"]["interactive"]["action"] == {
+        "buttons": [{"type": "reply", "reply": {"id": "y", "title": "Yes"}}]
+    }
+    (stored,) = await sends.desk.rows("SELECT type, text, details FROM messages ORDER BY sequence DESC LIMIT 1")
+    assert (stored["type"], stored["text"]) == ("interactive", asked.body)
+    assert json.loads(stored["details"])["interactive"]["kind"] == "buttons"
 
 
 async def test_a_customer_without_a_number_is_written_to_by_user_id(own_desk: Desk, connect: Connect) -> None:

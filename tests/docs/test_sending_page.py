@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from switchboard.v1.message_service_pb2 import SendMessageRequest
 
 from server.messages import content as contents
-from server.messages.limits import check
+from server.messages.limits import fitted
 from server.providers.whatsapp.contents import LIMITS, rendered
 from server.providers.whatsapp.provider import WhatsApp
 from server.rpc.validate import check as validate
@@ -22,8 +22,8 @@ BODIES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
 def test_a_body_of_the_page_can_be_sent(body: str) -> None:
     request = json_format.Parse(body, SendMessageRequest(conversation_id="019ab000-0000-7000-8000-000000000000"))
     validate(request)
-    content = contents.asked(request)
-    check(WhatsApp.capabilities, request.text.body if content is None else contents.text_of(content), content)
+    asked = contents.asked(request)
+    content = fitted(WhatsApp.capabilities, request.text.body if asked is None else contents.text_of(asked), asked)
     if content is not None:
         assert problem(rendered(content)) is None
 

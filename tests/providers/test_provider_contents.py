@@ -9,7 +9,7 @@ import pytest
 from provider_bench import CUSTOMER, OPAQUE, Connect, Simulate, outgoing
 
 from server.messages import content as contents
-from server.messages.limits import check, excesses
+from server.messages.limits import LIST_LABEL, check, excesses, fitted
 from server.messages.refusals import ProviderLimit
 from server.providers.api.provider import Api
 from server.providers.content import (
@@ -27,6 +27,7 @@ from server.providers.content import (
     ListSection,
     Location,
     LocationRequest,
+    QuickReplies,
     QuickReply,
 )
 from server.providers.contract import Accepted
@@ -306,3 +307,53 @@ async def test_meta_takes_each_of_them(connect: Connect, simulate: Simulate) -> 
     for content, _, _ in BODIES.values():
         assert isinstance(await provider.send(outgoing(content=content)), Accepted)
     assert [body[body["type"]] for body in await meta.bodies()] == [wanted for _, _, wanted in BODIES.values()]
+
+
+def _quick(count: int, title: str = "T", body: str = "?") -> QuickReplies:
+    replies = tuple(QuickReply(id=str(index), title=f"{index}{title}") for index in range(count))
+    return QuickReplies(body=body, quick_replies=replies)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        (_quick(1), "buttons"),
+        (_quick(3, "t" * 19), "buttons"),
+        (_quick(4), "list"),
+        (_quick(3, "t" * 20), "list"),
+        (_quick(3, body="ä" * 1025), "list"),
+        (_quick(10, "t" * 23), "list"),
+    ],
+)
+def test_quick_replies_are_buttons_where_they_fit_and_else_a_list(asked: QuickReplies, kind: str) -> None:
+    form = fitted(WhatsApp.capabilities, asked.body, asked)
+    assert form is not None
+    assert form.kind == kind
+    assert problem(rendered(form)) is None
+    if isinstance(form, List):
+        assert form.label == LIST_LABEL
+        assert [(row.id, row.title) for row in form.sections[0].rows] == [(r.id, r.title) for r in asked.quick_replies]
+    else:
+        assert form == Buttons(body=asked.body, buttons=asked.quick_replies)
+
+
+@pytest.mark.parametrize(
+    ("asked", "path", "limit"),
+    [
+        (_quick(11), "text.quick_replies", "10"),
+        (_quick(2, "t" * 24), "text.quick_replies[0].title", "24"),
+        (_quick(2, body="ä" * 4097), "text.body", "4096"),
+    ],
+)
+def test_quick_replies_that_fit_nowhere_are_refused_by_the_path_of_what_is_too_much(
+    asked: QuickReplies, path: str, limit: str
+) -> None:
+    with pytest.raises(ProviderLimit) as refused:
+        fitted(WhatsApp.capabilities, asked.body, asked)
+    assert (refused.value.violations[0].field, refused.value.metadata) == (path, {"limit": limit})
+
+
+def test_a_channel_without_questions_refuses_quick_replies_by_their_path() -> None:
+    with pytest.raises(ProviderLimit) as refused:
+        fitted(Api.capabilities, "?", _quick(2))
+    assert [violation.field for violation in refused.value.violations] == ["text.quick_replies"]

@@ -124,16 +124,25 @@ class SendText(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BODY_FIELD_NUMBER: _builtins.int
+    QUICK_REPLIES_FIELD_NUMBER: _builtins.int
     body: _builtins.str
     """Plain text."""
+    @_builtins.property
+    def quick_replies(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.QuickReply]:
+        """Answers to choose from, as the channel can show them: buttons where they fit, else a list. The message that comes back has
+        what became of them. WhatsApp: 3 with titles of 20 characters as buttons, 10 of 24 as a list. PROVIDER_LIMIT names what
+        fits neither.
+        """
+
     def __init__(
         self,
         *,
         body: _builtins.str = ...,
+        quick_replies: _abc.Iterable[_content_pb2.QuickReply] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "quick_replies", b"quick_replies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

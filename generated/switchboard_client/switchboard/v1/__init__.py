@@ -13201,6 +13201,13 @@ class SendText(betterproto2.Message):
     Plain text.
     """
 
+    quick_replies: "list[QuickReply]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Answers to choose from, as the channel can show them: buttons where they fit, else a list. The message that comes back has
+    what became of them. WhatsApp: 3 with titles of 20 characters as buttons, 10 of 24 as a list. PROVIDER_LIMIT names what
+    fits neither.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "SendText", SendText)
 
