@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +57,7 @@ class Episodes:
             "a list reply": self._list,
             "a reaction": self._reaction,
             "a template outside the window": self._template,
+            "a number change": self._number,
             "a revoked and restored token": self._token,
         }
         for name, part in parts.items():
@@ -119,6 +121,16 @@ class Episodes:
         template = SendTemplate(key=TemplateKey(name=TEMPLATE, language="en"), filling=filling)
         sent = await self._sends(wrote.conversation_id, template=template)
         return await self._ends_well(sent)
+
+    async def _number(self, guest: Customer) -> bool:
+        """Who has another phone number goes on in the same conversation."""
+        wrote = await self._arrives(guest, text="This is my old phone")
+        moved = replace(guest, phone=f"1202556{guest.phone[-4:]}")
+        where = {"phoneNumberId": self._phones.number, "phone": moved.phone}
+        await self._phones.call("POST", f"customers/{guest.phone}", where)
+        await asyncio.sleep(APART / self._speed)
+        said = await self._arrives(moved, text="And this is my new one")
+        return said.conversation_id == wrote.conversation_id
 
     async def _token(self, guest: Customer) -> bool:
         """The channel stops at the first refusal, keeps what is to be sent, and sends it once the token is good again."""

@@ -28,6 +28,9 @@ from tests.typed import switchboard
 
 AT_ONCE = 12
 DAY = timedelta(days=1)
+LEFT = """
+SELECT id, state, attempts, due_time - now() AS due_in, error, split, octet_length(body) FROM journal WHERE state <> 'applied' LIMIT 5
+"""
 FAILED_PAYLOADS = "SELECT count(DISTINCT journal_id) FROM journal_items WHERE state = 'failed'"
 REACHED = 0.6
 MEMORY = 64 * 2**20
@@ -65,7 +68,11 @@ class Shop:
         async def nothing_waits() -> bool:
             return await self.waiting() == 0
 
-        await until(nothing_waits, within=within)
+        try:
+            await until(nothing_waits, within=within)
+        except AssertionError:
+            left = await self.database.fetch(LEFT)
+            raise AssertionError(f"not applied within {within} s: {[dict(row) for row in left]}") from None
 
     async def kept(self) -> tuple[int, int]:
         """How many of the bodies are in the journal, and how many in the quarantine."""
