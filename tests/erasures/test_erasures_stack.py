@@ -145,6 +145,18 @@ class Bird:
         """Conversations in which somebody said this."""
         return self.rest("POST", "/v1/conversations:search", {"filter": {"text": self.says(word)}}).get("conversations")
 
+    def template(self) -> Any:
+        """One whose name says nothing, filled with a word."""
+        name = f"bird_{secrets.token_hex(4)}"
+        body = {"type": "BODY", "text": "Hello {{1}}, it is time.", "example": {"body_text": [["Mia"]]}}
+        made = {"name": name, "language": "en_US", "components": [body]}
+        control = self.dev["simulator"]["url"] + "/_control/templates"
+        data = json.dumps({"wabaId": self.number.waba_id, "templates": [made]}).encode()
+        with urllib.request.urlopen(urllib.request.Request(control, data=data, method="POST"), timeout=20):
+            self.rest("POST", f"/v1/channels/{self.channel}/templates:sync", {})
+        filling = {"body": [{"text": self.says("Parameter")}]}
+        return {"key": {"name": name, "language": "en_US"}, "filling": filling}
+
     def answered(self, conversation: str) -> str:
         """What colleagues say to it and of it; the contact."""
         row = self.rest("GET", f"/v1/conversations/{conversation}")["conversation"]
@@ -152,6 +164,7 @@ class Bird:
         sent = self.rest("POST", messages, {"text": {"body": self.says("Answer")}})["message"]["id"]
         choice = {"body": self.says("Choose"), "buttons": [{"id": self.word, "title": self.word}]}
         self.rest("POST", messages, {"buttons": choice})
+        self.rest("POST", messages, {"template": self.template()})
         self.rest("POST", f"/v1/conversations/{conversation}/notes", {"text": self.says("Note")})
         details = {"subject": self.says("Subject"), "attributes": {"case": self.says("Case")}}
         self.rest("PATCH", f"/v1/conversations/{conversation}", details)
