@@ -68,14 +68,16 @@ class Line:
 
     async def deliver(self) -> None:
         """Claims what is due, when its account may send again, and sends it."""
-        while True:
-            async with self.desk.database.connection() as connection:
-                taken = await claiming.claim(connection, worker="w", limit=50, providers=self.desk.providers)
-            if taken.claimed:
-                break
+        while not (taken := await self.claimed()):
             await asyncio.sleep(0.01)
         sender = Sender(self.desk.database, self.desk.tenant.secrets, self.providers)
-        await asyncio.gather(*(sender.deliver(claimed) for claimed in taken.claimed))
+        await asyncio.gather(*(sender.deliver(claimed) for claimed in taken))
+
+    async def claimed(self) -> list[claiming.Claimed]:
+        """Claims what may be sent now, and leaves it at that."""
+        async with self.desk.database.connection() as connection:
+            taken = await claiming.claim(connection, worker="w", limit=50, providers=self.desk.providers)
+        return taken.claimed
 
     async def requests(self) -> list[Any]:
         """What the simulator was asked, the oldest first."""
