@@ -238,3 +238,17 @@ async def test_a_step_that_fails_is_given_up_in_the_end_and_goes_on_when_asked_a
     row = await eraser.finish(erasure_id)
     assert row["state"] == "done"
     assert traces(await eraser.whole(), words(sender)) == []
+
+
+async def test_a_number_that_was_given_up_is_erased_with_the_one_that_came_after_it(eraser: Eraser) -> None:
+    old, new, unknown = phone(), phone(), phone()
+    await met(eraser, old)
+    for sender, other in ((old, new), (unknown, old)):
+        words_of = f"Name{sender} changed from {sender} to {other}"
+        moved = {"type": "user_changed_number", "wa_id": other, "body": words_of}
+        await eraser.inlet.taken(eraser.inlet.of_type("system", moved, sender=sender))
+    assert await eraser.contact_of(new) == await eraser.contact_of(old)
+    # A change that waits for somebody, a reaction that waits for its message: both are timers with addresses.
+    await eraser.inlet.taken(eraser.inlet.of_type("reaction", {"emoji": "x", "message_id": "wamid.never"}, sender=new))
+    await eraser.erased(new)
+    assert traces(await eraser.whole(), [*words(old), *words(new)]) == []
