@@ -92,6 +92,7 @@ from server.kit import collector, logging, tracing
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
+from server.media.serving import Serving, served
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
 from server.people.servicer import AgentServicer
@@ -161,7 +162,8 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
     stopped = stop_signal()
     async with compose(settings, follow_all=False) as (parts, commits):
         checks = health.aio.HealthServicer()
-        async with internal(settings, checks, internal_listen):
+        serving = Serving(tenants=parts.tenants, store=parts.store, links=parts.links)
+        async with internal(settings, checks, internal_listen), served(serving, settings.media_listen):
             await connect_first_tenant(parts.control, parts.tenants, settings)
             limits = RateLimits()
             shared = SharedRates(limits, settings.valkey_url.get_secret_value())
@@ -193,7 +195,10 @@ def add_conversations(server: aio.Server, parts: Parts, tokens: PageTokens, curs
     )
     tag_service_pb2_grpc.add_TagServiceServicer_to_server(TagServicer(tokens=tokens, cursors=cursors), server)
     message_service_pb2_grpc.add_MessageServiceServicer_to_server(
-        MessageServicer(tokens=tokens, cursors=cursors, writers=parts.writers, providers=parts.providers), server
+        MessageServicer(
+            tokens=tokens, cursors=cursors, writers=parts.writers, providers=parts.providers, links=parts.links
+        ),
+        server,
     )
     delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
         DeliveryServicer(tokens=tokens, cursors=cursors), server

@@ -19,14 +19,17 @@ from server.kit.db import Write
 from server.kit.loop import watch_loop
 from server.log.append import NOTE, RIGHTS, Appended
 from server.log.hints import Hints
+from server.media.links import Links, derived
+from server.media.store import Store, open_store
 from server.messages.batch import BatchWriters
 from server.metrics import BATCH_WAITING, COMMITS, EVENTS, build_info, watch_hints, watch_pools
 from server.providers.contract import Provider
 from server.providers.registry import ProviderSettings, create_providers
 from server.rpc.rates import Rates
-from server.settings import Settings
+from server.settings import Settings, SettingsInvalid
 from server.tenancy.control import Control, follow_clock, open_control
 from server.tenancy.keys import follow_keys
+from server.tenancy.master_key import master_keys
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Quarantine
 from server.tenancy.routes import Routes
@@ -53,6 +56,8 @@ class Parts:
     intake: Intake
     applier: Applier
     presence: Presence
+    store: Store
+    links: Links
     retention: timedelta
 
 
@@ -119,6 +124,8 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         intake=Intake(tenants=tenants, routes=routes, meta_apps=meta_apps, quarantine=quarantine, objects=objects),
         applier=Applier(tenants=tenants, writers=writers, providers=providers),
         presence=Presence(settings.valkey_url.get_secret_value() or None),
+        store=_store(settings),
+        links=_links(settings),
         retention=timedelta(days=settings.event_retention_days),
     )
     build_info("work" if follow_all else "serve")
@@ -136,6 +143,27 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
             await provider.close()
         await tenants.close()
         await control.close()
+
+
+def _store(settings: Settings) -> Store:
+    """Where files are kept. SettingsInvalid."""
+    try:
+        return open_store(
+            settings.media_store,
+            folder=settings.home / "media",
+            endpoint=settings.media_s3_endpoint,
+            region=settings.media_s3_region,
+            access_key=settings.media_s3_access_key,
+            secret_key=settings.media_s3_secret_key.get_secret_value(),
+        )
+    except ValueError as error:
+        raise SettingsInvalid(f"SWITCHBOARD_MEDIA_STORE is wrong: {error}.") from None
+
+
+def _links(settings: Settings) -> Links:
+    key = settings.media_signing_key
+    keys = [derived(each) for each in master_keys(settings)] if key is None else [key.get_secret_value().encode()]
+    return Links(keys, base_url=settings.media_base_url)
 
 
 def shared_loops(parts: Parts, settings: Settings) -> list[Coroutine[Any, Any, None]]:

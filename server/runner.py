@@ -30,8 +30,9 @@ from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.errors import Refusal
 from server.log.read import PAGE_EVENTS as BATCH
-from server.messages import changes
+from server.messages import changes, fetching
 from server.messages.dispatching import Dispatcher, Slots
+from server.messages.fetching import Fetcher
 from server.providers.registry import TOKENS
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
@@ -143,10 +144,18 @@ class Backlog:
         self._behind.discard(tenant_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Fetches:
+    """What limits fetching files in this process."""
+
+    most_bytes: int
+    slots: asyncio.Semaphore
+
+
 class Runner:
     """One leased tenant: at once on a hint, each second while it is active, else at its next due time."""
 
-    def __init__(self, parts: Parts, lease: Lease, backlog: Backlog, slots: Slots) -> None:
+    def __init__(self, parts: Parts, lease: Lease, backlog: Backlog, slots: Slots, fetches: Fetches) -> None:
         self.tenant_id = lease.tenant_id
         self.lag = 0.0
         self._parts = parts
@@ -163,6 +172,9 @@ class Runner:
             providers=parts.providers,
             slots=slots,
         )
+        self._fetcher = Fetcher(
+            providers=parts.providers, store=parts.store, most_bytes=fetches.most_bytes, slots=fetches.slots
+        )
         self._lanes = (
             Lane("timers", self._fire, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
@@ -172,6 +184,7 @@ class Runner:
             Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
             Lane("erasures", self._erase, apart=0, hinted=True),
+            Lane("media", self._fetch_media, apart=TIMERS_APART_SECONDS, hinted=True),
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -217,6 +230,7 @@ class Runner:
         finally:
             self._backlog.done(self.tenant_id)
             await self._dispatcher.stop()
+            await self._fetcher.stop()
             if self._stopping:
                 await self._release()
             elif self._retired:
@@ -315,6 +329,14 @@ class Runner:
         async with tenant.database.connection() as connection:
             return Look(busy=False, due=await journal.next_due(connection))
 
+    async def _fetch_media(self, tenant: Tenant) -> Look:
+        """Files are fetched beside the lanes; here they are begun."""
+        await self._fetcher.look(tenant)
+        async with tenant.database.connection() as connection:
+            due = await fetching.next_due(connection)
+        wait = IDLE_SECONDS if due is None else min(max(due.wait.total_seconds(), 0.1), IDLE_SECONDS)
+        return Look(busy=self._fetcher.busy, wait=wait, due=None if due is None else due.time)
+
     async def _erase(self, tenant: Tenant) -> Look:
         """Erasures of contacts, batch by batch, until the other lanes should have their turn."""
         began, tools = time.monotonic(), Tools(self._parts.providers, self._parts.quarantine)
@@ -338,8 +360,9 @@ async def followed(tenant: Tenant, follow: Callable[[Write], Awaitable[int]]) ->
 async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
     timer = await timers.next_due(connection, kinds=KINDS)
-    erasure = await erasures.next_due(connection)
+    erasure, media = await erasures.next_due(connection), await fetching.next_due(connection)
     found = [
+        media.time if media else None,
         timer.time if timer else None,
         erasure.time if erasure else None,
         await claiming.next_due(connection),

@@ -117,6 +117,33 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
     """Origins whose pages may call, separated by commas. None by default."""
 
+    media_listen: str = "127.0.0.1:9094"
+    """Address of `serve` for files over HTTP, behind Envoy."""
+
+    media_store: str = ""
+    """Where files are kept: s3://bucket/prefix or file:///folder, the same for all processes; empty: the folder media in home."""
+
+    media_s3_endpoint: str = ""
+    """Address of an S3-compatible store, such as https://s3.example.com; empty: Amazon's."""
+
+    media_s3_region: str = "us-east-1"
+    """Region of the bucket."""
+
+    media_s3_access_key: str = ""
+    """Id of the key to the bucket; empty: as the machine has it (environment, role)."""
+
+    media_s3_secret_key: SecretStr = SecretStr("")
+    """The key to the bucket."""
+
+    media_base_url: str = Field(default="", pattern=r"^(https?://[^?#]+)?$")
+    """Scheme and host of links to files: the CDN's, or that of this installation; empty: links are paths on the API's address."""
+
+    media_signing_key: SecretStr | None = Field(default=None, min_length=32)
+    """Signs links to files, at least 32 characters; set it where a CDN checks signatures by itself. Unset: made from the master key."""
+
+    media_most_bytes: int = Field(default=100 * 1024 * 1024, ge=1, le=2 * 1024**3)
+    """The largest file of a customer's that is fetched."""
+
     callback_networks: Annotated[tuple[str, ...], NoDecode] = ()
     """Networks, such as 10.0.0.0/8, that callbacks of channels may go to beside public addresses, separated by commas. None by
     default. To these a callback may go without TLS."""

@@ -20,8 +20,9 @@ from server import app, housekeeping
 from server.composition import Parts, background, compose, shared_loops
 from server.kit import collector, logging, tracing
 from server.kit.errors import Refusal
+from server.messages import fetching
 from server.messages.dispatching import Slots
-from server.runner import Backlog, Runner
+from server.runner import Backlog, Fetches, Runner
 from server.settings import Settings
 from server.tenancy.quarantine import Part
 from server.tenancy.work import Share
@@ -48,7 +49,7 @@ async def work(settings: Settings, *, internal_listen: str) -> None:
     stopped = app.stop_signal()
     async with compose(settings, follow_all=True) as (parts, commits):
         checks = health.aio.HealthServicer()
-        worker = Worker(parts)
+        worker = Worker(parts, settings)
         commits.local = lambda tenant_id, _: worker.wake(tenant_id)
         parts.hints.on_hint(lambda tenant_id, _prev, _new: worker.wake(tenant_id))
         async with app.internal(settings, checks, internal_listen):
@@ -73,7 +74,7 @@ async def work(settings: Settings, *, internal_listen: str) -> None:
 class Worker:
     """Leases tenants and runs each of them in a task of its own."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, settings: Settings) -> None:
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._parts = parts
         self._runners: dict[uuid.UUID, Runner] = {}
@@ -81,6 +82,7 @@ class Worker:
         self._look = asyncio.Event()
         self._backlog = Backlog(share=BACKLOG_SHARE)
         self._slots = Slots()
+        self._fetches = Fetches(settings.media_most_bytes, asyncio.Semaphore(fetching.PROCESS_MOST))
         TENANTS.set_function(lambda: len(self._runners))
         LAG.set_function(lambda: max((runner.lag for runner in self._runners.values()), default=0.0))
 
@@ -122,7 +124,9 @@ class Worker:
             if lease.tenant_id in self._runners:
                 self._runners[lease.tenant_id].renewed(lease)
                 continue
-            runner = self._runners[lease.tenant_id] = Runner(self._parts, lease, self._backlog, self._slots)
+            runner = self._runners[lease.tenant_id] = Runner(
+                self._parts, lease, self._backlog, self._slots, self._fetches
+            )
             runner.start(self._ended)
 
     def _ended(self, runner: Runner) -> None:

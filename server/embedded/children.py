@@ -14,9 +14,10 @@ from server.embedded.processes import Program, Spare
 from server.settings import PREFIX
 
 
-def serve(name: str, *, port: int, internal: int, environment: Mapping[str, str]) -> Program:
-    """A server process: public gRPC on one port, health and metrics on the other."""
+def serve(name: str, *, port: int, internal: int, media: int, environment: Mapping[str, str]) -> Program:
+    """A server process: public gRPC on one port, health and metrics on the next, files on the last."""
     addresses = {"LISTEN": f"{LOOPBACK}:{port}", "INTERNAL_LISTEN": f"{LOOPBACK}:{internal}"}
+    addresses["MEDIA_LISTEN"] = f"{LOOPBACK}:{media}"
     settings = {f"{PREFIX}{name}": address for name, address in addresses.items()}
     return _program(name, ("serve",), internal, {**environment, **settings})
 

@@ -64,10 +64,11 @@ CONTENT_TYPES = {
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A serve process: the port of its public gRPC and of its internal one, where its health is asked."""
+    """A serve process: the ports of its public gRPC, of its internal one, where its health is asked, and of files."""
 
     grpc: int
     internal: int
+    media: int
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def render(configuration: dict[str, Any], edge: Edge, *, certificate: Path) -> d
     if edge.page:
         _serve_page(manager, edge.page)
     for cluster in resources["clusters"]:
-        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [_endpoint(end) for end in edge.endpoints]}]
+        make = _files if cluster["name"] == "media" else _endpoint
+        cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [make(end) for end in edge.endpoints]}]
     return configuration
 
 
@@ -161,6 +163,10 @@ def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return {"endpoint": {"address": _address(endpoint.grpc), "health_check_config": health}}
 
 
+def _files(endpoint: Endpoint) -> dict[str, Any]:
+    return {"endpoint": {"address": _address(endpoint.media)}}
+
+
 def _place_certificate(resources: dict[str, Any], certificate: Path) -> None:
     socket = resources["listeners"][1]["filter_chains"][0]["transport_socket"]["typed_config"]
     secret = socket["common_tls_context"]["tls_certificate_sds_secret_configs"][0]
@@ -171,9 +177,8 @@ def _transcoders(manager: dict[str, Any]) -> list[dict[str, Any]]:
     name = "envoy.filters.http.grpc_json_transcoder"
     found = [each["typed_config"] for each in manager["http_filters"] if each["name"] == name]
     routes = manager["route_config"]["virtual_hosts"][0]["routes"]
-    return found + [
-        route["typed_per_filter_config"][name] for route in routes if name in route.get("typed_per_filter_config", {})
-    ]
+    own = [route.get("typed_per_filter_config", {}).get(name, {}) for route in routes]
+    return found + [each for each in own if "proto_descriptor" in each]
 
 
 def _place_descriptor(manager: dict[str, Any]) -> None:

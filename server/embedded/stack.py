@@ -260,7 +260,8 @@ class Stack:
             if self.options.spares:
                 self._spares[name] = children.spare_serve(environment)
             more = {**environment, **self._metrics(name)}
-            self._add(children.serve(name, port=end.grpc, internal=end.internal, environment=more))
+            made = children.serve(name, port=end.grpc, internal=end.internal, media=end.media, environment=more)
+            self._add(made)
         few = {"SWITCHBOARD_MAX_CONNECTIONS": WORK_CONNECTIONS, **environment}
         for name in self._workers():
             self._add(children.work(name, internal=self._ports[name], environment={**few, **self._metrics(name)}))
@@ -293,7 +294,7 @@ class Stack:
 
     def _choose_ports(self) -> dict[str, int]:
         serve = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
-        internal = [f"{name}-internal" for name in serve]
+        internal = [f"{name}-{what}" for name in serve for what in ("internal", "media")]
         metrics = [f"{name}-metrics" for name in (*serve, *self._workers())]
         names = ["postgres", "valkey", "simulator", "envoy", *self._workers(), *serve, *internal, *metrics]
         fixed = {"http": self.options.http_port, "tls": self.options.tls_port}
@@ -301,7 +302,12 @@ class Stack:
 
     def _endpoints(self) -> dict[str, Endpoint]:
         names = [f"serve-{number}" for number in range(1, self.options.processes + 1)]
-        return {name: Endpoint(grpc=self._ports[name], internal=self._ports[f"{name}-internal"]) for name in names}
+        return {
+            name: Endpoint(
+                grpc=self._ports[name], internal=self._ports[f"{name}-internal"], media=self._ports[f"{name}-media"]
+            )
+            for name in names
+        }
 
     def _workers(self) -> list[str]:
         count = self.options.workers
@@ -331,6 +337,7 @@ class Stack:
             "SWITCHBOARD_VALKEY_URL": self.valkey_url(),
             "SWITCHBOARD_MASTER_KEY_FILE": str(self.home.master_key),
             "SWITCHBOARD_META_GRAPH_URL": f"http://{LOOPBACK}:{self._ports['simulator']}",
+            "SWITCHBOARD_MEDIA_BASE_URL": self.url,
             "SWITCHBOARD_HTTP_PORT": str(self._ports["http"]),
             "SWITCHBOARD_TLS_PORT": str(self._ports["tls"]),
             **self.options.environment,

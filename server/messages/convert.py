@@ -58,6 +58,10 @@ def attachment(row: AttachmentRow) -> message_pb2.Attachment:
         state=ATTACHMENT_STATE.number(row.state),
         voice=row.voice,
         animated=row.animated,
+        stored_mime_type=row.stored_type,
+        sha256=row.stored_sha256,
+        sha256_differs=row.sha256_differs,
+        error=row.error,
     )
 
 

@@ -30,9 +30,10 @@ LOCKED = f"SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = $1 FOR UP
 SAVE = "UPDATE messages SET type = $2, text = $3, details = $4 WHERE id = $1"
 ADD_ATTACHMENTS = """
 INSERT INTO message_attachments (
-    id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated
+    id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated,
+    error
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 _OF_FILE = ("position", "kind", "mime_type", "file_name", "provider_media_id", "sha256", "voice", "animated")
 
@@ -48,7 +49,7 @@ def details_of(inbound: InboundMessage, *, quoted: uuid.UUID | None = None) -> s
 
 
 def attachments_of(inbound: InboundMessage) -> list[AttachmentRow]:
-    """Rows of its files, with new ids."""
+    """Rows of its files, with new ids. One without an id at the provider is one that the provider could not fetch itself."""
     return [
         AttachmentRow(
             id=new_id(),
@@ -57,6 +58,8 @@ def attachments_of(inbound: InboundMessage) -> list[AttachmentRow]:
             mime_type=found.mime_type,
             file_name=found.file_name,
             size_bytes=found.size_bytes,
+            state="failed" if found.provider_media_id is None else "fetching",
+            error="not_at_provider" if found.provider_media_id is None else None,
             provider_media_id=found.provider_media_id,
             sha256=found.sha256,
             voice=found.voice,
@@ -143,6 +146,6 @@ async def _replace_attachments(
     await connection.execute("DELETE FROM message_attachments WHERE message_id = $1", message_id)
     for a in rows:
         place = (a.id, message_id, a.position, a.kind, a.mime_type, a.file_name)
-        told = (a.size_bytes, a.state, a.provider_media_id, a.sha256, a.voice, a.animated)
+        told = (a.size_bytes, a.state, a.provider_media_id, a.sha256, a.voice, a.animated, a.error)
         await connection.execute(ADD_ATTACHMENTS, *place, *told)
     return rows

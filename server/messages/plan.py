@@ -150,9 +150,9 @@ def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
     flat = [
         (
             *(a.id, row.id, a.position, a.kind, a.mime_type, a.file_name, a.size_bytes, a.state),
-            *(a.provider_media_id, a.sha256, a.voice, a.animated),
+            *(a.provider_media_id, a.sha256, a.voice, a.animated, a.error),
         )
         for row in rows
         for a in row.attachments
     ]
-    return transposed(flat, 12)
+    return transposed(flat, 13)

@@ -25,6 +25,10 @@ class AttachmentRow:
     sha256: str | None = None
     voice: bool = False
     animated: bool = False
+    stored_type: str | None = None
+    stored_sha256: str | None = None
+    sha256_differs: bool = False
+    error: str | None = None
 
 
 @dataclass(slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
+from switchboard.v1 import message_pb2
 from switchboard.v1 import message_service_pb2 as rpc
 from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 
@@ -13,10 +15,12 @@ from server.conversations.rules import ReplyWindowClosed
 from server.kit.ids import parse_id
 from server.log.cursor import Cursors
 from server.log.event import origin_of
+from server.media.links import Links
 from server.messages import content as contents
 from server.messages import convert, service, templated
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
+from server.messages.row import MessageRow
 from server.providers.content import Content, FilledTemplate, QuickReplies
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import digest
@@ -28,12 +32,19 @@ class MessageServicer(MessageServiceServicer):
     """Sending and reading."""
 
     def __init__(
-        self, *, tokens: PageTokens, cursors: Cursors, writers: BatchWriters, providers: Mapping[str, Provider]
+        self,
+        *,
+        tokens: PageTokens,
+        cursors: Cursors,
+        writers: BatchWriters,
+        providers: Mapping[str, Provider],
+        links: Links,
     ) -> None:
         self._tokens = tokens
         self._cursors = cursors
         self._writers = writers
         self._providers = providers
+        self._links = links
 
     async def SendMessage(self, request: rpc.SendMessageRequest, call: Call) -> rpc.SendMessageResponse:
         """Answers once the message is durable."""
@@ -85,19 +96,27 @@ class MessageServicer(MessageServiceServicer):
     async def GetMessage(self, request: rpc.GetMessageRequest, call: Call) -> rpc.GetMessageResponse:
         """A message."""
         row, head = await service.get(call.database, call.scope, uuid.UUID(request.message_id))
-        return rpc.GetMessageResponse(message=convert.message(row), as_of=self._cursors.at(call.tenant_id, head))
+        return rpc.GetMessageResponse(message=self._shown(call, row), as_of=self._cursors.at(call.tenant_id, head))
 
     async def ListMessages(self, request: rpc.ListMessagesRequest, call: Call) -> rpc.ListMessagesResponse:
         """A page of history, and the cursor it stands at."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
         conversation_id = uuid.UUID(request.conversation_id)
         rows, head = await service.page(call.database, call.scope, conversation_id, after=after, limit=size + 1)
-        items, last = cut(rows, size, convert.message)
+        items, last = cut(rows, size, partial(self._shown, call))
         return rpc.ListMessagesResponse(
             messages=items,
             next_page_token="" if last is None else self._tokens.write(call, request, [last.sequence]),
             as_of=self._cursors.at(call.tenant_id, head),
         )
+
+    def _shown(self, call: Call, row: MessageRow) -> message_pb2.Message:
+        """A message with links to its files, which are good for a while from now."""
+        message = convert.message(row)
+        for attachment in message.attachments:
+            if attachment.state == message_pb2.ATTACHMENT_STATE_STORED:
+                attachment.download_url = self._links.url(call.tenant_id, attachment.id)
+        return message
 
     async def ListMessageStatusUpdates(
         self, request: rpc.ListMessageStatusUpdatesRequest, call: Call

@@ -93,11 +93,12 @@ PARTS: Mapping[str, Part] = {
     "attachments": Part(
         (
             *("uuid", "uuid", "smallint", "text", "text", "text", "bigint", "text", "text", "text"),
-            *("boolean", "boolean"),
+            *("boolean", "boolean", "text"),
         ),
         """
         INSERT INTO message_attachments (
-            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated
+            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated,
+            error
         )
         SELECT * FROM unnest({arrays}) WHERE {guard}
         """,

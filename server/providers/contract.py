@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from server.providers.content import Content, ContentKind, ContentLimits
+from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
 from server.providers.template import TemplateAccount, TemplateChange, TemplatePage
 
 # What json.loads gives. A name of its own, because Change has a field called object.
@@ -489,6 +490,11 @@ class Provider(Protocol):
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """A page of an account's templates, which may be asked for again; never raises but for cancellation. Asked only where
         Capabilities.templates.
+        """
+
+    async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
+        """Fetches a file that a customer sent, which may be repeated; never raises but for cancellation and errors of the sink. Asked
+        only for what InboundAttachment.provider_media_id named.
         """
 
     async def close(self) -> None:

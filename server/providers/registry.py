@@ -10,6 +10,7 @@ from server.providers.api.callback import Callbacks
 from server.providers.api.provider import Api
 from server.providers.contract import Provider
 from server.providers.meta.graph import GraphClient, GraphLimits
+from server.providers.meta.media import MediaClient
 from server.providers.whatsapp import wamid
 from server.providers.whatsapp.provider import WhatsApp
 
@@ -26,7 +27,8 @@ class ProviderSettings:
 
 
 def _whatsapp(settings: ProviderSettings) -> Provider:
-    return WhatsApp(GraphClient(settings.meta_graph_url, limits=settings.meta_limits))
+    graph = GraphClient(settings.meta_graph_url, limits=settings.meta_limits)
+    return WhatsApp(graph, MediaClient(graph, own=settings.meta_graph_url))
 
 
 def _api(settings: ProviderSettings) -> Provider:

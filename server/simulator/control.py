@@ -3,6 +3,9 @@
 Bad input is answered 400 with `{"error": "field: what is wrong"}`.
 """
 
+import base64
+import binascii
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +22,7 @@ from server.simulator.config import AccountConfig, ReceiptPlan, explain
 from server.simulator.customers import InboundBatch, InboundSingle, MoveInput, inbound, moved
 from server.simulator.faults import FAULT, FAULTS_MOST, Fault, Faults
 from server.simulator.inputs import Input, UnixSeconds
+from server.simulator.media import Media, MediaInput, sample
 from server.simulator.payloads import SERVICE_PRICING, Status, field_body, numbered, statuses_body, webhook_body
 from server.simulator.simulator import RequestRecord, Simulator
 from server.simulator.templates import TemplateChangeInput, TemplatesInput
@@ -96,6 +100,7 @@ class ControlApi:
             web.post("/_control/templates", self.put_templates),
             web.post("/_control/templates/{id}", self.change_template),
             web.delete("/_control/templates/{id}", self.remove_template),
+            web.put("/_control/media/{id}", self.put_media),
             web.get("/_control/clock", self.clock),
             web.post("/_control/clock", self.move_clock),
             web.route("*", "/_control{tail:.*}", _unknown),
@@ -240,6 +245,27 @@ class ControlApi:
         waba_id = self._simulator.templates.owner(template_id)
         return next((each for each in self._simulator.accounts if each.config.waba_id == waba_id), None)
 
+    async def put_media(self, request: web.Request) -> web.Response:
+        """Puts a file at Meta, to be named by a message; for one that is there, says how it behaves from now on."""
+        given, media_id = _read(MediaInput, await _json(request)), request.match_info["id"]
+        account, book, now = self._account(given.phone_number_id), self._simulator.media, self._simulator.clock.wall()
+        mime_type = given.mime_type or "image/jpeg"
+        content = sample(media_id, mime_type) if given.bytes is None else _decoded(given.bytes)
+        known = book.get(media_id)
+        if known is None or given.bytes is not None:
+            known = Media(media_id, account.config.phone_number_id, mime_type, content, now)
+            book.put(known)
+        known.behaviour, known.missing = given, given.missing or 0
+        digest = hashlib.sha256(known.content).digest()
+        return web.json_response(
+            {
+                "id": media_id,
+                "sha256": base64.b64encode(digest).decode(),
+                "mimeType": known.mime_type,
+                "fetches": known.fetches,
+            }
+        )
+
     async def clock(self, _request: web.Request) -> web.Response:
         """The simulator's time, and how many seconds it is ahead of the machine's."""
         clock = self._simulator.clock
@@ -324,6 +350,13 @@ def _read(model: type[M], body: object) -> M:
         return model.model_validate(body)
     except ValidationError as error:
         raise _bad(explain(error)) from None
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise _bad("bytes: must be base64") from None
 
 
 def _read_fault(body: object) -> Fault:

@@ -1,4 +1,4 @@
-"""The Graph API's side: sending text messages, marking messages read, listing templates."""
+"""The Graph API's side: sending messages, marking them read, listing templates, looking files up and fetching them."""
 
 import json
 import re
@@ -22,6 +22,7 @@ from server.simulator.faults import (
     TimeoutAfterAccept,
     TimeoutBeforeAccept,
 )
+from server.simulator.media import PATH, Media
 from server.simulator.simulator import Simulator
 from server.simulator.templates import PAGE_MOST
 from server.simulator.wamid import new_wamid
@@ -41,6 +42,8 @@ class GraphApi:
         return [
             web.post("/{version}/{phone_number_id}/messages", self.messages),
             web.get("/{version}/{waba_id}/message_templates", self.message_templates),
+            web.get("/{version}/{media_id:[0-9]+}", self.media),
+            web.get(PATH, self.media_content),
             web.route("*", "/{tail:.*}", unknown_path),
         ]
 
@@ -76,6 +79,43 @@ class GraphApi:
             return refused(errors.PARAMETER, f"Param limit must be from 1 to {PAGE_MOST}", version=version)
         page = self._simulator.templates.page(waba_id, limit=int(limit), after=request.query.get("after"))
         return web.json_response(page, headers={"facebook-api-version": version, **spoiled.usage(waba_id)})
+
+    async def media(self, request: web.Request) -> web.Response:
+        """Where a file is to be fetched, for a token of the number that has it."""
+        version, media_id = request.match_info["version"], request.match_info["media_id"]
+        if version not in self._simulator.versions:
+            return await unknown_path(request)
+        now, token = self._simulator.clock.wall(), _token(request)
+        if token is None or self._simulator.accounts.tokens().get(token, 0.0) <= now:
+            return refused(errors.BAD_TOKEN, "Invalid OAuth access token - Cannot parse access token", version=version)
+        media = self._simulator.media.found(media_id, now)
+        number = request.query.get("phone_number_id")
+        if media is None or not self._owns(token, media) or number not in (None, media.phone_number_id):
+            return refused(errors.NO_SUCH_OBJECT, f"Object with ID '{media_id}' does not exist", version=version)
+        shown = self._simulator.media.shown(media, base_url=str(request.url.origin()), now=now)
+        return web.json_response(shown, headers={"facebook-api-version": version})
+
+    async def media_content(self, request: web.Request) -> web.StreamResponse:
+        """A file, or the rest of it, as Meta's content hosts give it: with the token and to what names itself alone."""
+        now, book = self._simulator.clock.wall(), self._simulator.media
+        media_id, until = request.query.get("mid", ""), request.query.get("ext", "")
+        media = book.found(media_id, now)
+        good = until.isdigit() and request.query.get("hash") == book.sign(media_id, int(until)) and int(until) > now
+        if media is None or not good:
+            return web.Response(status=404)
+        if not request.headers.get("User-Agent") or not self._owns(_token(request), media):
+            return web.Response(status=401)
+        media.fetches += 1
+        if media.missing > 0:
+            media.missing -= 1
+            return web.Response(status=404)
+        if media.behaviour.redirect_to is not None:
+            return web.Response(status=302, headers={"Location": media.behaviour.redirect_to})
+        return await _content(request, media)
+
+    def _owns(self, token: str | None, media: Media) -> bool:
+        account = self._simulator.accounts.get(media.phone_number_id)
+        return account is not None and token == account.config.access_token.get_secret_value()
 
     async def _answered(
         self, request: web.Request, attempt: Attempt, target: Target, faults: Sequence[str]
@@ -224,6 +264,30 @@ def _addressed(attempt: Attempt) -> frozenset[str]:
     dialled = {account.config.wa_ids.get(address, address) for address in given}
     people = filter(None, (account.known(address) for address in dialled))
     return frozenset(given | dialled | {address for one in people for address in (one.phone, one.bsuid) if address})
+
+
+async def _content(request: web.Request, media: Media) -> web.StreamResponse:
+    try:
+        start = request.http_range.start or 0
+    except ValueError:
+        start = 0
+    if start >= len(media.content) > 0:
+        return web.Response(status=416)
+    rest = media.content[start:]
+    response = web.StreamResponse(status=206 if start else 200, headers={"Content-Type": media.mime_type})
+    if start:
+        response.headers["Content-Range"] = f"bytes {start}-{len(media.content) - 1}/{len(media.content)}"
+    response.content_length = len(rest)
+    await response.prepare(request)
+    cut = media.behaviour.cut_after
+    if cut is not None and cut < len(rest):
+        await response.write(rest[:cut])
+        if request.transport is not None:
+            request.transport.close()
+        return response
+    await response.write(rest)
+    await response.write_eof()
+    return response
 
 
 def _answer(attempt: Attempt, body: Json) -> web.Response:

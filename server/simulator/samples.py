@@ -3,12 +3,11 @@
 Source: Meta's webhooks reference for `whatsapp_business_account`, as of November 2026.
 """
 
-import base64
-import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 
 from server.simulator.errors import Json
+from server.simulator.media import digest
 from server.simulator.payloads import Number
 
 SILENT = frozenset({"reaction", "edit", "revoke", "system", "request_welcome"})
@@ -21,8 +20,7 @@ THROUGHPUT_UPGRADED = 1000
 def _media(mime_type: str, **more: object) -> Callable[[], Json]:
     def make() -> Json:
         media_id = str(secrets.randbelow(9 * 10**14) + 10**14)
-        digest = base64.b64encode(hashlib.sha256(media_id.encode()).digest()).decode()
-        return {"mime_type": mime_type, "sha256": digest, "id": media_id, **more}
+        return {"mime_type": mime_type, "sha256": digest(media_id, mime_type), "id": media_id, **more}
 
     return make
 

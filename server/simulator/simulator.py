@@ -12,6 +12,7 @@ from server.simulator.clock import Clock
 from server.simulator.config import SimulatorConfig
 from server.simulator.errors import Json
 from server.simulator.faults import FaultBook
+from server.simulator.media import MediaBook
 from server.simulator.memory import Memory
 from server.simulator.payloads import SERVICE_PRICING, Inbound, Status, inbound_body, statuses_body
 from server.simulator.samples import SILENT
@@ -47,6 +48,7 @@ class Simulator:
         self.accounts = AccountBook(config.accounts)
         self.receipts = config.receipts
         self.templates = TemplateBook()
+        self.media = MediaBook()
         self.clock = Clock()
         self.faults = FaultBook()
         self.webhooks = WebhookSender(config.webhooks, self.clock, self.faults)
@@ -80,6 +82,7 @@ class Simulator:
     def receive(self, account: Account, messages: Sequence[Inbound]) -> asyncio.Future[int | None]:
         """Customers write: their windows open, the throughput counts them, and one webhook carries all."""
         now = self.clock.steady()
+        self.media.receive(account.config.phone_number_id, messages, self.clock.wall())
         for message in messages:
             if message.type in SILENT:
                 continue

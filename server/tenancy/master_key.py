@@ -13,12 +13,18 @@ KEY, PREVIOUS = "SWITCHBOARD_MASTER_KEY", "SWITCHBOARD_MASTER_KEY_PREVIOUS"
 
 
 def key_provider(settings: Settings) -> KeyProvider:
-    """The provider that the settings name: environment first, then file. SettingsInvalid says what is missing."""
+    """The provider that the settings name. SettingsInvalid says what is missing."""
+    key, *previous = master_keys(settings)
+    return LocalKeyProvider(key, previous=previous[0] if previous else None)
+
+
+def master_keys(settings: Settings) -> list[bytes]:
+    """The master key and, while it is being changed, the one before: environment first, then file. SettingsInvalid."""
     key = _read(settings.master_key, settings.master_key_file, name=KEY)
     if key is None:
         raise SettingsInvalid(f"{KEY} is not set: give 32 random bytes in base64, or a file of them as {KEY}_FILE.")
     previous = _read(settings.master_key_previous, settings.master_key_previous_file, name=PREVIOUS)
-    return LocalKeyProvider(key, previous=previous)
+    return [key] if previous is None else [key, previous]
 
 
 def _read(key: SecretStr | None, file: Path | None, *, name: str) -> bytes | None:

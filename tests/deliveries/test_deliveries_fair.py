@@ -99,7 +99,7 @@ async def working(installed: Installed, url: str) -> AsyncIterator[Any]:
     given = {name: getattr(installed.settings, name) for name in ("control_dsn", "master_key")}
     settings = load({**given, "meta_graph_url": url, "valkey_url": ""})
     async with compose(settings, follow_all=True) as (parts, commits):
-        worker = Worker(parts)
+        worker = Worker(parts, settings)
         commits.local = lambda tenant_id, _: worker.wake(tenant_id)
         async with background(parts.directory.run(), worker.run()):
             yield parts

@@ -33,7 +33,7 @@ class Upstream(grpc.GenericRpcHandler):
         ports = [server.add_insecure_port("127.0.0.1:0") for server in servers]
         for server in servers:
             await server.start()
-        return Endpoint(grpc=ports[0], internal=ports[1])
+        return Endpoint(grpc=ports[0], internal=ports[1], media=ports[1])
 
     async def stop(self) -> None:
         for server in (self._public, self._internal):

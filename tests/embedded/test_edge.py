@@ -24,7 +24,7 @@ def test_the_configuration_is_valid_as_it_lies_in_the_checkout() -> None:
 
 
 def test_the_running_configuration_differs_in_what_belongs_to_a_place_only() -> None:
-    edge = envoy.Edge(http=1, tls=2, admin=3, endpoints=[envoy.Endpoint(grpc=4, internal=5)])
+    edge = envoy.Edge(http=1, tls=2, admin=3, endpoints=[envoy.Endpoint(grpc=4, internal=5, media=6)])
     before, after = flat(envoy.load()), flat(envoy.render(envoy.load(), edge, certificate=Path("/c.yaml")))
     changed = {key.rsplit("/", 1)[1] for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
     assert changed == {"address", "port_value", "path", "proto_descriptor"}

@@ -84,7 +84,7 @@ class Inlet:
     def older(self) -> Applier:
         """What applies payloads with the older parser."""
         whatsapp: Any = self.desk.providers["whatsapp"]
-        return self.applier_of(self.installed, {"whatsapp": OldWhatsApp(whatsapp._graph)})
+        return self.applier_of(self.installed, {"whatsapp": OldWhatsApp(whatsapp._graph, whatsapp._media)})
 
     def texts(self, *texts: str, sender: str = "4915100000001", at: float | None = None) -> dict[str, Any]:
         """A payload with texts of one customer."""

@@ -31,7 +31,8 @@ FROM conversations c JOIN identity_aliases i ON i.identity_id = c.identity_id WH
 """
 # A second look for a message of another form comes at once, by a worker.
 UNSETTLED = """
-SELECT count(*) FROM timers WHERE kind IN ('reply_link', 'message_change') AND coalesce((payload ->> 'tries')::int, 0) = 0
+SELECT (SELECT count(*) FROM timers WHERE kind IN ('reply_link', 'message_change') AND coalesce((payload ->> 'tries')::int, 0) = 0)
+    + (SELECT count(*) FROM media_fetches)
 """
 
 

@@ -25,7 +25,7 @@ async def working(installed: Installed) -> AsyncIterator[tuple[Worker, Parts]]:
     """A worker as a process runs it, without Valkey; it ends as on SIGTERM."""
     nowhere = {"valkey_url": SecretStr("redis://127.0.0.1:1/0")}
     async with compose(installed.settings.model_copy(update=nowhere), follow_all=True) as (parts, commits):
-        worker = Worker(parts)
+        worker = Worker(parts, installed.settings)
         commits.local = lambda tenant_id, _: worker.wake(tenant_id)
         async with background(parts.directory.run(), worker.run()):
             yield worker, parts

@@ -74,7 +74,7 @@ class _CauseKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CauseKind.V
     CAUSE_KIND_EVENT: _CauseKind.ValueType  # 4
     """An event; the id is its seq."""
     CAUSE_KIND_DELIVERY: _CauseKind.ValueType  # 5
-    """A delivery; the id is the delivery, or the conversation whose read receipt it was."""
+    """A delivery; the id is the delivery, the conversation whose read receipt it was, or the attachment that was fetched."""
 
 class CauseKind(_CauseKind, metaclass=_CauseKindEnumTypeWrapper):
     """Kind of what made somebody act."""
@@ -90,7 +90,7 @@ CAUSE_KIND_TIMER: CauseKind.ValueType  # 3
 CAUSE_KIND_EVENT: CauseKind.ValueType  # 4
 """An event; the id is its seq."""
 CAUSE_KIND_DELIVERY: CauseKind.ValueType  # 5
-"""A delivery; the id is the delivery, or the conversation whose read receipt it was."""
+"""A delivery; the id is the delivery, the conversation whose read receipt it was, or the attachment that was fetched."""
 Global___CauseKind: _TypeAlias = CauseKind  # noqa: Y015
 
 @_typing.final

@@ -230,7 +230,15 @@ class _AttachmentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Attac
     ATTACHMENT_STATE_UNSPECIFIED: _AttachmentState.ValueType  # 0
     """Never sent."""
     ATTACHMENT_STATE_LINKED: _AttachmentState.ValueType  # 1
-    """At the provider only: this version keeps the description, not the content."""
+    """At the provider only: its content is not fetched."""
+    ATTACHMENT_STATE_FETCHING: _AttachmentState.ValueType  # 2
+    """It is being fetched from the provider, or will be; message_updated tells what came of it."""
+    ATTACHMENT_STATE_STORED: _AttachmentState.ValueType  # 3
+    """Here: download_url leads to it."""
+    ATTACHMENT_STATE_FAILED: _AttachmentState.ValueType  # 4
+    """It will not come; error says why."""
+    ATTACHMENT_STATE_EXPIRED: _AttachmentState.ValueType  # 5
+    """The provider has deleted it before it was fetched. WhatsApp keeps files for 7 days."""
 
 class AttachmentState(_AttachmentState, metaclass=_AttachmentStateEnumTypeWrapper):
     """Where the content of a file is."""
@@ -238,7 +246,15 @@ class AttachmentState(_AttachmentState, metaclass=_AttachmentStateEnumTypeWrappe
 ATTACHMENT_STATE_UNSPECIFIED: AttachmentState.ValueType  # 0
 """Never sent."""
 ATTACHMENT_STATE_LINKED: AttachmentState.ValueType  # 1
-"""At the provider only: this version keeps the description, not the content."""
+"""At the provider only: its content is not fetched."""
+ATTACHMENT_STATE_FETCHING: AttachmentState.ValueType  # 2
+"""It is being fetched from the provider, or will be; message_updated tells what came of it."""
+ATTACHMENT_STATE_STORED: AttachmentState.ValueType  # 3
+"""Here: download_url leads to it."""
+ATTACHMENT_STATE_FAILED: AttachmentState.ValueType  # 4
+"""It will not come; error says why."""
+ATTACHMENT_STATE_EXPIRED: AttachmentState.ValueType  # 5
+"""The provider has deleted it before it was fetched. WhatsApp keeps files for 7 days."""
 Global___AttachmentState: _TypeAlias = AttachmentState  # noqa: Y015
 
 @_typing.final
@@ -583,6 +599,10 @@ class Attachment(_message.Message):
     DOWNLOAD_URL_FIELD_NUMBER: _builtins.int
     VOICE_FIELD_NUMBER: _builtins.int
     ANIMATED_FIELD_NUMBER: _builtins.int
+    STORED_MIME_TYPE_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    SHA256_DIFFERS_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     kind: Global___AttachmentKind.ValueType
@@ -592,15 +612,27 @@ class Attachment(_message.Message):
     file_name: _builtins.str
     """Name as the provider told it; absent when it told none."""
     size_bytes: _builtins.int
-    """Size in bytes; absent while unknown."""
+    """Size in bytes; absent while unknown. Of a stored one, what is stored."""
     state: Global___AttachmentState.ValueType
     """Where its content is."""
     download_url: _builtins.str
-    """Where to fetch it; absent while it cannot be fetched."""
+    """Where to fetch it without any credential, for 10 to 15 minutes; the same for 5. Absent unless it is stored, and in events: ask for
+    the message. A path alone where the installation has no SWITCHBOARD_MEDIA_BASE_URL: it is on the address of the API then.
+    """
     voice: _builtins.bool
     """Whether the customer spoke it into the phone."""
     animated: _builtins.bool
     """Whether it moves, of stickers."""
+    stored_mime_type: _builtins.str
+    """What its first bytes say that it is, "application/octet-stream" when they say nothing; absent until it is stored."""
+    sha256: _builtins.str
+    """SHA-256 of what is stored, 64 hexadecimal digits; absent until it is stored."""
+    sha256_differs: _builtins.bool
+    """Whether the provider told another hash than that of what it gave. The file is kept all the same."""
+    error: _builtins.str
+    """Why it failed: the provider's code, such as "131052", or one of ours: "not_at_provider", "too_large", "address_not_public",
+    "host_not_allowed"; absent when it did not.
+    """
     def __init__(
         self,
         *,
@@ -613,23 +645,39 @@ class Attachment(_message.Message):
         download_url: _builtins.str | None = ...,
         voice: _builtins.bool = ...,
         animated: _builtins.bool = ...,
+        stored_mime_type: _builtins.str | None = ...,
+        sha256: _builtins.str | None = ...,
+        sha256_differs: _builtins.bool = ...,
+        error: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_file_name", b"_file_name", "_size_bytes", b"_size_bytes", "download_url", b"download_url", "file_name", b"file_name", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_mime_type", b"stored_mime_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_file_name", b"_file_name", "_size_bytes", b"_size_bytes", "animated", b"animated", "download_url", b"download_url", "file_name", b"file_name", "id", b"id", "kind", b"kind", "mime_type", b"mime_type", "size_bytes", b"size_bytes", "state", b"state", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "animated", b"animated", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "id", b"id", "kind", b"kind", "mime_type", b"mime_type", "sha256", b"sha256", "sha256_differs", b"sha256_differs", "size_bytes", b"size_bytes", "state", b"state", "stored_mime_type", b"stored_mime_type", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__download_url: _TypeAlias = _typing.Literal["download_url"]  # noqa: Y015
     _WhichOneofArgType__download_url: _TypeAlias = _typing.Literal["_download_url", b"_download_url"]  # noqa: Y015
+    _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
+    _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
     _WhichOneofReturnType__file_name: _TypeAlias = _typing.Literal["file_name"]  # noqa: Y015
     _WhichOneofArgType__file_name: _TypeAlias = _typing.Literal["_file_name", b"_file_name"]  # noqa: Y015
+    _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
+    _WhichOneofArgType__sha256: _TypeAlias = _typing.Literal["_sha256", b"_sha256"]  # noqa: Y015
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
     _WhichOneofArgType__size_bytes: _TypeAlias = _typing.Literal["_size_bytes", b"_size_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__stored_mime_type: _TypeAlias = _typing.Literal["stored_mime_type"]  # noqa: Y015
+    _WhichOneofArgType__stored_mime_type: _TypeAlias = _typing.Literal["_stored_mime_type", b"_stored_mime_type"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__download_url) -> _WhichOneofReturnType__download_url | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__file_name) -> _WhichOneofReturnType__file_name | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__sha256) -> _WhichOneofReturnType__sha256 | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__size_bytes) -> _WhichOneofReturnType__size_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__stored_mime_type) -> _WhichOneofReturnType__stored_mime_type | None: ...
 
 Global___Attachment: _TypeAlias = Attachment  # noqa: Y015
 

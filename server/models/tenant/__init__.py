@@ -29,7 +29,7 @@ from server.models.tenant.erasure import ErasedKey, Erasure
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
 from server.models.tenant.journal import Journal, JournalItem
-from server.models.tenant.message import Message, MessageAttachment, MessagePart
+from server.models.tenant.message import MediaFetch, MediaLeaving, Message, MessageAttachment, MessagePart
 from server.models.tenant.note import ConversationNote
 from server.models.tenant.receipt import MessageStatusUpdate, ParkedReceipt
 from server.models.tenant.setting import AttributeDefinition, TenantSetting
@@ -76,6 +76,8 @@ __all__ = [
     "Invite",
     "Journal",
     "JournalItem",
+    "MediaFetch",
+    "MediaLeaving",
     "Message",
     "MessageAttachment",
     "MessagePart",

@@ -83,13 +83,17 @@ class MessagePart(TenantBase):
 
 
 class MessageAttachment(TenantBase):
-    """A file of a message, as the provider described it."""
+    """A file of a message: as the provider told of it, and as it is stored (`stored_…`)."""
 
     __tablename__ = "message_attachments"
     __table_args__ = (
         UniqueConstraint("message_id", "position"),
         words("kind", ("image", "video", "audio", "document", "sticker")),
-        words("state", ("linked",)),
+        words("state", ("linked", "fetching", "stored", "failed", "expired")),
+        CheckConstraint(
+            "state <> 'stored' OR (stored_type IS NOT NULL AND stored_sha256 IS NOT NULL AND size_bytes IS NOT NULL)",
+            name="stored",
+        ),
     )
 
     id: Mapped[Id]
@@ -105,3 +109,29 @@ class MessageAttachment(TenantBase):
     # Spoken into the phone; of stickers, whether they move.
     voice: Mapped[bool] = mapped_column(server_default=text("false"))
     animated: Mapped[bool] = mapped_column(server_default=text("false"))
+    stored_type: Mapped[Word | None]
+    stored_sha256: Mapped[Word | None]
+    sha256_differs: Mapped[bool] = mapped_column(server_default=text("false"))
+    # A fixed word of ours or the provider's code.
+    error: Mapped[Word | None]
+
+
+class MediaFetch(TenantBase):
+    """A file to fetch. due_time: when, or when the worker that has it is thought dead."""
+
+    __tablename__ = "media_fetches"
+
+    attachment_id: Mapped[uuid.UUID] = mapped_column(
+        ForeignKey("message_attachments.id", ondelete="CASCADE"), primary_key=True
+    )
+    due_time: Mapped[Time] = mapped_column(index=True)
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+
+
+class MediaLeaving(TenantBase):
+    """A file whose row is gone, to be deleted from the store."""
+
+    __tablename__ = "media_leavings"
+
+    attachment_id: Mapped[Id]
+    due_time: Mapped[Time] = mapped_column(index=True)

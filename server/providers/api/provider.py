@@ -26,6 +26,7 @@ from server.providers.contract import (
     Rotated,
     SettingInvalid,
 )
+from server.providers.media import MediaFailed, MediaSink, WantedMedia
 from server.providers.template import TemplateAccount, TemplatePage
 
 CALLBACK_URL = "callback_url"
@@ -115,6 +116,10 @@ class Api:
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """As of Provider: its capabilities say that nobody asks."""
         return _refused(ErrorClass.BUG, "no_templates", "Channels of one's own have no templates.")
+
+    async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFailed:  # noqa: ARG002
+        """As of Provider: files come by links of the user's own, so that nobody asks."""
+        return MediaFailed("refused", "no_media")
 
     async def close(self) -> None:
         """As of Provider: no connection outlives its callback."""

@@ -124,14 +124,17 @@ class GraphClient:
             raw.abandon()
 
     async def get(
-        self, *, version: str, object_id: str, edge: str, token: str, query: Mapping[str, str]
+        self, *, version: str, object_id: str, edge: str | None, token: str, query: Mapping[str, str]
     ) -> GraphAnswer | NotSent | Ambiguous:
-        """GET /{version}/{object_id}/{edge}, which may be repeated. Never raises but for cancellation; redirects are answers."""
+        """GET /{version}/{object_id}/{edge}, or the object itself, which may be repeated. Never raises but for cancellation.
+
+        Redirects are answers.
+        """
         if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
             return NotSent("malformed_address")
         if not _TOKEN.fullmatch(token):
             return NotSent("malformed_token")
-        url = f"{self._base_url}/{version}/{object_id}/{edge}"
+        url = f"{self._base_url}/{version}/{object_id}" + ("" if edge is None else f"/{edge}")
         try:
             async with self._open().get(url, params=query, headers=_headers(token), allow_redirects=False) as response:
                 text = await _read(response, most=LIST_MOST)

@@ -24,9 +24,11 @@ from server.providers.contract import (
     Refused,
     SettingInvalid,
 )
+from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
 from server.providers.meta import erasing
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
+from server.providers.meta.media import MediaClient
 from server.providers.template import TemplateAccount, TemplatePage
 from server.providers.whatsapp import contents, parse, send, templates
 
@@ -62,8 +64,9 @@ class WhatsApp:
         templates=True,
     )
 
-    def __init__(self, graph: GraphClient) -> None:
+    def __init__(self, graph: GraphClient, media: MediaClient) -> None:
         self._graph = graph
+        self._media = media
 
     def account(self, settings: Mapping[str, str], *, channel_id: str) -> Account:  # noqa: ARG002
         """As of Provider. Settings: phone_number_id, waba_id, access_token, graph_version and perhaps display_phone_number."""
@@ -125,6 +128,10 @@ class WhatsApp:
             query=query,
         )
         return send.read(answer, templates.read_page)
+
+    async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
+        """As of Provider."""
+        return await self._media.fetch(wanted, sink)
 
     async def _post(self, of: Outgoing | ReadMark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
         return await self._graph.post(

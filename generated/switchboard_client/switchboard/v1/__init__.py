@@ -974,7 +974,27 @@ class AttachmentState(betterproto2.Enum):
 
     LINKED = 1
     """
-    At the provider only: this version keeps the description, not the content.
+    At the provider only: its content is not fetched.
+    """
+
+    FETCHING = 2
+    """
+    It is being fetched from the provider, or will be; message_updated tells what came of it.
+    """
+
+    STORED = 3
+    """
+    Here: download_url leads to it.
+    """
+
+    FAILED = 4
+    """
+    It will not come; error says why.
+    """
+
+    EXPIRED = 5
+    """
+    The provider has deleted it before it was fetched. WhatsApp keeps files for 7 days.
     """
 
     @classmethod
@@ -982,6 +1002,10 @@ class AttachmentState(betterproto2.Enum):
         return {
             0: "ATTACHMENT_STATE_UNSPECIFIED",
             1: "ATTACHMENT_STATE_LINKED",
+            2: "ATTACHMENT_STATE_FETCHING",
+            3: "ATTACHMENT_STATE_STORED",
+            4: "ATTACHMENT_STATE_FAILED",
+            5: "ATTACHMENT_STATE_EXPIRED",
         }
 
     @classmethod
@@ -989,6 +1013,10 @@ class AttachmentState(betterproto2.Enum):
         return {
             "ATTACHMENT_STATE_UNSPECIFIED": 0,
             "ATTACHMENT_STATE_LINKED": 1,
+            "ATTACHMENT_STATE_FETCHING": 2,
+            "ATTACHMENT_STATE_STORED": 3,
+            "ATTACHMENT_STATE_FAILED": 4,
+            "ATTACHMENT_STATE_EXPIRED": 5,
         }
 
 
@@ -1207,7 +1235,7 @@ class CauseKind(betterproto2.Enum):
 
     DELIVERY = 5
     """
-    A delivery; the id is the delivery, or the conversation whose read receipt it was.
+    A delivery; the id is the delivery, the conversation whose read receipt it was, or the attachment that was fetched.
     """
 
     @classmethod
@@ -5117,7 +5145,7 @@ class Attachment(betterproto2.Message):
 
     size_bytes: "int | None" = betterproto2.field(5, betterproto2.TYPE_INT64, optional=True)
     """
-    Size in bytes; absent while unknown.
+    Size in bytes; absent while unknown. Of a stored one, what is stored.
     """
 
     state: "AttachmentState" = betterproto2.field(6, betterproto2.TYPE_ENUM, default_factory=lambda: AttachmentState(0))
@@ -5127,7 +5155,8 @@ class Attachment(betterproto2.Message):
 
     download_url: "str | None" = betterproto2.field(7, betterproto2.TYPE_STRING, optional=True)
     """
-    Where to fetch it; absent while it cannot be fetched.
+    Where to fetch it without any credential, for 10 to 15 minutes; the same for 5. Absent unless it is stored, and in events: ask for
+    the message. A path alone where the installation has no SWITCHBOARD_MEDIA_BASE_URL: it is on the address of the API then.
     """
 
     voice: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
@@ -5138,6 +5167,27 @@ class Attachment(betterproto2.Message):
     animated: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
     """
     Whether it moves, of stickers.
+    """
+
+    stored_mime_type: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    What its first bytes say that it is, "application/octet-stream" when they say nothing; absent until it is stored.
+    """
+
+    sha256: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    SHA-256 of what is stored, 64 hexadecimal digits; absent until it is stored.
+    """
+
+    sha256_differs: "bool" = betterproto2.field(12, betterproto2.TYPE_BOOL)
+    """
+    Whether the provider told another hash than that of what it gave. The file is kept all the same.
+    """
+
+    error: "str | None" = betterproto2.field(13, betterproto2.TYPE_STRING, optional=True)
+    """
+    Why it failed: the provider's code, such as "131052", or one of ours: "not_at_provider", "too_large", "address_not_public",
+    "host_not_allowed"; absent when it did not.
     """
 
 

@@ -172,7 +172,7 @@ export enum CauseKind {
   EVENT = 4,
 
   /**
-   * A delivery; the id is the delivery, or the conversation whose read receipt it was.
+   * A delivery; the id is the delivery, the conversation whose read receipt it was, or the attachment that was fetched.
    *
    * @generated from enum value: CAUSE_KIND_DELIVERY = 5;
    */

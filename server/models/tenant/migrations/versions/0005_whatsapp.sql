@@ -23,6 +23,61 @@ CREATE INDEX ix_deliveries_due ON deliveries (channel_id, lane, due_time, id) WH
 
 -- == Media.
 
+-- As it is stored: type by the first bytes, hash in hexadecimal digits. The columns without `stored_` are what the provider told.
+ALTER TABLE message_attachments
+    ADD COLUMN stored_type text,
+    ADD COLUMN stored_sha256 text,
+    ADD COLUMN sha256_differs boolean NOT NULL DEFAULT false,
+    ADD COLUMN error text,
+    DROP CONSTRAINT ck_message_attachments_state,
+    -- Not looked for in the rows that there are, which all are linked: that would hold up everybody.
+    ADD CONSTRAINT ck_message_attachments_state
+        CHECK (state IN ('linked', 'fetching', 'stored', 'failed', 'expired')) NOT VALID,
+    ADD CONSTRAINT ck_message_attachments_stored
+        CHECK (state <> 'stored' OR (stored_type IS NOT NULL AND stored_sha256 IS NOT NULL AND size_bytes IS NOT NULL)) NOT VALID;
+
+-- Files to fetch: a row as long as there is something to do. due_time: when, or when its worker is thought dead.
+CREATE TABLE media_fetches (
+    attachment_id uuid NOT NULL,
+    due_time timestamptz NOT NULL,
+    attempt smallint NOT NULL,
+    CONSTRAINT pk_media_fetches PRIMARY KEY (attachment_id),
+    CONSTRAINT fk_media_fetches_attachment_id FOREIGN KEY (attachment_id) REFERENCES message_attachments (id) ON DELETE CASCADE
+);
+
+CREATE INDEX ix_media_fetches_due_time ON media_fetches (due_time);
+
+-- Files whose rows are gone, to be deleted from the store.
+CREATE TABLE media_leavings (
+    attachment_id uuid NOT NULL,
+    due_time timestamptz NOT NULL,
+    CONSTRAINT pk_media_leavings PRIMARY KEY (attachment_id)
+);
+
+CREATE INDEX ix_media_leavings_due_time ON media_leavings (due_time);
+
+-- Whoever adds a file has it fetched, and whoever deletes one has it deleted from the store, however he does it.
+CREATE FUNCTION begin_media_fetch() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO media_fetches (attachment_id, due_time, attempt) VALUES (NEW.id, clock_now(), 0);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER begin_media_fetch AFTER INSERT ON message_attachments FOR EACH ROW
+    WHEN (NEW.state = 'fetching') EXECUTE FUNCTION begin_media_fetch();
+
+-- One that is being fetched may still come to the store, until its worker finds that the row is gone.
+CREATE FUNCTION leave_media() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO media_leavings (attachment_id, due_time)
+    VALUES (OLD.id, clock_now() + CASE OLD.state WHEN 'stored' THEN interval '0' ELSE interval '15 minutes' END)
+    ON CONFLICT (attachment_id) DO NOTHING;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER leave_media AFTER DELETE ON message_attachments FOR EACH ROW
+    WHEN (OLD.state IN ('fetching', 'stored')) EXECUTE FUNCTION leave_media();
+
 -- == Templates.
 
 CREATE TABLE templates (

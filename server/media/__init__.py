@@ -1,0 +1,1 @@
+"""Files of messages: where they lie, and the links by which they are fetched."""
