@@ -151,10 +151,10 @@ def _store(settings: Settings) -> Store:
         return open_store(
             settings.media_store,
             folder=settings.home / "media",
-            endpoint=settings.media_s3_endpoint,
-            region=settings.media_s3_region,
-            access_key=settings.media_s3_access_key,
-            secret_key=settings.media_s3_secret_key.get_secret_value(),
+            endpoint=settings.media_store_endpoint,
+            region=settings.media_store_region,
+            access_key=settings.media_store_access_key,
+            secret_key=settings.media_store_secret_key.get_secret_value(),
         )
     except ValueError as error:
         raise SettingsInvalid(f"SWITCHBOARD_MEDIA_STORE is wrong: {error}.") from None

@@ -123,16 +123,16 @@ class Settings(BaseSettings):
     media_store: str = ""
     """Where files are kept: s3://bucket/prefix or file:///folder, the same for all processes; empty: the folder media in home."""
 
-    media_s3_endpoint: str = ""
+    media_store_endpoint: str = ""
     """Address of an S3-compatible store, such as https://s3.example.com; empty: Amazon's."""
 
-    media_s3_region: str = "us-east-1"
+    media_store_region: str = "us-east-1"
     """Region of the bucket."""
 
-    media_s3_access_key: str = ""
+    media_store_access_key: str = ""
     """Id of the key to the bucket; empty: as the machine has it (environment, role)."""
 
-    media_s3_secret_key: SecretStr = SecretStr("")
+    media_store_secret_key: SecretStr = SecretStr("")
     """The key to the bucket."""
 
     media_base_url: str = Field(default="", pattern=r"^(https?://[^?#]+)?$")

@@ -58,7 +58,7 @@ FETCHED = Counter(
 AGAIN_LATER = Counter(
     "switchboard_media_put_off_total", "Fetches that did not work and are tried again later.", ["error"]
 )
-DIFFERS = Counter("switchboard_media_sha256_differs_total", "Files whose hash is not the one that the provider told.")
+DIFFERS = Counter("switchboard_media_hash_differs_total", "Files whose hash is not the one that the provider told.")
 LEFT = Counter("switchboard_media_deleted_total", "Files that were deleted from the store.")
 BYTES = Counter("switchboard_media_fetched_bytes_total", "Bytes of the files that were stored.")
 UNDER_WAY = Gauge("switchboard_media_fetches_under_way", "Files that are being fetched.")
