@@ -46,8 +46,8 @@ from server.tenancy.tenants import Tenant
 log = structlog.get_logger(__name__)
 # Fetches under way: of one tenant, and of a process.
 TENANT_MOST, PROCESS_MOST = 4, 16
-LEASE = timedelta(seconds=60)
-RENEW_SECONDS = 20.0
+LEASE = timedelta(seconds=30)
+RENEW_SECONDS = 10.0
 # After how long it is tried again; the last holds for all that follow, for as long as the provider keeps files.
 AGAIN = (2.0, 10.0, 60.0, 300.0, 1800.0)
 KEPT = timedelta(days=7)
@@ -198,18 +198,21 @@ class Fetcher:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _run(self, tenant: Tenant, claimed: Claimed) -> None:
-        async with self._slots:
-            UNDER_WAY.inc()
-            renewing = asyncio.create_task(_renew(tenant, claimed))
-            try:
-                error = await attempt(self.fetch(tenant, claimed))
-            finally:
-                renewing.cancel()
-                UNDER_WAY.dec()
+        renewing = asyncio.create_task(_renew(tenant, claimed))
+        try:
+            async with self._slots:
+                with UNDER_WAY.track_inprogress():
+                    error = await attempt(self.fetch(tenant, claimed))
+        except asyncio.CancelledError:
+            # This worker has the tenant no more: the next one need not wait for the claim to end.
+            await attempt(_due_in(tenant, claimed, timedelta(0)))
+            raise
+        finally:
+            renewing.cancel()
         if error is not None:
-            # It is due again when its claim ends.
             unexpected = None if isinstance(error, Refusal) else error
             log.warning("media.fetch_failed", attachment=str(claimed.attachment_id), exc_info=unexpected)
+            await attempt(_put_off(tenant, claimed, type(error).__name__))
 
     async def fetch(self, tenant: Tenant, claimed: Claimed) -> None:
         """Fetches one file and stores what became of it."""
@@ -279,8 +282,12 @@ async def _renew(tenant: Tenant, claimed: Claimed) -> None:
     while True:
         await asyncio.sleep(RENEW_SECONDS)
         with contextlib.suppress(DatabaseUnavailable):
-            async with tenant.database.connection() as connection:
-                await connection.execute(RENEW, claimed.attachment_id, claimed.attempt, LEASE)
+            await _due_in(tenant, claimed, LEASE)
+
+
+async def _due_in(tenant: Tenant, claimed: Claimed, wait: timedelta) -> None:
+    async with tenant.database.connection() as connection:
+        await connection.execute(RENEW, claimed.attachment_id, claimed.attempt, wait)
 
 
 async def _failed(tenant: Tenant, claimed: Claimed, row: Any, failed: MediaFailed) -> Ended | None:
@@ -295,9 +302,7 @@ async def _failed(tenant: Tenant, claimed: Claimed, row: Any, failed: MediaFaile
 
 
 async def _put_off(tenant: Tenant, claimed: Claimed, code: str) -> None:
-    wait = timedelta(seconds=AGAIN[min(claimed.attempt, len(AGAIN)) - 1])
-    async with tenant.database.connection() as connection:
-        await connection.execute(RENEW, claimed.attachment_id, claimed.attempt, wait)
+    await _due_in(tenant, claimed, timedelta(seconds=AGAIN[min(claimed.attempt, len(AGAIN)) - 1]))
     AGAIN_LATER.labels(code).inc()
     log.info("media.put_off", attachment=str(claimed.attachment_id), attempt=claimed.attempt, error=code)
 
