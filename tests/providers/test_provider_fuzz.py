@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from provider_bench import OBJECTS, envelope, names, raw
@@ -104,3 +105,16 @@ def _storable(found: Any) -> None:
 def _plain(value: object) -> str:
     assert isinstance(value, (datetime, Enum)) or value.__class__.__name__ == "timedelta", value
     return str(value)
+
+
+@pytest.mark.parametrize("number", [10**400, 1e308], ids=["huge", "1e308"])
+@pytest.mark.parametrize("name", names())
+def test_any_number_may_stand_anywhere(name: str, number: Any) -> None:
+    body = envelope(name).body
+    for place in range(len(_places(body))):
+        changed = copy.deepcopy(body)
+        holder, key = _places(changed)[place]
+        holder[key] = number
+        found = read_envelope(json.dumps(changed).encode(), objects=OBJECTS)
+        for change in found.changes if isinstance(found, Envelope) else ():
+            _storable(parse(change))

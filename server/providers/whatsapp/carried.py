@@ -8,7 +8,6 @@ Source: Meta's Cloud API webhooks reference, field `messages`, as of November 20
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -110,7 +109,8 @@ def _line(item: Mapping[str, Json]) -> dict[str, Json]:
         quantity = int(quantity)
     if isinstance(quantity, int) and not isinstance(quantity, bool) and abs(quantity) <= _INT64_MOST:
         found["quantity"] = quantity
-    if isinstance(price, int | float) and not isinstance(price, bool) and math.isfinite(price):
+    # An integer may be too large to be compared as a float.
+    if isinstance(price, int | float) and not isinstance(price, bool) and abs(price) <= _INT64_MOST:
         found["unit_price"] = format(Decimal(str(price)), "f")
     elif isinstance(price, str):
         found |= words(item, {"item_price": "unit_price"})
