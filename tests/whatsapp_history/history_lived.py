@@ -47,13 +47,15 @@ TAGS = itertools.count(100)
 ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 HASH = re.compile(r"(sha256:)?[0-9a-f]{32,}")
 # Whatever looks for its message again does so now.
-LOOK_AGAIN = "UPDATE timers SET due_time = now() WHERE kind IN ('message_change', 'reply_link')"
+LOOK_AGAIN = "UPDATE timers SET due_time = now() WHERE kind IN ('message_change', 'reply_link', 'identity_change')"
 
 WHO = "(SELECT string_agg(a.kind || ' ' || a.value, ', ' ORDER BY a.kind, a.value) FROM identity_aliases a WHERE a.identity_id = {0})"
 TABLES = {
     "contacts": f"""
         SELECT c.name, c.name_source, c.attributes::text, {WHO.format("i.id")} AS addresses, i.profile_name
         FROM identities i JOIN contacts c ON c.id = i.contact_id WHERE i.channel_id = $1""",
+    "ended": """
+        SELECT kind, value, end_time, told_time FROM identity_aliases WHERE channel_id = $1 AND told_time IS NOT NULL""",
     "conflicts": """
         SELECT kind FROM identity_conflicts WHERE channel_id = $1""",
     "conversations": f"""

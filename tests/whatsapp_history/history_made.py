@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from server.simulator.payloads import Number
 from server.simulator.wamid import Wamid
 
+RENEWED = 5
+"""Added to a customer's number: the user id after the first."""
 PLACE = re.compile(r"@([PUWVX])(\d+)@")
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 MEDIA = {"id": "1479537139650973", "sha256": "ZDIyYjQ=", "mime_type": "image/jpeg"}
@@ -111,6 +113,7 @@ class Maker:
     history: History = field(default_factory=History)
     theirs: dict[int, list[int]] = field(default_factory=dict)
     revoked: set[int] = field(default_factory=set)
+    renewed: set[int] = field(default_factory=set)
 
     def one_of(self, values: Sequence[Any]) -> Any:
         return self.draw(st.sampled_from(values))
@@ -126,7 +129,8 @@ class Maker:
         if "P" in shown:
             message["from"] = contact["wa_id"] = f"@P{who.number}@"
         if "U" in shown:
-            message["from_user_id"] = contact["user_id"] = f"@U{who.number}@"
+            user = who.number + (RENEWED if who.number in self.renewed else 0)
+            message["from_user_id"] = contact["user_id"] = f"@U{user}@"
         return message, contact
 
     def item(self, who: Customer, content: Mapping[str, Any]) -> int:
@@ -202,6 +206,24 @@ class Maker:
                 value["errors"] = [{"code": 131026, "title": "Message undeliverable"}]
             self.history.entries.append(Entry("statuses", value, number))
 
+    def gets_another_user_id(self, who: Customer) -> None:
+        """Told by a message of the system, by a field, or by both; the phone number stays, and is in every message of such a customer."""
+        if tuple(who.shows) != ("PU",) or who.number in self.renewed:
+            return
+        self.renewed.add(who.number)
+        before, after = f"@U{who.number}@", f"@U{who.number + RENEWED}@"
+        ways = self.one_of([("system",), ("field",), ("system", "field")])
+        number = len(self.history.entries)
+        if "system" in ways:
+            told = {"type": "user_changed_user_id", "user_id": after, "previous_user_id": before}
+            sender = {"from": f"@P{who.number}@", "from_user_id": before}
+            value = {**sender, "id": f"@W{number}@", "timestamp": "@T@", "type": "system", "system": told}
+            self.history.entries.append(Entry("messages", value, number))
+        if "field" in ways:
+            ids = {"previous": before, "current": after}
+            change = {"wa_id": f"@P{who.number}@", "detail": "-", "user_id": ids, "timestamp": "@T@"}
+            self.history.entries.append(Entry("user_id_update", {"user_id_update": [change]}, number))
+
     def something_else(self, _who: Customer) -> None:
         name = self.one_of(sorted(FIELDS))
         self.history.entries.append(Entry(name, FIELDS[name], len(self.history.entries)))
@@ -225,6 +247,7 @@ def histories(draw: Draw, *, steps: int = 14) -> History:
         maker.reacts,
         maker.reacts,
         maker.changes,
+        maker.gets_another_user_id,
         maker.something_else,
     ]
     for _ in range(draw(st.integers(2, steps))):
@@ -276,6 +299,7 @@ class Names:
             for who in history.customers
             for kind, name in (("P", self.phone), ("U", self.user))
         }
+        found |= {self.user(each.number + RENEWED): f"U{each.number + RENEWED}" for each in history.customers}
         found |= {
             self.wamid(kind, number): f"{kind}{number}" for kind in "WV" for number in range(len(history.entries))
         }
@@ -291,11 +315,12 @@ def body(
     changes: list[dict[str, Any]] = []
     for entry, cut in zip(entries, cuts, strict=True):
         value = names.put(entry.value, at=began + entry.at)
+        metadata = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
         if entry.array not in ("messages", "statuses"):
+            value |= {"metadata": metadata} if entry.array == "user_id_update" else {}
             changes.append({"time": began + entry.at, "change": {"field": entry.array, "value": value}})
             continue
         if cut or not changes or "time" in changes[-1]:
-            metadata = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
             changes.append(
                 {"change": {"field": "messages", "value": {"messaging_product": "whatsapp", "metadata": metadata}}}
             )
