@@ -50,7 +50,7 @@ def fields(row: ConversationRow, *, mine: bool = False) -> dict[str, Any]:
         "last_message_preview": row.last_message_preview,
         "last_message_time": pb.time_fields(row.last_message_time),
         "last_message_id": _text(row.last_message_id),
-        "reply_window": reply_window(row.reply_window_expire_time, now=utc_now()),
+        "reply_window": reply_window(row.reply_window_expire_time, row.free_entry_expire_time, now=utc_now()),
         "waiting_since": pb.time_fields(row.waiting_since),
         "snooze": snooze(row),
         "previous_conversation_id": _text(row.previous_conversation_id),
@@ -62,7 +62,9 @@ def fields(row: ConversationRow, *, mine: bool = False) -> dict[str, Any]:
     }
 
 
-def reply_window(expire_time: datetime | None, *, now: datetime) -> conversation_pb2.ReplyWindow:
+def reply_window(
+    expire_time: datetime | None, free_entry_expire_time: datetime | None = None, *, now: datetime
+) -> conversation_pb2.ReplyWindow:
     """The window's state at a time. No expiry time means that the channel has none."""
     if expire_time is None:
         return conversation_pb2.ReplyWindow(state=conversation_pb2.REPLY_WINDOW_STATE_NONE)
@@ -72,7 +74,11 @@ def reply_window(expire_time: datetime | None, *, now: datetime) -> conversation
         state = conversation_pb2.REPLY_WINDOW_STATE_CLOSING
     else:
         state = conversation_pb2.REPLY_WINDOW_STATE_OPEN
-    return conversation_pb2.ReplyWindow(state=state, expire_time=pb.timestamp(expire_time))
+    return conversation_pb2.ReplyWindow(
+        state=state,
+        expire_time=pb.timestamp(expire_time),
+        free_entry_expire_time=pb.timestamp(free_entry_expire_time),
+    )
 
 
 def snooze(row: ConversationRow) -> conversation_pb2.Snooze | None:

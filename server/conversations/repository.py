@@ -70,6 +70,8 @@ CHANGED: tuple[tuple[str, str], ...] = (
     ("snooze_until", "timestamptz"),
     ("snooze_generation", "integer"),
     ("reply_window_expire_time", "timestamptz"),
+    ("referral_time", "timestamptz"),
+    ("free_entry_expire_time", "timestamptz"),
     ("version", "bigint"),
     ("update_time", "timestamptz"),
     ("resolve_time", "timestamptz"),
@@ -110,7 +112,7 @@ ANSWERS = frozenset(
     {
         *("status", "message_count", "team_read_count", "last_outbound_arrival", "last_outbound_author_id"),
         *("last_sequence", "last_message_id", "last_message_preview", "last_message_time", "waiting_since", "version"),
-        *("update_time", "resolve_time"),
+        *("update_time", "resolve_time", "referral_time", "free_entry_expire_time"),
     }
 )
 ANSWERED = Save(tuple(name for name, _ in CHANGED if name in ANSWERS))

@@ -55,6 +55,9 @@ class ConversationRow:
     weight: int = 100
     waiting_weight: int = 50
     contact_blocked: bool = False
+    # When an advertisement led the customer here, until that is answered; and until when messages are free after it was.
+    referral_time: datetime | None = None
+    free_entry_expire_time: datetime | None = None
     my_read_count: int | None = None
     # Who is known to hold it, and what it weighs there; `save` tells the counters of agents what became of that.
     counted: Holding = dataclasses.field(init=False, compare=False)

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from server.contacts.blocking import ContactBlocked
 from server.conversations.row import ConversationRow
 from server.kit.errors import Refusal
+from server.providers.contract import FreeEntry
 
 # What "set status" may do: from, to the statuses that change something. Setting the present status changes nothing,
 # except for snoozed, where the new time replaces the old.
@@ -189,6 +190,15 @@ def check_window(row: ConversationRow, *, now: datetime) -> None:
     expire_time = row.reply_window_expire_time
     if expire_time is not None and now >= expire_time:
         raise ReplyWindowClosed(expire_time)
+
+
+def answer_referral(row: ConversationRow, *, now: datetime, free_entry: FreeEntry | None) -> None:
+    """The first answer to whom an advertisement led here begins the time in which messages are free, if it comes soon enough."""
+    if row.referral_time is None:
+        return
+    if free_entry is not None and now <= row.referral_time + free_entry.answer_within:
+        row.free_entry_expire_time = now + free_entry.lasts
+    row.referral_time = None
 
 
 def outdated(row: ConversationRow, *, seen_arrival: int, author_id: uuid.UUID | None) -> bool:

@@ -328,6 +328,8 @@ class Unit:
             outbound_by=None,
         )
         row.last_inbound_provider_id = inbound.provider_id
+        if "referral" in inbound.details:
+            row.referral_time = max(order_time, row.referral_time or order_time)
         person = self._people[item.message_id]
         if person.contact_id == row.contact_id:
             row.contact_name = person.name
@@ -402,6 +404,7 @@ class Unit:
         unseen = self._unseen(item, row, locked)
         now, author_id = self._plan.now, item.origin.actor.id
         move = self._reply(row, locked) if item.is_reply else None
+        rules.answer_referral(row, now=now, free_entry=self._capabilities(row.provider).free_entry)
         place = rules.place_outbound(row, now=now)
         rules.count_message(
             row,

@@ -364,6 +364,14 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FreeEntry:
+    """Messages to whom an advertisement led here are free for so long after the first answer, if that comes within `answer_within`."""
+
+    answer_within: timedelta
+    lasts: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a provider can do, as data, checked before sending.
 
@@ -374,6 +382,7 @@ class Capabilities:
     one account, where the account has no pace of its own. recipient_pace: from one account to one recipient. read_marks: whether
     customers can be shown that their messages were read. shared_account: the detail that names the account
     which channels share, whose webhooks name no channel; None for none. templates: whether such an account has templates.
+    free_entry: of customers who come by an advertisement; None where nothing is free.
     """
 
     text_characters: int
@@ -388,6 +397,7 @@ class Capabilities:
     read_marks: bool = False
     shared_account: str | None = None
     templates: bool = False
+    free_entry: FreeEntry | None = None
 
 
 class SettingInvalid(Exception):

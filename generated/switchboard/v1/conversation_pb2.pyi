@@ -321,6 +321,7 @@ class ReplyWindow(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     HUMAN_AGENT_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    FREE_ENTRY_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     state: Global___ReplyWindowState.ValueType
     """The state at the time of the answer."""
     @_builtins.property
@@ -331,16 +332,23 @@ class ReplyWindow(_message.Message):
     def human_agent_expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when a human agent may answer although it is closed; absent when the provider has no such rule."""
 
+    @_builtins.property
+    def free_entry_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when the provider charges nothing, since the customer came by an advertisement and was answered soon enough; it keeps the window
+        no longer open. Absent where that never was.
+        """
+
     def __init__(
         self,
         *,
         state: Global___ReplyWindowState.ValueType = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         human_agent_expire_time: _timestamp_pb2.Timestamp | None = ...,
+        free_entry_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "human_agent_expire_time", b"human_agent_expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "free_entry_expire_time", b"free_entry_expire_time", "human_agent_expire_time", b"human_agent_expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "human_agent_expire_time", b"human_agent_expire_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "free_entry_expire_time", b"free_entry_expire_time", "human_agent_expire_time", b"human_agent_expire_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -134,6 +134,9 @@ class Conversation(TenantBase):
     snooze_until: Mapped[Time | None]
     snooze_generation: Mapped[int] = mapped_column(server_default=text("0"))
     reply_window_expire_time: Mapped[Time | None]
+    # When an advertisement led the customer here, until that is answered; and until when messages are free after it was.
+    referral_time: Mapped[Time | None]
+    free_entry_expire_time: Mapped[Time | None]
     previous_conversation_id: Mapped[uuid.UUID | None]
     version: Mapped[int] = mapped_column(BigInteger, server_default=text("1"))
     create_time: Mapped[Time]

@@ -12528,6 +12528,14 @@ class ReplyWindow(betterproto2.Message):
     Until when a human agent may answer although it is closed; absent when the provider has no such rule.
     """
 
+    free_entry_expire_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until when the provider charges nothing, since the customer came by an advertisement and was answered soon enough; it keeps the window
+    no longer open. Absent where that never was.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ReplyWindow", ReplyWindow)
 

@@ -1,5 +1,9 @@
 -- == Content.
 
+ALTER TABLE conversations
+    ADD COLUMN referral_time timestamptz,
+    ADD COLUMN free_entry_expire_time timestamptz;
+
 ALTER TABLE message_attachments
     ADD COLUMN voice boolean NOT NULL DEFAULT false,
     ADD COLUMN animated boolean NOT NULL DEFAULT false;
