@@ -25,6 +25,12 @@ LOOKS = 600
 
 IN_FLIGHT = "SELECT EXISTS (SELECT FROM deliveries WHERE conversation_id = ANY($1::uuid[]) AND state = 'in_flight')"
 NEXT_MESSAGES = "SELECT id FROM messages WHERE conversation_id = ANY($1::uuid[]) LIMIT $2"
+NOTE_FILES = """
+UPDATE erasures SET file_ids = file_ids || ARRAY(
+    SELECT id FROM message_attachments WHERE message_id = ANY($2::uuid[]) AND state IN ('fetching', 'stored'))
+WHERE id = $1
+"""
+FILES_LEFT = "SELECT EXISTS (SELECT FROM media_leavings WHERE attachment_id = ANY($1::uuid[]))"
 ITEMS = """
 DELETE FROM journal_items i USING message_parts p
 WHERE p.message_id = ANY($1::uuid[]) AND i.channel_id = p.channel_id AND i.provider_id = p.provider_message_id
@@ -110,12 +116,21 @@ async def sends(batch: Batch) -> Went:
 
 
 async def messages(batch: Batch) -> Went:
-    """Deletes the next messages and all that hangs on them."""
+    """Deletes the next messages and all that hangs on them; triggers have their files leave the store."""
     found = await batch.connection.fetch(NEXT_MESSAGES, batch.erasure["conversation_ids"], MESSAGES)
     ids = [record["id"] for record in found]
+    await batch.connection.execute(NOTE_FILES, batch.erasure["id"], ids)
     for statement in OF_MESSAGES if ids else ():
         await batch.connection.execute(statement, ids)
     return Went(more=len(ids) == MESSAGES, counts={"messages": len(ids)})
+
+
+async def files(batch: Batch) -> Went:
+    """Waits until the files are deleted from the store; one that was just being fetched is some minutes later."""
+    ids = batch.erasure["file_ids"]
+    if await batch.connection.fetchval(FILES_LEFT, ids):
+        return Went(more=True, wait=AGAIN)
+    return Went(more=False, counts={"files": len(ids)})
 
 
 async def followers(batch: Batch) -> Went:

@@ -68,6 +68,7 @@ DO: Mapping[str, Callable[[Batch], Awaitable[Went]]] = {
     "webhooks": webhooks.webhooks,
     "items": webhooks.items,
     "messages": erasing.messages,
+    "files": erasing.files,
     "conversations": erasing.conversations,
     "quarantine": webhooks.quarantine,
     "followers": erasing.followers,

@@ -4,6 +4,7 @@ Another one is fed beside it, and stays.
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
 import time
@@ -49,6 +50,7 @@ class Bird:
         self.number = Number(own["waba_id"], own["phone_number_id"], "15550001111")
         self.bodies: list[bytes] = []
         self.contact = ""
+        self.file = str(secrets.randbelow(9 * 10**14) + 10**14)
 
     @property
     def words(self) -> list[str]:
@@ -95,6 +97,15 @@ class Bird:
             more=more,
         )
 
+    def put_file(self) -> None:
+        """A file at Meta that is named by the word, and says nothing else."""
+        content = base64.b64encode(b"\xff\xd8\xff\xe0" + self.says("File").encode() * 100).decode()
+        body = {"phoneNumberId": self.number.phone_number_id, "mimeType": "image/jpeg", "bytes": content}
+        url = f"{self.dev['simulator']['url']}/_control/media/{self.file}"
+        request = urllib.request.Request(url, data=json.dumps(body).encode(), method="PUT")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            assert answer.status == 200
+
     def writes(self) -> str:
         """Messages of every kind; the conversation."""
         control = self.dev["simulator"]["url"] + "/_control/inbound"
@@ -103,7 +114,8 @@ class Bird:
         request = urllib.request.Request(control, data=json.dumps(body).encode(), method="POST")
         with urllib.request.urlopen(request, timeout=20) as answer:
             (wamid,) = json.load(answer)["wamids"]
-        files = {"mime_type": "image/jpeg", "id": self.word, "sha256": "x", "caption": self.says("Caption")}
+        self.put_file()
+        files = {"mime_type": "image/jpeg", "id": self.file, "sha256": "x", "caption": self.says("Caption")}
         card = {"name": {"formatted_name": self.says("Card")}, "phones": [{"phone": self.phone, "wa_id": self.phone}]}
         order = {"catalog_id": "1", "text": self.says("Order"), "product_items": []}
         reply = {"type": "button_reply", "button_reply": {"id": self.word, "title": self.says("Title")}}
@@ -264,6 +276,12 @@ def holding(bird: Bird) -> set[str]:
     return {bird.dev["tenants"][0]["name"], "stream of serve-1", "stream of serve-2"}
 
 
+def has_file(stack: Stack, word: str) -> bool:
+    """Whether the file of this canary is in the store."""
+    folder = stack.home.path / "media"
+    return any(word.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.fixture(scope="module")
 async def erased(stack: Stack) -> tuple[Bird, Bird, str]:
     """A canary that is erased, one that is not, and a cursor of before both."""
@@ -277,6 +295,7 @@ async def erased(stack: Stack) -> tuple[Bird, Bird, str]:
     # What servers streamed before, they have in memory.
     before = places(await everything(stack, cursor), both)
     assert before == dict.fromkeys(holding(canary), both)
+    eventually(lambda: all(has_file(stack, bird.word) for bird in (canary, control)))
     found = canary.erased(canary.contact)
     assert found["state"] == "ERASURE_STATE_DONE", found
     return canary, control, cursor
@@ -288,6 +307,7 @@ async def test_the_canary_is_found_nowhere_and_the_other_one_where_it_was(
     canary, control, cursor = erased
     found = await everything(stack, cursor)
     assert places(found, canary.words) == {}
+    assert [has_file(stack, bird.word) for bird in (canary, control)] == [False, True]
     assert places(found, control.words) == dict.fromkeys(holding(control), control.words)
 
 

@@ -29,7 +29,7 @@ BECOMES = {
     **dict.fromkeys(
         (
             *("contact_keys", "conversation_attribute_keys", "conversation_participants", "conversation_tags"),
-            *("read_marks", "read_positions"),
+            *("read_marks", "read_positions", "media_fetches"),
         ),
         CASCADE,
     ),
@@ -51,6 +51,7 @@ BECOMES = {
     "counted_conversations": "forgotten with conversation_purged",
     "erasures": "says that it was done; its addresses are emptied",
     "erased_keys": "hashes, for 30 days",
+    "media_leavings": "the files of what was deleted, until they are deleted from the store",
     "journal": "what is about the contact is taken out of the body",
     "stream_event": "what is about the contact is replaced by a mark",
 }

@@ -136,8 +136,8 @@ class Erasure(_message.Message):
     state: Global___ErasureState.ValueType
     """How far it is."""
     step: _builtins.str
-    """What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "conversations",
-    "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
+    """What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "files",
+    "conversations", "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
     """
     error: _builtins.str
     """What it failed with last, a kind of error; absent while it goes well."""

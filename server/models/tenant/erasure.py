@@ -17,7 +17,8 @@ STATES = ("pending", "running", "done", "failed")
 class Erasure(TenantBase):
     """An erasure and how far it is.
 
-    step and place: where it goes on. addresses: what is looked for, none when it is done. due_time: when a worker goes on.
+    step and place: where it goes on. file_ids: attachments whose files have to leave the store. addresses: what is looked for, none when
+    it is done. due_time: when a worker goes on.
     """
 
     __tablename__ = "erasures"
@@ -38,6 +39,7 @@ class Erasure(TenantBase):
     contact_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     identity_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
     conversation_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid))
+    file_ids: Mapped[list[uuid.UUID]] = mapped_column(ARRAY(Uuid), server_default=text("'{}'"))
     addresses: Mapped[list[str]] = mapped_column(ARRAY(Text))
     attempt: Mapped[int] = mapped_column(SmallInteger)
     error: Mapped[Word | None]

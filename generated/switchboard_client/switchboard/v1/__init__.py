@@ -8128,8 +8128,8 @@ class Erasure(betterproto2.Message):
 
     step: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
     """
-    What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "conversations",
-    "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
+    What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "files",
+    "conversations", "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
     """
 
     counts: "ErasureCounts | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)

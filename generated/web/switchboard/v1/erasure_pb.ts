@@ -134,8 +134,8 @@ export type Erasure = Message<"switchboard.v1.Erasure"> & {
   state: ErasureState;
 
   /**
-   * What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "conversations",
-   * "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
+   * What is being erased just now: "sends" (one that is under way is waited for), "webhooks", "items", "messages", "files",
+   * "conversations", "quarantine", "followers" (who count the log are waited for), "events" or "contact"; empty when it is done.
    *
    * @generated from field: string step = 5;
    */

@@ -119,7 +119,8 @@ CREATE INDEX ix_templates_name ON templates (provider, business_account_id, name
 -- Who is being erased is seen by nobody; the row goes with the rest.
 ALTER TABLE contacts ADD COLUMN erase_time timestamptz;
 
--- What is erased, how far it is, and what it was. addresses: what is looked for; nothing of them is left when it is done.
+-- What is erased, how far it is, and what it was. file_ids: of the store. addresses: what is looked for; nothing of them is left when
+-- it is done.
 CREATE TABLE erasures (
     id uuid NOT NULL,
     contact_id uuid NOT NULL,
@@ -131,6 +132,7 @@ CREATE TABLE erasures (
     contact_ids uuid[] NOT NULL,
     identity_ids uuid[] NOT NULL,
     conversation_ids uuid[] NOT NULL,
+    file_ids uuid[] DEFAULT '{}' NOT NULL,
     addresses text[] NOT NULL,
     attempt smallint NOT NULL,
     error text,
