@@ -40,6 +40,7 @@ from server.kit.db import Database, Write
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.cursor import Cursors
+from server.media.links import Links
 from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
@@ -124,7 +125,9 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
-        "MessageService": MessageServicer(**both, writers=unused),
+        "MessageService": MessageServicer(
+            **both, writers=unused, providers=desk.providers, links=Links([bytes(32)], base_url="")
+        ),
         "TagService": TagServicer(**both),
         "TemplateService": TemplateServicer(
             **both, **dict.fromkeys(("tenants", "routes"), unused), providers=desk.providers
