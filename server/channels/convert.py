@@ -9,6 +9,7 @@ from server.kit import pb
 from server.models.tenant import Channel
 
 PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
+QUALITY = pb.Words(channel_pb2.ChannelQuality, "CHANNEL_QUALITY_")
 STATE = pb.Words(channel_pb2.ChannelState, "CHANNEL_STATE_")
 
 
@@ -26,4 +27,14 @@ def channel(row: Channel) -> channel_pb2.Channel:
         auto_resolve_after=pb.duration(row.auto_resolve_after),
     )
     ParseDict(row.account, getattr(found, row.provider))
+    found.health.CopyFrom(health(row))
     return found
+
+
+def health(row: Channel) -> channel_pb2.ChannelHealth:
+    """How it does; rows have the names of the contract, and a word for the quality."""
+    told = row.condition
+    quality = QUALITY.number(told.get("quality", "unspecified"))
+    made = channel_pb2.ChannelHealth(quality=quality, throughput_per_second=row.throughput_per_second)
+    ParseDict({name: value for name, value in told.items() if name != "quality"}, made)
+    return made

@@ -15,7 +15,7 @@ from switchboard.v1 import event_pb2
 from server.channels import convert
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import FieldViolation, InvalidFields, NotFound, Refusal
+from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
@@ -44,6 +44,16 @@ class ChannelMakesNoSecrets(Refusal):
     def __init__(self, provider: str) -> None:
         message = "the provider makes this channel's tokens; resume the channel with a new one"
         super().__init__(message, metadata={"provider": provider})
+
+
+class ChannelDisconnected(Refusal):
+    """The channel has no account any more."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "CHANNEL_DISCONNECTED"
+
+    def __init__(self) -> None:
+        super().__init__("the channel was disconnected; connect its account again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +136,32 @@ def account_of(
         raise InvalidFields(violation) from None
 
 
+async def disconnected(connection: Connection, account: Account, *, provider: str) -> uuid.UUID | None:
+    """The channel that an account had before it was disconnected."""
+    found: uuid.UUID | None = await connection.fetchval(
+        "SELECT id FROM channels WHERE provider = $1 AND account_id = $2 AND state = 'disconnected'",
+        provider,
+        account.account_id,
+    )
+    return found
+
+
 async def connect(
     write: Write, secrets: SecretBox, wanted: Connect, *, origin: Origin
 ) -> tuple[Channel, list[NewEvent]]:
-    """Stores a channel; its secret is sealed and opens in this row only."""
-    row = Channel(
-        id=wanted.id,
-        provider=wanted.provider,
-        name=wanted.name,
-        state="active",
-        account_id=wanted.account.account_id,
-        details=dict(wanted.account.details),
-        access_token=secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id),
-        create_time=utc_now(),
-    )
-    write.session.add(row)
+    """Stores a channel, or brings back one that was disconnected; its secret is sealed and opens in this row only. AlreadyExists."""
+    row = await write.session.get(Channel, wanted.id, with_for_update={"key_share": True})
+    if row is None:
+        row = Channel(
+            id=wanted.id, provider=wanted.provider, account_id=wanted.account.account_id, create_time=utc_now()
+        )
+        write.session.add(row)
+    elif row.state != "disconnected":
+        raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
+    row.name, row.state, row.details = wanted.name, "active", dict(wanted.account.details)
+    row.access_token = secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id)
+    # What was told before it was disconnected may be otherwise by now.
+    row.health, row.health_times, row.throughput_per_second = {}, {}, None
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_connected=event_pb2.ChannelConnected(channel=convert.channel(row)))
     return row, [_event(origin, body, row.id)]
@@ -150,12 +171,11 @@ async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, reason: 
     """Stops sending on a channel and keeps its queue; no event when it was paused before."""
     # Not the strongest lock: the batch writer's foreign keys share the key while it holds the head.
     row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
-    if row is None or row.state == "paused":
+    if row is None or row.state != "active":
         return []
     row.state, row.state_reason = "paused", reason
     await write.session.flush()
-    body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
-    return [_event(origin, body, row.id)]
+    return [health_changed(origin, row)]
 
 
 async def _locked(write: Write, scope: Scope, channel_id: uuid.UUID) -> Channel:
@@ -177,20 +197,35 @@ class Keeping:
 async def resume(
     write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, access_token: str | None
 ) -> tuple[Channel, list[NewEvent]]:
-    """Sends again, with a new token where one is given; no event when the channel was not paused.
+    """Sends again, with a new token where one is given; no event when the channel did send.
 
-    NotFound; INVALID_FIELDS for the token of a channel whose secrets are made here.
+    NotFound; ChannelDisconnected; INVALID_FIELDS for the token of a channel whose secrets are made here.
     """
     row = await _locked(write, scope, channel_id)
+    if row.state == "disconnected":
+        raise ChannelDisconnected()
     if access_token is not None:
         if keeping.providers[row.provider].makes_secrets:
             raise InvalidFields(FieldViolation(TOKEN, "is made here for this channel: rotate its secret instead"))
         row.access_token = keeping.secrets.seal(access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
-    was_paused = row.state == "paused"
+    was_idle = row.state != "active"
     row.state, row.state_reason = "active", None
     await write.session.flush()
-    body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
-    return row, [_event(origin, body, row.id)] if was_paused else []
+    return row, [health_changed(origin, row)] if was_idle else []
+
+
+async def disconnect(
+    write: Write, scope: Scope, secrets: SecretBox, channel_id: uuid.UUID, *, origin: Origin
+) -> tuple[Channel, list[NewEvent]]:
+    """Ends a channel and destroys its token; what it had stays. No event when it was disconnected before. NotFound."""
+    row = await _locked(write, scope, channel_id)
+    if row.state == "disconnected":
+        return row, []
+    row.state, row.state_reason = "disconnected", None
+    row.access_token = secrets.seal(b"", table=TABLE, column=TOKEN, row=row.id)
+    await write.session.flush()
+    body = event_pb2.InboxEvent(channel_disconnected=event_pb2.ChannelDisconnected(channel=convert.channel(row)))
+    return row, [_event(origin, body, row.id)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +323,12 @@ async def auto_resolve_after(connection: Connection, ids: Sequence[uuid.UUID]) -
 def token_of(secrets: SecretBox, channel_id: uuid.UUID, sealed: bytes) -> str:
     """Opens a channel's token; only the worker that sends needs it."""
     return secrets.open(sealed, table=TABLE, column=TOKEN, row=channel_id).decode()
+
+
+def health_changed(origin: Origin, row: Channel) -> NewEvent:
+    """That a channel does otherwise than before."""
+    body = event_pb2.InboxEvent(channel_health_changed=event_pb2.ChannelHealthChanged(channel=convert.channel(row)))
+    return _event(origin, body, row.id)
 
 
 def _updated(origin: Origin, row: Channel) -> NewEvent:

@@ -93,6 +93,9 @@ class ChannelServicer(ChannelServiceServicer):
         """Claims the account for the tenant first, so that no webhook finds a channel that another tenant also has."""
         tenant, channel_id = await self._tenants.get(call.tenant_id), new_id()
         account = service.account_of(provider, settings, channel_id, field=field)
+        async with call.database.connection() as connection:
+            # An account that comes back has its channel again, with all that was said there.
+            channel_id = await service.disconnected(connection, account, provider=provider.name) or channel_id
         wanted = service.Connect(id=channel_id, provider=provider.name, name=request.name, account=account)
 
         async def unit(write: Write) -> Channel:
@@ -184,6 +187,26 @@ class ChannelServicer(ChannelServiceServicer):
             return row
 
         return rpc.ResumeChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
+    async def DisconnectChannel(
+        self, request: rpc.DisconnectChannelRequest, call: Call
+    ) -> rpc.DisconnectChannelResponse:
+        """Ends a channel; then its account is nobody's, and what comes for it waits for who connects it."""
+        tenant, channel_id = await self._tenants.get(call.tenant_id), uuid.UUID(request.channel_id)
+
+        async def unit(write: Write) -> Channel:
+            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
+                return await service.show(write.session, call.scope, channel_id)
+            origin = origin_of(call, request.request_id)
+            row, events = await service.disconnect(write, call.scope, tenant.secrets, channel_id, origin=origin)
+            await append(write, events)
+            return row
+
+        row = await call.database.write(unit)
+        if row.state == "disconnected" and row.account_id is not None:
+            # A repeat does it again: the process may have died in between.
+            await self._routes.release(row.provider, row.account_id, channel_id=row.id)
+        return rpc.DisconnectChannelResponse(channel=convert.channel(row))
 
     async def RotateChannelSecret(
         self, request: rpc.RotateChannelSecretRequest, call: Call

@@ -14,6 +14,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 from switchboard.v1 import actor_pb2
 
+from server.channels import health
 from server.channels import service as channels
 from server.channels.service import ChannelRow
 from server.contacts import moving
@@ -44,6 +45,7 @@ from server.providers.contract import (
     Provider,
     Receipt,
 )
+from server.providers.health import AccountChange
 from server.providers.template import TemplateChange
 from server.templates import service as templates
 from server.tenancy.tenants import Tenant, Tenants
@@ -63,7 +65,7 @@ LAG = Histogram(
 ITEMS = Counter("switchboard_journal_items_total", "Items of payloads by what became of them.", ["kind", "state"])
 BECAME: Mapping[type, str] = {Stored: "applied", Duplicate: "duplicate", Withheld: "ignored"}
 T = TypeVar("T")
-BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[])"
+BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[]) AND state <> 'disconnected'"
 NEW_ITEMS = journal_items.INSERT + " RETURNING id"
 
 
@@ -155,9 +157,9 @@ class Applier:
 
     def run_of(self, tenant: Tenant, payload: Payload, owners: Mapping[str, ChannelRow]) -> Run:
         """What applies items of a payload. owners: the channels of its accounts."""
-        version = self._providers[payload.provider].parser_version
+        provider = self._providers[payload.provider]
         writer = self._writers.of(tenant.id, tenant.database)
-        return Run(payload, version, owners, tenant.database.background, writer)
+        return Run(payload, provider, owners, tenant.database.background, writer)
 
 
 async def outcome(work: Awaitable[T], **names: str) -> T | Exception:
@@ -198,13 +200,14 @@ class Run:
     def __init__(
         self,
         payload: Payload,
-        parser_version: int,
+        provider: Provider,
         owners: Mapping[str, ChannelRow],
         database: Database,
         writer: BatchWriter,
     ) -> None:
         self._payload = payload
-        self._parser_version = parser_version
+        self._parser_version = provider.parser_version
+        self._shared = provider.capabilities.shared_account
         self._owners = owners
         self._database = database
         self._writer = writer
@@ -215,6 +218,7 @@ class Run:
         await self._changes([item for item in items if isinstance(item, MessageChange | IdentityChange)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
         await self._templates([item for item in items if isinstance(item, TemplateChange)])
+        await self._accounts([item for item in items if isinstance(item, AccountChange)])
         await self._record([item for item in items if isinstance(item, Broken)], "failed")
         await self._record([item for item in items if isinstance(item, Ignored)], "ignored")
 
@@ -338,6 +342,27 @@ class Run:
                 provider=self._payload.provider,
                 received=self._payload.receive_time,
                 origin=origin_of_item(row.id),
+            )
+            await append(write, events)
+
+        await self._database.write(unit)
+
+    async def _accounts(self, found: Sequence[AccountChange]) -> None:
+        """What happened to an account and its numbers, each in a unit of work of its own: there are few."""
+        for item in found:
+            await self._one(item, self._apply_account(item))
+
+    async def _apply_account(self, item: AccountChange) -> None:
+        row = self._row(item, "applied", None)
+
+        async def unit(write: Write) -> None:
+            # What is recorded already changed the channels when it was.
+            if await write.connection.fetchrow(NEW_ITEMS, *journal_items.columns([row])) is None:
+                return
+            at = item.provider_time or self._payload.receive_time
+            provider, shared = self._payload.provider, self._shared
+            events = await health.apply(
+                write, item, provider=provider, shared=shared, at=at, origin=origin_of_item(row.id)
             )
             await append(write, events)
 

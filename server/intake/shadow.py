@@ -15,6 +15,7 @@ from server.kit.db import Connection
 from server.messages import inbound
 from server.messages.row import MessageRow
 from server.providers.contract import Broken, Ignored, InboundMessage, Item, Provider, Receipt
+from server.providers.health import AccountChange
 from server.providers.template import TemplateChange
 
 # What a finding comes to, and what applying does about it.
@@ -109,7 +110,7 @@ def _findings(payload: Payload, items: Sequence[Item], known: Known, *, parser_v
 def _of_item(payload: Payload, item: Item, row: ItemRow | None, known: Known, parser_version: int) -> Finding:
     channel_id = channel_of(item, known.owners)
     # Templates belong to an account that channels share.
-    applicable = (channel_id is not None or isinstance(item, TemplateChange)) and _applied(item)
+    applicable = (channel_id is not None or isinstance(item, TemplateChange | AccountChange)) and _applied(item)
     message = None if channel_id is None else known.messages.get((channel_id, item.provider_id))
     if isinstance(item, InboundMessage) and applicable and message is not None and row is not None:
         # What the same parser read cannot differ, and an older one has nothing to say about what a newer one read.

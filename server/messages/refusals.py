@@ -30,10 +30,10 @@ class ProviderLimit(Refusal):
 
 
 class ChannelNotSending(Refusal):
-    """The channel's provider refuses its token or account."""
+    """The channel's provider refuses its token or account, or it has none any more."""
 
     status = "FAILED_PRECONDITION"
     reason = "CHANNEL_NOT_SENDING"
 
     def __init__(self, state: str) -> None:
-        super().__init__(f"the channel is {state}; what is queued stays queued", metadata={"state": state})
+        super().__init__(f"the channel is {state}", metadata={"state": state})

@@ -16,6 +16,7 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from server.providers.content import Content, ContentKind, ContentLimits
+from server.providers.health import AccountChange
 from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
 from server.providers.template import TemplateAccount, TemplateChange, TemplatePage
 
@@ -251,7 +252,7 @@ class Broken:
 
 # (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
 # a provider_time of None is a value like any other (NULLS NOT DISTINCT).
-Item = InboundMessage | MessageChange | IdentityChange | Receipt | TemplateChange | Ignored | Broken
+Item = InboundMessage | MessageChange | IdentityChange | Receipt | TemplateChange | AccountChange | Ignored | Broken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

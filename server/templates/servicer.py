@@ -126,8 +126,10 @@ class TemplateServicer(TemplateServiceServicer):
         return await call.database.write(unit)
 
     async def _asked(self, tenant: Tenant, channel: Channel) -> TemplateAccount:
-        """The account of a channel, whose webhooks are the tenant's from now on. ChannelWithoutTemplates."""
+        """The account of a channel, whose webhooks are the tenant's from now on. ChannelWithoutTemplates, ChannelDisconnected."""
         account_id = self._account_id(channel)
+        if channel.state == "disconnected":
+            raise channels.ChannelDisconnected()
         if account_id is None or channel.account_id is None:
             raise ChannelWithoutTemplates(channel.provider)
         await self._routes.claim(

@@ -195,6 +195,11 @@ CHANNELS: dict[str, Case] = {
         refuse=lambda w: channels.ResumeChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "DisconnectChannel": Case(
+        ask=lambda w: channels.DisconnectChannelRequest(channel_id=w.call(connect(digits(15))).channel.id),
+        refuse=lambda w: channels.DisconnectChannelRequest(channel_id=w.foreign.channel_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
     "RotateChannelSecret": Case(
         ask=lambda w: channels.RotateChannelSecretRequest(channel_id=w.call(api_channel()).channel.id),
         refuse=lambda w: channels.RotateChannelSecretRequest(channel_id=w.channel_id),

@@ -3,10 +3,12 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
@@ -55,6 +57,10 @@ class _ChannelStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelS
     """Sends and receives."""
     CHANNEL_STATE_PAUSED: _ChannelState.ValueType  # 2
     """The provider refuses the token or the account: the queue is kept, nothing is sent."""
+    CHANNEL_STATE_BLOCKED: _ChannelState.ValueType  # 3
+    """The provider restricted, banned or removed the account: nothing is sent until it lifts that or somebody resumes. The queue is kept."""
+    CHANNEL_STATE_DISCONNECTED: _ChannelState.ValueType  # 4
+    """It was disconnected: its history stays, nothing comes and nothing goes."""
 
 class ChannelState(_ChannelState, metaclass=_ChannelStateEnumTypeWrapper):
     """Whether a channel sends and receives."""
@@ -65,7 +71,39 @@ CHANNEL_STATE_ACTIVE: ChannelState.ValueType  # 1
 """Sends and receives."""
 CHANNEL_STATE_PAUSED: ChannelState.ValueType  # 2
 """The provider refuses the token or the account: the queue is kept, nothing is sent."""
+CHANNEL_STATE_BLOCKED: ChannelState.ValueType  # 3
+"""The provider restricted, banned or removed the account: nothing is sent until it lifts that or somebody resumes. The queue is kept."""
+CHANNEL_STATE_DISCONNECTED: ChannelState.ValueType  # 4
+"""It was disconnected: its history stays, nothing comes and nothing goes."""
 Global___ChannelState: _TypeAlias = ChannelState  # noqa: Y015
+
+class _ChannelQuality:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelQualityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelQuality.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_QUALITY_UNSPECIFIED: _ChannelQuality.ValueType  # 0
+    """Not known."""
+    CHANNEL_QUALITY_GREEN: _ChannelQuality.ValueType  # 1
+    """Good."""
+    CHANNEL_QUALITY_YELLOW: _ChannelQuality.ValueType  # 2
+    """Some complaints."""
+    CHANNEL_QUALITY_RED: _ChannelQuality.ValueType  # 3
+    """Many: the provider may lower limits."""
+
+class ChannelQuality(_ChannelQuality, metaclass=_ChannelQualityEnumTypeWrapper):
+    """How users rate what a number sends."""
+
+CHANNEL_QUALITY_UNSPECIFIED: ChannelQuality.ValueType  # 0
+"""Not known."""
+CHANNEL_QUALITY_GREEN: ChannelQuality.ValueType  # 1
+"""Good."""
+CHANNEL_QUALITY_YELLOW: ChannelQuality.ValueType  # 2
+"""Some complaints."""
+CHANNEL_QUALITY_RED: ChannelQuality.ValueType  # 3
+"""Many: the provider may lower limits."""
+Global___ChannelQuality: _TypeAlias = ChannelQuality  # noqa: Y015
 
 @_typing.final
 class Channel(_message.Message):
@@ -84,6 +122,7 @@ class Channel(_message.Message):
     REOPEN_WINDOW_FIELD_NUMBER: _builtins.int
     NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
     AUTO_RESOLVE_AFTER_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -93,7 +132,7 @@ class Channel(_message.Message):
     state: Global___ChannelState.ValueType
     """Whether it sends and receives."""
     state_reason: _builtins.str
-    """Why it is paused, in words; absent when it is not."""
+    """Why it is paused or blocked, in the provider's words; absent when it is not."""
     new_thread_each_time: _builtins.bool
     """Whether a message after the end always starts a new conversation."""
     @_builtins.property
@@ -116,6 +155,10 @@ class Channel(_message.Message):
     def auto_resolve_after(self) -> _duration_pb2.Duration:
         """After how long without any change a conversation is resolved; absent: never."""
 
+    @_builtins.property
+    def health(self) -> Global___ChannelHealth:
+        """How it does, as far as its provider told."""
+
     def __init__(
         self,
         *,
@@ -130,10 +173,11 @@ class Channel(_message.Message):
         reopen_window: _duration_pb2.Duration | None = ...,
         new_thread_each_time: _builtins.bool = ...,
         auto_resolve_after: _duration_pb2.Duration | None = ...,
+        health: Global___ChannelHealth | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "health", b"health", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "health", b"health", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__state_reason: _TypeAlias = _typing.Literal["state_reason"]  # noqa: Y015
     _WhichOneofArgType__state_reason: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason"]  # noqa: Y015
@@ -145,6 +189,136 @@ class Channel(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_account) -> _WhichOneofReturnType_account | None: ...
 
 Global___Channel: _TypeAlias = Channel  # noqa: Y015
+
+@_typing.final
+class ChannelHealth(_message.Message):
+    """How a channel does, as far as its provider told. Words of the provider are in upper case, and it may use new ones."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUALITY_FIELD_NUMBER: _builtins.int
+    MESSAGING_LIMIT_FIELD_NUMBER: _builtins.int
+    THROUGHPUT_PER_SECOND_FIELD_NUMBER: _builtins.int
+    VERIFIED_NAME_FIELD_NUMBER: _builtins.int
+    NAME_STATUS_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    REVIEW_STATUS_FIELD_NUMBER: _builtins.int
+    RESTRICTION_FIELD_NUMBER: _builtins.int
+    RESTRICTIONS_FIELD_NUMBER: _builtins.int
+    ALERT_FIELD_NUMBER: _builtins.int
+    STALE_FIELD_NUMBER: _builtins.int
+    quality: Global___ChannelQuality.ValueType
+    """How users rate what it sends."""
+    messaging_limit: _builtins.str
+    """How many users it may write to first in 24 hours, such as TIER_2K; empty: not told."""
+    throughput_per_second: _builtins.int
+    """How many messages a second it may send; absent: what the provider allows everybody."""
+    verified_name: _builtins.str
+    """Name that users see, once it was approved; empty: not told."""
+    name_status: _builtins.str
+    """What became of the name that was asked for last: approved, declined, deferred, expired, pending, rejected or unknown; empty: not told."""
+    username: _builtins.str
+    """Name by which users can find it; empty: none, or not told."""
+    review_status: _builtins.str
+    """Whether the provider has approved the account: approved, rejected, pending, ...; empty: not told."""
+    restriction: _builtins.str
+    """Why the account is restricted, such as ACCOUNT_RESTRICTION or DISABLED_UPDATE SCHEDULE_FOR_DISABLE; empty: it is not."""
+    stale: _builtins.bool
+    """Whether there is more to it than was told."""
+    @_builtins.property
+    def restrictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelRestriction]:
+        """What is restricted."""
+
+    @_builtins.property
+    def alert(self) -> Global___ChannelAlert:
+        """What the provider last told an administrator; absent: nothing."""
+
+    def __init__(
+        self,
+        *,
+        quality: Global___ChannelQuality.ValueType = ...,
+        messaging_limit: _builtins.str = ...,
+        throughput_per_second: _builtins.int | None = ...,
+        verified_name: _builtins.str = ...,
+        name_status: _builtins.str = ...,
+        username: _builtins.str = ...,
+        review_status: _builtins.str = ...,
+        restriction: _builtins.str = ...,
+        restrictions: _abc.Iterable[Global___ChannelRestriction] | None = ...,
+        alert: Global___ChannelAlert | None = ...,
+        stale: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "throughput_per_second", b"throughput_per_second"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "messaging_limit", b"messaging_limit", "name_status", b"name_status", "quality", b"quality", "restriction", b"restriction", "restrictions", b"restrictions", "review_status", b"review_status", "stale", b"stale", "throughput_per_second", b"throughput_per_second", "username", b"username", "verified_name", b"verified_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__throughput_per_second: _TypeAlias = _typing.Literal["throughput_per_second"]  # noqa: Y015
+    _WhichOneofArgType__throughput_per_second: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__throughput_per_second) -> _WhichOneofReturnType__throughput_per_second | None: ...
+
+Global___ChannelHealth: _TypeAlias = ChannelHealth  # noqa: Y015
+
+@_typing.final
+class ChannelRestriction(_message.Message):
+    """What an account may not do."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    REMEDIATION_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Such as RESTRICTED_BIZ_INITIATED_MESSAGING."""
+    remediation: _builtins.str
+    """What to do about it, in the provider's words; empty: not told."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when; absent: not told."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        remediation: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "remediation", b"remediation", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelRestriction: _TypeAlias = ChannelRestriction  # noqa: Y015
+
+@_typing.final
+class ChannelAlert(_message.Message):
+    """Something that an administrator should know; nothing follows from it here."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    SEVERITY_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Such as PIN_CHANGED or OBA_APPROVED."""
+    severity: _builtins.str
+    """Such as WARNING; empty: not told."""
+    description: _builtins.str
+    """In the provider's words; may be empty."""
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        severity: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "severity", b"severity", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelAlert: _TypeAlias = ChannelAlert  # noqa: Y015
 
 @_typing.final
 class WhatsappAccount(_message.Message):

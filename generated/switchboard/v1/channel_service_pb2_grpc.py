@@ -65,6 +65,11 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
                 _registered_method=True)
+        self.DisconnectChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/DisconnectChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelResponse.FromString,
+                _registered_method=True)
         self.RotateChannelSecret = channel.unary_unary(
                 '/switchboard.v1.ChannelService/RotateChannelSecret',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.RotateChannelSecretRequest.SerializeToString,
@@ -122,8 +127,16 @@ class ChannelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResumeChannel(self, request, context):
-        """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
-        not paused only the token changes.
+        """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
+        neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DisconnectChannel(self, request, context):
+        """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
+        account is nobody's. Connecting the account again brings back this channel.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -183,6 +196,11 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.ResumeChannel,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.SerializeToString,
+            ),
+            'DisconnectChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DisconnectChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelResponse.SerializeToString,
             ),
             'RotateChannelSecret': grpc.unary_unary_rpc_method_handler(
                     servicer.RotateChannelSecret,
@@ -363,6 +381,33 @@ class ChannelService:
             '/switchboard.v1.ChannelService/ResumeChannel',
             switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DisconnectChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/DisconnectChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.DisconnectChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

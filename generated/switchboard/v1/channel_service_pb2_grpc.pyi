@@ -44,8 +44,12 @@ class ChannelServiceStub:
     UpdateChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]
     """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
     ResumeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]
-    """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
-    not paused only the token changes.
+    """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
+    neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+    """
+    DisconnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]
+    """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
+    account is nobody's. Connecting the account again brings back this channel.
     """
     RotateChannelSecret: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]
     """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
@@ -72,8 +76,12 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]  # type: ignore[assignment]
     """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
     ResumeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]  # type: ignore[assignment]
-    """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
-    not paused only the token changes.
+    """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
+    neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+    """
+    DisconnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]  # type: ignore[assignment]
+    """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
+    account is nobody's. Connecting the account again brings back this channel.
     """
     RotateChannelSecret: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]  # type: ignore[assignment]
     """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
@@ -133,8 +141,18 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.ResumeChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ResumeChannelResponse, _abc.Awaitable[_channel_service_pb2.ResumeChannelResponse]]:
-        """Sends again on a paused channel, with a new token where one is given: the queue that was kept goes out. On a channel that is
-        not paused only the token changes.
+        """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
+        neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+        """
+
+    @_abc_1.abstractmethod
+    def DisconnectChannel(
+        self,
+        request: _channel_service_pb2.DisconnectChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.DisconnectChannelResponse, _abc.Awaitable[_channel_service_pb2.DisconnectChannelResponse]]:
+        """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
+        account is nobody's. Connecting the account again brings back this channel.
         """
 
     @_abc_1.abstractmethod

@@ -154,6 +154,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
     ERROR_REASON_TEMPLATE_NOT_SENDABLE: _ErrorReason.ValueType  # 103
     """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
+    ERROR_REASON_CHANNEL_DISCONNECTED: _ErrorReason.ValueType  # 104
+    """FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -290,4 +292,6 @@ ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES: ErrorReason.ValueType  # 102
 """FAILED_PRECONDITION: the channel's provider has no templates; metadata "provider"."""
 ERROR_REASON_TEMPLATE_NOT_SENDABLE: ErrorReason.ValueType  # 103
 """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
+ERROR_REASON_CHANNEL_DISCONNECTED: ErrorReason.ValueType  # 104
+"""FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -124,7 +124,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_CHANNEL_CONNECTED: _EventType.ValueType  # 70
     """A channel was connected."""
     EVENT_TYPE_CHANNEL_HEALTH_CHANGED: _EventType.ValueType  # 71
-    """A channel stopped sending, or sends again."""
+    """A channel stopped sending, or sends again, or its health is another."""
     EVENT_TYPE_AGENT_AVAILABILITY_CHANGED: _EventType.ValueType  # 72
     """An agent takes conversations, or no longer."""
     EVENT_TYPE_AGENT_CAPACITY_CHANGED: _EventType.ValueType  # 73
@@ -135,6 +135,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A channel or a team has no policy any more."""
     EVENT_TYPE_CONTACT_ERASED: _EventType.ValueType  # 76
     """A contact was erased."""
+    EVENT_TYPE_CHANNEL_DISCONNECTED: _EventType.ValueType  # 77
+    """A channel was disconnected."""
     EVENT_TYPE_TEMPLATE_CHANGED: _EventType.ValueType  # 80
     """A template was heard of, changed at its provider, or is gone there."""
     EVENT_TYPE_EVENT_ERASED: _EventType.ValueType  # 82
@@ -244,7 +246,7 @@ EVENT_TYPE_CONTACT_UNMERGED: EventType.ValueType  # 69
 EVENT_TYPE_CHANNEL_CONNECTED: EventType.ValueType  # 70
 """A channel was connected."""
 EVENT_TYPE_CHANNEL_HEALTH_CHANGED: EventType.ValueType  # 71
-"""A channel stopped sending, or sends again."""
+"""A channel stopped sending, or sends again, or its health is another."""
 EVENT_TYPE_AGENT_AVAILABILITY_CHANGED: EventType.ValueType  # 72
 """An agent takes conversations, or no longer."""
 EVENT_TYPE_AGENT_CAPACITY_CHANGED: EventType.ValueType  # 73
@@ -255,6 +257,8 @@ EVENT_TYPE_ASSIGNMENT_POLICY_DELETED: EventType.ValueType  # 75
 """A channel or a team has no policy any more."""
 EVENT_TYPE_CONTACT_ERASED: EventType.ValueType  # 76
 """A contact was erased."""
+EVENT_TYPE_CHANNEL_DISCONNECTED: EventType.ValueType  # 77
+"""A channel was disconnected."""
 EVENT_TYPE_TEMPLATE_CHANGED: EventType.ValueType  # 80
 """A template was heard of, changed at its provider, or is gone there."""
 EVENT_TYPE_EVENT_ERASED: EventType.ValueType  # 82
@@ -366,6 +370,7 @@ class InboxEvent(_message.Message):
     ASSIGNMENT_POLICY_CHANGED_FIELD_NUMBER: _builtins.int
     ASSIGNMENT_POLICY_DELETED_FIELD_NUMBER: _builtins.int
     CONTACT_ERASED_FIELD_NUMBER: _builtins.int
+    CHANNEL_DISCONNECTED_FIELD_NUMBER: _builtins.int
     TEMPLATE_CHANGED_FIELD_NUMBER: _builtins.int
     EVENT_ERASED_FIELD_NUMBER: _builtins.int
     TEAM_CREATED_FIELD_NUMBER: _builtins.int
@@ -565,7 +570,7 @@ class InboxEvent(_message.Message):
 
     @_builtins.property
     def channel_health_changed(self) -> Global___ChannelHealthChanged:
-        """A channel stopped sending, or sends again."""
+        """A channel stopped sending, or sends again, or its health is another."""
 
     @_builtins.property
     def agent_availability_changed(self) -> Global___AgentAvailabilityChanged:
@@ -586,6 +591,10 @@ class InboxEvent(_message.Message):
     @_builtins.property
     def contact_erased(self) -> Global___ContactErased:
         """A contact was erased."""
+
+    @_builtins.property
+    def channel_disconnected(self) -> Global___ChannelDisconnected:
+        """A channel was disconnected."""
 
     @_builtins.property
     def template_changed(self) -> Global___TemplateChanged:
@@ -697,6 +706,7 @@ class InboxEvent(_message.Message):
         assignment_policy_changed: Global___AssignmentPolicyChanged | None = ...,
         assignment_policy_deleted: Global___AssignmentPolicyDeleted | None = ...,
         contact_erased: Global___ContactErased | None = ...,
+        channel_disconnected: Global___ChannelDisconnected | None = ...,
         template_changed: Global___TemplateChanged | None = ...,
         event_erased: Global___EventErased | None = ...,
         team_created: Global___TeamCreated | None = ...,
@@ -711,13 +721,13 @@ class InboxEvent(_message.Message):
         invite_closed: Global___InviteClosed | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "event_erased", b"event_erased", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "event_erased", b"event_erased", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "event_erased", b"event_erased", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "event_erased", b"event_erased", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "contact_merged", "contact_unmerged", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "contact_erased", "template_changed", "event_erased", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "contact_merged", "contact_unmerged", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "contact_erased", "channel_disconnected", "template_changed", "event_erased", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1920,8 +1930,32 @@ class ChannelConnected(_message.Message):
 Global___ChannelConnected: _TypeAlias = ChannelConnected  # noqa: Y015
 
 @_typing.final
+class ChannelDisconnected(_message.Message):
+    """A channel was disconnected."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel after it."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelDisconnected: _TypeAlias = ChannelDisconnected  # noqa: Y015
+
+@_typing.final
 class ChannelHealthChanged(_message.Message):
-    """A channel stopped sending, or sends again."""
+    """A channel stopped sending, or sends again, or its health is another."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

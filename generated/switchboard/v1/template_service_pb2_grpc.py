@@ -78,7 +78,8 @@ class TemplateServiceServicer:
     def SyncTemplates(self, request, context):
         """Reads all templates of the channel's account from the provider. What it does not find any more gets a gone_time, which only a
         pass to the end can tell: one that ends half way changes nothing. A repeat reads again. PROVIDER_REFUSED where the provider will
-        not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none.
+        not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none,
+        CHANNEL_DISCONNECTED where the channel has no account any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,8 @@ class TemplateServiceStub:
     SyncTemplates: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.SyncTemplatesRequest, _template_service_pb2.SyncTemplatesResponse]
     """Reads all templates of the channel's account from the provider. What it does not find any more gets a gone_time, which only a
     pass to the end can tell: one that ends half way changes nothing. A repeat reads again. PROVIDER_REFUSED where the provider will
-    not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none.
+    not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none,
+    CHANNEL_DISCONNECTED where the channel has no account any more.
     """
     PreviewTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.PreviewTemplateRequest, _template_service_pb2.PreviewTemplateResponse]
     """Shows what the customer would get of a template with its places filled, and refuses what the provider would: each wrong place by
@@ -59,7 +60,8 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     SyncTemplates: _aio.UnaryUnaryMultiCallable[_template_service_pb2.SyncTemplatesRequest, _template_service_pb2.SyncTemplatesResponse]  # type: ignore[assignment]
     """Reads all templates of the channel's account from the provider. What it does not find any more gets a gone_time, which only a
     pass to the end can tell: one that ends half way changes nothing. A repeat reads again. PROVIDER_REFUSED where the provider will
-    not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none.
+    not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none,
+    CHANNEL_DISCONNECTED where the channel has no account any more.
     """
     PreviewTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.PreviewTemplateRequest, _template_service_pb2.PreviewTemplateResponse]  # type: ignore[assignment]
     """Shows what the customer would get of a template with its places filled, and refuses what the provider would: each wrong place by
@@ -93,7 +95,8 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_template_service_pb2.SyncTemplatesResponse, _abc.Awaitable[_template_service_pb2.SyncTemplatesResponse]]:
         """Reads all templates of the channel's account from the provider. What it does not find any more gets a gone_time, which only a
         pass to the end can tell: one that ends half way changes nothing. A repeat reads again. PROVIDER_REFUSED where the provider will
-        not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none.
+        not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none,
+        CHANNEL_DISCONNECTED where the channel has no account any more.
         """
 
     @_abc_1.abstractmethod

@@ -21,12 +21,13 @@ class Channel(TenantBase):
     auto_resolve_after: without a change for so long, conversations are resolved; None: never.
     throughput_per_second: what the provider allows this account, None for what it allows everybody. sends_per_second: what
     the installation wants in its place, None for that. next_send_time: when the next send may be taken.
+    health: fields of the contract's ChannelHealth by name, enums as words; health_times: the provider's time of each.
     """
 
     __tablename__ = "channels"
     __table_args__ = (
         CheckConstraint("provider ~ '^[a-z]{1,32}$'", name="provider"),
-        words("state", ("active", "paused")),
+        words("state", ("active", "paused", "blocked", "disconnected")),
         CheckConstraint("auto_resolve_after > interval '0'", name="auto_resolve_after"),
         Index(
             "uq_channels_provider_account_id",
@@ -52,9 +53,25 @@ class Channel(TenantBase):
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     create_time: Mapped[Time]
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)
+    health: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
+    health_times: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
 
     @property
     def account(self) -> dict[str, str]:
         """The details as an object: a row that was read has them as text, one that was just made as they were given."""
-        found: dict[str, str] = json.loads(self.details) if isinstance(self.details, str) else self.details
-        return found
+        return _object(self.details)
+
+    @property
+    def condition(self) -> dict[str, Any]:
+        """The health as an object."""
+        return _object(self.health)
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The times of the health as an object."""
+        return _object(self.health_times)
+
+
+def _object(column: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {} if column is None else json.loads(column) if isinstance(column, str) else column
+    return found

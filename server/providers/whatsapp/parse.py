@@ -24,7 +24,7 @@ from server.providers.contract import (
 )
 from server.providers.meta.errors import number, provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import fields, identities, templates
+from server.providers.whatsapp import account, fields, identities, templates
 from server.providers.whatsapp.fields import Malformed
 from server.providers.whatsapp.message import People, addresses, read_change, read_message
 
@@ -49,7 +49,7 @@ def parse(change: Change) -> list[Item]:
     if change.field == "user_id_update":
         return _user_ids(change)
     if change.field != "messages":
-        return [_template(change) if change.field in templates.READERS else _field_not_applied(change)]
+        return [_of_account(change)]
     if not isinstance(change.value, dict):
         return [_broken(change.value, change.account_id, Malformed("value is not an object"))]
     if deeper_than(change.value, DEPTH_MOST):
@@ -71,12 +71,16 @@ def _user_ids(change: Change) -> list[Item]:
     return list(_each(change.value, "user_id_update", account_id, lambda item: identities.of_update(item, account_id)))
 
 
-def _template(change: Change) -> Item:
-    """What happened to a template of the business account."""
+def _of_account(change: Change) -> Item:
+    """What happened to the business account, a number of it, or a template of it."""
+    if change.field not in templates.READERS and change.field not in account.READERS:
+        return _field_not_applied(change)
     if deeper_than(change.value, DEPTH_MOST):
         return _broken(change.value, None, Malformed("value is too deep"))
     try:
-        return templates.read_change(change)
+        if change.field in templates.READERS:
+            return templates.read_change(change)
+        return account.read_change(change)
     except Malformed as error:
         return _broken(change.value, None, error)
 

@@ -78,9 +78,14 @@ __all__ = (
     "Cause",
     "CauseKind",
     "Channel",
+    "ChannelAlert",
     "ChannelConnected",
     "ChannelCount",
+    "ChannelDisconnected",
+    "ChannelHealth",
     "ChannelHealthChanged",
+    "ChannelQuality",
+    "ChannelRestriction",
     "ChannelSetting",
     "ChannelState",
     "ChannelUpdated",
@@ -164,6 +169,8 @@ __all__ = (
     "DisableAgentResponse",
     "DisableTenantRequest",
     "DisableTenantResponse",
+    "DisconnectChannelRequest",
+    "DisconnectChannelResponse",
     "DurationStatistics",
     "EnableAgentRequest",
     "EnableAgentResponse",
@@ -1261,6 +1268,50 @@ class CauseKind(betterproto2.Enum):
         }
 
 
+class ChannelQuality(betterproto2.Enum):
+    """
+    How users rate what a number sends.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    GREEN = 1
+    """
+    Good.
+    """
+
+    YELLOW = 2
+    """
+    Some complaints.
+    """
+
+    RED = 3
+    """
+    Many: the provider may lower limits.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CHANNEL_QUALITY_UNSPECIFIED",
+            1: "CHANNEL_QUALITY_GREEN",
+            2: "CHANNEL_QUALITY_YELLOW",
+            3: "CHANNEL_QUALITY_RED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CHANNEL_QUALITY_UNSPECIFIED": 0,
+            "CHANNEL_QUALITY_GREEN": 1,
+            "CHANNEL_QUALITY_YELLOW": 2,
+            "CHANNEL_QUALITY_RED": 3,
+        }
+
+
 class ChannelState(betterproto2.Enum):
     """
     Whether a channel sends and receives.
@@ -1281,12 +1332,24 @@ class ChannelState(betterproto2.Enum):
     The provider refuses the token or the account: the queue is kept, nothing is sent.
     """
 
+    BLOCKED = 3
+    """
+    The provider restricted, banned or removed the account: nothing is sent until it lifts that or somebody resumes. The queue is kept.
+    """
+
+    DISCONNECTED = 4
+    """
+    It was disconnected: its history stays, nothing comes and nothing goes.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
             0: "CHANNEL_STATE_UNSPECIFIED",
             1: "CHANNEL_STATE_ACTIVE",
             2: "CHANNEL_STATE_PAUSED",
+            3: "CHANNEL_STATE_BLOCKED",
+            4: "CHANNEL_STATE_DISCONNECTED",
         }
 
     @classmethod
@@ -1295,6 +1358,8 @@ class ChannelState(betterproto2.Enum):
             "CHANNEL_STATE_UNSPECIFIED": 0,
             "CHANNEL_STATE_ACTIVE": 1,
             "CHANNEL_STATE_PAUSED": 2,
+            "CHANNEL_STATE_BLOCKED": 3,
+            "CHANNEL_STATE_DISCONNECTED": 4,
         }
 
 
@@ -2066,6 +2131,11 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why.
     """
 
+    CHANNEL_DISCONNECTED = 104
+    """
+    FAILED_PRECONDITION: the channel was disconnected. Connect its account again.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2133,6 +2203,7 @@ class ErrorReason(betterproto2.Enum):
             101: "ERROR_REASON_PROVIDER_UNAVAILABLE",
             102: "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES",
             103: "ERROR_REASON_TEMPLATE_NOT_SENDABLE",
+            104: "ERROR_REASON_CHANNEL_DISCONNECTED",
         }
 
     @classmethod
@@ -2202,6 +2273,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_PROVIDER_UNAVAILABLE": 101,
             "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES": 102,
             "ERROR_REASON_TEMPLATE_NOT_SENDABLE": 103,
+            "ERROR_REASON_CHANNEL_DISCONNECTED": 104,
         }
 
 
@@ -2412,7 +2484,7 @@ class EventType(betterproto2.Enum):
 
     CHANNEL_HEALTH_CHANGED = 71
     """
-    A channel stopped sending, or sends again.
+    A channel stopped sending, or sends again, or its health is another.
     """
 
     AGENT_AVAILABILITY_CHANGED = 72
@@ -2438,6 +2510,11 @@ class EventType(betterproto2.Enum):
     CONTACT_ERASED = 76
     """
     A contact was erased.
+    """
+
+    CHANNEL_DISCONNECTED = 77
+    """
+    A channel was disconnected.
     """
 
     TEMPLATE_CHANGED = 80
@@ -2549,6 +2626,7 @@ class EventType(betterproto2.Enum):
             74: "EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED",
             75: "EVENT_TYPE_ASSIGNMENT_POLICY_DELETED",
             76: "EVENT_TYPE_CONTACT_ERASED",
+            77: "EVENT_TYPE_CHANNEL_DISCONNECTED",
             80: "EVENT_TYPE_TEMPLATE_CHANGED",
             82: "EVENT_TYPE_EVENT_ERASED",
             83: "EVENT_TYPE_TEAM_CREATED",
@@ -2612,6 +2690,7 @@ class EventType(betterproto2.Enum):
             "EVENT_TYPE_ASSIGNMENT_POLICY_CHANGED": 74,
             "EVENT_TYPE_ASSIGNMENT_POLICY_DELETED": 75,
             "EVENT_TYPE_CONTACT_ERASED": 76,
+            "EVENT_TYPE_CHANNEL_DISCONNECTED": 77,
             "EVENT_TYPE_TEMPLATE_CHANGED": 80,
             "EVENT_TYPE_EVENT_ERASED": 82,
             "EVENT_TYPE_TEAM_CREATED": 83,
@@ -5756,7 +5835,7 @@ class Channel(betterproto2.Message):
 
     state_reason: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
     """
-    Why it is paused, in words; absent when it is not.
+    Why it is paused or blocked, in the provider's words; absent when it is not.
     """
 
     whatsapp: "WhatsappAccount | None" = betterproto2.field(
@@ -5797,8 +5876,38 @@ class Channel(betterproto2.Message):
     After how long without any change a conversation is resolved; absent: never.
     """
 
+    health: "ChannelHealth | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    How it does, as far as its provider told.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Channel", Channel)
+
+
+@dataclass(eq=False, repr=False)
+class ChannelAlert(betterproto2.Message):
+    """
+    Something that an administrator should know; nothing follows from it here.
+    """
+
+    type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Such as PIN_CHANGED or OBA_APPROVED.
+    """
+
+    severity: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Such as WARNING; empty: not told.
+    """
+
+    description: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    In the provider's words; may be empty.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelAlert", ChannelAlert)
 
 
 @dataclass(eq=False, repr=False)
@@ -5842,9 +5951,89 @@ default_message_pool.register_message("switchboard.v1", "ChannelCount", ChannelC
 
 
 @dataclass(eq=False, repr=False)
+class ChannelDisconnected(betterproto2.Message):
+    """
+    A channel was disconnected.
+    """
+
+    channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The channel after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelDisconnected", ChannelDisconnected)
+
+
+@dataclass(eq=False, repr=False)
+class ChannelHealth(betterproto2.Message):
+    """
+    How a channel does, as far as its provider told. Words of the provider are in upper case, and it may use new ones.
+    """
+
+    quality: "ChannelQuality" = betterproto2.field(1, betterproto2.TYPE_ENUM, default_factory=lambda: ChannelQuality(0))
+    """
+    How users rate what it sends.
+    """
+
+    messaging_limit: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    How many users it may write to first in 24 hours, such as TIER_2K; empty: not told.
+    """
+
+    throughput_per_second: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT32, optional=True)
+    """
+    How many messages a second it may send; absent: what the provider allows everybody.
+    """
+
+    verified_name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Name that users see, once it was approved; empty: not told.
+    """
+
+    name_status: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    What became of the name that was asked for last: approved, declined, deferred, expired, pending, rejected or unknown; empty: not told.
+    """
+
+    username: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Name by which users can find it; empty: none, or not told.
+    """
+
+    review_status: "str" = betterproto2.field(7, betterproto2.TYPE_STRING)
+    """
+    Whether the provider has approved the account: approved, rejected, pending, ...; empty: not told.
+    """
+
+    restriction: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Why the account is restricted, such as ACCOUNT_RESTRICTION or DISABLED_UPDATE SCHEDULE_FOR_DISABLE; empty: it is not.
+    """
+
+    restrictions: "list[ChannelRestriction]" = betterproto2.field(9, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What is restricted.
+    """
+
+    alert: "ChannelAlert | None" = betterproto2.field(10, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What the provider last told an administrator; absent: nothing.
+    """
+
+    stale: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Whether there is more to it than was told.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelHealth", ChannelHealth)
+
+
+@dataclass(eq=False, repr=False)
 class ChannelHealthChanged(betterproto2.Message):
     """
-    A channel stopped sending, or sends again.
+    A channel stopped sending, or sends again, or its health is another.
     """
 
     channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
@@ -5854,6 +6043,33 @@ class ChannelHealthChanged(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ChannelHealthChanged", ChannelHealthChanged)
+
+
+@dataclass(eq=False, repr=False)
+class ChannelRestriction(betterproto2.Message):
+    """
+    What an account may not do.
+    """
+
+    type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Such as RESTRICTED_BIZ_INITIATED_MESSAGING.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until when; absent: not told.
+    """
+
+    remediation: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What to do about it, in the provider's words; empty: not told.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelRestriction", ChannelRestriction)
 
 
 @dataclass(eq=False, repr=False)
@@ -7921,6 +8137,41 @@ default_message_pool.register_message("switchboard.v1", "DisableTenantResponse",
 
 
 @dataclass(eq=False, repr=False)
+class DisconnectChannelRequest(betterproto2.Message):
+    """
+    Ends a channel.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The channel.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DisconnectChannelRequest", DisconnectChannelRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DisconnectChannelResponse(betterproto2.Message):
+    """
+    The channel after the change.
+    """
+
+    channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The channel.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DisconnectChannelResponse", DisconnectChannelResponse)
+
+
+@dataclass(eq=False, repr=False)
 class DurationStatistics(betterproto2.Message):
     """
     Durations. Count and mean are exact; median and p90 come from sketches that merge (DDSketch) and are at most 1 % away from the
@@ -9622,7 +9873,7 @@ class InboxEvent(betterproto2.Message):
         71, betterproto2.TYPE_MESSAGE, optional=True, group="body"
     )
     """
-    A channel stopped sending, or sends again.
+    A channel stopped sending, or sends again, or its health is another.
     """
 
     agent_availability_changed: "AgentAvailabilityChanged | None" = betterproto2.field(
@@ -9658,6 +9909,13 @@ class InboxEvent(betterproto2.Message):
     )
     """
     A contact was erased.
+    """
+
+    channel_disconnected: "ChannelDisconnected | None" = betterproto2.field(
+        77, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    A channel was disconnected.
     """
 
     template_changed: "TemplateChanged | None" = betterproto2.field(

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel.proto.
  */
 export const file_switchboard_v1_channel: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSLLAwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIpCgNhcGkYCyABKAsyGi5zd2l0Y2hib2FyZC52MS5BcGlBY2NvdW50SAASLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDXJlb3Blbl93aW5kb3cYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SHAoUbmV3X3RocmVhZF9lYWNoX3RpbWUYCSABKAgSNQoSYXV0b19yZXNvbHZlX2FmdGVyGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQgkKB2FjY291bnRCDwoNX3N0YXRlX3JlYXNvbiKOAQoPV2hhdHNhcHBBY2NvdW50EhcKD3Bob25lX251bWJlcl9pZBgBIAEoCRIPCgd3YWJhX2lkGAIgASgJEiEKFGRpc3BsYXlfcGhvbmVfbnVtYmVyGAMgASgJSACIAQESFQoNZ3JhcGhfdmVyc2lvbhgEIAEoCUIXChVfZGlzcGxheV9waG9uZV9udW1iZXIiWgoKQXBpQWNjb3VudBIUCgxjYWxsYmFja191cmwYASABKAkSNgoSc2VjcmV0X3JvdGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpNCghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAESEAoMUFJPVklERVJfQVBJEAIqYQoMQ2hhbm5lbFN0YXRlEh0KGUNIQU5ORUxfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRDSEFOTkVMX1NUQVRFX0FDVElWRRABEhgKFENIQU5ORUxfU1RBVEVfUEFVU0VEEAJiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSL6AwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIpCgNhcGkYCyABKAsyGi5zd2l0Y2hib2FyZC52MS5BcGlBY2NvdW50SAASLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDXJlb3Blbl93aW5kb3cYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SHAoUbmV3X3RocmVhZF9lYWNoX3RpbWUYCSABKAgSNQoSYXV0b19yZXNvbHZlX2FmdGVyGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KBmhlYWx0aBgMIAEoCzIdLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhCCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIvcCCg1DaGFubmVsSGVhbHRoEi8KB3F1YWxpdHkYASABKA4yHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsUXVhbGl0eRIXCg9tZXNzYWdpbmdfbGltaXQYAiABKAkSIgoVdGhyb3VnaHB1dF9wZXJfc2Vjb25kGAMgASgFSACIAQESFQoNdmVyaWZpZWRfbmFtZRgEIAEoCRITCgtuYW1lX3N0YXR1cxgFIAEoCRIQCgh1c2VybmFtZRgGIAEoCRIVCg1yZXZpZXdfc3RhdHVzGAcgASgJEhMKC3Jlc3RyaWN0aW9uGAggASgJEjgKDHJlc3RyaWN0aW9ucxgJIAMoCzIiLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxSZXN0cmljdGlvbhIrCgVhbGVydBgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxBbGVydBINCgVzdGFsZRgLIAEoCEIYChZfdGhyb3VnaHB1dF9wZXJfc2Vjb25kImgKEkNoYW5uZWxSZXN0cmljdGlvbhIMCgR0eXBlGAEgASgJEi8KC2V4cGlyZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtyZW1lZGlhdGlvbhgDIAEoCSJDCgxDaGFubmVsQWxlcnQSDAoEdHlwZRgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRITCgtkZXNjcmlwdGlvbhgDIAEoCSKOAQoPV2hhdHNhcHBBY2NvdW50EhcKD3Bob25lX251bWJlcl9pZBgBIAEoCRIPCgd3YWJhX2lkGAIgASgJEiEKFGRpc3BsYXlfcGhvbmVfbnVtYmVyGAMgASgJSACIAQESFQoNZ3JhcGhfdmVyc2lvbhgEIAEoCUIXChVfZGlzcGxheV9waG9uZV9udW1iZXIiWgoKQXBpQWNjb3VudBIUCgxjYWxsYmFja191cmwYASABKAkSNgoSc2VjcmV0X3JvdGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpNCghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAESEAoMUFJPVklERVJfQVBJEAIqnAEKDENoYW5uZWxTdGF0ZRIdChlDSEFOTkVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQ0hBTk5FTF9TVEFURV9BQ1RJVkUQARIYChRDSEFOTkVMX1NUQVRFX1BBVVNFRBACEhkKFUNIQU5ORUxfU1RBVEVfQkxPQ0tFRBADEh4KGkNIQU5ORUxfU1RBVEVfRElTQ09OTkVDVEVEEAQqgQEKDkNoYW5uZWxRdWFsaXR5Eh8KG0NIQU5ORUxfUVVBTElUWV9VTlNQRUNJRklFRBAAEhkKFUNIQU5ORUxfUVVBTElUWV9HUkVFThABEhoKFkNIQU5ORUxfUVVBTElUWV9ZRUxMT1cQAhIXChNDSEFOTkVMX1FVQUxJVFlfUkVEEANiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A connected account of a provider.
@@ -49,7 +49,7 @@ export type Channel = Message<"switchboard.v1.Channel"> & {
   state: ChannelState;
 
   /**
-   * Why it is paused, in words; absent when it is not.
+   * Why it is paused or blocked, in the provider's words; absent when it is not.
    *
    * @generated from field: optional string state_reason = 5;
    */
@@ -105,6 +105,13 @@ export type Channel = Message<"switchboard.v1.Channel"> & {
    * @generated from field: google.protobuf.Duration auto_resolve_after = 10;
    */
   autoResolveAfter?: Duration | undefined;
+
+  /**
+   * How it does, as far as its provider told.
+   *
+   * @generated from field: switchboard.v1.ChannelHealth health = 12;
+   */
+  health?: ChannelHealth | undefined;
 };
 
 /**
@@ -113,6 +120,167 @@ export type Channel = Message<"switchboard.v1.Channel"> & {
  */
 export const ChannelSchema: GenMessage<Channel> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_channel, 0);
+
+/**
+ * How a channel does, as far as its provider told. Words of the provider are in upper case, and it may use new ones.
+ *
+ * @generated from message switchboard.v1.ChannelHealth
+ */
+export type ChannelHealth = Message<"switchboard.v1.ChannelHealth"> & {
+  /**
+   * How users rate what it sends.
+   *
+   * @generated from field: switchboard.v1.ChannelQuality quality = 1;
+   */
+  quality: ChannelQuality;
+
+  /**
+   * How many users it may write to first in 24 hours, such as TIER_2K; empty: not told.
+   *
+   * @generated from field: string messaging_limit = 2;
+   */
+  messagingLimit: string;
+
+  /**
+   * How many messages a second it may send; absent: what the provider allows everybody.
+   *
+   * @generated from field: optional int32 throughput_per_second = 3;
+   */
+  throughputPerSecond?: number | undefined;
+
+  /**
+   * Name that users see, once it was approved; empty: not told.
+   *
+   * @generated from field: string verified_name = 4;
+   */
+  verifiedName: string;
+
+  /**
+   * What became of the name that was asked for last: approved, declined, deferred, expired, pending, rejected or unknown; empty: not told.
+   *
+   * @generated from field: string name_status = 5;
+   */
+  nameStatus: string;
+
+  /**
+   * Name by which users can find it; empty: none, or not told.
+   *
+   * @generated from field: string username = 6;
+   */
+  username: string;
+
+  /**
+   * Whether the provider has approved the account: approved, rejected, pending, ...; empty: not told.
+   *
+   * @generated from field: string review_status = 7;
+   */
+  reviewStatus: string;
+
+  /**
+   * Why the account is restricted, such as ACCOUNT_RESTRICTION or DISABLED_UPDATE SCHEDULE_FOR_DISABLE; empty: it is not.
+   *
+   * @generated from field: string restriction = 8;
+   */
+  restriction: string;
+
+  /**
+   * What is restricted.
+   *
+   * @generated from field: repeated switchboard.v1.ChannelRestriction restrictions = 9;
+   */
+  restrictions: ChannelRestriction[];
+
+  /**
+   * What the provider last told an administrator; absent: nothing.
+   *
+   * @generated from field: switchboard.v1.ChannelAlert alert = 10;
+   */
+  alert?: ChannelAlert | undefined;
+
+  /**
+   * Whether there is more to it than was told.
+   *
+   * @generated from field: bool stale = 11;
+   */
+  stale: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelHealth.
+ * Use `create(ChannelHealthSchema)` to create a new message.
+ */
+export const ChannelHealthSchema: GenMessage<ChannelHealth> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 1);
+
+/**
+ * What an account may not do.
+ *
+ * @generated from message switchboard.v1.ChannelRestriction
+ */
+export type ChannelRestriction = Message<"switchboard.v1.ChannelRestriction"> & {
+  /**
+   * Such as RESTRICTED_BIZ_INITIATED_MESSAGING.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * Until when; absent: not told.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * What to do about it, in the provider's words; empty: not told.
+   *
+   * @generated from field: string remediation = 3;
+   */
+  remediation: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelRestriction.
+ * Use `create(ChannelRestrictionSchema)` to create a new message.
+ */
+export const ChannelRestrictionSchema: GenMessage<ChannelRestriction> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 2);
+
+/**
+ * Something that an administrator should know; nothing follows from it here.
+ *
+ * @generated from message switchboard.v1.ChannelAlert
+ */
+export type ChannelAlert = Message<"switchboard.v1.ChannelAlert"> & {
+  /**
+   * Such as PIN_CHANGED or OBA_APPROVED.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * Such as WARNING; empty: not told.
+   *
+   * @generated from field: string severity = 2;
+   */
+  severity: string;
+
+  /**
+   * In the provider's words; may be empty.
+   *
+   * @generated from field: string description = 3;
+   */
+  description: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelAlert.
+ * Use `create(ChannelAlertSchema)` to create a new message.
+ */
+export const ChannelAlertSchema: GenMessage<ChannelAlert> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 3);
 
 /**
  * A WhatsApp business phone number.
@@ -154,7 +322,7 @@ export type WhatsappAccount = Message<"switchboard.v1.WhatsappAccount"> & {
  * Use `create(WhatsappAccountSchema)` to create a new message.
  */
 export const WhatsappAccountSchema: GenMessage<WhatsappAccount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 1);
+  messageDesc(file_switchboard_v1_channel, 4);
 
 /**
  * A system of the user's own.
@@ -182,7 +350,7 @@ export type ApiAccount = Message<"switchboard.v1.ApiAccount"> & {
  * Use `create(ApiAccountSchema)` to create a new message.
  */
 export const ApiAccountSchema: GenMessage<ApiAccount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 2);
+  messageDesc(file_switchboard_v1_channel, 5);
 
 /**
  * An app at Meta: its secret signs the webhooks of every number subscribed to it.
@@ -224,7 +392,7 @@ export type MetaApp = Message<"switchboard.v1.MetaApp"> & {
  * Use `create(MetaAppSchema)` to create a new message.
  */
 export const MetaAppSchema: GenMessage<MetaApp> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 3);
+  messageDesc(file_switchboard_v1_channel, 6);
 
 /**
  * A kind of channel.
@@ -286,6 +454,20 @@ export enum ChannelState {
    * @generated from enum value: CHANNEL_STATE_PAUSED = 2;
    */
   PAUSED = 2,
+
+  /**
+   * The provider restricted, banned or removed the account: nothing is sent until it lifts that or somebody resumes. The queue is kept.
+   *
+   * @generated from enum value: CHANNEL_STATE_BLOCKED = 3;
+   */
+  BLOCKED = 3,
+
+  /**
+   * It was disconnected: its history stays, nothing comes and nothing goes.
+   *
+   * @generated from enum value: CHANNEL_STATE_DISCONNECTED = 4;
+   */
+  DISCONNECTED = 4,
 }
 
 /**
@@ -293,4 +475,45 @@ export enum ChannelState {
  */
 export const ChannelStateSchema: GenEnum<ChannelState> = /*@__PURE__*/
   enumDesc(file_switchboard_v1_channel, 1);
+
+/**
+ * How users rate what a number sends.
+ *
+ * @generated from enum switchboard.v1.ChannelQuality
+ */
+export enum ChannelQuality {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: CHANNEL_QUALITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Good.
+   *
+   * @generated from enum value: CHANNEL_QUALITY_GREEN = 1;
+   */
+  GREEN = 1,
+
+  /**
+   * Some complaints.
+   *
+   * @generated from enum value: CHANNEL_QUALITY_YELLOW = 2;
+   */
+  YELLOW = 2,
+
+  /**
+   * Many: the provider may lower limits.
+   *
+   * @generated from enum value: CHANNEL_QUALITY_RED = 3;
+   */
+  RED = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.ChannelQuality.
+ */
+export const ChannelQualitySchema: GenEnum<ChannelQuality> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_channel, 2);
 

@@ -319,7 +319,8 @@ export const TemplateService: GenService<{
   /**
    * Reads all templates of the channel's account from the provider. What it does not find any more gets a gone_time, which only a
    * pass to the end can tell: one that ends half way changes nothing. A repeat reads again. PROVIDER_REFUSED where the provider will
-   * not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none.
+   * not, PROVIDER_UNAVAILABLE where it does not answer, CHANNEL_WITHOUT_TEMPLATES where it has none,
+   * CHANNEL_DISCONNECTED where the channel has no account any more.
    *
    * @generated from rpc switchboard.v1.TemplateService.SyncTemplates
    */

@@ -114,6 +114,14 @@ CREATE UNIQUE INDEX uq_templates_provider_template_id ON templates (provider, bu
 
 CREATE INDEX ix_templates_name ON templates (provider, business_account_id, name, language, id);
 
+-- == Channels.
+
+ALTER TABLE channels ADD COLUMN health jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN health_times jsonb NOT NULL DEFAULT '{}',
+    DROP CONSTRAINT ck_channels_state;
+
+ALTER TABLE channels ADD CONSTRAINT ck_channels_state CHECK (state IN ('active', 'paused', 'blocked', 'disconnected'));
+
 -- == Erasure.
 
 -- Who is being erased is seen by nobody; the row goes with the rest.

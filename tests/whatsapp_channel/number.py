@@ -1,0 +1,79 @@
+"""A number of its own account whose webhooks are signed and come through the stack's public door."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+import uuid
+from typing import Any
+
+from server.embedded.stack import Stack
+from server.simulator import payloads
+from server.simulator.payloads import Number
+
+NOON = 1_795_435_200
+
+
+def digits(count: int) -> str:
+    return f"1{uuid.uuid4().int % 10 ** (count - 1):0{count - 1}}"
+
+
+class Numbers:
+    """Numbers of one WhatsApp business account, connected by tenants of the stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack, self.dev = stack, stack.dev()
+        self.waba = digits(15)
+
+    def call(self, path: str, body: Any = None, *, tenant: int = 0) -> Any:
+        key = self.dev["tenants"][tenant]["key"]
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"authorization": f"Bearer {key}"}
+        asked = urllib.request.Request(f"{self.stack.url}/v1/{path}", data=data, headers=headers)
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return json.load(answer)
+
+    def refusal(self, path: str, body: Any = None, *, tenant: int = 0) -> str:
+        try:
+            self.call(path, body, tenant=tenant)
+        except urllib.error.HTTPError as error:
+            return str(json.load(error)["details"][0]["reason"])
+        raise AssertionError("it was not refused")
+
+    def connect(self, number: str = "", *, shown: str = "15550001111", tenant: int = 0) -> dict[str, Any]:
+        given = {"phoneNumberId": number or digits(15), "wabaId": self.waba, "accessToken": "EAAx", "name": "Shop"}
+        asked = given | {"displayPhoneNumber": shown}
+        found: dict[str, Any] = self.call("channels:connectWhatsapp", asked, tenant=tenant)["channel"]
+        return found
+
+    def channel(self, channel: dict[str, Any], *, tenant: int = 0) -> dict[str, Any]:
+        found: dict[str, Any] = self.call(f"channels/{channel['id']}", tenant=tenant)["channel"]
+        return found
+
+    def webhook(self, field: str, value: Any, *, at: int = NOON, waba: str = "") -> int:
+        entry = {"id": waba or self.waba, "time": at, "changes": [{"field": field, "value": value}]}
+        return self.post({"object": "whatsapp_business_account", "entry": [entry]})
+
+    def message(self, number: str, text: str, *, sender: str) -> int:
+        """A customer's message to a number."""
+        made = payloads.InboundText(text=text, timestamp=int(time.time()), phone=sender)
+        return self.post(payloads.inbound_body(Number(self.waba, number, "15550001111"), [made]))
+
+    def post(self, body: Any) -> int:
+        raw, app = payloads.encode(body), self.dev["meta_app"]
+        headers = {"X-Hub-Signature-256": payloads.sign(raw, app["app_secret"]), "content-type": "application/json"}
+        asked = urllib.request.Request(self.dev["url"] + app["webhook_path"], data=raw, headers=headers)
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return int(answer.status)
+
+    def until(self, channel: dict[str, Any], *, tenant: int = 0, **wanted: Any) -> dict[str, Any]:
+        """The channel, once these fields of it, or of its health, are so."""
+        deadline = time.monotonic() + 20
+        while True:
+            found = self.channel(channel, tenant=tenant)
+            if all((found | found["health"]).get(name) == value for name, value in wanted.items()):
+                return found
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)

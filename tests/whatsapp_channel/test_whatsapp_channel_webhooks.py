@@ -1,0 +1,75 @@
+"""Every management field of Meta's that is not about templates, signed, through the real intake: what stands in the channel then."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.whatsapp_channel.number import NOON, Numbers
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "webhooks.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(GOLDEN))
+def test_a_webhook_of_the_account_changes_its_channels(numbers: Numbers, name: str) -> None:
+    row = GOLDEN[name]
+    channel = numbers.connect()
+    assert numbers.webhook(row["field"], row["value"]) == 200
+    found = numbers.until(channel, **row["shows"])
+    plain = channel["health"]
+    told: dict[str, Any] = {key: value for key, value in found["health"].items() if plain.get(key) != value}
+    told |= {key: found[key] for key in ("state", "stateReason") if key in found}
+    assert told == row["shows"]
+
+
+def test_an_older_webhook_that_comes_later_changes_nothing_of_what_a_newer_one_told(numbers: Numbers) -> None:
+    channel = numbers.connect()
+    told = {"display_phone_number": "15550001111", "event": "UPGRADE"}
+    limit = "max_daily_conversations_per_business"
+    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_10K"}, at=NOON + 60)
+    numbers.until(channel, messagingLimit="TIER_10K")
+    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_2K"}, at=NOON)
+    numbers.webhook("account_review_update", {"decision": "APPROVED"}, at=NOON)
+    assert numbers.until(channel, reviewStatus="approved")["health"]["messagingLimit"] == "TIER_10K"
+
+
+def test_a_number_is_found_by_its_digits_and_where_two_could_be_meant_both_are_read_again(numbers: Numbers) -> None:
+    first, second = numbers.connect(shown="+1 (555) 000-1111"), numbers.connect(shown="15550002222")
+    event = {"event": "THROUGHPUT_UPGRADE", "max_daily_conversations_per_business": "TIER_100K"}
+    numbers.webhook("phone_number_quality_update", event | {"display_phone_number": "15550001111"})
+    numbers.until(first, throughputPerSecond=1000, messagingLimit="TIER_100K", stale=False)
+    assert "throughputPerSecond" not in numbers.channel(second)["health"]
+    twin = numbers.connect(shown="15550002222")
+    numbers.webhook("phone_number_quality_update", event | {"display_phone_number": "15550002222"}, at=NOON + 1)
+    for each in (second, twin):
+        assert "throughputPerSecond" not in numbers.until(each, stale=True)["health"]
+
+
+def test_a_blocked_account_refuses_sends_keeps_its_history_and_is_free_again_once_it_is_reconnected(
+    numbers: Numbers,
+) -> None:
+    mine, theirs = numbers.connect(), numbers.connect(shown="15550002222", tenant=1)
+    sender = f"49{NOON}"
+    numbers.message(mine["whatsapp"]["phoneNumberId"], "hello", sender=sender)
+    conversation = _conversation(numbers, mine)
+    numbers.webhook("account_update", {"event": "PARTNER_REMOVED"})
+    blocked = numbers.until(mine, state="CHANNEL_STATE_BLOCKED")
+    assert blocked["stateReason"] == "PARTNER_REMOVED"
+    numbers.until(theirs, tenant=1, state="CHANNEL_STATE_BLOCKED")
+    path = f"conversations/{conversation}/messages"
+    assert numbers.refusal(path, {"text": {"body": "hi"}}) == "CHANNEL_NOT_SENDING"
+    assert len(numbers.call(path)["messages"]) == 1
+    numbers.webhook("account_update", {"event": "ACCOUNT_RECONNECTED"}, at=NOON + 1)
+    assert numbers.until(mine, state="CHANNEL_STATE_ACTIVE")["health"]["stale"]
+
+
+def _conversation(numbers: Numbers, channel: dict[str, Any]) -> str:
+    deadline = time.monotonic() + 20
+    while not (found := numbers.call(f"conversations?filter.channelId={channel['id']}")["conversations"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return str(found[0]["id"])
