@@ -83,7 +83,9 @@ def test_what_is_too_deep_is_broken_and_not_a_crash() -> None:
     for whole in (value, {"messages": [{"from": value}], "metadata": {}}, {"messages": value}):
         (item,) = parse(Change("whatsapp_business_account", 0, 0, None, "messages", whole, "1"))
         assert isinstance(item, Broken)
-    (ignored,) = parse(Change("whatsapp_business_account", 0, 0, None, "security", value, "1"))
+    (unread,) = parse(Change("whatsapp_business_account", 0, 0, "1", "security", value, None))
+    assert isinstance(unread, Broken)
+    (ignored,) = parse(Change("whatsapp_business_account", 0, 0, None, "flows", value, "1"))
     assert isinstance(ignored, Ignored)
 
 

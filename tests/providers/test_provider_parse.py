@@ -18,6 +18,7 @@ from server.providers.contract import (
     MessageChange,
     Receipt,
 )
+from server.providers.health import AccountChange
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.whatsapp.parse import parse
 from server.providers.whatsapp.wamid import token
@@ -166,13 +167,22 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
         ("status_payment", "payment"),
         ("status_of_tomorrow", "status"),
         ("errors_only", "error"),
-        ("account_update", "field:account_update"),
         ("echoes", "field:smb_message_echoes"),
         ("field_of_tomorrow", "field:telepathy_update"),
     ],
 )
 def test_what_is_not_a_message_is_recorded_and_not_applied(name: str, kind: str) -> None:
     assert only(name, Ignored).kind == kind
+
+
+def test_a_restriction_of_the_account_blocks_it() -> None:
+    change = only("account_update", AccountChange)
+    assert (change.business_account_id, change.number, change.blocks) == (
+        "102290129340398",
+        None,
+        "ACCOUNT_RESTRICTION",
+    )
+    assert change.values["restrictions"][0]["type"] == "RESTRICTED_BIZ_INITIATED_MESSAGING"
 
 
 @pytest.mark.parametrize(
