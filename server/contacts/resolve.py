@@ -271,7 +271,18 @@ def _stranger(person: Person) -> Resolved:
 
 
 def _rename(found: Resolved, person: Person) -> None:
-    """Follows the provider's name, unless an agent chose another. What somebody blocked calls itself is not looked at."""
+    """Follows the provider's name, unless an agent chose another. What somebody blocked calls itself is not looked at.
+
+    Who has no name is called by the phone number once it is known, whether it came first or later.
+    """
+    first = person.addresses[0]
+    if (
+        found.name_source == "address"
+        and not found.blocked
+        and first.kind == "wa_id"
+        and not found.name.startswith("+")
+    ):
+        found.name, found.renamed = "+" + first.value, not found.new_contact
     if found.blocked or person.profile_name is None or found.new_contact or person.profile_name == found.profile_name:
         return
     found.profile_name = person.profile_name
