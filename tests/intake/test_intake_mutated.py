@@ -195,6 +195,7 @@ async def own(tmp_path: Path) -> AsyncIterator[tuple[Stack, Shop]]:
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1800)
 async def test_a_hundred_thousand_mutated_bodies(own: tuple[Stack, Shop], tmp_path: Path) -> None:
     stack, shop = own
     bodies = mutations(shop, SEED).bodies(COUNT)

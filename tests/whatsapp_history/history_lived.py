@@ -1,7 +1,7 @@
 """A history as a tenant lives it: by webhooks in several processes or by a replay; and what its tables hold afterwards.
 
 What may depend on the order in which webhooks come, and is left out of `dump`, is all of this: the ids and times of ours, `arrival`
-and the numbers that count commits (`version`), which of the messages of one second stands first, and whether a receipt moved its
+and the numbers that count commits (`version`), the name of a customer who changed it (the one that came last), which of the messages of one second stands first, and whether a receipt moved its
 message when it came, waited for it or was late (`applied`, state `parked`).
 """
 
@@ -147,8 +147,8 @@ class Life:
         return APP + self.names.tag
 
     async def begins(self) -> None:
-        """Customers write first, and what we answer is on its way."""
-        for index in range(self.history.opening):
+        """Customers whom we answer write first, and what we answer is on its way."""
+        for index in range(self.history.opening if self.history.sends else 0):
             await self.post([index], [True])
         await self.sends()
 
@@ -213,7 +213,8 @@ class Life:
             statement = f"INSERT INTO journal ({', '.join(rows[0].keys())}) VALUES ({places})"
             await target.executemany(statement, [tuple(row.values()) for row in rows])
         ids = [row["id"] for row in rows]
-        await self._replay(ids[: self.history.opening])
+        if self.history.sends:
+            await self._replay(ids[: self.history.opening])
         await self.sends()
         await self._replay(ids)
         for send in range(len(self.history.sends)):
