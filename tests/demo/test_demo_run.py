@@ -43,6 +43,19 @@ def test_a_short_play_proves_that_nothing_is_lost(tmp_path: Path) -> None:
     assert sent == accepted >= 3
     assert "message received" in done.stdout
     assert picture.read_text().startswith("<svg")
+    assert re.search(r"seen on the way +an image\b", done.stdout)
+
+
+@pytest.mark.faults
+def test_a_longer_play_shows_everything() -> None:
+    done = play("--seconds", "25", "--speed", "3", "--customers", "4", within=90)
+
+    totals(done)
+    for seen in (
+        "an image, a voice note, a list reply, a reaction, a template outside the window, a number change",
+        "a revoked and restored token",
+    ):
+        assert seen in done.stdout
 
 
 @pytest.mark.faults

@@ -1,8 +1,10 @@
 """A history as a tenant lives it: by webhooks in several processes or by a replay; and what its tables hold afterwards.
 
 What may depend on the order in which webhooks come, and is left out of `dump`, is all of this: the ids and times of ours, `arrival`
-and the numbers that count commits (`version`), the name of a customer who changed it (the one that came last), which of the messages of one second stands first, and whether a receipt moved its
-message when it came, waited for it or was late (`applied`, state `parked`).
+and the numbers that count commits (`version`), which of the messages of one second stands first, and whether a receipt moved its
+message when it came, waited for it or was late (`applied`, state `parked`). Not part of the histories are two things that depend on
+it as well: the name of a customer who changed it is the one that came last, and two addresses that no webhook told to be one
+person's before each of them wrote are two people.
 """
 
 from __future__ import annotations
