@@ -205,7 +205,7 @@ class ChannelServicer(ChannelServiceServicer):
         row = await call.database.write(unit)
         if row.state == "disconnected" and row.account_id is not None:
             # A repeat does it again: the process may have died in between.
-            await self._routes.release(row.provider, row.account_id, channel_id=row.id)
+            await self._routes.leave(row.provider, row.account_id, channel_id=row.id)
         return rpc.DisconnectChannelResponse(channel=convert.channel(row))
 
     async def RotateChannelSecret(

@@ -24,7 +24,8 @@ UPDATE quarantine SET next_time = clock_now() + $2
 WHERE id IN (
     SELECT parts.id FROM quarantine parts
     WHERE parts.next_time <= clock_now() AND (parts.tenant_id IS NOT NULL OR EXISTS (
-        SELECT FROM routes WHERE routes.provider = parts.provider AND routes.external_id = parts.external_id))
+        SELECT FROM routes WHERE routes.provider = parts.provider AND routes.external_id = parts.external_id
+            AND routes.release_time IS NULL))
     ORDER BY parts.next_time LIMIT $1 FOR UPDATE SKIP LOCKED)
 RETURNING id, provider, app_id, external_id, tenant_id, reason, body, split, content_hash, secret_index, receive_time
 """
@@ -32,7 +33,8 @@ RETURNING id, provider, app_id, external_id, tenant_id, reason, body, split, con
 OF_TENANT = """
 SELECT id, provider, app_id, external_id, tenant_id, reason, body, split, content_hash, secret_index, receive_time
 FROM quarantine q WHERE receive_time < $2 AND (tenant_id = $1 OR EXISTS (
-    SELECT FROM routes r WHERE r.provider = q.provider AND r.external_id = q.external_id AND r.tenant_id = $1))
+    SELECT FROM routes r WHERE r.provider = q.provider AND r.external_id = q.external_id AND r.tenant_id = $1
+        AND r.release_time IS NULL))
 """
 
 

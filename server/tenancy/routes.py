@@ -16,6 +16,18 @@ from server.kit.errors import AlreadyExists
 WHATSAPP = "whatsapp"
 # A unit of work has ended by then, one way or the other.
 CONNECTING = timedelta(minutes=1)
+# Longer than any process remembers an owner.
+REMEMBERED = timedelta(minutes=1)
+CLAIM = """
+INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time, shared_id) VALUES ($1, $2, $3, $4, $5, $6)
+ON CONFLICT (provider, external_id) DO UPDATE SET tenant_id = excluded.tenant_id, channel_id = excluded.channel_id,
+    create_time = excluded.create_time, shared_id = excluded.shared_id, release_time = NULL
+WHERE routes.channel_id = excluded.channel_id
+    OR routes.release_time IS NOT NULL AND (routes.tenant_id = excluded.tenant_id OR routes.release_time < $7)
+"""
+LEAVE = """
+UPDATE routes SET release_time = $4 WHERE provider = $1 AND external_id = $2 AND channel_id = $3 AND release_time IS NULL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +65,13 @@ class Routes:
         channel_id: uuid.UUID,
         shared_id: str | None = None,
     ) -> None:
-        """Gives an object to a channel; again for the same channel changes what it shares at most. ALREADY_EXISTS when it is another's."""
+        """Gives an object to a channel; again for the same channel changes what it shares at most. ALREADY_EXISTS when it is another's,
+        or was until a minute ago: what comes for it until then is still taken for the old owner's by some process.
+        """
         async with self._control.connection() as connection:
+            now = utc_now()
             await connection.execute(
-                "INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time, shared_id)"
-                " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (provider, external_id) DO UPDATE SET shared_id = excluded.shared_id"
-                " WHERE routes.channel_id = excluded.channel_id",
-                *(provider, external_id, tenant_id, channel_id, utc_now(), shared_id),
+                CLAIM, provider, external_id, tenant_id, channel_id, now, shared_id, now - REMEMBERED
             )
         self._cache.forget((provider, external_id))
         if shared_id is not None:
@@ -90,8 +102,14 @@ class Routes:
         self._cache.forget((provider, external_id))
         return bool(taken)
 
+    async def leave(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
+        """Takes an object, for which webhooks came, from its channel."""
+        async with self._control.connection() as connection:
+            await connection.execute(LEAVE, provider, external_id, channel_id, utc_now())
+        self._cache.forget((provider, external_id))
+
     async def release(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
-        """Takes an object from a channel."""
+        """Takes an object from a channel that was never stored."""
         async with self._control.connection() as connection:
             await connection.execute(
                 "DELETE FROM routes WHERE provider = $1 AND external_id = $2 AND channel_id = $3",
@@ -104,13 +122,16 @@ class Routes:
     async def _load(self, key: tuple[str, str]) -> Route | None:
         async with self._control.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT tenant_id, channel_id FROM routes WHERE provider = $1 AND external_id = $2", *key
+                "SELECT tenant_id, channel_id FROM routes WHERE provider = $1 AND external_id = $2"
+                " AND release_time IS NULL",
+                *key,
             )
         return None if row is None else Route(row["tenant_id"], row["channel_id"])
 
     async def _load_sharing(self, key: tuple[str, str]) -> frozenset[uuid.UUID] | None:
         async with self._control.connection() as connection:
             rows = await connection.fetch(
-                "SELECT DISTINCT tenant_id FROM routes WHERE provider = $1 AND shared_id = $2", *key
+                "SELECT DISTINCT tenant_id FROM routes WHERE provider = $1 AND shared_id = $2 AND release_time IS NULL",
+                *key,
             )
         return frozenset(row["tenant_id"] for row in rows) or None

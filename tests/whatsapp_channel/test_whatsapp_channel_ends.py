@@ -34,23 +34,19 @@ def test_a_disconnected_channel_keeps_its_history_sends_nothing_and_is_the_same_
         time.sleep(0.1)
 
 
-def test_a_number_that_was_disconnected_is_anybodys_and_one_that_is_connected_nobody_elses(numbers: Numbers) -> None:
+def test_a_number_is_nobody_elses_while_it_is_connected_nor_just_after(numbers: Numbers) -> None:
+    """Some process may still take its webhooks for the old owner's: see tests/tenancy/test_routes.py for what comes later."""
     channel = numbers.connect()
     number = channel["whatsapp"]["phoneNumberId"]
-    with pytest.raises(urllib.error.HTTPError, match="409"):
-        numbers.connect(number, tenant=1)
-    numbers.call(f"channels/{channel['id']}/disconnect", {})
-    taken = numbers.connect(number, tenant=1)
-    numbers.message(number, "to the new one", sender=f"49{digits(9)}")
-    assert _written(numbers, taken, tenant=1)[0]["lastMessagePreview"] == "to the new one"
-    assert numbers.call(f"conversations?filter.channelId={channel['id']}")["conversations"] == []
+    for _ in range(2):
+        with pytest.raises(urllib.error.HTTPError, match="409"):
+            numbers.connect(number, tenant=1)
+        numbers.call(f"channels/{channel['id']}/disconnect", {})
 
 
-def _written(numbers: Numbers, channel: dict[str, str], *, tenant: int = 0) -> list[dict[str, str]]:
+def _written(numbers: Numbers, channel: dict[str, str]) -> list[dict[str, str]]:
     deadline = time.monotonic() + 60
-    while not (
-        found := numbers.call(f"conversations?filter.channelId={channel['id']}", tenant=tenant)["conversations"]
-    ):
+    while not (found := numbers.call(f"conversations?filter.channelId={channel['id']}")["conversations"]):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     listed: list[dict[str, str]] = found

@@ -14,7 +14,7 @@ class Route(ControlBase):
     """A provider's object, such as a WhatsApp phone number id, belongs to one channel of the whole installation.
 
     shared_id: the account that it and others belong to, perhaps those of other tenants (WhatsApp: the business account); None where
-    there is none.
+    there is none. release_time: since when it is nobody's any more; None while it is somebody's.
     """
 
     __tablename__ = "routes"
@@ -28,3 +28,4 @@ class Route(ControlBase):
     channel_id: Mapped[uuid.UUID]
     create_time: Mapped[Time]
     shared_id: Mapped[Word | None]
+    release_time: Mapped[Time | None]
