@@ -234,7 +234,8 @@ class Life:
 
     async def dump(self) -> dict[str, list[str]]:
         """Every table as sorted lines, in the words of the history."""
-        words = self.names.back(self.history) | await self._ids()
+        number = {self.number.waba_id: "<account>", self.number.phone_number_id: "<number>"}
+        words = self.names.back(self.history) | await self._ids() | number
         found: dict[str, list[str]] = {}
         given: dict[str, tuple[Any, ...]] = {
             "templates": (self.number.waba_id,),
