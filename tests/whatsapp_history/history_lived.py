@@ -1,8 +1,9 @@
 """A history as a tenant lives it: by webhooks in several processes or by a replay; and what its tables hold afterwards.
 
 What may depend on the order in which webhooks come, and is left out of `dump`, is all of this: the ids and times of ours, `arrival`
-and the numbers that count commits (`version`), which of the messages of one second stands first, and whether a receipt moved its
-message when it came, waited for it or was late (`applied`, state `parked`). Not part of the histories are two things that depend on
+and the numbers that count commits (`version`), which of the messages of one second stands first, whether a receipt moved its
+message when it came, waited for it or was late (`applied`, state `parked`), and by how many of the addresses of one person something
+waits for its message (the contacts of a POST name them for all of its messages). Not part of the histories are two things that depend on
 it as well: the name of a customer who changed it is the one that came last, and two addresses that no webhook told to be one
 person's before each of them wrote are two people.
 """
@@ -83,7 +84,7 @@ TABLES = {
         SELECT provider_template_id, name, language, status, quality, category, reason, stale FROM templates
         WHERE business_account_id = $1""",
     "waiting": """
-        SELECT kind, (payload - 'tries' - 'channel_id')::text AS payload FROM timers
+        SELECT kind, (payload - 'tries' - 'channel_id' - 'addresses')::text AS payload FROM timers
         WHERE kind = 'message_change' AND payload ->> 'channel_id' = $1::uuid::text""",
     "journal_items": """
         SELECT kind, provider_id, discriminator, provider_time, result,
