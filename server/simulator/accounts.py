@@ -14,6 +14,8 @@ from server.simulator.payloads import Number
 
 WINDOW_SECONDS = 24 * 3600
 KEPT = 100_000
+# Meta's limit for one number.
+REGISTRATIONS_MOST, REGISTRATIONS_WITHIN = 10, 72 * 3600
 
 V = TypeVar("V")
 
@@ -47,11 +49,13 @@ class Account:
 
     def __init__(self, config: AccountConfig) -> None:
         self.config = config
+        self.subscribed = True
         self.throughput = Throughput(config.limits.throughput_per_second)
         self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
         self._people: OrderedDict[str, Person] = OrderedDict()
         self._sent: OrderedDict[str, SentMessage] = OrderedDict()
         self._received: OrderedDict[str, None] = OrderedDict()
+        self._registrations: list[float] = []
 
     @property
     def number(self) -> Number:
@@ -63,6 +67,16 @@ class Account:
         self.config = config
         self.throughput = Throughput(config.limits.throughput_per_second)
         self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
+
+    def change(self, **settings: object) -> None:
+        """Other settings that have nothing to do with limits."""
+        self.config = self.config.model_copy(update=settings)
+
+    def may_register(self, wall: float) -> bool:
+        """Whether it may be registered once more now; counts."""
+        self._registrations = [at for at in self._registrations if at > wall - REGISTRATIONS_WITHIN]
+        self._registrations.append(wall)
+        return len(self._registrations) <= REGISTRATIONS_MOST
 
     def upgrade(self, per_second: int) -> None:
         """The number may send so many messages a second from now on."""
@@ -132,6 +146,7 @@ class AccountBook:
     def __init__(self, configs: Iterable[AccountConfig]) -> None:
         self._accounts: dict[str, Account] = {}
         self._tokens: dict[str, float] | None = None
+        self._unsubscribed: set[str] = set()
         for config in configs:
             self.put(config)
 
@@ -152,14 +167,28 @@ class AccountBook:
             self._tokens = {account.config.access_token.get_secret_value(): _end(account.config) for account in self}
         return self._tokens
 
+    def subscribed(self, waba_id: str) -> bool:
+        """Whether a business account's webhooks are sent; they are until somebody ends them."""
+        return waba_id not in self._unsubscribed
+
+    def subscribe(self, waba_id: str, *, on: bool) -> None:
+        """Begins or ends a business account's webhooks."""
+        (self._unsubscribed.discard if on else self._unsubscribed.add)(waba_id)
+        for account in self:
+            if account.config.waba_id == waba_id:
+                account.subscribed = on
+
     def put(self, config: AccountConfig) -> bool:
         """Adds a number or changes its settings; True when it is new."""
         self._tokens = None
+        if config.subscribed is not None:
+            self.subscribe(config.waba_id, on=config.subscribed)
         account = self._accounts.get(config.phone_number_id)
         if account is not None:
             account.reconfigure(config)
             return False
-        self._accounts[config.phone_number_id] = Account(config)
+        account = self._accounts[config.phone_number_id] = Account(config)
+        account.subscribed = self.subscribed(config.waba_id)
         return True
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import structlog
 from aiohttp import web
 
+from server.simulator.business import BusinessApi
 from server.simulator.config import SimulatorConfig, load_config
 from server.simulator.control import ControlApi
 from server.simulator.graph import GraphApi
@@ -37,7 +38,9 @@ def create_app(config: SimulatorConfig) -> web.Application:
     app = web.Application(client_max_size=BODY_MOST)
     app.on_shutdown.append(stopping)
     app.add_routes(ControlApi(simulator).routes())
-    app.add_routes(GraphApi(simulator).routes())
+    graph = GraphApi(simulator)
+    app.add_routes(BusinessApi(simulator, other=graph.media).routes())
+    app.add_routes(graph.routes())
     app.cleanup_ctx.append(running)
     return app
 

@@ -187,6 +187,17 @@ def _number_allowed(attempt: Attempt) -> str | None:
     return None if attempt.token == allowed else _no_object(attempt)
 
 
+def _may_send(attempt: Attempt) -> str | None:
+    if "whatsapp_business_messaging" in attempt.number.config.scopes:
+        return None
+    return "You do not have the necessary permissions to send messages on behalf of this WhatsApp Business Account"
+
+
+def _registered(attempt: Attempt) -> str | None:
+    registered = attempt.number.config.status == "CONNECTED"
+    return None if registered else "The phone number is not registered on the WhatsApp Business Platform."
+
+
 def _no_object(attempt: Attempt) -> str:
     return (
         f"Unsupported post request. Object with ID '{attempt.phone_number_id}' does not exist, cannot be loaded due to "
@@ -358,6 +369,8 @@ CHECKS: tuple[Row, ...] = (
     Row("token_alive", "190/463: token expired", _token_alive, errors.TOKEN_EXPIRED, Of.ANY),
     Row("number_known", "100/33: the phone number id does not exist", _number_known, errors.NO_SUCH_OBJECT, Of.ANY),
     Row("number_allowed", "100/33: or is not the token's", _number_allowed, errors.NO_SUCH_OBJECT, Of.ANY),
+    Row("token_may_send", "200: whatsapp_business_messaging is missing", _may_send, errors.NO_PERMISSION, Of.ANY),
+    Row("registered", "133010: the number is not registered", _registered, errors.NOT_REGISTERED, Of.ANY),
     # The body, whatever it asks for.
     Row("json_object", "Content-Type: application/json, an object", _json_object, errors.PARAMETER, Of.ANY),
     Row("product_given", "messaging_product: required", _required("messaging_product"), errors.PARAMETER, Of.ANY),

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
@@ -41,6 +42,10 @@ class AccountConfig(Frozen):
     as Meta did in the first years; `off` delivers it.
     `token_until` ends the access token, in Unix seconds of the simulator's clock, as those of a user's login end.
     `bsuid` adds the business-scoped user id to every inbound message, as Meta does since April 2026.
+    `app_id` is the app's, by default what the webhook's address ends with; `scopes` are the token's, `fields` what the app is told of.
+    `status`, `quality`, `name_status`, `messaging_limit`, `verified_name` and `can_send` are what the number is asked for; one that is
+    not `CONNECTED` is not registered, and its `pin` must be right to be. `subscribed` ends or begins the webhooks of its business
+    account.
     `wa_ids` maps a number as it is dialled to the number WhatsApp knows it by (Brazil, Mexico, Argentina).
     """
 
@@ -55,6 +60,24 @@ class AccountConfig(Frozen):
     window: Literal["async", "sync", "off"] = "async"
     bsuid: bool = True
     wa_ids: dict[PhoneDigits, PhoneDigits] = {}
+    app_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    scopes: tuple[str, ...] = ("whatsapp_business_management", "whatsapp_business_messaging")
+    fields: tuple[str, ...] = (
+        "account_update", "message_template_status_update", "messages", "phone_number_quality_update",
+    )  # fmt: skip
+    status: Annotated[str, Field(pattern=r"^[A-Z_]{1,32}$")] = "CONNECTED"
+    quality: Literal["GREEN", "YELLOW", "RED", "UNKNOWN"] = "GREEN"
+    name_status: Annotated[str, Field(pattern=r"^[A-Z_]{1,64}$")] = "APPROVED"
+    messaging_limit: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,32}$")] = "TIER_2K"
+    verified_name: Annotated[str, Field(min_length=1, max_length=512)] = "Simulated shop"
+    can_send: Literal["AVAILABLE", "LIMITED", "BLOCKED"] = "AVAILABLE"
+    pin: Annotated[str, Field(pattern=r"^[0-9]{6}$")] | None = None
+    subscribed: bool | None = None
+
+    @property
+    def app(self) -> str:
+        """The app that receives its webhooks."""
+        return self.app_id or urlsplit(self.webhook_url).path.rstrip("/").rpartition("/")[2] or "0"
 
 
 class ReceiptPlan(Frozen):

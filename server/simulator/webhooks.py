@@ -52,6 +52,9 @@ class WebhookSender:
     def send(self, account: Account, body: Json) -> Answered:
         """Starts a delivery. The future is the HTTP status of the first try, None when no answer came, or none was asked."""
         first: Answered = asyncio.get_running_loop().create_future()
+        if not account.subscribed:
+            first.set_result(None)
+            return first
         if not len(self._faults):
             self._start(account, encode(body), first)
             return first

@@ -59,6 +59,8 @@ EXAMPLES: dict[str, Example] = {
     "token_alive": Example(text(), 190, "Session has expired on", status=401, account={"token_until": hours_ago(1)}),
     "number_known": Example(text(), 100, "does not exist", path="/v26.0/999/messages"),
     "number_allowed": Example(text(), 100, f"Object with ID '{OTHER}'", path=f"/v26.0/{OTHER}/messages"),
+    "token_may_send": Example(text(), 200, "necessary permissions", status=403, account={"scopes": ["public_profile"]}),
+    "registered": Example(text(), 133010, "not registered", account={"status": "PENDING"}),
     "json_object": Example(["not", "an", "object"], 100, "messaging_product is required"),
     "product_given": Example(text(messaging_product=None), 100, "messaging_product is required"),
     "product": Example(text(messaging_product="messenger"), 100, 'one of {WHATSAPP} - got "messenger"'),
