@@ -7,10 +7,14 @@ from switchboard.v1 import channel_pb2
 
 from server.kit import pb
 from server.models.tenant import Channel
+from server.providers.checks import Check
 
 PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
 QUALITY = pb.Words(channel_pb2.ChannelQuality, "CHANNEL_QUALITY_")
 STATE = pb.Words(channel_pb2.ChannelState, "CHANNEL_STATE_")
+WEBHOOK_PACE = pb.Words(channel_pb2.ChannelWebhookPace, "CHANNEL_WEBHOOK_PACE_")
+CHECK = pb.Words(channel_pb2.ChannelCheckKind, "CHANNEL_CHECK_KIND_")
+CHECK_RESULT = pb.Words(channel_pb2.ChannelCheckResult, "CHANNEL_CHECK_RESULT_")
 
 
 def channel(row: Channel) -> channel_pb2.Channel:
@@ -32,9 +36,24 @@ def channel(row: Channel) -> channel_pb2.Channel:
 
 
 def health(row: Channel) -> channel_pb2.ChannelHealth:
-    """How it does; rows have the names of the contract, and a word for the quality."""
-    told = row.condition
-    quality = QUALITY.number(told.get("quality", "unspecified"))
-    made = channel_pb2.ChannelHealth(quality=quality, throughput_per_second=row.throughput_per_second)
-    ParseDict({name: value for name, value in told.items() if name != "quality"}, made)
+    """How it does; rows have the names of the contract, and words for its enums."""
+    told = dict(row.condition)
+    made = channel_pb2.ChannelHealth(
+        quality=QUALITY.number(told.pop("quality", "unspecified")),
+        webhook_pace=WEBHOOK_PACE.number(told.pop("webhook_pace", "unspecified")),
+        throughput_per_second=row.throughput_per_second,
+    )
+    ParseDict(told, made)
     return made
+
+
+def check(found: Check) -> channel_pb2.ChannelCheck:
+    """A check that was made."""
+    return channel_pb2.ChannelCheck(
+        check=CHECK.number(found.name),
+        result=CHECK_RESULT.number(found.result),
+        message=found.message,
+        remedy=found.remedy,
+        code=found.code,
+        trace_id=found.trace_id,
+    )

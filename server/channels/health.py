@@ -8,14 +8,12 @@ from typing import Any
 
 from sqlalchemy import func, select
 
+from server.channels import told
 from server.channels.service import health_changed
 from server.kit.db import Write
 from server.log.event import NewEvent, Origin
 from server.models.tenant import Channel
 from server.providers.health import AccountChange
-
-# It stands in a column of its own: sends are paced by it.
-THROUGHPUT = "throughput_per_second"
 
 
 async def apply(
@@ -64,28 +62,14 @@ def _identity(change: AccountChange) -> dict[str, Any]:
 
 
 def _tell(row: Channel, change: AccountChange, *, at: datetime) -> bool:
-    """Changes the row; whether anything is different now. Webhooks overtake each other: the newest of each value stays."""
-    before = (row.condition, row.throughput_per_second, row.state, row.state_reason)
-    times, health = dict(row.told), dict(row.condition)
-    for name, value in {**change.values, **({"stale": True} if change.stale else {})}.items():
-        if not _newest(times, name, at=at):
-            continue
-        if name == THROUGHPUT:
-            row.throughput_per_second = value
-        else:
-            health[name] = value
-    if (change.blocks or change.lifts) and _newest(times, "state", at=at):
+    """Changes the row; whether anything is different now. Webhooks overtake each other."""
+    before = told.shown(row)
+    told.take(row, {**change.values, **({"stale": True} if change.stale else {})}, at=at)
+    times = dict(row.told)
+    if (change.blocks or change.lifts) and told.newest(times, "state", at=at):
         _move(row, change)
-    row.health_times, row.health = times, health
-    return before != (health, row.throughput_per_second, row.state, row.state_reason)
-
-
-def _newest(times: dict[str, str], name: str, *, at: datetime) -> bool:
-    """Whether nothing newer was told of a value; its time is noted then."""
-    if name in times and datetime.fromisoformat(times[name]) > at:
-        return False
-    times[name] = at.isoformat()
-    return True
+        row.health_times = times
+    return before != told.shown(row)
 
 
 def _move(row: Channel, change: AccountChange) -> None:

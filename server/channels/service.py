@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,13 +12,15 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from switchboard.v1 import event_pb2
 
-from server.channels import convert
+from server.channels import convert, told
+from server.channels.refusals import ChannelDisconnected, ChannelMakesNoSecrets
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal
+from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
+from server.providers.checks import CheckReport
 from server.providers.contract import Account, Provider, SettingInvalid
 from server.rpc.call import Scope
 
@@ -33,27 +35,6 @@ SELECT $3, id, update_time + $2, 0 FROM conversations
 WHERE channel_id = $1 AND status IN ('new', 'open', 'pending') AND delete_time IS NULL ORDER BY id
 ON CONFLICT (kind, key) DO UPDATE SET due_time = least(timers.due_time, excluded.due_time)
 """
-
-
-class ChannelMakesNoSecrets(Refusal):
-    """The provider makes the channel's tokens."""
-
-    status = "FAILED_PRECONDITION"
-    reason = "CHANNEL_MAKES_NO_SECRETS"
-
-    def __init__(self, provider: str) -> None:
-        message = "the provider makes this channel's tokens; resume the channel with a new one"
-        super().__init__(message, metadata={"provider": provider})
-
-
-class ChannelDisconnected(Refusal):
-    """The channel has no account any more."""
-
-    status = "FAILED_PRECONDITION"
-    reason = "CHANNEL_DISCONNECTED"
-
-    def __init__(self) -> None:
-        super().__init__("the channel was disconnected; connect its account again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +87,23 @@ async def page(session: AsyncSession, scope: Scope, *, after: Sequence[Any] | No
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What a provider said of a channel's account at a time. access_token: the new one it was asked with, None for the stored one."""
+
+    report: CheckReport
+    at: datetime
+    access_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Connect:
-    """An account to connect."""
+    """An account to connect. answered: what its provider said of it."""
 
     id: uuid.UUID
     provider: str
     name: str
     account: Account
+    answered: Answered | None = None
 
 
 def settings_of(given: Iterable[tuple[str, str]]) -> dict[str, str]:
@@ -162,6 +153,8 @@ async def connect(
     row.access_token = secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id)
     # What was told before it was disconnected may be otherwise by now.
     row.health, row.health_times, row.throughput_per_second = {}, {}, None
+    if wanted.answered is not None:
+        told.take_report(row, wanted.answered.report, at=wanted.answered.at)
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_connected=event_pb2.ChannelConnected(channel=convert.channel(row)))
     return row, [_event(origin, body, row.id)]
@@ -194,24 +187,68 @@ class Keeping:
     providers: Mapping[str, Provider]
 
 
-async def resume(
-    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, access_token: str | None
-) -> tuple[Channel, list[NewEvent]]:
-    """Sends again, with a new token where one is given; no event when the channel did send.
+async def account(
+    session: AsyncSession, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, access_token: str | None
+) -> tuple[Channel, Account]:
+    """A channel and its account, to ask its provider about; with another token where one is given.
 
     NotFound; ChannelDisconnected; INVALID_FIELDS for the token of a channel whose secrets are made here.
+    """
+    row = await show(session, scope, channel_id)
+    if row.state == "disconnected":
+        raise ChannelDisconnected()
+    if access_token is not None and keeping.providers[row.provider].makes_secrets:
+        raise InvalidFields(FieldViolation(TOKEN, "is made here for this channel: rotate its secret instead"))
+    token = token_of(keeping.secrets, row.id, row.access_token) if access_token is None else access_token
+    return row, Account(account_id=row.account_id or "", token=token, details=row.account)
+
+
+async def resume(
+    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, answered: Answered | None
+) -> tuple[Channel, list[NewEvent]]:
+    """Sends again, with the new token if there is one; no event when nothing is different. NotFound; ChannelDisconnected."""
+    row = await _locked(write, scope, channel_id)
+    if row.state == "disconnected":
+        raise ChannelDisconnected()
+    changed = row.state != "active"
+    row.state, row.state_reason = "active", None
+    if answered is not None:
+        changed = _answered(keeping, row, answered) or changed
+    await write.session.flush()
+    return row, [health_changed(origin, row)] if changed else []
+
+
+async def reauthorize(
+    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, answered: Answered
+) -> tuple[Channel, list[NewEvent]]:
+    """Takes the new token. One that was paused sends again; one that is blocked stays so, since that is not about its token. NotFound;
+    ChannelDisconnected.
     """
     row = await _locked(write, scope, channel_id)
     if row.state == "disconnected":
         raise ChannelDisconnected()
-    if access_token is not None:
-        if keeping.providers[row.provider].makes_secrets:
-            raise InvalidFields(FieldViolation(TOKEN, "is made here for this channel: rotate its secret instead"))
-        row.access_token = keeping.secrets.seal(access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
-    was_idle = row.state != "active"
-    row.state, row.state_reason = "active", None
+    if row.state == "paused":
+        row.state, row.state_reason = "active", None
+    _answered(keeping, row, answered)
     await write.session.flush()
-    return row, [health_changed(origin, row)] if was_idle else []
+    # Whoever changes a token is in the audit trail, even if nothing else is different now.
+    return row, [health_changed(origin, row)]
+
+
+async def checked(
+    write: Write, scope: Scope, keeping: Keeping, channel_id: uuid.UUID, *, origin: Origin, answered: Answered
+) -> tuple[Channel, list[NewEvent]]:
+    """Stores what a provider said; no event when it said that before. NotFound."""
+    row = await _locked(write, scope, channel_id)
+    changed = row.state != "disconnected" and _answered(keeping, row, answered)
+    await write.session.flush()
+    return row, [health_changed(origin, row)] if changed else []
+
+
+def _answered(keeping: Keeping, row: Channel, answered: Answered) -> bool:
+    if answered.access_token is not None:
+        row.access_token = keeping.secrets.seal(answered.access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
+    return told.take_report(row, answered.report, at=answered.at)
 
 
 async def disconnect(

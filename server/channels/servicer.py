@@ -6,13 +6,16 @@ import uuid
 from collections.abc import Mapping
 from datetime import timedelta
 
+from google.protobuf.message import Message
 from sqlalchemy.exc import DBAPIError
 from switchboard.v1 import channel_pb2
 from switchboard.v1 import channel_service_pb2 as rpc
 from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
 
 from server.channels import convert, service
+from server.channels.checking import Checker, require
 from server.kit import pb
+from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.errors import AlreadyExists, DatabaseUnavailable
 from server.kit.ids import new_id
@@ -21,6 +24,7 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
+from server.providers.checks import FOR_CONNECTING, FOR_SENDING
 from server.providers.contract import Provider
 from server.requests import service as requests
 from server.rpc.call import Call
@@ -57,6 +61,7 @@ class ChannelServicer(ChannelServiceServicer):
         self._meta_apps = meta_apps
         self._providers = providers
         self._graph_version = graph_version
+        self._checker = Checker(providers=providers, meta_apps=meta_apps)
 
     async def ConnectWhatsappChannel(
         self, request: rpc.ConnectWhatsappChannelRequest, call: Call
@@ -93,10 +98,19 @@ class ChannelServicer(ChannelServiceServicer):
         """Claims the account for the tenant first, so that no webhook finds a channel that another tenant also has."""
         tenant, channel_id = await self._tenants.get(call.tenant_id), new_id()
         account = service.account_of(provider, settings, channel_id, field=field)
+        if (earlier := await self._earlier(request, call)) is not None:
+            return earlier
+        at = utc_now()
+        # Before the account is claimed: whose it is already, only somebody who may use it is told.
+        report = await self._checker.ask(provider.name, account, subscribe=True)
+        require(report, FOR_CONNECTING)
         async with call.database.connection() as connection:
             # An account that comes back has its channel again, with all that was said there.
             channel_id = await service.disconnected(connection, account, provider=provider.name) or channel_id
-        wanted = service.Connect(id=channel_id, provider=provider.name, name=request.name, account=account)
+        answered = service.Answered(report, at)
+        wanted = service.Connect(
+            id=channel_id, provider=provider.name, name=request.name, account=account, answered=answered
+        )
 
         async def unit(write: Write) -> Channel:
             earlier = await requests.claim(write, call, request, resource_id=wanted.id)
@@ -168,25 +182,87 @@ class ChannelServicer(ChannelServiceServicer):
 
         return rpc.UpdateChannelResponse(channel=convert.channel(await call.database.write(unit)))
 
-    async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
-        """Sends again on a channel."""
+    async def CheckChannel(self, request: rpc.CheckChannelRequest, call: Call) -> rpc.CheckChannelResponse:
+        """Asks the provider how a channel does."""
         keeping, channel_id = await self._keeping(call), uuid.UUID(request.channel_id)
+        answered = await self._ask(call, keeping, channel_id, subscribe=request.subscribe)
 
         async def unit(write: Write) -> Channel:
-            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
-                return await service.show(write.session, call.scope, channel_id)
-            row, events = await service.resume(
-                write,
-                call.scope,
-                keeping,
-                channel_id,
-                origin=origin_of(call, request.request_id),
-                access_token=request.access_token if request.HasField("access_token") else None,
+            row, events = await service.checked(
+                write, call.scope, keeping, channel_id, origin=origin_of(call, ""), answered=answered
             )
             await append(write, events)
             return row
 
+        checks = [convert.check(check) for check in answered.report.checks]
+        return rpc.CheckChannelResponse(channel=convert.channel(await call.database.write(unit)), checks=checks)
+
+    async def ReauthorizeChannel(
+        self, request: rpc.ReauthorizeChannelRequest, call: Call
+    ) -> rpc.ReauthorizeChannelResponse:
+        """Gives a channel a new token that its provider has accepted."""
+        keeping, channel_id = await self._keeping(call), uuid.UUID(request.channel_id)
+        if (earlier := await self._earlier(request, call)) is not None:
+            return rpc.ReauthorizeChannelResponse(channel=convert.channel(earlier))
+        answered = await self._ask(call, keeping, channel_id, access_token=request.access_token, subscribe=True)
+        require(answered.report, FOR_CONNECTING)
+
+        async def unit(write: Write) -> Channel:
+            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
+                return await service.show(write.session, call.scope, channel_id)
+            origin = origin_of(call, request.request_id)
+            row, events = await service.reauthorize(
+                write, call.scope, keeping, channel_id, origin=origin, answered=answered
+            )
+            await append(write, events)
+            return row
+
+        return rpc.ReauthorizeChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
+    async def ResumeChannel(self, request: rpc.ResumeChannelRequest, call: Call) -> rpc.ResumeChannelResponse:
+        """Sends again on a channel; the provider is asked first where it was it who said no, or the token is new."""
+        keeping, channel_id = await self._keeping(call), uuid.UUID(request.channel_id)
+        if (earlier := await self._earlier(request, call)) is not None:
+            return rpc.ResumeChannelResponse(channel=convert.channel(earlier))
+        access_token = request.access_token if request.HasField("access_token") else None
+        async with call.database.session_snapshot() as (session, _):
+            row = await service.show(session, call.scope, channel_id)
+        answered = None
+        if row.state == "blocked" or access_token is not None:
+            answered = await self._ask(call, keeping, channel_id, access_token=access_token)
+            require(answered.report, FOR_SENDING)
+
+        async def unit(write: Write) -> Channel:
+            if await requests.claim(write, call, request, resource_id=channel_id) is not None:
+                return await service.show(write.session, call.scope, channel_id)
+            origin = origin_of(call, request.request_id)
+            row, events = await service.resume(write, call.scope, keeping, channel_id, origin=origin, answered=answered)
+            await append(write, events)
+            return row
+
         return rpc.ResumeChannelResponse(channel=convert.channel(await call.database.write(unit)))
+
+    async def _ask(
+        self,
+        call: Call,
+        keeping: service.Keeping,
+        channel_id: uuid.UUID,
+        *,
+        access_token: str | None = None,
+        subscribe: bool = False,
+    ) -> service.Answered:
+        """What a channel's provider says of it now, with this token or the one that is stored."""
+        async with call.database.session_snapshot() as (session, _):
+            row, account = await service.account(session, call.scope, keeping, channel_id, access_token=access_token)
+        at = utc_now()
+        report = await self._checker.ask(row.provider, account, subscribe=subscribe)
+        return service.Answered(report, at, access_token)
+
+    async def _earlier(self, request: Message, call: Call) -> Channel | None:
+        """The channel that an earlier call with this request's id ended with: a repeat asks nobody."""
+        async with call.database.session_snapshot() as (session, connection):
+            found = await requests.earlier(connection, call, request)
+            return None if found is None else await service.show(session, call.scope, found)
 
     async def DisconnectChannel(
         self, request: rpc.DisconnectChannelRequest, call: Call

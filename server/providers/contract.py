@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
+from server.providers.checks import CheckedAccount, CheckReport
 from server.providers.content import Content, ContentKind, ContentLimits
 from server.providers.health import AccountChange
 from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
@@ -501,6 +502,11 @@ class Provider(Protocol):
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """A page of an account's templates, which may be asked for again; never raises but for cancellation. Asked only where
         Capabilities.templates.
+        """
+
+    async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
+        """Asks whether an account can be used, and how it does; may be repeated. No checks where there is nobody to ask. What the provider
+        answered where it could not be asked to the end; never raises but for cancellation.
         """
 
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:

@@ -21,6 +21,9 @@ VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (principal_id, method, request_id) DO UPDATE SET request_id = excluded.request_id
 RETURNING resource_id, request_hash, xmax = 0 AS inserted
 """
+EARLIER = """
+SELECT resource_id, request_hash FROM idempotent_requests WHERE principal_id = $1 AND method = $2 AND request_id = $3
+"""
 
 
 class RequestIdReused(Refusal):
@@ -56,6 +59,17 @@ async def claim(write: Write, call: Call, request: Message, *, resource_id: uuid
         raise RequestIdReused()
     found: uuid.UUID = row["resource_id"]
     return found
+
+
+async def earlier(connection: Connection, call: Call, request: Message) -> uuid.UUID | None:
+    """The resource of an earlier call, before anything is asked of others for this one; `claim` decides. RequestIdReused."""
+    request_id: str = request.request_id  # type: ignore[attr-defined]
+    if not request_id:
+        return None
+    row = await connection.fetchrow(EARLIER, call.caller.id, call.method, request_id)
+    if row is not None and row["request_hash"] != digest(request):
+        raise RequestIdReused()
+    return None if row is None else row["resource_id"]
 
 
 async def settle(write: Write, call: Call, request: Message, *, resource_id: uuid.UUID) -> None:

@@ -10,6 +10,7 @@ from switchboard.v1 import template_service_pb2 as rpc
 from switchboard.v1.template_service_pb2_grpc import TemplateServiceServicer
 
 from server.channels import service as channels
+from server.channels.refusals import ChannelDisconnected
 from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.kit.errors import NotFound
@@ -129,7 +130,7 @@ class TemplateServicer(TemplateServiceServicer):
         """The account of a channel, whose webhooks are the tenant's from now on. ChannelWithoutTemplates, ChannelDisconnected."""
         account_id = self._account_id(channel)
         if channel.state == "disconnected":
-            raise channels.ChannelDisconnected()
+            raise ChannelDisconnected()
         if account_id is None or channel.account_id is None:
             raise ChannelWithoutTemplates(channel.provider)
         await self._routes.claim(

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 
-from server.kit.errors import Refusal
+from server.channels.refusals import ProviderRefused, ProviderUnavailable
 from server.providers.contract import Provider, Refused
 from server.providers.template import ListedTemplate, TemplateAccount, TemplatePage
 
 # An account may have 6,000 templates, and a page has a hundred: a list that does not end is none.
 PAGES_MOST = 200
-
-
-class ProviderRefused(Refusal):
-    """The provider answered that it will not."""
-
-    status = "FAILED_PRECONDITION"
-    reason = "PROVIDER_REFUSED"
-
-    def __init__(self, refused: Refused) -> None:
-        metadata = {"code": refused.code, "class": refused.error_class.value}
-        super().__init__(f"the provider refused: {refused.message}", metadata=metadata)
-
-
-class ProviderUnavailable(Refusal):
-    """The provider did not answer to the end."""
-
-    status = "UNAVAILABLE"
-    reason = "PROVIDER_UNAVAILABLE"
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(f"the provider did not answer: {problem}", retry_after=timedelta(seconds=1))
 
 
 async def whole_list(provider: Provider, account: TemplateAccount) -> tuple[Sequence[ListedTemplate], bool]:

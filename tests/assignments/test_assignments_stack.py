@@ -28,6 +28,7 @@ from switchboard.v1.inbox_service_pb2_grpc import InboxServiceStub
 from switchboard.v1.tenant_service_pb2_grpc import TenantServiceStub
 
 from tests.desk import phone
+from tests.known_number import know
 
 WITHIN_SECONDS = 40
 
@@ -35,8 +36,8 @@ WITHIN_SECONDS = 40
 class Team:
     """A tenant with a number, and a team of one with a policy of its own, through the API."""
 
-    def __init__(self, channel: grpc.Channel, platform_key: str) -> None:
-        as_platform = [("authorization", f"Bearer {platform_key}")]
+    def __init__(self, channel: grpc.Channel, dev: dict[str, Any]) -> None:
+        as_platform = [("authorization", f"Bearer {dev['platform_key']}")]
         tenant = tenants.CreateTenantRequest(name=f"office-{uuid.uuid4().hex[:10]}")
         made = TenantServiceStub(channel).CreateTenant(tenant, metadata=as_platform)
         self._as_key: Any = [("authorization", f"Bearer {made.secret}")]
@@ -50,6 +51,7 @@ class Team:
             waba_id="1234567",
             access_token="EAAtoken",
         )
+        know(dev, number.phone_number_id, number.waba_id, number.access_token)
         connected = ChannelServiceStub(channel).ConnectWhatsappChannel(number, metadata=self._as_key)
         self._channel_id = connected.channel.id
         agents = agent_service_pb2_grpc.AgentServiceStub(channel)
@@ -107,7 +109,7 @@ class Team:
 
 @pytest.fixture
 def team(grpc_channel: grpc.Channel, dev: dict[str, Any]) -> Team:
-    return Team(grpc_channel, dev["platform_key"])
+    return Team(grpc_channel, dev)
 
 
 def test_what_waits_goes_to_who_comes_online(team: Team) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from server.embedded.stack import Stack
 from server.kit.clock import utc_now
+from tests.known_number import know
 
 
 def connect(stack: Stack, number: str, key: str) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def connect(stack: Stack, number: str, key: str) -> dict[str, Any]:
         "accessToken": "EAAx",
         "requestId": uuid.uuid4().hex,
     }
+    know(stack.dev(), number, "1234567", "EAAx")
     asked = urllib.request.Request(
         stack.url + "/v1/channels:connectWhatsapp",
         method="POST",

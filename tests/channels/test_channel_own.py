@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from server.embedded.stack import Stack
+from tests.known_number import know
 
 Ask = Callable[..., Any]
 SETTING = {"name": "callback_url", "value": "http://127.0.0.1:9/"}
@@ -76,8 +77,9 @@ def test_missing_double_and_unknown_settings_are_refused(ask: Ask, settings: lis
     assert refusal(ask, "channels:connect", body) == "INVALID_FIELDS settings"
 
 
-def test_a_whatsapp_number_is_connected_by_the_same_call(ask: Ask) -> None:
+def test_a_whatsapp_number_is_connected_by_the_same_call(ask: Ask, dev: dict[str, Any]) -> None:
     number = f"{uuid.uuid4().int % 10**15:015}"
+    know(dev, number, "1234567", "EAAx")
     given = {"phone_number_id": number, "waba_id": "1234567", "access_token": "EAAx", "graph_version": "v26.0"}
     settings = [{"name": name, "value": value} for name, value in given.items()]
     made = connected(ask, provider="PROVIDER_WHATSAPP", settings=settings)

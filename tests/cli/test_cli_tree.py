@@ -74,7 +74,8 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
         (
             "channels",
-            "connect connect-whatsapp-channel create-meta-app disconnect get list list-meta-apps resume rotate-secret update",
+            "check connect connect-whatsapp-channel create-meta-app disconnect get list list-meta-apps reauthorize resume"
+            " rotate-secret update",
         ),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),

@@ -169,7 +169,7 @@ ATTRIBUTES: dict[str, Case] = {
 }
 CHANNELS: dict[str, Case] = {
     "ConnectWhatsappChannel": Case(
-        ask=lambda w: connect(digits(15)), refuse=lambda w: connect(w.phone_number_id), reason="RESOURCE_EXISTS"
+        ask=connect, refuse=lambda w: connect(w, w.phone_number_id), reason="RESOURCE_EXISTS"
     ),
     "ConnectChannel": Case(
         ask=lambda w: api_channel(), refuse=lambda w: api_channel("ftp://desk.example/"), reason="INVALID_FIELDS"
@@ -190,13 +190,23 @@ CHANNELS: dict[str, Case] = {
         refuse=lambda w: channels.UpdateChannelRequest(channel_id=w.foreign.channel_id, name="A number"),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "CheckChannel": Case(
+        ask=lambda w: channels.CheckChannelRequest(channel_id=w.channel_id),
+        refuse=lambda w: channels.CheckChannelRequest(channel_id=w.foreign.channel_id),
+        reason="RESOURCE_NOT_FOUND",
+    ),
+    "ReauthorizeChannel": Case(
+        ask=lambda w: channels.ReauthorizeChannelRequest(channel_id=w.channel_id, access_token=w.access_token),
+        refuse=lambda w: channels.ReauthorizeChannelRequest(channel_id=w.foreign.channel_id, access_token="EAAother"),
+        reason="RESOURCE_NOT_FOUND",
+    ),
     "ResumeChannel": Case(
         ask=lambda w: channels.ResumeChannelRequest(channel_id=w.channel_id),
         refuse=lambda w: channels.ResumeChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),
     "DisconnectChannel": Case(
-        ask=lambda w: channels.DisconnectChannelRequest(channel_id=w.call(connect(digits(15))).channel.id),
+        ask=lambda w: channels.DisconnectChannelRequest(channel_id=w.call(connect(w)).channel.id),
         refuse=lambda w: channels.DisconnectChannelRequest(channel_id=w.foreign.channel_id),
         reason="RESOURCE_NOT_FOUND",
     ),

@@ -195,7 +195,7 @@ class Side:
     def __init__(self, world: World) -> None:
         self._world = world
         self.team_id: str = world.call(agents.CreateTeamRequest(name=f"Team {nonce()}")).team.id
-        self.channel_id: str = world.call(connect(digits(15))).channel.id
+        self.channel_id: str = world.call(connect(world)).channel.id
         self.member_id = self.new_agent("agent")
         # What is only read is the team, the member, and this.
         self.standing = self.fresh()

@@ -40,6 +40,8 @@ from switchboard.v1 import webhook_service_pb2 as webhooks
 from switchboard.v1.availability_pb2 import AVAILABILITY_ONLINE
 from switchboard.v1.contact_pb2 import ALIAS_KIND_WA_ID
 
+from tests.known_number import know
+
 
 def nested(depth: int) -> filters.ConversationFilter:
     """A filter of so many levels."""
@@ -81,9 +83,15 @@ def of_trail(world: World) -> audit.ListAuditEntriesRequest:
     return request
 
 
-def connect(phone_number_id: str) -> channels.ConnectWhatsappChannelRequest:
+def connect(world: World, phone_number_id: str = "") -> channels.ConnectWhatsappChannelRequest:
+    """A number that the simulator knows: a new one, unless it is named."""
+    number, waba_id = phone_number_id or digits(15), digits(7)
+    if not phone_number_id:
+        know(world.dev, number, waba_id, "EAAtoken")
+    waba_id = world.waba_id if phone_number_id else waba_id
+    token = world.access_token if phone_number_id else "EAAtoken"
     return channels.ConnectWhatsappChannelRequest(
-        name="Second number", phone_number_id=phone_number_id, waba_id="1234567", access_token="EAAtoken"
+        name="Second number", phone_number_id=number, waba_id=waba_id, access_token=token
     )
 
 

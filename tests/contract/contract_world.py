@@ -99,6 +99,7 @@ class Tenant:
 
     def _connect(self) -> str:
         waba, number, token = digits(15), digits(12), nonce()
+        self.waba_id, self.access_token = waba, token
         account = {
             "phone_number_id": self.phone_number_id,
             "waba_id": waba,

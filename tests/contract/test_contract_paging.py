@@ -83,7 +83,7 @@ class Lists:
         world.tag()
         world.template()
         world.erased()
-        world.call(connect(digits(15)))
+        world.call(connect(world))
         world.call(meta_app(nonce()), token=world.platform_key)
         self._conflict()
 

@@ -15,6 +15,7 @@ from switchboard.v1 import event_pb2
 
 from server.simulator import payloads
 from server.simulator.payloads import Number
+from tests.known_number import know
 
 PAYLOADS = Path(__file__).parents[1] / "providers" / "payloads"
 
@@ -244,6 +245,7 @@ async def test_receipts_of_nobodys_message_and_of_group_members_change_nothing(p
 
 
 async def connect_number(post: Post, number: Number) -> None:
+    know(post.dev, number.phone_number_id, number.waba_id, "EAAJtoken")
     await post.call(
         "POST",
         "/v1/channels:connectWhatsapp",

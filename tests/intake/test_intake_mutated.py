@@ -24,6 +24,7 @@ from server.journal import browse
 from server.kit.clock import utc_now
 from server.simulator import payloads
 from server.simulator.payloads import Number
+from tests.known_number import know
 from tests.typed import switchboard
 
 AT_ONCE = 12
@@ -117,6 +118,7 @@ async def open_shop(post: Post) -> Shop:
     made = await post.call("POST", "/v1/tenants", key=post.dev["platform_key"], body={"name": name})
     number = Number(waba_id, f"7{uuid.uuid4().int % 10**14:014}", "15550783999")
     connect = {"name": "Mutated", "phoneNumberId": number.phone_number_id, "wabaId": waba_id}
+    know(post.dev, number.phone_number_id, waba_id, "EAAJtoken", display_phone_number=number.display_phone_number)
     more = {"accessToken": "EAAJtoken", "displayPhoneNumber": number.display_phone_number}
     await post.call("POST", "/v1/channels:connectWhatsapp", key=made["secret"], body=connect | more)
     database = await post.control.fetchval("SELECT database_name FROM tenants WHERE name = $1", name)

@@ -15,6 +15,7 @@ from collector import Collector
 
 from server.embedded.stack import Stack
 from server.simulator.payloads import InboundText, Number, encode, inbound_body, sign
+from tests.known_number import know
 
 
 def http(url: str, body: bytes | None = None, method: str = "GET", **headers: str) -> tuple[int, bytes]:
@@ -63,6 +64,9 @@ class Flight:
         self.number = Number("102290129340399", "777666555444333", "15550009999")
         channel = {"name": "birds", "phoneNumberId": self.number.phone_number_id, "wabaId": self.number.waba_id}
         more = {"accessToken": text["token"], "displayPhoneNumber": text["phone"]}
+        hooks = {"webhook_url": f"{self.stack.url}/v1/webhooks/meta/canaryapp", "app_secret": text["app_secret"]}
+        known = (self.number.phone_number_id, self.number.waba_id, text["token"])
+        know(self.dev, *known, display_phone_number=text["phone"].removeprefix("+"), **hooks)
         self.channel = self.rest("POST", "/v1/channels:connectWhatsapp", {**channel, **more})["channel"]["id"]
         agent = self.rest("POST", "/v1/agents", {"name": text["name"], "email": text["email"]})["agent"]["id"]
         permissions = ["PERMISSION_CONVERSATIONS_READ"]

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from server.embedded.stack import Stack
+from tests.known_number import know
 
 BODY = {"type": "BODY", "text": "Hello {{1}}, order {{2}} is ready.", "example": {"body_text": [["Mia", "17"]]}}
 
@@ -120,8 +121,11 @@ def test_a_token_that_is_refused_changes_nothing(shop: Shop) -> None:
     shop.put("safe")
     shop.sync()
     before = shop.templates()
-    channel = {"name": "Other", "phoneNumberId": f"2{uuid.uuid4().int % 10**14:014}", "accessToken": "EAAJwrong"}
+    number, token = f"2{uuid.uuid4().int % 10**14:014}", uuid.uuid4().hex
+    know(shop.dev, number, shop.waba, token)
+    channel = {"name": "Other", "phoneNumberId": number, "accessToken": token}
     connected = shop.ask("channels:connectWhatsapp", channel | {"wabaId": shop.waba})
+    know(shop.dev, number, shop.waba, "another one")
     with pytest.raises(urllib.error.HTTPError) as refused:
         shop.ask(f"channels/{connected['channel']['id']}/templates:sync", {})
     assert json.load(refused.value)["details"][0]["reason"] == "PROVIDER_REFUSED"

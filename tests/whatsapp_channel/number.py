@@ -12,12 +12,18 @@ from typing import Any
 from server.embedded.stack import Stack
 from server.simulator import payloads
 from server.simulator.payloads import Number
+from tests.known_number import know
 
-NOON = 1_795_435_200
+# After every connect of this run: what was told before is older than what the number itself said then.
+LATER = int(time.time()) + 3600
 
 
 def digits(count: int) -> str:
     return f"1{uuid.uuid4().int % 10 ** (count - 1):0{count - 1}}"
+
+
+def plain(shown: str) -> str:
+    return "".join(character for character in shown if character.isdigit())
 
 
 class Numbers:
@@ -25,7 +31,7 @@ class Numbers:
 
     def __init__(self, stack: Stack) -> None:
         self.stack, self.dev = stack, stack.dev()
-        self.waba = digits(15)
+        self.waba, self.token = digits(15), f"EAA{digits(15)}"
 
     def call(self, path: str, body: Any = None, *, tenant: int = 0) -> Any:
         key = self.dev["tenants"][tenant]["key"]
@@ -43,16 +49,29 @@ class Numbers:
         raise AssertionError("it was not refused")
 
     def connect(self, number: str = "", *, shown: str = "15550001111", tenant: int = 0) -> dict[str, Any]:
-        given = {"phoneNumberId": number or digits(15), "wabaId": self.waba, "accessToken": "EAAx", "name": "Shop"}
-        asked = given | {"displayPhoneNumber": shown}
+        number = number or digits(15)
+        self.know(number, display_phone_number=plain(shown))
+        asked = {"phoneNumberId": number, "wabaId": self.waba, "accessToken": self.token, "name": "Shop"}
         found: dict[str, Any] = self.call("channels:connectWhatsapp", asked, tenant=tenant)["channel"]
         return found
+
+    def know(self, number: str, **more: Any) -> None:
+        """Tells the simulator of a number, or of what is different of one."""
+        usual = {"access_token": self.token, "messaging_limit": "TIER_50", "name_status": "PENDING_REVIEW"}
+        given = usual | more
+        know(self.dev, number, self.waba, given.pop("access_token"), **given)
+
+    def control(self, path: str, body: Any = None, *, method: str = "POST") -> Any:
+        """A call of the simulator's control."""
+        url, data = f"{self.dev['simulator']['url']}/_control/{path}", json.dumps(body).encode()
+        with urllib.request.urlopen(urllib.request.Request(url, data, method=method), timeout=20) as answer:
+            return json.load(answer)
 
     def channel(self, channel: dict[str, Any], *, tenant: int = 0) -> dict[str, Any]:
         found: dict[str, Any] = self.call(f"channels/{channel['id']}", tenant=tenant)["channel"]
         return found
 
-    def webhook(self, field: str, value: Any, *, at: int = NOON, waba: str = "") -> int:
+    def webhook(self, field: str, value: Any, *, at: int = LATER, waba: str = "") -> int:
         entry = {"id": waba or self.waba, "time": at, "changes": [{"field": field, "value": value}]}
         return self.post({"object": "whatsapp_business_account", "entry": [entry]})
 

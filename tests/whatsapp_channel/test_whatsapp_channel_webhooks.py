@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.whatsapp_channel.number import NOON, Numbers
+from tests.whatsapp_channel.number import LATER, Numbers
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "webhooks.json").read_text())
 
@@ -30,10 +30,10 @@ def test_an_older_webhook_that_comes_later_changes_nothing_of_what_a_newer_one_t
     channel = numbers.connect()
     told = {"display_phone_number": "15550001111", "event": "UPGRADE"}
     limit = "max_daily_conversations_per_business"
-    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_10K"}, at=NOON + 60)
+    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_10K"}, at=LATER + 60)
     numbers.until(channel, messagingLimit="TIER_10K")
-    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_2K"}, at=NOON)
-    numbers.webhook("account_review_update", {"decision": "APPROVED"}, at=NOON)
+    numbers.webhook("phone_number_quality_update", told | {limit: "TIER_2K"}, at=LATER)
+    numbers.webhook("account_review_update", {"decision": "APPROVED"}, at=LATER)
     assert numbers.until(channel, reviewStatus="approved")["health"]["messagingLimit"] == "TIER_10K"
 
 
@@ -44,7 +44,7 @@ def test_a_number_is_found_by_its_digits_and_where_two_could_be_meant_both_are_r
     numbers.until(first, throughputPerSecond=1000, messagingLimit="TIER_100K", stale=False)
     assert "throughputPerSecond" not in numbers.channel(second)["health"]
     twin = numbers.connect(shown="15550002222")
-    numbers.webhook("phone_number_quality_update", event | {"display_phone_number": "15550002222"}, at=NOON + 1)
+    numbers.webhook("phone_number_quality_update", event | {"display_phone_number": "15550002222"}, at=LATER + 1)
     for each in (second, twin):
         assert "throughputPerSecond" not in numbers.until(each, stale=True)["health"]
 
@@ -53,7 +53,7 @@ def test_a_blocked_account_refuses_sends_keeps_its_history_and_is_free_again_onc
     numbers: Numbers,
 ) -> None:
     mine, theirs = numbers.connect(), numbers.connect(shown="15550002222", tenant=1)
-    sender = f"49{NOON}"
+    sender = f"49{LATER}"
     numbers.message(mine["whatsapp"]["phoneNumberId"], "hello", sender=sender)
     conversation = _conversation(numbers, mine)
     numbers.webhook("account_update", {"event": "PARTNER_REMOVED"})
@@ -63,7 +63,7 @@ def test_a_blocked_account_refuses_sends_keeps_its_history_and_is_free_again_onc
     path = f"conversations/{conversation}/messages"
     assert numbers.refusal(path, {"text": {"body": "hi"}}) == "CHANNEL_NOT_SENDING"
     assert len(numbers.call(path)["messages"]) == 1
-    numbers.webhook("account_update", {"event": "ACCOUNT_RECONNECTED"}, at=NOON + 1)
+    numbers.webhook("account_update", {"event": "ACCOUNT_RECONNECTED"}, at=LATER + 1)
     assert numbers.until(mine, state="CHANNEL_STATE_ACTIVE")["health"]["stale"]
 
 

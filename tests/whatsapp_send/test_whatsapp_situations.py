@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from server.channels import service as channels
+from server.kit.clock import utc_now
 from server.log.append import append
 from server.messages.items import Stored
+from server.providers.checks import CheckReport
 from tests.desk import ALL, Desk, nobody, phone
 from tests.whatsapp_send.sending import Line, line
 
@@ -90,8 +92,9 @@ async def test_o5_a_revoked_token_burns_no_attempt_and_all_go_after_a_new_one(de
 
         async def resume(write: Any) -> None:
             keeping = channels.Keeping(desk.tenant.secrets, desk.providers)
-            _, events = await channels.resume(
-                write, ALL, keeping, made.channel.id, origin=nobody(), access_token="EAAJnew"
+            answered = channels.Answered(CheckReport(), utc_now(), "EAAJnew")
+            _, events = await channels.reauthorize(
+                write, ALL, keeping, made.channel.id, origin=nobody(), answered=answered
             )
             await append(write, events)
 

@@ -105,6 +105,110 @@ CHANNEL_QUALITY_RED: ChannelQuality.ValueType  # 3
 """Many: the provider may lower limits."""
 Global___ChannelQuality: _TypeAlias = ChannelQuality  # noqa: Y015
 
+class _ChannelWebhookPace:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelWebhookPaceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelWebhookPace.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_WEBHOOK_PACE_UNSPECIFIED: _ChannelWebhookPace.ValueType  # 0
+    """Not known."""
+    CHANNEL_WEBHOOK_PACE_TIMELY: _ChannelWebhookPace.ValueType  # 1
+    """Within 30 seconds."""
+    CHANNEL_WEBHOOK_PACE_SLOW: _ChannelWebhookPace.ValueType  # 2
+    """Within 5 minutes."""
+    CHANNEL_WEBHOOK_PACE_LATE: _ChannelWebhookPace.ValueType  # 3
+    """Later: the provider tries again what it could not deliver, for up to 7 days."""
+
+class ChannelWebhookPace(_ChannelWebhookPace, metaclass=_ChannelWebhookPaceEnumTypeWrapper):
+    """Whether webhooks come in time."""
+
+CHANNEL_WEBHOOK_PACE_UNSPECIFIED: ChannelWebhookPace.ValueType  # 0
+"""Not known."""
+CHANNEL_WEBHOOK_PACE_TIMELY: ChannelWebhookPace.ValueType  # 1
+"""Within 30 seconds."""
+CHANNEL_WEBHOOK_PACE_SLOW: ChannelWebhookPace.ValueType  # 2
+"""Within 5 minutes."""
+CHANNEL_WEBHOOK_PACE_LATE: ChannelWebhookPace.ValueType  # 3
+"""Later: the provider tries again what it could not deliver, for up to 7 days."""
+Global___ChannelWebhookPace: _TypeAlias = ChannelWebhookPace  # noqa: Y015
+
+class _ChannelCheckKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelCheckKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelCheckKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_CHECK_KIND_UNSPECIFIED: _ChannelCheckKind.ValueType  # 0
+    """Never sent."""
+    CHANNEL_CHECK_KIND_TOKEN: _ChannelCheckKind.ValueType  # 1
+    """The token is accepted."""
+    CHANNEL_CHECK_KIND_PERMISSIONS: _ChannelCheckKind.ValueType  # 2
+    """The token has the permissions that are needed."""
+    CHANNEL_CHECK_KIND_NUMBER: _ChannelCheckKind.ValueType  # 3
+    """The number is there, and the token may use it."""
+    CHANNEL_CHECK_KIND_ACCOUNT: _ChannelCheckKind.ValueType  # 4
+    """The number is one of the account's."""
+    CHANNEL_CHECK_KIND_REGISTRATION: _ChannelCheckKind.ValueType  # 5
+    """The number is registered: it can send and receive."""
+    CHANNEL_CHECK_KIND_MESSAGING: _ChannelCheckKind.ValueType  # 6
+    """Nothing forbids it to send, such as a ban or a payment that is missing. Does not keep it from being connected."""
+    CHANNEL_CHECK_KIND_SUBSCRIPTION: _ChannelCheckKind.ValueType  # 7
+    """The app is told what happens to the account."""
+    CHANNEL_CHECK_KIND_APP: _ChannelCheckKind.ValueType  # 8
+    """The app is known here, and told of messages. Does not keep it from being connected."""
+
+class ChannelCheckKind(_ChannelCheckKind, metaclass=_ChannelCheckKindEnumTypeWrapper):
+    """What is looked at when a channel is checked."""
+
+CHANNEL_CHECK_KIND_UNSPECIFIED: ChannelCheckKind.ValueType  # 0
+"""Never sent."""
+CHANNEL_CHECK_KIND_TOKEN: ChannelCheckKind.ValueType  # 1
+"""The token is accepted."""
+CHANNEL_CHECK_KIND_PERMISSIONS: ChannelCheckKind.ValueType  # 2
+"""The token has the permissions that are needed."""
+CHANNEL_CHECK_KIND_NUMBER: ChannelCheckKind.ValueType  # 3
+"""The number is there, and the token may use it."""
+CHANNEL_CHECK_KIND_ACCOUNT: ChannelCheckKind.ValueType  # 4
+"""The number is one of the account's."""
+CHANNEL_CHECK_KIND_REGISTRATION: ChannelCheckKind.ValueType  # 5
+"""The number is registered: it can send and receive."""
+CHANNEL_CHECK_KIND_MESSAGING: ChannelCheckKind.ValueType  # 6
+"""Nothing forbids it to send, such as a ban or a payment that is missing. Does not keep it from being connected."""
+CHANNEL_CHECK_KIND_SUBSCRIPTION: ChannelCheckKind.ValueType  # 7
+"""The app is told what happens to the account."""
+CHANNEL_CHECK_KIND_APP: ChannelCheckKind.ValueType  # 8
+"""The app is known here, and told of messages. Does not keep it from being connected."""
+Global___ChannelCheckKind: _TypeAlias = ChannelCheckKind  # noqa: Y015
+
+class _ChannelCheckResult:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ChannelCheckResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChannelCheckResult.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHANNEL_CHECK_RESULT_UNSPECIFIED: _ChannelCheckResult.ValueType  # 0
+    """Never sent."""
+    CHANNEL_CHECK_RESULT_PASSED: _ChannelCheckResult.ValueType  # 1
+    """All is well."""
+    CHANNEL_CHECK_RESULT_FAILED: _ChannelCheckResult.ValueType  # 2
+    """It is not: see the remedy."""
+    CHANNEL_CHECK_RESULT_SKIPPED: _ChannelCheckResult.ValueType  # 3
+    """It could not be asked: another one failed, or the provider does not tell."""
+
+class ChannelCheckResult(_ChannelCheckResult, metaclass=_ChannelCheckResultEnumTypeWrapper):
+    """What came of a check."""
+
+CHANNEL_CHECK_RESULT_UNSPECIFIED: ChannelCheckResult.ValueType  # 0
+"""Never sent."""
+CHANNEL_CHECK_RESULT_PASSED: ChannelCheckResult.ValueType  # 1
+"""All is well."""
+CHANNEL_CHECK_RESULT_FAILED: ChannelCheckResult.ValueType  # 2
+"""It is not: see the remedy."""
+CHANNEL_CHECK_RESULT_SKIPPED: ChannelCheckResult.ValueType  # 3
+"""It could not be asked: another one failed, or the provider does not tell."""
+Global___ChannelCheckResult: _TypeAlias = ChannelCheckResult  # noqa: Y015
+
 @_typing.final
 class Channel(_message.Message):
     """A connected account of a provider."""
@@ -207,6 +311,14 @@ class ChannelHealth(_message.Message):
     RESTRICTIONS_FIELD_NUMBER: _builtins.int
     ALERT_FIELD_NUMBER: _builtins.int
     STALE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    NUMBER_STATUS_FIELD_NUMBER: _builtins.int
+    CHECK_TIME_FIELD_NUMBER: _builtins.int
+    FAILED_CHECKS_FIELD_NUMBER: _builtins.int
+    LAST_INBOUND_TIME_FIELD_NUMBER: _builtins.int
+    WEBHOOK_LAG_FIELD_NUMBER: _builtins.int
+    WEBHOOK_PACE_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_FIELD_NUMBER: _builtins.int
     quality: Global___ChannelQuality.ValueType
     """How users rate what it sends."""
     messaging_limit: _builtins.str
@@ -224,7 +336,11 @@ class ChannelHealth(_message.Message):
     restriction: _builtins.str
     """Why the account is restricted, such as ACCOUNT_RESTRICTION or DISABLED_UPDATE SCHEDULE_FOR_DISABLE; empty: it is not."""
     stale: _builtins.bool
-    """Whether there is more to it than was told."""
+    """Whether there is more to it than was told. It is read anew soon."""
+    number_status: _builtins.str
+    """What the number is at its provider, such as CONNECTED, FLAGGED or BANNED; empty: not told."""
+    webhook_pace: Global___ChannelWebhookPace.ValueType
+    """Whether messages come in time."""
     @_builtins.property
     def restrictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelRestriction]:
         """What is restricted."""
@@ -232,6 +348,30 @@ class ChannelHealth(_message.Message):
     @_builtins.property
     def alert(self) -> Global___ChannelAlert:
         """What the provider last told an administrator; absent: nothing."""
+
+    @_builtins.property
+    def token(self) -> Global___ChannelToken:
+        """Its token, as its provider last told; absent: never asked."""
+
+    @_builtins.property
+    def check_time(self) -> _timestamp_pb2.Timestamp:
+        """When its provider was last asked how it does; absent: never."""
+
+    @_builtins.property
+    def failed_checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___ChannelCheck]:
+        """What failed then."""
+
+    @_builtins.property
+    def last_inbound_time(self) -> _timestamp_pb2.Timestamp:
+        """When its provider last told of a message of a customer, to about a minute; absent: never."""
+
+    @_builtins.property
+    def webhook_lag(self) -> _duration_pb2.Duration:
+        """How long that message was under way to us; changes of its pace alone make an event."""
+
+    @_builtins.property
+    def last_error(self) -> Global___ChannelError:
+        """The last error that is no message's own; absent: none."""
 
     def __init__(
         self,
@@ -247,16 +387,138 @@ class ChannelHealth(_message.Message):
         restrictions: _abc.Iterable[Global___ChannelRestriction] | None = ...,
         alert: Global___ChannelAlert | None = ...,
         stale: _builtins.bool = ...,
+        token: Global___ChannelToken | None = ...,
+        number_status: _builtins.str = ...,
+        check_time: _timestamp_pb2.Timestamp | None = ...,
+        failed_checks: _abc.Iterable[Global___ChannelCheck] | None = ...,
+        last_inbound_time: _timestamp_pb2.Timestamp | None = ...,
+        webhook_lag: _duration_pb2.Duration | None = ...,
+        webhook_pace: Global___ChannelWebhookPace.ValueType = ...,
+        last_error: Global___ChannelError | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "throughput_per_second", b"throughput_per_second"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "check_time", b"check_time", "last_error", b"last_error", "last_inbound_time", b"last_inbound_time", "throughput_per_second", b"throughput_per_second", "token", b"token", "webhook_lag", b"webhook_lag"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "messaging_limit", b"messaging_limit", "name_status", b"name_status", "quality", b"quality", "restriction", b"restriction", "restrictions", b"restrictions", "review_status", b"review_status", "stale", b"stale", "throughput_per_second", b"throughput_per_second", "username", b"username", "verified_name", b"verified_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second", "alert", b"alert", "check_time", b"check_time", "failed_checks", b"failed_checks", "last_error", b"last_error", "last_inbound_time", b"last_inbound_time", "messaging_limit", b"messaging_limit", "name_status", b"name_status", "number_status", b"number_status", "quality", b"quality", "restriction", b"restriction", "restrictions", b"restrictions", "review_status", b"review_status", "stale", b"stale", "throughput_per_second", b"throughput_per_second", "token", b"token", "username", b"username", "verified_name", b"verified_name", "webhook_lag", b"webhook_lag", "webhook_pace", b"webhook_pace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__throughput_per_second: _TypeAlias = _typing.Literal["throughput_per_second"]  # noqa: Y015
     _WhichOneofArgType__throughput_per_second: _TypeAlias = _typing.Literal["_throughput_per_second", b"_throughput_per_second"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__throughput_per_second) -> _WhichOneofReturnType__throughput_per_second | None: ...
 
 Global___ChannelHealth: _TypeAlias = ChannelHealth  # noqa: Y015
+
+@_typing.final
+class ChannelToken(_message.Message):
+    """A token, as its provider tells."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALID_FIELD_NUMBER: _builtins.int
+    EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    MISSING_PERMISSIONS_FIELD_NUMBER: _builtins.int
+    REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    valid: _builtins.bool
+    """Whether it is accepted."""
+    @_builtins.property
+    def expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until when; absent: it does not expire, or nobody told."""
+
+    @_builtins.property
+    def missing_permissions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Permissions that it lacks."""
+
+    @_builtins.property
+    def revoke_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when it is not accepted any more; absent: it is."""
+
+    def __init__(
+        self,
+        *,
+        valid: _builtins.bool = ...,
+        expire_time: _timestamp_pb2.Timestamp | None = ...,
+        missing_permissions: _abc.Iterable[_builtins.str] | None = ...,
+        revoke_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "revoke_time", b"revoke_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "missing_permissions", b"missing_permissions", "revoke_time", b"revoke_time", "valid", b"valid"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelToken: _TypeAlias = ChannelToken  # noqa: Y015
+
+@_typing.final
+class ChannelError(_message.Message):
+    """An error of a provider."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The provider's code."""
+    message: _builtins.str
+    """In the provider's words, without what belongs to a customer."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelError: _TypeAlias = ChannelError  # noqa: Y015
+
+@_typing.final
+class ChannelCheck(_message.Message):
+    """One thing that was looked at."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECK_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    REMEDY_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    check: Global___ChannelCheckKind.ValueType
+    """What."""
+    result: Global___ChannelCheckResult.ValueType
+    """What came of it."""
+    message: _builtins.str
+    """What was found, in the provider's words where it refused."""
+    remedy: _builtins.str
+    """What to do about it; empty where nothing is to be done, or nobody knows."""
+    code: _builtins.str
+    """The provider's code; empty where it did not refuse."""
+    trace_id: _builtins.str
+    """What the provider's support asks for; empty where it did not refuse."""
+    def __init__(
+        self,
+        *,
+        check: Global___ChannelCheckKind.ValueType = ...,
+        result: Global___ChannelCheckResult.ValueType = ...,
+        message: _builtins.str = ...,
+        remedy: _builtins.str = ...,
+        code: _builtins.str = ...,
+        trace_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check", b"check", "code", b"code", "message", b"message", "remedy", b"remedy", "result", b"result", "trace_id", b"trace_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChannelCheck: _TypeAlias = ChannelCheck  # noqa: Y015
 
 @_typing.final
 class ChannelRestriction(_message.Message):

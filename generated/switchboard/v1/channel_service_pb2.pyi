@@ -380,6 +380,116 @@ class UpdateChannelResponse(_message.Message):
 Global___UpdateChannelResponse: _TypeAlias = UpdateChannelResponse  # noqa: Y015
 
 @_typing.final
+class CheckChannelRequest(_message.Message):
+    """Asks how a channel does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    SUBSCRIBE_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """The channel."""
+    subscribe: _builtins.bool
+    """Whether the app is to be subscribed to the account, if it is not."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        subscribe: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "subscribe", b"subscribe"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckChannelRequest: _TypeAlias = CheckChannelRequest  # noqa: Y015
+
+@_typing.final
+class CheckChannelResponse(_message.Message):
+    """How it does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel, with the health that was found."""
+
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[_channel_pb2.ChannelCheck]:
+        """What was looked at, in the order of their kinds; empty where there is nobody to ask."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+        checks: _abc.Iterable[_channel_pb2.ChannelCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckChannelResponse: _TypeAlias = CheckChannelResponse  # noqa: Y015
+
+@_typing.final
+class ReauthorizeChannelRequest(_message.Message):
+    """Gives a channel a new token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """The channel."""
+    access_token: _builtins.str
+    """Token of the system user; stored encrypted, never shown."""
+    request_id: _builtins.str
+    """Makes the call repeatable."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        access_token: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "channel_id", b"channel_id", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReauthorizeChannelRequest: _TypeAlias = ReauthorizeChannelRequest  # noqa: Y015
+
+@_typing.final
+class ReauthorizeChannelResponse(_message.Message):
+    """The channel after the change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def channel(self) -> _channel_pb2.Channel:
+        """The channel."""
+
+    def __init__(
+        self,
+        *,
+        channel: _channel_pb2.Channel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReauthorizeChannelResponse: _TypeAlias = ReauthorizeChannelResponse  # noqa: Y015
+
+@_typing.final
 class ResumeChannelRequest(_message.Message):
     """Sends again on a channel."""
 

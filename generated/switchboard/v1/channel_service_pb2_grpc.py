@@ -60,6 +60,16 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.FromString,
                 _registered_method=True)
+        self.CheckChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/CheckChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.CheckChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.CheckChannelResponse.FromString,
+                _registered_method=True)
+        self.ReauthorizeChannel = channel.unary_unary(
+                '/switchboard.v1.ChannelService/ReauthorizeChannel',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelResponse.FromString,
+                _registered_method=True)
         self.ResumeChannel = channel.unary_unary(
                 '/switchboard.v1.ChannelService/ResumeChannel',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ResumeChannelRequest.SerializeToString,
@@ -92,7 +102,8 @@ class ChannelServiceServicer:
     """
 
     def ConnectWhatsappChannel(self, request, context):
-        """Connects a WhatsApp number. A number belongs to one channel of the installation.
+        """Connects a WhatsApp number. A number belongs to one channel of the installation. Meta is asked first whether token and number can be
+        used, and the app is subscribed to the account: CHANNEL_CHECK_FAILED says what is missing, PROVIDER_UNAVAILABLE that Meta did not answer.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,9 +137,25 @@ class ChannelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckChannel(self, request, context):
+        """Asks a channel's provider how it does, and stores that. Nothing is changed there, unless the app is to be subscribed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReauthorizeChannel(self, request, context):
+        """Gives a channel a new token, once its provider has said that it is good for the same number. A channel that was paused sends again. CHANNEL_CHECK_FAILED,
+        PROVIDER_UNAVAILABLE: then everything is as it was.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ResumeChannel(self, request, context):
         """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
-        neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+        neither only the token changes. The provider is asked first where the channel is blocked or the token new: CHANNEL_CHECK_FAILED.
+        CHANNEL_DISCONNECTED where it has no account any more: connect that again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -191,6 +218,16 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.UpdateChannel,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.SerializeToString,
+            ),
+            'CheckChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.CheckChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.CheckChannelResponse.SerializeToString,
+            ),
+            'ReauthorizeChannel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReauthorizeChannel,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelResponse.SerializeToString,
             ),
             'ResumeChannel': grpc.unary_unary_rpc_method_handler(
                     servicer.ResumeChannel,
@@ -354,6 +391,60 @@ class ChannelService:
             '/switchboard.v1.ChannelService/UpdateChannel',
             switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.UpdateChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/CheckChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.CheckChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.CheckChannelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReauthorizeChannel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/ReauthorizeChannel',
+            switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.ReauthorizeChannelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -34,7 +34,9 @@ class ChannelServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ChannelServiceAsyncStub: ...
     ConnectWhatsappChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectWhatsappChannelRequest, _channel_service_pb2.ConnectWhatsappChannelResponse]
-    """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+    """Connects a WhatsApp number. A number belongs to one channel of the installation. Meta is asked first whether token and number can be
+    used, and the app is subscribed to the account: CHANNEL_CHECK_FAILED says what is missing, PROVIDER_UNAVAILABLE that Meta did not answer.
+    """
     ConnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]
     """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]
@@ -43,9 +45,16 @@ class ChannelServiceStub:
     """Lists channels in the order they were connected."""
     UpdateChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]
     """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
+    CheckChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CheckChannelRequest, _channel_service_pb2.CheckChannelResponse]
+    """Asks a channel's provider how it does, and stores that. Nothing is changed there, unless the app is to be subscribed."""
+    ReauthorizeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ReauthorizeChannelRequest, _channel_service_pb2.ReauthorizeChannelResponse]
+    """Gives a channel a new token, once its provider has said that it is good for the same number. A channel that was paused sends again. CHANNEL_CHECK_FAILED,
+    PROVIDER_UNAVAILABLE: then everything is as it was.
+    """
     ResumeChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]
     """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
-    neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+    neither only the token changes. The provider is asked first where the channel is blocked or the token new: CHANNEL_CHECK_FAILED.
+    CHANNEL_DISCONNECTED where it has no account any more: connect that again.
     """
     DisconnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]
     """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
@@ -66,7 +75,9 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ConnectWhatsappChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectWhatsappChannelRequest, _channel_service_pb2.ConnectWhatsappChannelResponse]  # type: ignore[assignment]
-    """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+    """Connects a WhatsApp number. A number belongs to one channel of the installation. Meta is asked first whether token and number can be
+    used, and the app is subscribed to the account: CHANNEL_CHECK_FAILED says what is missing, PROVIDER_UNAVAILABLE that Meta did not answer.
+    """
     ConnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]  # type: ignore[assignment]
     """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]  # type: ignore[assignment]
@@ -75,9 +86,16 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """Lists channels in the order they were connected."""
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]  # type: ignore[assignment]
     """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
+    CheckChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CheckChannelRequest, _channel_service_pb2.CheckChannelResponse]  # type: ignore[assignment]
+    """Asks a channel's provider how it does, and stores that. Nothing is changed there, unless the app is to be subscribed."""
+    ReauthorizeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ReauthorizeChannelRequest, _channel_service_pb2.ReauthorizeChannelResponse]  # type: ignore[assignment]
+    """Gives a channel a new token, once its provider has said that it is good for the same number. A channel that was paused sends again. CHANNEL_CHECK_FAILED,
+    PROVIDER_UNAVAILABLE: then everything is as it was.
+    """
     ResumeChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ResumeChannelRequest, _channel_service_pb2.ResumeChannelResponse]  # type: ignore[assignment]
     """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
-    neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+    neither only the token changes. The provider is asked first where the channel is blocked or the token new: CHANNEL_CHECK_FAILED.
+    CHANNEL_DISCONNECTED where it has no account any more: connect that again.
     """
     DisconnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]  # type: ignore[assignment]
     """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
@@ -101,7 +119,9 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.ConnectWhatsappChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ConnectWhatsappChannelResponse, _abc.Awaitable[_channel_service_pb2.ConnectWhatsappChannelResponse]]:
-        """Connects a WhatsApp number. A number belongs to one channel of the installation."""
+        """Connects a WhatsApp number. A number belongs to one channel of the installation. Meta is asked first whether token and number can be
+        used, and the app is subscribed to the account: CHANNEL_CHECK_FAILED says what is missing, PROVIDER_UNAVAILABLE that Meta did not answer.
+        """
 
     @_abc_1.abstractmethod
     def ConnectChannel(
@@ -136,13 +156,32 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Changes a channel's name, how its conversations end and begin, and where it calls back; what is absent stays."""
 
     @_abc_1.abstractmethod
+    def CheckChannel(
+        self,
+        request: _channel_service_pb2.CheckChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.CheckChannelResponse, _abc.Awaitable[_channel_service_pb2.CheckChannelResponse]]:
+        """Asks a channel's provider how it does, and stores that. Nothing is changed there, unless the app is to be subscribed."""
+
+    @_abc_1.abstractmethod
+    def ReauthorizeChannel(
+        self,
+        request: _channel_service_pb2.ReauthorizeChannelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.ReauthorizeChannelResponse, _abc.Awaitable[_channel_service_pb2.ReauthorizeChannelResponse]]:
+        """Gives a channel a new token, once its provider has said that it is good for the same number. A channel that was paused sends again. CHANNEL_CHECK_FAILED,
+        PROVIDER_UNAVAILABLE: then everything is as it was.
+        """
+
+    @_abc_1.abstractmethod
     def ResumeChannel(
         self,
         request: _channel_service_pb2.ResumeChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.ResumeChannelResponse, _abc.Awaitable[_channel_service_pb2.ResumeChannelResponse]]:
         """Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
-        neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+        neither only the token changes. The provider is asked first where the channel is blocked or the token new: CHANNEL_CHECK_FAILED.
+        CHANNEL_DISCONNECTED where it has no account any more: connect that again.
         """
 
     @_abc_1.abstractmethod

@@ -156,6 +156,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
     ERROR_REASON_CHANNEL_DISCONNECTED: _ErrorReason.ValueType  # 104
     """FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
+    ERROR_REASON_CHANNEL_CHECK_FAILED: _ErrorReason.ValueType  # 115
+    """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
+    "code" and "trace_id" are the provider's where it refused.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -294,4 +298,8 @@ ERROR_REASON_TEMPLATE_NOT_SENDABLE: ErrorReason.ValueType  # 103
 """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
 ERROR_REASON_CHANNEL_DISCONNECTED: ErrorReason.ValueType  # 104
 """FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
+ERROR_REASON_CHANNEL_CHECK_FAILED: ErrorReason.ValueType  # 115
+"""FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
+"code" and "trace_id" are the provider's where it refused.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from server.kit.clock import utc_now
 from server.providers.api import keyring, parse, signature
 from server.providers.api.callback import Callbacks, address_of
+from server.providers.checks import CheckedAccount, CheckReport
 from server.providers.contract import (
     Account,
     Ambiguous,
@@ -116,6 +117,10 @@ class Api:
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """As of Provider: its capabilities say that nobody asks."""
         return _refused(ErrorClass.BUG, "no_templates", "Channels of one's own have no templates.")
+
+    async def check(self, account: CheckedAccount) -> CheckReport:  # noqa: ARG002
+        """As of Provider: each callback tells for itself."""
+        return CheckReport()
 
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFailed:  # noqa: ARG002
         """As of Provider: files come by links of the user's own, so that nobody asks."""

@@ -27,7 +27,8 @@ ANSWER_MOST = 256 * 1024
 LIST_MOST = 4 * 1024 * 1024
 
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
-_OBJECT_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+# Numbers, but for what an installation calls its app, and paths that are no objects.
+_OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
+from server.providers.checks import CheckedAccount, CheckReport
 from server.providers.contract import (
     Account,
     Ambiguous,
@@ -31,7 +32,7 @@ from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
 from server.providers.meta.media import MediaClient
 from server.providers.template import TemplateAccount, TemplatePage
-from server.providers.whatsapp import contents, parse, send, templates
+from server.providers.whatsapp import checking, contents, parse, send, templates
 
 SETTINGS = {
     "phone_number_id": r"[0-9]{5,30}",
@@ -130,6 +131,10 @@ class WhatsApp:
             query=query,
         )
         return send.read(answer, templates.read_page)
+
+    async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        return await checking.check(self._graph, account)
 
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
         """As of Provider."""

@@ -79,16 +79,24 @@ __all__ = (
     "CauseKind",
     "Channel",
     "ChannelAlert",
+    "ChannelCheck",
+    "ChannelCheckKind",
+    "ChannelCheckResult",
     "ChannelConnected",
     "ChannelCount",
     "ChannelDisconnected",
+    "ChannelError",
     "ChannelHealth",
     "ChannelHealthChanged",
     "ChannelQuality",
     "ChannelRestriction",
     "ChannelSetting",
     "ChannelState",
+    "ChannelToken",
     "ChannelUpdated",
+    "ChannelWebhookPace",
+    "CheckChannelRequest",
+    "CheckChannelResponse",
     "ConnectChannelRequest",
     "ConnectChannelResponse",
     "ConnectWhatsappChannelRequest",
@@ -331,6 +339,8 @@ __all__ = (
     "QuickReply",
     "Reaction",
     "ReauthRequired",
+    "ReauthorizeChannelRequest",
+    "ReauthorizeChannelResponse",
     "ReceiveItemsRequest",
     "ReceiveItemsResponse",
     "ReceiveMetaWebhookRequest",
@@ -1268,6 +1278,129 @@ class CauseKind(betterproto2.Enum):
         }
 
 
+class ChannelCheckKind(betterproto2.Enum):
+    """
+    What is looked at when a channel is checked.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    TOKEN = 1
+    """
+    The token is accepted.
+    """
+
+    PERMISSIONS = 2
+    """
+    The token has the permissions that are needed.
+    """
+
+    NUMBER = 3
+    """
+    The number is there, and the token may use it.
+    """
+
+    ACCOUNT = 4
+    """
+    The number is one of the account's.
+    """
+
+    REGISTRATION = 5
+    """
+    The number is registered: it can send and receive.
+    """
+
+    MESSAGING = 6
+    """
+    Nothing forbids it to send, such as a ban or a payment that is missing. Does not keep it from being connected.
+    """
+
+    SUBSCRIPTION = 7
+    """
+    The app is told what happens to the account.
+    """
+
+    APP = 8
+    """
+    The app is known here, and told of messages. Does not keep it from being connected.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CHANNEL_CHECK_KIND_UNSPECIFIED",
+            1: "CHANNEL_CHECK_KIND_TOKEN",
+            2: "CHANNEL_CHECK_KIND_PERMISSIONS",
+            3: "CHANNEL_CHECK_KIND_NUMBER",
+            4: "CHANNEL_CHECK_KIND_ACCOUNT",
+            5: "CHANNEL_CHECK_KIND_REGISTRATION",
+            6: "CHANNEL_CHECK_KIND_MESSAGING",
+            7: "CHANNEL_CHECK_KIND_SUBSCRIPTION",
+            8: "CHANNEL_CHECK_KIND_APP",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CHANNEL_CHECK_KIND_UNSPECIFIED": 0,
+            "CHANNEL_CHECK_KIND_TOKEN": 1,
+            "CHANNEL_CHECK_KIND_PERMISSIONS": 2,
+            "CHANNEL_CHECK_KIND_NUMBER": 3,
+            "CHANNEL_CHECK_KIND_ACCOUNT": 4,
+            "CHANNEL_CHECK_KIND_REGISTRATION": 5,
+            "CHANNEL_CHECK_KIND_MESSAGING": 6,
+            "CHANNEL_CHECK_KIND_SUBSCRIPTION": 7,
+            "CHANNEL_CHECK_KIND_APP": 8,
+        }
+
+
+class ChannelCheckResult(betterproto2.Enum):
+    """
+    What came of a check.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    PASSED = 1
+    """
+    All is well.
+    """
+
+    FAILED = 2
+    """
+    It is not: see the remedy.
+    """
+
+    SKIPPED = 3
+    """
+    It could not be asked: another one failed, or the provider does not tell.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CHANNEL_CHECK_RESULT_UNSPECIFIED",
+            1: "CHANNEL_CHECK_RESULT_PASSED",
+            2: "CHANNEL_CHECK_RESULT_FAILED",
+            3: "CHANNEL_CHECK_RESULT_SKIPPED",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CHANNEL_CHECK_RESULT_UNSPECIFIED": 0,
+            "CHANNEL_CHECK_RESULT_PASSED": 1,
+            "CHANNEL_CHECK_RESULT_FAILED": 2,
+            "CHANNEL_CHECK_RESULT_SKIPPED": 3,
+        }
+
+
 class ChannelQuality(betterproto2.Enum):
     """
     How users rate what a number sends.
@@ -1360,6 +1493,50 @@ class ChannelState(betterproto2.Enum):
             "CHANNEL_STATE_PAUSED": 2,
             "CHANNEL_STATE_BLOCKED": 3,
             "CHANNEL_STATE_DISCONNECTED": 4,
+        }
+
+
+class ChannelWebhookPace(betterproto2.Enum):
+    """
+    Whether webhooks come in time.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Not known.
+    """
+
+    TIMELY = 1
+    """
+    Within 30 seconds.
+    """
+
+    SLOW = 2
+    """
+    Within 5 minutes.
+    """
+
+    LATE = 3
+    """
+    Later: the provider tries again what it could not deliver, for up to 7 days.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "CHANNEL_WEBHOOK_PACE_UNSPECIFIED",
+            1: "CHANNEL_WEBHOOK_PACE_TIMELY",
+            2: "CHANNEL_WEBHOOK_PACE_SLOW",
+            3: "CHANNEL_WEBHOOK_PACE_LATE",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "CHANNEL_WEBHOOK_PACE_UNSPECIFIED": 0,
+            "CHANNEL_WEBHOOK_PACE_TIMELY": 1,
+            "CHANNEL_WEBHOOK_PACE_SLOW": 2,
+            "CHANNEL_WEBHOOK_PACE_LATE": 3,
         }
 
 
@@ -2136,6 +2313,12 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: the channel was disconnected. Connect its account again.
     """
 
+    CHANNEL_CHECK_FAILED = 115
+    """
+    FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
+    "code" and "trace_id" are the provider's where it refused.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2204,6 +2387,7 @@ class ErrorReason(betterproto2.Enum):
             102: "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES",
             103: "ERROR_REASON_TEMPLATE_NOT_SENDABLE",
             104: "ERROR_REASON_CHANNEL_DISCONNECTED",
+            115: "ERROR_REASON_CHANNEL_CHECK_FAILED",
         }
 
     @classmethod
@@ -2274,6 +2458,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES": 102,
             "ERROR_REASON_TEMPLATE_NOT_SENDABLE": 103,
             "ERROR_REASON_CHANNEL_DISCONNECTED": 104,
+            "ERROR_REASON_CHANNEL_CHECK_FAILED": 115,
         }
 
 
@@ -5911,6 +6096,50 @@ default_message_pool.register_message("switchboard.v1", "ChannelAlert", ChannelA
 
 
 @dataclass(eq=False, repr=False)
+class ChannelCheck(betterproto2.Message):
+    """
+    One thing that was looked at.
+    """
+
+    check: "ChannelCheckKind" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: ChannelCheckKind(0)
+    )
+    """
+    What.
+    """
+
+    result: "ChannelCheckResult" = betterproto2.field(
+        2, betterproto2.TYPE_ENUM, default_factory=lambda: ChannelCheckResult(0)
+    )
+    """
+    What came of it.
+    """
+
+    message: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What was found, in the provider's words where it refused.
+    """
+
+    remedy: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What to do about it; empty where nothing is to be done, or nobody knows.
+    """
+
+    code: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    The provider's code; empty where it did not refuse.
+    """
+
+    trace_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    What the provider's support asks for; empty where it did not refuse.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelCheck", ChannelCheck)
+
+
+@dataclass(eq=False, repr=False)
 class ChannelConnected(betterproto2.Message):
     """
     A channel was connected.
@@ -5963,6 +6192,33 @@ class ChannelDisconnected(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ChannelDisconnected", ChannelDisconnected)
+
+
+@dataclass(eq=False, repr=False)
+class ChannelError(betterproto2.Message):
+    """
+    An error of a provider.
+    """
+
+    code: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The provider's code.
+    """
+
+    message: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    In the provider's words, without what belongs to a customer.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        3, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelError", ChannelError)
 
 
 @dataclass(eq=False, repr=False)
@@ -6023,7 +6279,55 @@ class ChannelHealth(betterproto2.Message):
 
     stale: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
     """
-    Whether there is more to it than was told.
+    Whether there is more to it than was told. It is read anew soon.
+    """
+
+    token: "ChannelToken | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Its token, as its provider last told; absent: never asked.
+    """
+
+    number_status: "str" = betterproto2.field(13, betterproto2.TYPE_STRING)
+    """
+    What the number is at its provider, such as CONNECTED, FLAGGED or BANNED; empty: not told.
+    """
+
+    check_time: "datetime.datetime | None" = betterproto2.field(
+        14, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its provider was last asked how it does; absent: never.
+    """
+
+    failed_checks: "list[ChannelCheck]" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What failed then.
+    """
+
+    last_inbound_time: "datetime.datetime | None" = betterproto2.field(
+        16, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its provider last told of a message of a customer, to about a minute; absent: never.
+    """
+
+    webhook_lag: "datetime.timedelta | None" = betterproto2.field(
+        17, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    How long that message was under way to us; changes of its pace alone make an event.
+    """
+
+    webhook_pace: "ChannelWebhookPace" = betterproto2.field(
+        18, betterproto2.TYPE_ENUM, default_factory=lambda: ChannelWebhookPace(0)
+    )
+    """
+    Whether messages come in time.
+    """
+
+    last_error: "ChannelError | None" = betterproto2.field(19, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The last error that is no message's own; absent: none.
     """
 
 
@@ -6093,6 +6397,40 @@ default_message_pool.register_message("switchboard.v1", "ChannelSetting", Channe
 
 
 @dataclass(eq=False, repr=False)
+class ChannelToken(betterproto2.Message):
+    """
+    A token, as its provider tells.
+    """
+
+    valid: "bool" = betterproto2.field(1, betterproto2.TYPE_BOOL)
+    """
+    Whether it is accepted.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until when; absent: it does not expire, or nobody told.
+    """
+
+    missing_permissions: "list[str]" = betterproto2.field(3, betterproto2.TYPE_STRING, repeated=True)
+    """
+    Permissions that it lacks.
+    """
+
+    revoke_time: "datetime.datetime | None" = betterproto2.field(
+        4, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Since when it is not accepted any more; absent: it is.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ChannelToken", ChannelToken)
+
+
+@dataclass(eq=False, repr=False)
 class ChannelUpdated(betterproto2.Message):
     """
     A channel's name changed, or how its conversations end and begin.
@@ -6105,6 +6443,46 @@ class ChannelUpdated(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ChannelUpdated", ChannelUpdated)
+
+
+@dataclass(eq=False, repr=False)
+class CheckChannelRequest(betterproto2.Message):
+    """
+    Asks how a channel does.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The channel.
+    """
+
+    subscribe: "bool" = betterproto2.field(2, betterproto2.TYPE_BOOL)
+    """
+    Whether the app is to be subscribed to the account, if it is not.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CheckChannelRequest", CheckChannelRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CheckChannelResponse(betterproto2.Message):
+    """
+    How it does.
+    """
+
+    channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The channel, with the health that was found.
+    """
+
+    checks: "list[ChannelCheck]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What was looked at, in the order of their kinds; empty where there is nobody to ask.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CheckChannelResponse", CheckChannelResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -12348,6 +12726,46 @@ class Reaction(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "Reaction", Reaction)
+
+
+@dataclass(eq=False, repr=False)
+class ReauthorizeChannelRequest(betterproto2.Message):
+    """
+    Gives a channel a new token.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The channel.
+    """
+
+    access_token: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Token of the system user; stored encrypted, never shown.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ReauthorizeChannelRequest", ReauthorizeChannelRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ReauthorizeChannelResponse(betterproto2.Message):
+    """
+    The channel after the change.
+    """
+
+    channel: "Channel | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The channel.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ReauthorizeChannelResponse", ReauthorizeChannelResponse)
 
 
 @dataclass(eq=False, repr=False)

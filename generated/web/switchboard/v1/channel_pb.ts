@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel.proto.
  */
 export const file_switchboard_v1_channel: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSL6AwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIpCgNhcGkYCyABKAsyGi5zd2l0Y2hib2FyZC52MS5BcGlBY2NvdW50SAASLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDXJlb3Blbl93aW5kb3cYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SHAoUbmV3X3RocmVhZF9lYWNoX3RpbWUYCSABKAgSNQoSYXV0b19yZXNvbHZlX2FmdGVyGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KBmhlYWx0aBgMIAEoCzIdLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhCCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIvcCCg1DaGFubmVsSGVhbHRoEi8KB3F1YWxpdHkYASABKA4yHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsUXVhbGl0eRIXCg9tZXNzYWdpbmdfbGltaXQYAiABKAkSIgoVdGhyb3VnaHB1dF9wZXJfc2Vjb25kGAMgASgFSACIAQESFQoNdmVyaWZpZWRfbmFtZRgEIAEoCRITCgtuYW1lX3N0YXR1cxgFIAEoCRIQCgh1c2VybmFtZRgGIAEoCRIVCg1yZXZpZXdfc3RhdHVzGAcgASgJEhMKC3Jlc3RyaWN0aW9uGAggASgJEjgKDHJlc3RyaWN0aW9ucxgJIAMoCzIiLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxSZXN0cmljdGlvbhIrCgVhbGVydBgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxBbGVydBINCgVzdGFsZRgLIAEoCEIYChZfdGhyb3VnaHB1dF9wZXJfc2Vjb25kImgKEkNoYW5uZWxSZXN0cmljdGlvbhIMCgR0eXBlGAEgASgJEi8KC2V4cGlyZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgtyZW1lZGlhdGlvbhgDIAEoCSJDCgxDaGFubmVsQWxlcnQSDAoEdHlwZRgBIAEoCRIQCghzZXZlcml0eRgCIAEoCRITCgtkZXNjcmlwdGlvbhgDIAEoCSKOAQoPV2hhdHNhcHBBY2NvdW50EhcKD3Bob25lX251bWJlcl9pZBgBIAEoCRIPCgd3YWJhX2lkGAIgASgJEiEKFGRpc3BsYXlfcGhvbmVfbnVtYmVyGAMgASgJSACIAQESFQoNZ3JhcGhfdmVyc2lvbhgEIAEoCUIXChVfZGlzcGxheV9waG9uZV9udW1iZXIiWgoKQXBpQWNjb3VudBIUCgxjYWxsYmFja191cmwYASABKAkSNgoSc2VjcmV0X3JvdGF0ZV90aW1lGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJqCgdNZXRhQXBwEgoKAmlkGAEgASgJEgwKBG5hbWUYAiABKAkSFAoMd2ViaG9va19wYXRoGAMgASgJEi8KC2NyZWF0ZV90aW1lGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCpNCghQcm92aWRlchIYChRQUk9WSURFUl9VTlNQRUNJRklFRBAAEhUKEVBST1ZJREVSX1dIQVRTQVBQEAESEAoMUFJPVklERVJfQVBJEAIqnAEKDENoYW5uZWxTdGF0ZRIdChlDSEFOTkVMX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQ0hBTk5FTF9TVEFURV9BQ1RJVkUQARIYChRDSEFOTkVMX1NUQVRFX1BBVVNFRBACEhkKFUNIQU5ORUxfU1RBVEVfQkxPQ0tFRBADEh4KGkNIQU5ORUxfU1RBVEVfRElTQ09OTkVDVEVEEAQqgQEKDkNoYW5uZWxRdWFsaXR5Eh8KG0NIQU5ORUxfUVVBTElUWV9VTlNQRUNJRklFRBAAEhkKFUNIQU5ORUxfUVVBTElUWV9HUkVFThABEhoKFkNIQU5ORUxfUVVBTElUWV9ZRUxMT1cQAhIXChNDSEFOTkVMX1FVQUxJVFlfUkVEEANiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jaGFubmVsLnByb3RvEg5zd2l0Y2hib2FyZC52MSL6AwoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISKwoFc3RhdGUYBCABKA4yHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsU3RhdGUSGQoMc3RhdGVfcmVhc29uGAUgASgJSAGIAQESMwoId2hhdHNhcHAYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5XaGF0c2FwcEFjY291bnRIABIpCgNhcGkYCyABKAsyGi5zd2l0Y2hib2FyZC52MS5BcGlBY2NvdW50SAASLwoLY3JlYXRlX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjAKDXJlb3Blbl93aW5kb3cYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SHAoUbmV3X3RocmVhZF9lYWNoX3RpbWUYCSABKAgSNQoSYXV0b19yZXNvbHZlX2FmdGVyGAogASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEi0KBmhlYWx0aBgMIAEoCzIdLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxIZWFsdGhCCQoHYWNjb3VudEIPCg1fc3RhdGVfcmVhc29uIvMFCg1DaGFubmVsSGVhbHRoEi8KB3F1YWxpdHkYASABKA4yHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsUXVhbGl0eRIXCg9tZXNzYWdpbmdfbGltaXQYAiABKAkSIgoVdGhyb3VnaHB1dF9wZXJfc2Vjb25kGAMgASgFSACIAQESFQoNdmVyaWZpZWRfbmFtZRgEIAEoCRITCgtuYW1lX3N0YXR1cxgFIAEoCRIQCgh1c2VybmFtZRgGIAEoCRIVCg1yZXZpZXdfc3RhdHVzGAcgASgJEhMKC3Jlc3RyaWN0aW9uGAggASgJEjgKDHJlc3RyaWN0aW9ucxgJIAMoCzIiLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxSZXN0cmljdGlvbhIrCgVhbGVydBgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxBbGVydBINCgVzdGFsZRgLIAEoCBIrCgV0b2tlbhgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxUb2tlbhIVCg1udW1iZXJfc3RhdHVzGA0gASgJEi4KCmNoZWNrX3RpbWUYDiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjMKDWZhaWxlZF9jaGVja3MYDyADKAsyHC5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ2hlY2sSNQoRbGFzdF9pbmJvdW5kX3RpbWUYECABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KC3dlYmhvb2tfbGFnGBEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjgKDHdlYmhvb2tfcGFjZRgSIAEoDjIiLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWxXZWJob29rUGFjZRIwCgpsYXN0X2Vycm9yGBMgASgLMhwuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbEVycm9yQhgKFl90aHJvdWdocHV0X3Blcl9zZWNvbmQinAEKDENoYW5uZWxUb2tlbhINCgV2YWxpZBgBIAEoCBIvCgtleHBpcmVfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGwoTbWlzc2luZ19wZXJtaXNzaW9ucxgDIAMoCRIvCgtyZXZva2VfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiVwoMQ2hhbm5lbEVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIoCgR0aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK0AQoMQ2hhbm5lbENoZWNrEi8KBWNoZWNrGAEgASgOMiAuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbENoZWNrS2luZBIyCgZyZXN1bHQYAiABKA4yIi5zd2l0Y2hib2FyZC52MS5DaGFubmVsQ2hlY2tSZXN1bHQSDwoHbWVzc2FnZRgDIAEoCRIOCgZyZW1lZHkYBCABKAkSDAoEY29kZRgFIAEoCRIQCgh0cmFjZV9pZBgGIAEoCSJoChJDaGFubmVsUmVzdHJpY3Rpb24SDAoEdHlwZRgBIAEoCRIvCgtleHBpcmVfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLcmVtZWRpYXRpb24YAyABKAkiQwoMQ2hhbm5lbEFsZXJ0EgwKBHR5cGUYASABKAkSEAoIc2V2ZXJpdHkYAiABKAkSEwoLZGVzY3JpcHRpb24YAyABKAkijgEKD1doYXRzYXBwQWNjb3VudBIXCg9waG9uZV9udW1iZXJfaWQYASABKAkSDwoHd2FiYV9pZBgCIAEoCRIhChRkaXNwbGF5X3Bob25lX251bWJlchgDIAEoCUgAiAEBEhUKDWdyYXBoX3ZlcnNpb24YBCABKAlCFwoVX2Rpc3BsYXlfcGhvbmVfbnVtYmVyIloKCkFwaUFjY291bnQSFAoMY2FsbGJhY2tfdXJsGAEgASgJEjYKEnNlY3JldF9yb3RhdGVfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiagoHTWV0YUFwcBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEhQKDHdlYmhvb2tfcGF0aBgDIAEoCRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAqTQoIUHJvdmlkZXISGAoUUFJPVklERVJfVU5TUEVDSUZJRUQQABIVChFQUk9WSURFUl9XSEFUU0FQUBABEhAKDFBST1ZJREVSX0FQSRACKpwBCgxDaGFubmVsU3RhdGUSHQoZQ0hBTk5FTF9TVEFURV9VTlNQRUNJRklFRBAAEhgKFENIQU5ORUxfU1RBVEVfQUNUSVZFEAESGAoUQ0hBTk5FTF9TVEFURV9QQVVTRUQQAhIZChVDSEFOTkVMX1NUQVRFX0JMT0NLRUQQAxIeChpDSEFOTkVMX1NUQVRFX0RJU0NPTk5FQ1RFRBAEKoEBCg5DaGFubmVsUXVhbGl0eRIfChtDSEFOTkVMX1FVQUxJVFlfVU5TUEVDSUZJRUQQABIZChVDSEFOTkVMX1FVQUxJVFlfR1JFRU4QARIaChZDSEFOTkVMX1FVQUxJVFlfWUVMTE9XEAISFwoTQ0hBTk5FTF9RVUFMSVRZX1JFRBADKpkBChJDaGFubmVsV2ViaG9va1BhY2USJAogQ0hBTk5FTF9XRUJIT09LX1BBQ0VfVU5TUEVDSUZJRUQQABIfChtDSEFOTkVMX1dFQkhPT0tfUEFDRV9USU1FTFkQARIdChlDSEFOTkVMX1dFQkhPT0tfUEFDRV9TTE9XEAISHQoZQ0hBTk5FTF9XRUJIT09LX1BBQ0VfTEFURRADKr8CChBDaGFubmVsQ2hlY2tLaW5kEiIKHkNIQU5ORUxfQ0hFQ0tfS0lORF9VTlNQRUNJRklFRBAAEhwKGENIQU5ORUxfQ0hFQ0tfS0lORF9UT0tFThABEiIKHkNIQU5ORUxfQ0hFQ0tfS0lORF9QRVJNSVNTSU9OUxACEh0KGUNIQU5ORUxfQ0hFQ0tfS0lORF9OVU1CRVIQAxIeChpDSEFOTkVMX0NIRUNLX0tJTkRfQUNDT1VOVBAEEiMKH0NIQU5ORUxfQ0hFQ0tfS0lORF9SRUdJU1RSQVRJT04QBRIgChxDSEFOTkVMX0NIRUNLX0tJTkRfTUVTU0FHSU5HEAYSIwofQ0hBTk5FTF9DSEVDS19LSU5EX1NVQlNDUklQVElPThAHEhoKFkNIQU5ORUxfQ0hFQ0tfS0lORF9BUFAQCCqeAQoSQ2hhbm5lbENoZWNrUmVzdWx0EiQKIENIQU5ORUxfQ0hFQ0tfUkVTVUxUX1VOU1BFQ0lGSUVEEAASHwobQ0hBTk5FTF9DSEVDS19SRVNVTFRfUEFTU0VEEAESHwobQ0hBTk5FTF9DSEVDS19SRVNVTFRfRkFJTEVEEAISIAocQ0hBTk5FTF9DSEVDS19SRVNVTFRfU0tJUFBFRBADYgZwcm90bzM", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * A connected account of a provider.
@@ -198,11 +198,67 @@ export type ChannelHealth = Message<"switchboard.v1.ChannelHealth"> & {
   alert?: ChannelAlert | undefined;
 
   /**
-   * Whether there is more to it than was told.
+   * Whether there is more to it than was told. It is read anew soon.
    *
    * @generated from field: bool stale = 11;
    */
   stale: boolean;
+
+  /**
+   * Its token, as its provider last told; absent: never asked.
+   *
+   * @generated from field: switchboard.v1.ChannelToken token = 12;
+   */
+  token?: ChannelToken | undefined;
+
+  /**
+   * What the number is at its provider, such as CONNECTED, FLAGGED or BANNED; empty: not told.
+   *
+   * @generated from field: string number_status = 13;
+   */
+  numberStatus: string;
+
+  /**
+   * When its provider was last asked how it does; absent: never.
+   *
+   * @generated from field: google.protobuf.Timestamp check_time = 14;
+   */
+  checkTime?: Timestamp | undefined;
+
+  /**
+   * What failed then.
+   *
+   * @generated from field: repeated switchboard.v1.ChannelCheck failed_checks = 15;
+   */
+  failedChecks: ChannelCheck[];
+
+  /**
+   * When its provider last told of a message of a customer, to about a minute; absent: never.
+   *
+   * @generated from field: google.protobuf.Timestamp last_inbound_time = 16;
+   */
+  lastInboundTime?: Timestamp | undefined;
+
+  /**
+   * How long that message was under way to us; changes of its pace alone make an event.
+   *
+   * @generated from field: google.protobuf.Duration webhook_lag = 17;
+   */
+  webhookLag?: Duration | undefined;
+
+  /**
+   * Whether messages come in time.
+   *
+   * @generated from field: switchboard.v1.ChannelWebhookPace webhook_pace = 18;
+   */
+  webhookPace: ChannelWebhookPace;
+
+  /**
+   * The last error that is no message's own; absent: none.
+   *
+   * @generated from field: switchboard.v1.ChannelError last_error = 19;
+   */
+  lastError?: ChannelError | undefined;
 };
 
 /**
@@ -211,6 +267,139 @@ export type ChannelHealth = Message<"switchboard.v1.ChannelHealth"> & {
  */
 export const ChannelHealthSchema: GenMessage<ChannelHealth> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_channel, 1);
+
+/**
+ * A token, as its provider tells.
+ *
+ * @generated from message switchboard.v1.ChannelToken
+ */
+export type ChannelToken = Message<"switchboard.v1.ChannelToken"> & {
+  /**
+   * Whether it is accepted.
+   *
+   * @generated from field: bool valid = 1;
+   */
+  valid: boolean;
+
+  /**
+   * Until when; absent: it does not expire, or nobody told.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 2;
+   */
+  expireTime?: Timestamp | undefined;
+
+  /**
+   * Permissions that it lacks.
+   *
+   * @generated from field: repeated string missing_permissions = 3;
+   */
+  missingPermissions: string[];
+
+  /**
+   * Since when it is not accepted any more; absent: it is.
+   *
+   * @generated from field: google.protobuf.Timestamp revoke_time = 4;
+   */
+  revokeTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelToken.
+ * Use `create(ChannelTokenSchema)` to create a new message.
+ */
+export const ChannelTokenSchema: GenMessage<ChannelToken> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 2);
+
+/**
+ * An error of a provider.
+ *
+ * @generated from message switchboard.v1.ChannelError
+ */
+export type ChannelError = Message<"switchboard.v1.ChannelError"> & {
+  /**
+   * The provider's code.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * In the provider's words, without what belongs to a customer.
+   *
+   * @generated from field: string message = 2;
+   */
+  message: string;
+
+  /**
+   * When.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 3;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelError.
+ * Use `create(ChannelErrorSchema)` to create a new message.
+ */
+export const ChannelErrorSchema: GenMessage<ChannelError> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 3);
+
+/**
+ * One thing that was looked at.
+ *
+ * @generated from message switchboard.v1.ChannelCheck
+ */
+export type ChannelCheck = Message<"switchboard.v1.ChannelCheck"> & {
+  /**
+   * What.
+   *
+   * @generated from field: switchboard.v1.ChannelCheckKind check = 1;
+   */
+  check: ChannelCheckKind;
+
+  /**
+   * What came of it.
+   *
+   * @generated from field: switchboard.v1.ChannelCheckResult result = 2;
+   */
+  result: ChannelCheckResult;
+
+  /**
+   * What was found, in the provider's words where it refused.
+   *
+   * @generated from field: string message = 3;
+   */
+  message: string;
+
+  /**
+   * What to do about it; empty where nothing is to be done, or nobody knows.
+   *
+   * @generated from field: string remedy = 4;
+   */
+  remedy: string;
+
+  /**
+   * The provider's code; empty where it did not refuse.
+   *
+   * @generated from field: string code = 5;
+   */
+  code: string;
+
+  /**
+   * What the provider's support asks for; empty where it did not refuse.
+   *
+   * @generated from field: string trace_id = 6;
+   */
+  traceId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ChannelCheck.
+ * Use `create(ChannelCheckSchema)` to create a new message.
+ */
+export const ChannelCheckSchema: GenMessage<ChannelCheck> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel, 4);
 
 /**
  * What an account may not do.
@@ -245,7 +434,7 @@ export type ChannelRestriction = Message<"switchboard.v1.ChannelRestriction"> & 
  * Use `create(ChannelRestrictionSchema)` to create a new message.
  */
 export const ChannelRestrictionSchema: GenMessage<ChannelRestriction> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 2);
+  messageDesc(file_switchboard_v1_channel, 5);
 
 /**
  * Something that an administrator should know; nothing follows from it here.
@@ -280,7 +469,7 @@ export type ChannelAlert = Message<"switchboard.v1.ChannelAlert"> & {
  * Use `create(ChannelAlertSchema)` to create a new message.
  */
 export const ChannelAlertSchema: GenMessage<ChannelAlert> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 3);
+  messageDesc(file_switchboard_v1_channel, 6);
 
 /**
  * A WhatsApp business phone number.
@@ -322,7 +511,7 @@ export type WhatsappAccount = Message<"switchboard.v1.WhatsappAccount"> & {
  * Use `create(WhatsappAccountSchema)` to create a new message.
  */
 export const WhatsappAccountSchema: GenMessage<WhatsappAccount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 4);
+  messageDesc(file_switchboard_v1_channel, 7);
 
 /**
  * A system of the user's own.
@@ -350,7 +539,7 @@ export type ApiAccount = Message<"switchboard.v1.ApiAccount"> & {
  * Use `create(ApiAccountSchema)` to create a new message.
  */
 export const ApiAccountSchema: GenMessage<ApiAccount> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 5);
+  messageDesc(file_switchboard_v1_channel, 8);
 
 /**
  * An app at Meta: its secret signs the webhooks of every number subscribed to it.
@@ -392,7 +581,7 @@ export type MetaApp = Message<"switchboard.v1.MetaApp"> & {
  * Use `create(MetaAppSchema)` to create a new message.
  */
 export const MetaAppSchema: GenMessage<MetaApp> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel, 6);
+  messageDesc(file_switchboard_v1_channel, 9);
 
 /**
  * A kind of channel.
@@ -516,4 +705,162 @@ export enum ChannelQuality {
  */
 export const ChannelQualitySchema: GenEnum<ChannelQuality> = /*@__PURE__*/
   enumDesc(file_switchboard_v1_channel, 2);
+
+/**
+ * Whether webhooks come in time.
+ *
+ * @generated from enum switchboard.v1.ChannelWebhookPace
+ */
+export enum ChannelWebhookPace {
+  /**
+   * Not known.
+   *
+   * @generated from enum value: CHANNEL_WEBHOOK_PACE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Within 30 seconds.
+   *
+   * @generated from enum value: CHANNEL_WEBHOOK_PACE_TIMELY = 1;
+   */
+  TIMELY = 1,
+
+  /**
+   * Within 5 minutes.
+   *
+   * @generated from enum value: CHANNEL_WEBHOOK_PACE_SLOW = 2;
+   */
+  SLOW = 2,
+
+  /**
+   * Later: the provider tries again what it could not deliver, for up to 7 days.
+   *
+   * @generated from enum value: CHANNEL_WEBHOOK_PACE_LATE = 3;
+   */
+  LATE = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.ChannelWebhookPace.
+ */
+export const ChannelWebhookPaceSchema: GenEnum<ChannelWebhookPace> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_channel, 3);
+
+/**
+ * What is looked at when a channel is checked.
+ *
+ * @generated from enum switchboard.v1.ChannelCheckKind
+ */
+export enum ChannelCheckKind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The token is accepted.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_TOKEN = 1;
+   */
+  TOKEN = 1,
+
+  /**
+   * The token has the permissions that are needed.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_PERMISSIONS = 2;
+   */
+  PERMISSIONS = 2,
+
+  /**
+   * The number is there, and the token may use it.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_NUMBER = 3;
+   */
+  NUMBER = 3,
+
+  /**
+   * The number is one of the account's.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_ACCOUNT = 4;
+   */
+  ACCOUNT = 4,
+
+  /**
+   * The number is registered: it can send and receive.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_REGISTRATION = 5;
+   */
+  REGISTRATION = 5,
+
+  /**
+   * Nothing forbids it to send, such as a ban or a payment that is missing. Does not keep it from being connected.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_MESSAGING = 6;
+   */
+  MESSAGING = 6,
+
+  /**
+   * The app is told what happens to the account.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_SUBSCRIPTION = 7;
+   */
+  SUBSCRIPTION = 7,
+
+  /**
+   * The app is known here, and told of messages. Does not keep it from being connected.
+   *
+   * @generated from enum value: CHANNEL_CHECK_KIND_APP = 8;
+   */
+  APP = 8,
+}
+
+/**
+ * Describes the enum switchboard.v1.ChannelCheckKind.
+ */
+export const ChannelCheckKindSchema: GenEnum<ChannelCheckKind> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_channel, 4);
+
+/**
+ * What came of a check.
+ *
+ * @generated from enum switchboard.v1.ChannelCheckResult
+ */
+export enum ChannelCheckResult {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: CHANNEL_CHECK_RESULT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * All is well.
+   *
+   * @generated from enum value: CHANNEL_CHECK_RESULT_PASSED = 1;
+   */
+  PASSED = 1,
+
+  /**
+   * It is not: see the remedy.
+   *
+   * @generated from enum value: CHANNEL_CHECK_RESULT_FAILED = 2;
+   */
+  FAILED = 2,
+
+  /**
+   * It could not be asked: another one failed, or the provider does not tell.
+   *
+   * @generated from enum value: CHANNEL_CHECK_RESULT_SKIPPED = 3;
+   */
+  SKIPPED = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.ChannelCheckResult.
+ */
+export const ChannelCheckResultSchema: GenEnum<ChannelCheckResult> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_channel, 5);
 

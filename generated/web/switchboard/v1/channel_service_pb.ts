@@ -8,7 +8,7 @@ import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
-import type { Channel, MetaApp, Provider } from "./channel_pb";
+import type { Channel, ChannelCheck, MetaApp, Provider } from "./channel_pb";
 import { file_switchboard_v1_channel } from "./channel_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { Message } from "@bufbuild/protobuf";
@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/channel_service.proto.
  */
 export const file_switchboard_v1_channel_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiygEKFUNvbm5lY3RDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEjYKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXJCCrpIB4IBBBABIAASOgoIc2V0dGluZ3MYAyADKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsU2V0dGluZ0IIukgFkgECEBQSIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIl8KDkNoYW5uZWxTZXR0aW5nEisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05X117MCw2M30kEiAKBXZhbHVlGAIgASgJQhGAAQG6SAtyCRABGIAQugEBACJnChZDb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKGAwoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARhkugEBAEgAiAEBEkIKDXJlb3Blbl93aW5kb3cYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIQoUbmV3X3RocmVhZF9lYWNoX3RpbWUYBCABKAhIAYgBARJHChJhdXRvX3Jlc29sdmVfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAEikKDGNhbGxiYWNrX3VybBgHIAEoCUIOukgLcgkQARiAELoBAQBIAogBAUIHCgVfbmFtZUIXChVfbmV3X3RocmVhZF9lYWNoX3RpbWVCDwoNX2NhbGxiYWNrX3VybCJBChVVcGRhdGVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwimwEKFFJlc3VtZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEjIKDGFjY2Vzc190b2tlbhgCIAEoCUIXgAEBukgRcg8QARiACDIIXlshLX5dKyRIAIgBARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQBCDwoNX2FjY2Vzc190b2tlbiJBChVSZXN1bWVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiWgoYRGlzY29ubmVjdENoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBACJFChlEaXNjb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIpgBChpSb3RhdGVDaGFubmVsU2VjcmV0UmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARI6CgdvdmVybGFwGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uQg66SAuqAQgiBAiAowUyABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAibAobUm90YXRlQ2hhbm5lbFNlY3JldFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCKlAQoUQ3JlYXRlTWV0YUFwcFJlcXVlc3QSKAoCaWQYASABKAlCHLpIGXIXMhVeW0EtWmEtejAtOV8tXXsxLDY0fSQSGwoEbmFtZRgCIAEoCUINukgKcggQARhkugEBABIhCgphcHBfc2VjcmV0GAMgASgJQg2AAQG6SAdyBRAIGIACEiMKDHZlcmlmeV90b2tlbhgEIAEoCUINgAEBukgHcgUQCBiAAiJCChVDcmVhdGVNZXRhQXBwUmVzcG9uc2USKQoIbWV0YV9hcHAYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwIk8KE0xpc3RNZXRhQXBwc1JlcXVlc3QSGgoJcGFnZV9zaXplGAEgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAIIlsKFExpc3RNZXRhQXBwc1Jlc3BvbnNlEioKCW1ldGFfYXBwcxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLk1ldGFBcHASFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMq4LCg5DaGFubmVsU2VydmljZRKmAQoWQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbBItLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXF1ZXN0Gi4uc3dpdGNoYm9hcmQudjEuQ29ubmVjdFdoYXRzYXBwQ2hhbm5lbFJlc3BvbnNlIi2iuxgCCAiC0+STAiEiHC92MS9jaGFubmVsczpjb25uZWN0V2hhdHNhcHA6ASoShgEKDkNvbm5lY3RDaGFubmVsEiUuc3dpdGNoYm9hcmQudjEuQ29ubmVjdENoYW5uZWxSZXF1ZXN0GiYuc3dpdGNoYm9hcmQudjEuQ29ubmVjdENoYW5uZWxSZXNwb25zZSIlorsYAggIgtPkkwIZIhQvdjEvY2hhbm5lbHM6Y29ubmVjdDoBKhJ/CgpHZXRDaGFubmVsEiEuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRDaGFubmVsUmVzcG9uc2UiKpACAaK7GAIIB4LT5JMCGxIZL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfRJ4CgxMaXN0Q2hhbm5lbHMSIy5zd2l0Y2hib2FyZC52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVzcG9uc2UiHZACAaK7GAIIB4LT5JMCDhIML3YxL2NoYW5uZWxzEogBCg1VcGRhdGVDaGFubmVsEiQuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ2hhbm5lbFJlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5VcGRhdGVDaGFubmVsUmVzcG9uc2UiKqK7GAIICILT5JMCHjIZL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfToBKhKPAQoNUmVzdW1lQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuUmVzdW1lQ2hhbm5lbFJlc3BvbnNlIjGiuxgCCAiC0+STAiUiIC92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vcmVzdW1lOgEqEp8BChFEaXNjb25uZWN0Q2hhbm5lbBIoLnN3aXRjaGJvYXJkLnYxLkRpc2Nvbm5lY3RDaGFubmVsUmVxdWVzdBopLnN3aXRjaGJvYXJkLnYxLkRpc2Nvbm5lY3RDaGFubmVsUmVzcG9uc2UiNaK7GAIICILT5JMCKSIkL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9kaXNjb25uZWN0OgEqEqgBChNSb3RhdGVDaGFubmVsU2VjcmV0Eiouc3dpdGNoYm9hcmQudjEuUm90YXRlQ2hhbm5lbFNlY3JldFJlcXVlc3QaKy5zd2l0Y2hib2FyZC52MS5Sb3RhdGVDaGFubmVsU2VjcmV0UmVzcG9uc2UiOKK7GAIICILT5JMCLCInL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9yb3RhdGUtc2VjcmV0OgEqEnwKDUNyZWF0ZU1ldGFBcHASJC5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZU1ldGFBcHBSZXNwb25zZSIeorsYAhgBgtPkkwISIg0vdjEvbWV0YS1hcHBzOgEqEnkKDExpc3RNZXRhQXBwcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXRhQXBwc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXNwb25zZSIekAIBorsYAhgBgtPkkwIPEg0vdjEvbWV0YS1hcHBzGgyquxgIY2hhbm5lbHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9jaGFubmVsX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIuMCCh1Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEi0KD3Bob25lX251bWJlcl9pZBgCIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSJQoHd2FiYV9pZBgDIAEoCUIUukgRcg8yDV5bMC05XXs1LDMwfSQSLQoMYWNjZXNzX3Rva2VuGAQgASgJQheAAQG6SBFyDxABGIAIMgheWyEtfl0rJBIuChRkaXNwbGF5X3Bob25lX251bWJlchgFIAEoCUILukgIcgYYILoBAQBIAIgBARI1Cg1ncmFwaF92ZXJzaW9uGAYgASgJQh66SBtyGTIXXih2WzAtOV17MSwyfVwuWzAtOV0pPyQSIAoKcmVxdWVzdF9pZBgHIAEoCUIMukgJcgcYgAG6AQEAQhcKFV9kaXNwbGF5X3Bob25lX251bWJlciJKCh5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiygEKFUNvbm5lY3RDaGFubmVsUmVxdWVzdBIbCgRuYW1lGAEgASgJQg26SApyCBABGGS6AQEAEjYKCHByb3ZpZGVyGAIgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXJCCrpIB4IBBBABIAASOgoIc2V0dGluZ3MYAyADKAsyHi5zd2l0Y2hib2FyZC52MS5DaGFubmVsU2V0dGluZ0IIukgFkgECEBQSIAoKcmVxdWVzdF9pZBgEIAEoCUIMukgJcgcYgAG6AQEAIl8KDkNoYW5uZWxTZXR0aW5nEisKBG5hbWUYASABKAlCHbpIGnIYMhZeW2Etel1bYS16MC05X117MCw2M30kEiAKBXZhbHVlGAIgASgJQhGAAQG6SAtyCRABGIAQugEBACJnChZDb25uZWN0Q2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhgKBnNlY3JldBgCIAEoCUIDgAEBSACIAQFCCQoHX3NlY3JldCIxChFHZXRDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSDQoFYXNfb2YYAiABKAkiTwoTTGlzdENoYW5uZWxzUmVxdWVzdBIaCglwYWdlX3NpemUYASABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgCIAEoCUIIukgFcgMYgAgiaQoUTGlzdENoYW5uZWxzUmVzcG9uc2USKQoIY2hhbm5lbHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKGAwoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESIAoEbmFtZRgCIAEoCUINukgKcggQARhkugEBAEgAiAEBEkIKDXJlb3Blbl93aW5kb3cYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIQoUbmV3X3RocmVhZF9lYWNoX3RpbWUYBCABKAhIAYgBARJHChJhdXRvX3Jlc29sdmVfYWZ0ZXIYBSABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb25CELpIDaoBCiIGCICGsJYBMgASIAoKcmVxdWVzdF9pZBgGIAEoCUIMukgJcgcYgAG6AQEAEikKDGNhbGxiYWNrX3VybBgHIAEoCUIOukgLcgkQARiAELoBAQBIAogBAUIHCgVfbmFtZUIXChVfbmV3X3RocmVhZF9lYWNoX3RpbWVCDwoNX2NhbGxiYWNrX3VybCJBChVVcGRhdGVDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwiRgoTQ2hlY2tDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIRCglzdWJzY3JpYmUYAiABKAgibgoUQ2hlY2tDaGFubmVsUmVzcG9uc2USKAoHY2hhbm5lbBgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLkNoYW5uZWwSLAoGY2hlY2tzGAIgAygLMhwuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbENoZWNrIooBChlSZWF1dGhvcml6ZUNoYW5uZWxSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEi0KDGFjY2Vzc190b2tlbhgCIAEoCUIXgAEBukgRcg8QARiACDIIXlshLX5dKyQSIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAIkYKGlJlYXV0aG9yaXplQ2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIpsBChRSZXN1bWVDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIyCgxhY2Nlc3NfdG9rZW4YAiABKAlCF4ABAbpIEXIPEAEYgAgyCF5bIS1+XSskSACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQg8KDV9hY2Nlc3NfdG9rZW4iQQoVUmVzdW1lQ2hhbm5lbFJlc3BvbnNlEigKB2NoYW5uZWwYASABKAsyFy5zd2l0Y2hib2FyZC52MS5DaGFubmVsIloKGERpc2Nvbm5lY3RDaGFubmVsUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAIgASgJQgy6SAlyBxiAAboBAQAiRQoZRGlzY29ubmVjdENoYW5uZWxSZXNwb25zZRIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbCKYAQoaUm90YXRlQ2hhbm5lbFNlY3JldFJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESOgoHb3ZlcmxhcBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbkIOukgLqgEIIgQIgKMFMgASIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAImwKG1JvdGF0ZUNoYW5uZWxTZWNyZXRSZXNwb25zZRIoCgdjaGFubmVsGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuQ2hhbm5lbBIYCgZzZWNyZXQYAiABKAlCA4ABAUgAiAEBQgkKB19zZWNyZXQipQEKFENyZWF0ZU1ldGFBcHBSZXF1ZXN0EigKAmlkGAEgASgJQhy6SBlyFzIVXltBLVphLXowLTlfLV17MSw2NH0kEhsKBG5hbWUYAiABKAlCDbpICnIIEAEYZLoBAQASIQoKYXBwX3NlY3JldBgDIAEoCUINgAEBukgHcgUQCBiAAhIjCgx2ZXJpZnlfdG9rZW4YBCABKAlCDYABAbpIB3IFEAgYgAIiQgoVQ3JlYXRlTWV0YUFwcFJlc3BvbnNlEikKCG1ldGFfYXBwGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWV0YUFwcCJPChNMaXN0TWV0YUFwcHNSZXF1ZXN0EhoKCXBhZ2Vfc2l6ZRgBIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiACCJbChRMaXN0TWV0YUFwcHNSZXNwb25zZRIqCgltZXRhX2FwcHMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXRhQXBwEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCTLiDQoOQ2hhbm5lbFNlcnZpY2USpgEKFkNvbm5lY3RXaGF0c2FwcENoYW5uZWwSLS5zd2l0Y2hib2FyZC52MS5Db25uZWN0V2hhdHNhcHBDaGFubmVsUmVxdWVzdBouLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RXaGF0c2FwcENoYW5uZWxSZXNwb25zZSItorsYAggIgtPkkwIhIhwvdjEvY2hhbm5lbHM6Y29ubmVjdFdoYXRzYXBwOgEqEoYBCg5Db25uZWN0Q2hhbm5lbBIlLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLkNvbm5lY3RDaGFubmVsUmVzcG9uc2UiJaK7GAIICILT5JMCGSIUL3YxL2NoYW5uZWxzOmNvbm5lY3Q6ASoSfwoKR2V0Q2hhbm5lbBIhLnN3aXRjaGJvYXJkLnYxLkdldENoYW5uZWxSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0Q2hhbm5lbFJlc3BvbnNlIiqQAgGiuxgCCAeC0+STAhsSGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0SeAoMTGlzdENoYW5uZWxzEiMuc3dpdGNoYm9hcmQudjEuTGlzdENoYW5uZWxzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIh2QAgGiuxgCCAeC0+STAg4SDC92MS9jaGFubmVscxKIAQoNVXBkYXRlQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuVXBkYXRlQ2hhbm5lbFJlc3BvbnNlIiqiuxgCCAiC0+STAh4yGS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH06ASoSiwEKDENoZWNrQ2hhbm5lbBIjLnN3aXRjaGJvYXJkLnYxLkNoZWNrQ2hhbm5lbFJlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5DaGVja0NoYW5uZWxSZXNwb25zZSIworsYAggIgtPkkwIkIh8vdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L2NoZWNrOgEqEqMBChJSZWF1dGhvcml6ZUNoYW5uZWwSKS5zd2l0Y2hib2FyZC52MS5SZWF1dGhvcml6ZUNoYW5uZWxSZXF1ZXN0Giouc3dpdGNoYm9hcmQudjEuUmVhdXRob3JpemVDaGFubmVsUmVzcG9uc2UiNqK7GAIICILT5JMCKiIlL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9yZWF1dGhvcml6ZToBKhKPAQoNUmVzdW1lQ2hhbm5lbBIkLnN3aXRjaGJvYXJkLnYxLlJlc3VtZUNoYW5uZWxSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuUmVzdW1lQ2hhbm5lbFJlc3BvbnNlIjGiuxgCCAiC0+STAiUiIC92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vcmVzdW1lOgEqEp8BChFEaXNjb25uZWN0Q2hhbm5lbBIoLnN3aXRjaGJvYXJkLnYxLkRpc2Nvbm5lY3RDaGFubmVsUmVxdWVzdBopLnN3aXRjaGJvYXJkLnYxLkRpc2Nvbm5lY3RDaGFubmVsUmVzcG9uc2UiNaK7GAIICILT5JMCKSIkL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9kaXNjb25uZWN0OgEqEqgBChNSb3RhdGVDaGFubmVsU2VjcmV0Eiouc3dpdGNoYm9hcmQudjEuUm90YXRlQ2hhbm5lbFNlY3JldFJlcXVlc3QaKy5zd2l0Y2hib2FyZC52MS5Sb3RhdGVDaGFubmVsU2VjcmV0UmVzcG9uc2UiOKK7GAIICILT5JMCLCInL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS9yb3RhdGUtc2VjcmV0OgEqEnwKDUNyZWF0ZU1ldGFBcHASJC5zd2l0Y2hib2FyZC52MS5DcmVhdGVNZXRhQXBwUmVxdWVzdBolLnN3aXRjaGJvYXJkLnYxLkNyZWF0ZU1ldGFBcHBSZXNwb25zZSIeorsYAhgBgtPkkwISIg0vdjEvbWV0YS1hcHBzOgEqEnkKDExpc3RNZXRhQXBwcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXRhQXBwc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWV0YUFwcHNSZXNwb25zZSIekAIBorsYAhgBgtPkkwIPEg0vdjEvbWV0YS1hcHBzGgyquxgIY2hhbm5lbHNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_duration, file_switchboard_v1_channel, file_switchboard_v1_options]);
 
 /**
  * Connects a WhatsApp number.
@@ -399,6 +399,118 @@ export const UpdateChannelResponseSchema: GenMessage<UpdateChannelResponse> = /*
   messageDesc(file_switchboard_v1_channel_service, 10);
 
 /**
+ * Asks how a channel does.
+ *
+ * @generated from message switchboard.v1.CheckChannelRequest
+ */
+export type CheckChannelRequest = Message<"switchboard.v1.CheckChannelRequest"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * Whether the app is to be subscribed to the account, if it is not.
+   *
+   * @generated from field: bool subscribe = 2;
+   */
+  subscribe: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.CheckChannelRequest.
+ * Use `create(CheckChannelRequestSchema)` to create a new message.
+ */
+export const CheckChannelRequestSchema: GenMessage<CheckChannelRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 11);
+
+/**
+ * How it does.
+ *
+ * @generated from message switchboard.v1.CheckChannelResponse
+ */
+export type CheckChannelResponse = Message<"switchboard.v1.CheckChannelResponse"> & {
+  /**
+   * The channel, with the health that was found.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+
+  /**
+   * What was looked at, in the order of their kinds; empty where there is nobody to ask.
+   *
+   * @generated from field: repeated switchboard.v1.ChannelCheck checks = 2;
+   */
+  checks: ChannelCheck[];
+};
+
+/**
+ * Describes the message switchboard.v1.CheckChannelResponse.
+ * Use `create(CheckChannelResponseSchema)` to create a new message.
+ */
+export const CheckChannelResponseSchema: GenMessage<CheckChannelResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 12);
+
+/**
+ * Gives a channel a new token.
+ *
+ * @generated from message switchboard.v1.ReauthorizeChannelRequest
+ */
+export type ReauthorizeChannelRequest = Message<"switchboard.v1.ReauthorizeChannelRequest"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * Token of the system user; stored encrypted, never shown.
+   *
+   * @generated from field: string access_token = 2;
+   */
+  accessToken: string;
+
+  /**
+   * Makes the call repeatable.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ReauthorizeChannelRequest.
+ * Use `create(ReauthorizeChannelRequestSchema)` to create a new message.
+ */
+export const ReauthorizeChannelRequestSchema: GenMessage<ReauthorizeChannelRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 13);
+
+/**
+ * The channel after the change.
+ *
+ * @generated from message switchboard.v1.ReauthorizeChannelResponse
+ */
+export type ReauthorizeChannelResponse = Message<"switchboard.v1.ReauthorizeChannelResponse"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: switchboard.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ReauthorizeChannelResponse.
+ * Use `create(ReauthorizeChannelResponseSchema)` to create a new message.
+ */
+export const ReauthorizeChannelResponseSchema: GenMessage<ReauthorizeChannelResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_service, 14);
+
+/**
  * Sends again on a channel.
  *
  * @generated from message switchboard.v1.ResumeChannelRequest
@@ -431,7 +543,7 @@ export type ResumeChannelRequest = Message<"switchboard.v1.ResumeChannelRequest"
  * Use `create(ResumeChannelRequestSchema)` to create a new message.
  */
 export const ResumeChannelRequestSchema: GenMessage<ResumeChannelRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 11);
+  messageDesc(file_switchboard_v1_channel_service, 15);
 
 /**
  * The channel after the change.
@@ -452,7 +564,7 @@ export type ResumeChannelResponse = Message<"switchboard.v1.ResumeChannelRespons
  * Use `create(ResumeChannelResponseSchema)` to create a new message.
  */
 export const ResumeChannelResponseSchema: GenMessage<ResumeChannelResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 12);
+  messageDesc(file_switchboard_v1_channel_service, 16);
 
 /**
  * Ends a channel.
@@ -480,7 +592,7 @@ export type DisconnectChannelRequest = Message<"switchboard.v1.DisconnectChannel
  * Use `create(DisconnectChannelRequestSchema)` to create a new message.
  */
 export const DisconnectChannelRequestSchema: GenMessage<DisconnectChannelRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 13);
+  messageDesc(file_switchboard_v1_channel_service, 17);
 
 /**
  * The channel after the change.
@@ -501,7 +613,7 @@ export type DisconnectChannelResponse = Message<"switchboard.v1.DisconnectChanne
  * Use `create(DisconnectChannelResponseSchema)` to create a new message.
  */
 export const DisconnectChannelResponseSchema: GenMessage<DisconnectChannelResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 14);
+  messageDesc(file_switchboard_v1_channel_service, 18);
 
 /**
  * Makes a new secret for a channel.
@@ -537,7 +649,7 @@ export type RotateChannelSecretRequest = Message<"switchboard.v1.RotateChannelSe
  * Use `create(RotateChannelSecretRequestSchema)` to create a new message.
  */
 export const RotateChannelSecretRequestSchema: GenMessage<RotateChannelSecretRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 15);
+  messageDesc(file_switchboard_v1_channel_service, 19);
 
 /**
  * The channel after the change.
@@ -565,7 +677,7 @@ export type RotateChannelSecretResponse = Message<"switchboard.v1.RotateChannelS
  * Use `create(RotateChannelSecretResponseSchema)` to create a new message.
  */
 export const RotateChannelSecretResponseSchema: GenMessage<RotateChannelSecretResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 16);
+  messageDesc(file_switchboard_v1_channel_service, 20);
 
 /**
  * Adds an app at Meta.
@@ -607,7 +719,7 @@ export type CreateMetaAppRequest = Message<"switchboard.v1.CreateMetaAppRequest"
  * Use `create(CreateMetaAppRequestSchema)` to create a new message.
  */
 export const CreateMetaAppRequestSchema: GenMessage<CreateMetaAppRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 17);
+  messageDesc(file_switchboard_v1_channel_service, 21);
 
 /**
  * The new app.
@@ -628,7 +740,7 @@ export type CreateMetaAppResponse = Message<"switchboard.v1.CreateMetaAppRespons
  * Use `create(CreateMetaAppResponseSchema)` to create a new message.
  */
 export const CreateMetaAppResponseSchema: GenMessage<CreateMetaAppResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 18);
+  messageDesc(file_switchboard_v1_channel_service, 22);
 
 /**
  * Asks for a page of apps at Meta.
@@ -656,7 +768,7 @@ export type ListMetaAppsRequest = Message<"switchboard.v1.ListMetaAppsRequest"> 
  * Use `create(ListMetaAppsRequestSchema)` to create a new message.
  */
 export const ListMetaAppsRequestSchema: GenMessage<ListMetaAppsRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 19);
+  messageDesc(file_switchboard_v1_channel_service, 23);
 
 /**
  * A page of apps at Meta.
@@ -684,7 +796,7 @@ export type ListMetaAppsResponse = Message<"switchboard.v1.ListMetaAppsResponse"
  * Use `create(ListMetaAppsResponseSchema)` to create a new message.
  */
 export const ListMetaAppsResponseSchema: GenMessage<ListMetaAppsResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_service, 20);
+  messageDesc(file_switchboard_v1_channel_service, 24);
 
 /**
  * Connected accounts of providers.
@@ -693,7 +805,8 @@ export const ListMetaAppsResponseSchema: GenMessage<ListMetaAppsResponse> = /*@_
  */
 export const ChannelService: GenService<{
   /**
-   * Connects a WhatsApp number. A number belongs to one channel of the installation.
+   * Connects a WhatsApp number. A number belongs to one channel of the installation. Meta is asked first whether token and number can be
+   * used, and the app is subscribed to the account: CHANNEL_CHECK_FAILED says what is missing, PROVIDER_UNAVAILABLE that Meta did not answer.
    *
    * @generated from rpc switchboard.v1.ChannelService.ConnectWhatsappChannel
    */
@@ -743,8 +856,30 @@ export const ChannelService: GenService<{
     output: typeof UpdateChannelResponseSchema;
   },
   /**
+   * Asks a channel's provider how it does, and stores that. Nothing is changed there, unless the app is to be subscribed.
+   *
+   * @generated from rpc switchboard.v1.ChannelService.CheckChannel
+   */
+  checkChannel: {
+    methodKind: "unary";
+    input: typeof CheckChannelRequestSchema;
+    output: typeof CheckChannelResponseSchema;
+  },
+  /**
+   * Gives a channel a new token, once its provider has said that it is good for the same number. A channel that was paused sends again. CHANNEL_CHECK_FAILED,
+   * PROVIDER_UNAVAILABLE: then everything is as it was.
+   *
+   * @generated from rpc switchboard.v1.ChannelService.ReauthorizeChannel
+   */
+  reauthorizeChannel: {
+    methodKind: "unary";
+    input: typeof ReauthorizeChannelRequestSchema;
+    output: typeof ReauthorizeChannelResponseSchema;
+  },
+  /**
    * Sends again on a channel that is paused or blocked, with a new token where one is given: the queue that was kept goes out. On a channel that is
-   * neither only the token changes. CHANNEL_DISCONNECTED where it has no account any more: connect that again.
+   * neither only the token changes. The provider is asked first where the channel is blocked or the token new: CHANNEL_CHECK_FAILED.
+   * CHANNEL_DISCONNECTED where it has no account any more: connect that again.
    *
    * @generated from rpc switchboard.v1.ChannelService.ResumeChannel
    */
