@@ -79,10 +79,11 @@ ON CONFLICT (identity_id, other_identity_id, kind, value_hash) DO UPDATE SET kin
 """
 IDENTITIES = """
 SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value,
-    a.end_time AS alias_end_time
+    a.end_time AS alias_end_time, m.state AS consent_state, m.provider_time AS consent_time
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
 JOIN identity_aliases a ON a.identity_id = i.id
+LEFT JOIN marketing_consents m ON (m.channel_id, m.kind, m.value) = (a.channel_id, a.kind, a.value)
 WHERE i.contact_id = ANY($1::uuid[]) AND a.kind IN ('wa_id', 'bsuid', 'parent_bsuid', 'user_ref')
 ORDER BY i.id, a.create_time, a.id
 """

@@ -17,7 +17,7 @@ from switchboard.v1 import actor_pb2
 from server.channels import health
 from server.channels import service as channels
 from server.channels.service import ChannelRow
-from server.contacts import moving
+from server.contacts import consents, moving
 from server.erasures import keys as erased_keys
 from server.erasures import webhooks
 from server.journal import items as journal_items
@@ -37,6 +37,7 @@ from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
 from server.providers.contract import (
     Broken,
+    ConsentChange,
     IdentityChange,
     Ignored,
     InboundMessage,
@@ -52,6 +53,7 @@ from server.tenancy.tenants import Tenant, Tenants
 from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
+Change = MessageChange | IdentityChange | ConsentChange
 CHUNK = 100
 # A number is routed to its tenant before its channel is stored there; what comes in between waits for the channel.
 CONNECTING, CONNECTING_AGAIN = timedelta(seconds=30), timedelta(seconds=1)
@@ -215,7 +217,7 @@ class Run:
     async def all(self, items: Sequence[Item]) -> None:
         """Items in the order of their kinds, each recorded with what became of it."""
         await self._messages([item for item in items if isinstance(item, InboundMessage)])
-        await self._changes([item for item in items if isinstance(item, MessageChange | IdentityChange)])
+        await self._changes([item for item in items if isinstance(item, Change)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
         await self._templates([item for item in items if isinstance(item, TemplateChange)])
         await self._accounts([item for item in items if isinstance(item, AccountChange)])
@@ -249,8 +251,8 @@ class Run:
             parser_version=self._parser_version,
         )
 
-    async def _changes(self, found: Sequence[MessageChange | IdentityChange]) -> None:
-        """What customers did to messages, and who they are now, each in a unit of work of its own, after the messages that came with it."""
+    async def _changes(self, found: Sequence[Change]) -> None:
+        """What customers did to messages, who they are now, and what they want, each in a unit of work of its own, after the messages."""
         await self._record(
             [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
         )
@@ -266,7 +268,7 @@ class Run:
         else:
             ITEMS.labels(item.kind, "applied").inc()
 
-    async def _apply_change(self, item: MessageChange | IdentityChange) -> None:
+    async def _apply_change(self, item: Change) -> None:
         row, channel = self._row(item, "applied", None), self._owners[item.account_id]
 
         async def unit(write: Write) -> None:
@@ -275,6 +277,8 @@ class Run:
             origin = origin_of_item(row.id)
             if isinstance(item, IdentityChange):
                 events = await moving.apply(write, item, item_id=row.id, channel_id=channel.id, origin=origin)
+            elif isinstance(item, ConsentChange):
+                events = await consents.apply(write.connection, item, channel_id=channel.id, origin=origin)
             else:
                 events = await changes.apply(
                     write, item, item_id=row.id, provider=channel.provider, channel_id=channel.id, origin=origin
@@ -381,6 +385,7 @@ class Run:
             error_code=None if first is None else first.code,
             error_message=None if first is None else first.message,
             closes_reply_window=any(error.closes_reply_window for error in item.errors),
+            stops_marketing=any(error.stops_marketing for error in item.errors),
         )
 
     async def _record(self, found: Sequence[Item], state: str, result: str | None = None) -> None:

@@ -285,6 +285,7 @@ async def _failed(write: Write, claimed: Claimed, outcome: Refused) -> list[NewE
         error_code=outcome.code,
         error_message=outcome.message,
         closes_reply_window=outcome.closes_reply_window,
+        stops_marketing=outcome.stops_marketing,
     )
     return (await receipts.apply(write, [update])).events
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from switchboard.v1 import event_pb2
 
+from server.contacts import consents
 from server.conversations import repository as conversations
 from server.conversations import rules
 from server.conversations import timers as conversation_timers
@@ -46,7 +47,7 @@ FROM message_parts p JOIN messages m ON m.id = p.message_id
 WHERE p.id = ANY($1::uuid[]) ORDER BY p.id FOR UPDATE OF p FOR NO KEY UPDATE OF m
 """
 CONTEXT = """
-SELECT c.id, c.channel_id, c.team_id, c.assignee_id, c.version FROM conversations c WHERE c.id = ANY($1::uuid[])
+SELECT c.id, c.channel_id, c.identity_id, c.team_id, c.assignee_id, c.version FROM conversations c WHERE c.id = ANY($1::uuid[])
 """
 SAVE_PARTS = """
 UPDATE message_parts p
@@ -95,9 +96,10 @@ LIMIT 1
 """
 PARK = """
 INSERT INTO parked_receipts (
-    id, channel_id, provider_message_id, status, error_code, error_message, closes_reply_window, provider_time, create_time
+    id, channel_id, provider_message_id, status, error_code, error_message, closes_reply_window, stops_marketing, provider_time,
+    create_time
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
 """
 # A customer who wrote after the provider said so has opened the window again.
 CLOSED_CONVERSATIONS = """
@@ -120,7 +122,8 @@ class Update:
     """What is known of a part now: from a receipt, the answer to the send, or ourselves.
 
     part_id: when it is known (our own callback data). status: a word of message_status_updates. closes_reply_window: the
-    provider says that the window is closed. asked: an operator asked for a second send, which moves the part whatever it had.
+    provider says that the window is closed; stops_marketing: that the customer wants no marketing messages. asked: an
+    operator asked for a second send, which moves the part whatever it had.
     """
 
     channel_id: uuid.UUID
@@ -133,6 +136,7 @@ class Update:
     error_code: str | None = None
     error_message: str | None = None
     closes_reply_window: bool = False
+    stops_marketing: bool = False
     asked: bool = False
 
 
@@ -288,10 +292,16 @@ async def _store(
         row["id"]: row for row in await connection.fetch(CONTEXT, sorted({part.conversation_id for part in parts}))
     }
     external = {row["message_id"]: row["provider_message_id"] for row in await connection.fetch(FIRST_IDS, message_ids)}
-    return [
+    events = [
         _event(part, update, row, context=context[part.conversation_id], statuses=statuses, external=external)
         for part, update, row in records
     ]
+    stops = [
+        consents.Stop(context[part.conversation_id]["identity_id"], update.provider_time or now, update.origin)
+        for part, update, _ in records
+        if update.stops_marketing
+    ]
+    return events + await consents.stop(connection, stops)
 
 
 async def _resolve(
@@ -388,6 +398,7 @@ async def park(connection: Connection, updates: Sequence[Update]) -> None:
                 update.error_code,
                 update.error_message,
                 update.closes_reply_window,
+                update.stops_marketing,
                 update.provider_time or utc_now(),
                 utc_now(),
             )
@@ -422,6 +433,7 @@ async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Upd
             error_code=record["error_code"],
             error_message=record["error_message"],
             closes_reply_window=record["closes_reply_window"],
+            stops_marketing=record["stops_marketing"],
         )
         for record in sorted(records, key=lambda record: RANK[record["status"]])
     ]

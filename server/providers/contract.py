@@ -41,6 +41,7 @@ MessageKind = Literal[
 ]
 AttachmentKind = Literal["image", "video", "audio", "document", "sticker"]
 MessageChangeKind = Literal["reaction", "edit", "revoke"]
+ConsentState = Literal["stopped", "resumed", "signed_up"]
 ReceiptStatus = Literal["sent", "delivered", "read", "failed", "played"]
 
 
@@ -84,12 +85,14 @@ class ProviderError:
     """One error as a webhook tells it: the provider's code as text, its words, and what we make of them.
 
     `closes_reply_window`: the provider says the reply window is closed (131047); its word beats our own reckoning.
+    `stops_marketing`: it says that the customer wants no marketing messages (131050).
     """
 
     code: str
     message: str
     error_class: ErrorClass = ErrorClass.PERMANENT
     closes_reply_window: bool = False
+    stops_marketing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +201,19 @@ class IdentityChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentChange:
+    """Whether a customer wants marketing messages. provider_id: the hash of its JSON. addresses: whose word it is, never empty."""
+
+    provider_id: str
+    provider_time: datetime
+    account_id: str
+    addresses: tuple[Address, ...]
+    state: ConsentState
+    discriminator: str = ""
+    kind: Literal["consent"] = "consent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """How far a message of ours came.
 
@@ -253,7 +269,17 @@ class Broken:
 
 # (channel, kind, provider_id, discriminator, provider_time) tells items apart: the same item again has the same five, and
 # a provider_time of None is a value like any other (NULLS NOT DISTINCT).
-Item = InboundMessage | MessageChange | IdentityChange | Receipt | TemplateChange | AccountChange | Ignored | Broken
+Item = (
+    InboundMessage
+    | MessageChange
+    | IdentityChange
+    | ConsentChange
+    | Receipt
+    | TemplateChange
+    | AccountChange
+    | Ignored
+    | Broken
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,8 +349,8 @@ class Refused:
 
     code: the provider's code as text; "http_429" and the like when the answer carried none. message: its words.
     retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
-    PERMANENT instead. holds: who else should wait meanwhile. closes_reply_window: as of ProviderError. trace_id: what
-    the provider's support asks for.
+    PERMANENT instead. holds: who else should wait meanwhile. closes_reply_window, stops_marketing: as of ProviderError.
+    trace_id: what the provider's support asks for.
     """
 
     error_class: ErrorClass
@@ -333,6 +359,7 @@ class Refused:
     retry_after: timedelta | None = None
     holds: Holds = Holds.MESSAGE
     closes_reply_window: bool = False
+    stops_marketing: bool = False
     trace_id: str | None = None
 
 

@@ -17,6 +17,7 @@ BECOMES = {
                 "identities",
                 "identity_aliases",
                 "identity_conflicts",
+                "marketing_consents",
                 "contact_merges",
                 "recipient_buckets",
             ),

@@ -49,6 +49,12 @@ def renumbered(who: Who, at: int) -> Step:
     return {"user_id_update": [{"detail": "updated", "user_id": ids, "timestamp": str(who.began + at)}]}
 
 
+def told(who: Who, at: int, value: str, *, whole: type = int, **more: Any) -> Step:
+    """The field user_preferences. whole: of the timestamp, which Meta writes as a number."""
+    word = {"wa_id": who.old, "detail": "User requested it", "category": "marketing_messages", "value": value}
+    return {"user_preferences": [{**word, "timestamp": whole(who.began + at), **more}]}
+
+
 def odd(name: str | None) -> Any:
     return lambda who: [wrote(who, 0, phone=who.old, name=name)]
 
@@ -128,6 +134,40 @@ ROWS: Mapping[str, Any] = {
         wrote(who, 2, user_id=who.new_id),
         renumbered(who, 1),
         wrote(who, 0, user_id=who.old_id),
+    ],
+    "marketing_stopped": lambda who: [wrote(who, 0, phone=who.old), told(who, 1, "stop")],
+    "marketing_resumed": lambda who: [wrote(who, 0, phone=who.old), told(who, 1, "stop"), told(who, 2, "resume")],
+    "marketing_resumed_out_of_order": lambda who: [
+        wrote(who, 0, phone=who.old),
+        told(who, 2, "resume"),
+        told(who, 1, "stop"),
+    ],
+    "marketing_signed_up": lambda who: [wrote(who, 0, phone=who.old), told(who, 1, "signup")],
+    "marketing_stopped_twice_told": lambda who: [
+        wrote(who, 0, phone=who.old),
+        told(who, 1, "stop"),
+        told(who, 1, "stop", whole=str),
+    ],
+    "marketing_both_in_one_second": lambda who: [
+        wrote(who, 0, phone=who.old),
+        told(who, 1, "stop"),
+        told(who, 1, "resume"),
+    ],
+    "marketing_stopped_before_anybody": lambda who: [told(who, 1, "stop"), wrote(who, 2, phone=who.old)],
+    "marketing_stopped_by_two_addresses": lambda who: [
+        wrote(who, 0, phone=who.old, user_id=who.old_id),
+        told(who, 2, "resume", user_id=who.old_id),
+        told(who, 1, "stop"),
+    ],
+    "marketing_stopped_then_another_number": lambda who: [
+        wrote(who, 0, phone=who.old),
+        told(who, 1, "stop"),
+        moved(who, 2, wa_id=who.new),
+    ],
+    "preference_of_tomorrow": lambda who: [
+        wrote(who, 0, phone=who.old),
+        told(who, 1, "stop", category="utility_messages"),
+        told(who, 1, "perhaps"),
     ],
     "identity_changed": lambda who: [
         wrote(who, 0, phone=who.old),

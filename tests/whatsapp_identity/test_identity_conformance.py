@@ -29,6 +29,7 @@ FROM conversations c WHERE c.contact_id = ANY($1::uuid[]) ORDER BY c.create_time
 CONFLICTS = """
 SELECT x.kind FROM identity_conflicts x JOIN identities i ON i.id = x.identity_id WHERE i.contact_id = ANY($1::uuid[])
 """
+FAILED = "SELECT kind, result FROM journal_items WHERE state = 'failed' AND create_time >= $1"
 # What is told of nobody waits for a week.
 WAITING = "SELECT count(*) FROM timers WHERE kind = 'identity_change' AND NOT payload::text LIKE '%' || $1 || '%'"
 
@@ -40,13 +41,16 @@ async def seen(stack: Stack) -> dict[str, Any]:
     steps = {name: make(people[name]) for name, make in ROWS.items()}
     nobody = people["number_changed_of_nobody"].old
     async with aiohttp.ClientSession() as session, Post.open(session, stack.dev()) as post:
+        began = await post.acme.database.fetchval("SELECT now()")
         number = post.acme.number
         about = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
         for index in range(max(map(len, steps.values()))):
             values = [given[index] for given in steps.values() if index < len(given)]
             changes = [
                 {
-                    "field": "user_id_update" if "user_id_update" in value else "messages",
+                    "field": next(
+                        field for field in ("user_id_update", "user_preferences", "messages") if field in value
+                    ),
                     "value": {"messaging_product": "whatsapp", "metadata": about, **value},
                 }
                 for value in values
@@ -59,6 +63,7 @@ async def seen(stack: Stack) -> dict[str, Any]:
             return bool(await post.acme.database.fetchval(WAITING, nobody) == 0)
 
         await until(nobody_waits)
+        assert await post.acme.database.fetch(FAILED, began) == []
         return {name: await came(post, who) for name, who in people.items()}
 
 

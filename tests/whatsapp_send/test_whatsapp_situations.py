@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from server.channels import service as channels
+from server.contacts import consents
 from server.kit.clock import utc_now
 from server.log.append import append
 from server.messages.items import Stored
@@ -133,3 +134,16 @@ async def test_o12_what_cannot_go_to_a_user_id_fails_and_says_why(desk: Desk) ->
         _, found = await made.settled()
         assert (found["delivery"], found["message"], found["part_error"]) == ("failed", "failed", "131062")
         assert "user ID" in found["error_message"]
+
+
+async def test_who_wants_no_marketing_says_so_by_a_refusal_too(desk: Desk) -> None:
+    async with line(desk) as made:
+        await made.arm(kind="error", code=131050)
+        before = await desk.value("SELECT head FROM stream_head")
+        await made.settled()
+        rows = await desk.rows("SELECT value, state FROM marketing_consents WHERE channel_id = $1", made.channel.id)
+        assert [tuple(row) for row in rows] == [(made.recipient, "stopped")]
+        identity_id = await desk.value("SELECT identity_id FROM conversations WHERE id = $1", made.conversation_id)
+        async with desk.database.connection() as connection:
+            assert await consents.stopped(connection, [identity_id]) == {identity_id}
+        assert await desk.kinds(after=before)[-2:] == ["message_status_updated", "contact_consent_changed"]

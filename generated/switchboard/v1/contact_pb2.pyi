@@ -22,6 +22,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _MarketingConsentState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MarketingConsentStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MarketingConsentState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MARKETING_CONSENT_STATE_UNSPECIFIED: _MarketingConsentState.ValueType  # 0
+    """Never sent."""
+    MARKETING_CONSENT_STATE_STOPPED: _MarketingConsentState.ValueType  # 1
+    """Wants none: said so, or the provider refused one for that reason."""
+    MARKETING_CONSENT_STATE_RESUMED: _MarketingConsentState.ValueType  # 2
+    """Wants them again."""
+    MARKETING_CONSENT_STATE_SIGNED_UP: _MarketingConsentState.ValueType  # 3
+    """Asked for them."""
+
+class MarketingConsentState(_MarketingConsentState, metaclass=_MarketingConsentStateEnumTypeWrapper):
+    """Whether somebody wants marketing messages."""
+
+MARKETING_CONSENT_STATE_UNSPECIFIED: MarketingConsentState.ValueType  # 0
+"""Never sent."""
+MARKETING_CONSENT_STATE_STOPPED: MarketingConsentState.ValueType  # 1
+"""Wants none: said so, or the provider refused one for that reason."""
+MARKETING_CONSENT_STATE_RESUMED: MarketingConsentState.ValueType  # 2
+"""Wants them again."""
+MARKETING_CONSENT_STATE_SIGNED_UP: MarketingConsentState.ValueType  # 3
+"""Asked for them."""
+Global___MarketingConsentState: _TypeAlias = MarketingConsentState  # noqa: Y015
+
 class _AliasKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -133,6 +161,7 @@ class Identity(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     PROFILE_NAME_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    MARKETING_CONSENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     channel_id: _builtins.str
@@ -145,6 +174,10 @@ class Identity(_message.Message):
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
         """Its addresses."""
 
+    @_builtins.property
+    def marketing_consent(self) -> Global___MarketingConsent:
+        """Whether the person wants marketing messages; absent when that was never told."""
+
     def __init__(
         self,
         *,
@@ -153,16 +186,45 @@ class Identity(_message.Message):
         provider: _channel_pb2.Provider.ValueType = ...,
         profile_name: _builtins.str | None = ...,
         aliases: _abc.Iterable[Global___Alias] | None = ...,
+        marketing_consent: Global___MarketingConsent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "profile_name", b"profile_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "aliases", b"aliases", "channel_id", b"channel_id", "id", b"id", "profile_name", b"profile_name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "aliases", b"aliases", "channel_id", b"channel_id", "id", b"id", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name", "provider", b"provider"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__profile_name: _TypeAlias = _typing.Literal["profile_name"]  # noqa: Y015
     _WhichOneofArgType__profile_name: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__profile_name) -> _WhichOneofReturnType__profile_name | None: ...
 
 Global___Identity: _TypeAlias = Identity  # noqa: Y015
+
+@_typing.final
+class MarketingConsent(_message.Message):
+    """What somebody told the provider last about marketing messages."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    state: Global___MarketingConsentState.ValueType
+    """What it was."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When, by the provider's clock. What is told later but was said earlier changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        state: Global___MarketingConsentState.ValueType = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["state", b"state", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketingConsent: _TypeAlias = MarketingConsent  # noqa: Y015
 
 @_typing.final
 class Alias(_message.Message):

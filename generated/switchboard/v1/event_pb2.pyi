@@ -139,6 +139,8 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     """A channel was disconnected."""
     EVENT_TYPE_TEMPLATE_CHANGED: _EventType.ValueType  # 80
     """A template was heard of, changed at its provider, or is gone there."""
+    EVENT_TYPE_CONTACT_CONSENT_CHANGED: _EventType.ValueType  # 81
+    """A contact wants marketing messages, or no longer."""
     EVENT_TYPE_EVENT_ERASED: _EventType.ValueType  # 82
     """What an older event said of a contact was erased with it."""
     EVENT_TYPE_TEAM_CREATED: _EventType.ValueType  # 83
@@ -261,6 +263,8 @@ EVENT_TYPE_CHANNEL_DISCONNECTED: EventType.ValueType  # 77
 """A channel was disconnected."""
 EVENT_TYPE_TEMPLATE_CHANGED: EventType.ValueType  # 80
 """A template was heard of, changed at its provider, or is gone there."""
+EVENT_TYPE_CONTACT_CONSENT_CHANGED: EventType.ValueType  # 81
+"""A contact wants marketing messages, or no longer."""
 EVENT_TYPE_EVENT_ERASED: EventType.ValueType  # 82
 """What an older event said of a contact was erased with it."""
 EVENT_TYPE_TEAM_CREATED: EventType.ValueType  # 83
@@ -372,6 +376,7 @@ class InboxEvent(_message.Message):
     CONTACT_ERASED_FIELD_NUMBER: _builtins.int
     CHANNEL_DISCONNECTED_FIELD_NUMBER: _builtins.int
     TEMPLATE_CHANGED_FIELD_NUMBER: _builtins.int
+    CONTACT_CONSENT_CHANGED_FIELD_NUMBER: _builtins.int
     EVENT_ERASED_FIELD_NUMBER: _builtins.int
     TEAM_CREATED_FIELD_NUMBER: _builtins.int
     TEAM_UPDATED_FIELD_NUMBER: _builtins.int
@@ -601,6 +606,10 @@ class InboxEvent(_message.Message):
         """A template was heard of, changed at its provider, or is gone there."""
 
     @_builtins.property
+    def contact_consent_changed(self) -> Global___ContactConsentChanged:
+        """A contact wants marketing messages, or no longer."""
+
+    @_builtins.property
     def event_erased(self) -> Global___EventErased:
         """What this event said of a contact was erased with it."""
 
@@ -708,6 +717,7 @@ class InboxEvent(_message.Message):
         contact_erased: Global___ContactErased | None = ...,
         channel_disconnected: Global___ChannelDisconnected | None = ...,
         template_changed: Global___TemplateChanged | None = ...,
+        contact_consent_changed: Global___ContactConsentChanged | None = ...,
         event_erased: Global___EventErased | None = ...,
         team_created: Global___TeamCreated | None = ...,
         team_updated: Global___TeamUpdated | None = ...,
@@ -721,13 +731,13 @@ class InboxEvent(_message.Message):
         invite_closed: Global___InviteClosed | None = ...,
         conversation_left: Global___ConversationLeft | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "event_erased", b"event_erased", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_consent_changed", b"contact_consent_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "event_erased", b"event_erased", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "event_erased", b"event_erased", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id", "actor", b"actor", "agent_availability_changed", b"agent_availability_changed", "agent_capacity_changed", b"agent_capacity_changed", "agent_created", b"agent_created", "agent_disabled", b"agent_disabled", "agent_enabled", b"agent_enabled", "agent_invited", b"agent_invited", "agent_mentioned", b"agent_mentioned", "agent_updated", b"agent_updated", "assignment_policy_changed", b"assignment_policy_changed", "assignment_policy_deleted", b"assignment_policy_deleted", "attribute_definition_changed", b"attribute_definition_changed", "attribute_definition_deleted", b"attribute_definition_deleted", "body", b"body", "cause", b"cause", "channel_connected", b"channel_connected", "channel_disconnected", b"channel_disconnected", "channel_health_changed", b"channel_health_changed", "channel_updated", b"channel_updated", "contact_block_changed", b"contact_block_changed", "contact_consent_changed", b"contact_consent_changed", "contact_created", b"contact_created", "contact_erased", b"contact_erased", "contact_merged", b"contact_merged", "contact_unmerged", b"contact_unmerged", "contact_updated", b"contact_updated", "conversation_assigned", b"conversation_assigned", "conversation_created", b"conversation_created", "conversation_deleted", b"conversation_deleted", "conversation_id", b"conversation_id", "conversation_left", b"conversation_left", "conversation_purged", b"conversation_purged", "conversation_read", b"conversation_read", "conversation_restored", b"conversation_restored", "conversation_status_changed", b"conversation_status_changed", "conversation_unassigned", b"conversation_unassigned", "conversation_updated", b"conversation_updated", "conversation_version", b"conversation_version", "create_time", b"create_time", "credential_revoked", b"credential_revoked", "cursor", b"cursor", "event_erased", b"event_erased", "id", b"id", "identity_conflict", b"identity_conflict", "invite_closed", b"invite_closed", "last_of_transaction", b"last_of_transaction", "message_created", b"message_created", "message_received", b"message_received", "message_status_updated", b"message_status_updated", "message_updated", b"message_updated", "note_added", b"note_added", "note_deleted", b"note_deleted", "note_updated", b"note_updated", "participant_added", b"participant_added", "participant_removed", b"participant_removed", "reply_window_closed", b"reply_window_closed", "reply_window_closing", b"reply_window_closing", "role_created", b"role_created", "role_deleted", b"role_deleted", "role_updated", b"role_updated", "scope_changed", b"scope_changed", "seq", b"seq", "tag_created", b"tag_created", "tag_deleted", b"tag_deleted", "tag_updated", b"tag_updated", "team_created", b"team_created", "team_deleted", b"team_deleted", "team_updated", b"team_updated", "template_changed", b"template_changed", "tenant_settings_changed", b"tenant_settings_changed", "transition", b"transition"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__conversation_id: _TypeAlias = _typing.Literal["conversation_id"]  # noqa: Y015
     _WhichOneofArgType__conversation_id: _TypeAlias = _typing.Literal["_conversation_id", b"_conversation_id"]  # noqa: Y015
-    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "contact_merged", "contact_unmerged", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "contact_erased", "channel_disconnected", "template_changed", "event_erased", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
+    _WhichOneofReturnType_body: _TypeAlias = _typing.Literal["message_received", "message_created", "message_status_updated", "message_updated", "conversation_created", "conversation_deleted", "conversation_restored", "conversation_status_changed", "conversation_assigned", "conversation_unassigned", "conversation_updated", "conversation_read", "reply_window_closing", "reply_window_closed", "tenant_settings_changed", "attribute_definition_changed", "attribute_definition_deleted", "channel_updated", "conversation_purged", "participant_added", "participant_removed", "note_added", "note_updated", "note_deleted", "agent_mentioned", "tag_created", "tag_updated", "tag_deleted", "contact_created", "contact_updated", "identity_conflict", "agent_created", "agent_updated", "agent_disabled", "agent_enabled", "contact_block_changed", "contact_merged", "contact_unmerged", "channel_connected", "channel_health_changed", "agent_availability_changed", "agent_capacity_changed", "assignment_policy_changed", "assignment_policy_deleted", "contact_erased", "channel_disconnected", "template_changed", "contact_consent_changed", "event_erased", "team_created", "team_updated", "team_deleted", "role_created", "role_updated", "scope_changed", "credential_revoked", "role_deleted", "agent_invited", "invite_closed", "conversation_left"]  # noqa: Y015
     _WhichOneofArgType_body: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__conversation_id) -> _WhichOneofReturnType__conversation_id | None: ...
@@ -1654,6 +1664,34 @@ class ContactBlockChanged(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContactBlockChanged: _TypeAlias = ContactBlockChanged  # noqa: Y015
+
+@_typing.final
+class ContactConsentChanged(_message.Message):
+    """A contact wants marketing messages, or no longer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTACT_FIELD_NUMBER: _builtins.int
+    IDENTITY_ID_FIELD_NUMBER: _builtins.int
+    identity_id: _builtins.str
+    """The identity whose word it is."""
+    @_builtins.property
+    def contact(self) -> _contact_pb2.Contact:
+        """The contact, with its identities."""
+
+    def __init__(
+        self,
+        *,
+        contact: _contact_pb2.Contact | None = ...,
+        identity_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contact", b"contact", "identity_id", b"identity_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ContactConsentChanged: _TypeAlias = ContactConsentChanged  # noqa: Y015
 
 @_typing.final
 class ContactMerged(_message.Message):

@@ -17,6 +17,7 @@ from server.models.tenant.contact import (
     Identity,
     IdentityAlias,
     IdentityConflict,
+    MarketingConsent,
 )
 from server.models.tenant.conversation import (
     Conversation,
@@ -76,6 +77,7 @@ __all__ = [
     "Invite",
     "Journal",
     "JournalItem",
+    "MarketingConsent",
     "MediaFetch",
     "MediaLeaving",
     "Message",

@@ -132,6 +132,20 @@ class IdentityAlias(TenantBase):
     told_time: Mapped[Time | None]
 
 
+class MarketingConsent(TenantBase):
+    """Whether whoever has an address wants marketing messages. provider_time: when the customer said so."""
+
+    __tablename__ = "marketing_consents"
+    __table_args__ = (words("state", ("stopped", "resumed", "signed_up")),)
+
+    channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"), primary_key=True)
+    kind: Mapped[Word] = mapped_column(primary_key=True)
+    value: Mapped[Word] = mapped_column(primary_key=True)
+    state: Mapped[Word]
+    provider_time: Mapped[Time]
+    update_time: Mapped[Time]
+
+
 class IdentityConflict(TenantBase):
     """One payload, or one contact, was to have addresses of two identities. Nothing was merged. value_hash is SHA-256 of the address."""
 

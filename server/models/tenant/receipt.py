@@ -47,5 +47,6 @@ class ParkedReceipt(TenantBase):
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
     closes_reply_window: Mapped[bool] = mapped_column(server_default=text("false"))
+    stops_marketing: Mapped[bool] = mapped_column(server_default=text("false"))
     provider_time: Mapped[Time]
     create_time: Mapped[Time]

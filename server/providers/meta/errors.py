@@ -42,6 +42,7 @@ class Rule:
     retry: RetryRule | None = None
     holds: Holds = Holds.MESSAGE
     closes_reply_window: bool = False
+    stops_marketing: bool = False
     obeys_usage: bool = False
 
 
@@ -102,7 +103,7 @@ RULES: Mapping[int, Rule] = {
     131047: replace(_PERMANENT, closes_reply_window=True),  # more than 24 hours since the customer wrote
     131048: _wait(timedelta(hours=1), 2, 6, Holds.ACCOUNT),  # the number's limit for spam
     131049: _wait(timedelta(hours=24), 2, 3),  # held back to keep the ecosystem healthy
-    131050: _PERMANENT,  # the user stopped marketing
+    131050: replace(_PERMANENT, stops_marketing=True),  # the user stopped marketing
     131051: _PERMANENT,  # the type is not supported
     131052: _PERMANENT,  # the user's media could not be fetched
     131053: _PERMANENT,  # our media was refused
@@ -187,6 +188,7 @@ def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) 
         retry_after=None if spent else _pause(rule, attempt, usage),
         holds=Holds.MESSAGE if spent else rule.holds,
         closes_reply_window=rule.closes_reply_window,
+        stops_marketing=rule.stops_marketing,
         trace_id=clean_text(trace)[:128] if isinstance(trace, str) else None,
     )
 
@@ -218,7 +220,7 @@ def words(error: Mapping[str, Json]) -> str:
 def _provider_error(item: Mapping[str, Json]) -> ProviderError:
     code = number(item.get("code"))
     rule = rule_for(code)
-    return ProviderError(str(code), words(item), rule.error_class, rule.closes_reply_window)
+    return ProviderError(str(code), words(item), rule.error_class, rule.closes_reply_window, rule.stops_marketing)
 
 
 def _pause(rule: Rule, attempt: int, usage: str | None) -> timedelta | None:

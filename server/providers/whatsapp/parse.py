@@ -24,7 +24,7 @@ from server.providers.contract import (
 )
 from server.providers.meta.errors import number, provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import account, fields, identities, templates
+from server.providers.whatsapp import account, consents, fields, identities, templates
 from server.providers.whatsapp.fields import Malformed
 from server.providers.whatsapp.message import People, addresses, read_change, read_message
 
@@ -48,6 +48,8 @@ def parse(change: Change) -> list[Item]:
     """The messages, then the statuses, then the errors of a change; one item for a field other than `messages`."""
     if change.field == "user_id_update":
         return _user_ids(change)
+    if change.field == "user_preferences":
+        return _preferences(change)
     if change.field != "messages":
         return [_of_account(change)]
     if not isinstance(change.value, dict):
@@ -69,6 +71,14 @@ def _user_ids(change: Change) -> list[Item]:
         return [_field_not_applied(change)]
     account_id = change.account_id
     return list(_each(change.value, "user_id_update", account_id, lambda item: identities.of_update(item, account_id)))
+
+
+def _preferences(change: Change) -> list[Item]:
+    """What customers want; of other things than marketing messages nothing is known yet."""
+    if change.account_id is None or not isinstance(change.value, dict) or deeper_than(change.value, DEPTH_MOST):
+        return [_field_not_applied(change)]
+    account_id = change.account_id
+    return list(_each(change.value, "user_preferences", account_id, lambda item: consents.read(item, account_id)))
 
 
 def _of_account(change: Change) -> Item:

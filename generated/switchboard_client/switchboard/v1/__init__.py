@@ -105,6 +105,7 @@ __all__ = (
     "ContactBlockChanged",
     "ContactCard",
     "ContactConflict",
+    "ContactConsentChanged",
     "ContactCreated",
     "ContactErased",
     "ContactMerged",
@@ -304,6 +305,8 @@ __all__ = (
     "LocationContent",
     "MarkConversationReadRequest",
     "MarkConversationReadResponse",
+    "MarketingConsent",
+    "MarketingConsentState",
     "Mentions",
     "MergeContactsRequest",
     "MergeContactsResponse",
@@ -2707,6 +2710,11 @@ class EventType(betterproto2.Enum):
     A template was heard of, changed at its provider, or is gone there.
     """
 
+    CONTACT_CONSENT_CHANGED = 81
+    """
+    A contact wants marketing messages, or no longer.
+    """
+
     EVENT_ERASED = 82
     """
     What an older event said of a contact was erased with it.
@@ -2813,6 +2821,7 @@ class EventType(betterproto2.Enum):
             76: "EVENT_TYPE_CONTACT_ERASED",
             77: "EVENT_TYPE_CHANNEL_DISCONNECTED",
             80: "EVENT_TYPE_TEMPLATE_CHANGED",
+            81: "EVENT_TYPE_CONTACT_CONSENT_CHANGED",
             82: "EVENT_TYPE_EVENT_ERASED",
             83: "EVENT_TYPE_TEAM_CREATED",
             84: "EVENT_TYPE_TEAM_UPDATED",
@@ -2877,6 +2886,7 @@ class EventType(betterproto2.Enum):
             "EVENT_TYPE_CONTACT_ERASED": 76,
             "EVENT_TYPE_CHANNEL_DISCONNECTED": 77,
             "EVENT_TYPE_TEMPLATE_CHANGED": 80,
+            "EVENT_TYPE_CONTACT_CONSENT_CHANGED": 81,
             "EVENT_TYPE_EVENT_ERASED": 82,
             "EVENT_TYPE_TEAM_CREATED": 83,
             "EVENT_TYPE_TEAM_UPDATED": 84,
@@ -3069,6 +3079,50 @@ class InviteState(betterproto2.Enum):
             "INVITE_STATE_ACCEPTED": 2,
             "INVITE_STATE_REVOKED": 3,
             "INVITE_STATE_EXPIRED": 4,
+        }
+
+
+class MarketingConsentState(betterproto2.Enum):
+    """
+    Whether somebody wants marketing messages.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    STOPPED = 1
+    """
+    Wants none: said so, or the provider refused one for that reason.
+    """
+
+    RESUMED = 2
+    """
+    Wants them again.
+    """
+
+    SIGNED_UP = 3
+    """
+    Asked for them.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "MARKETING_CONSENT_STATE_UNSPECIFIED",
+            1: "MARKETING_CONSENT_STATE_STOPPED",
+            2: "MARKETING_CONSENT_STATE_RESUMED",
+            3: "MARKETING_CONSENT_STATE_SIGNED_UP",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "MARKETING_CONSENT_STATE_UNSPECIFIED": 0,
+            "MARKETING_CONSENT_STATE_STOPPED": 1,
+            "MARKETING_CONSENT_STATE_RESUMED": 2,
+            "MARKETING_CONSENT_STATE_SIGNED_UP": 3,
         }
 
 
@@ -6772,6 +6826,26 @@ default_message_pool.register_message("switchboard.v1", "ContactConflict", Conta
 
 
 @dataclass(eq=False, repr=False)
+class ContactConsentChanged(betterproto2.Message):
+    """
+    A contact wants marketing messages, or no longer.
+    """
+
+    contact: "Contact | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The contact, with its identities.
+    """
+
+    identity_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The identity whose word it is.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ContactConsentChanged", ContactConsentChanged)
+
+
+@dataclass(eq=False, repr=False)
 class ContactCreated(betterproto2.Message):
     """
     A contact was seen for the first time.
@@ -9890,6 +9964,11 @@ class Identity(betterproto2.Message):
     Its addresses.
     """
 
+    marketing_consent: "MarketingConsent | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Whether the person wants marketing messages; absent when that was never told.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Identity", Identity)
 
@@ -10301,6 +10380,13 @@ class InboxEvent(betterproto2.Message):
     )
     """
     A template was heard of, changed at its provider, or is gone there.
+    """
+
+    contact_consent_changed: "ContactConsentChanged | None" = betterproto2.field(
+        81, betterproto2.TYPE_MESSAGE, optional=True, group="body"
+    )
+    """
+    A contact wants marketing messages, or no longer.
     """
 
     event_erased: "EventErased | None" = betterproto2.field(82, betterproto2.TYPE_MESSAGE, optional=True, group="body")
@@ -11929,6 +12015,30 @@ class MarkConversationReadResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "MarkConversationReadResponse", MarkConversationReadResponse)
+
+
+@dataclass(eq=False, repr=False)
+class MarketingConsent(betterproto2.Message):
+    """
+    What somebody told the provider last about marketing messages.
+    """
+
+    state: "MarketingConsentState" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: MarketingConsentState(0)
+    )
+    """
+    What it was.
+    """
+
+    time: "datetime.datetime | None" = betterproto2.field(
+        2, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When, by the provider's clock. What is told later but was said earlier changes nothing.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "MarketingConsent", MarketingConsent)
 
 
 @dataclass(eq=False, repr=False)

@@ -14,7 +14,7 @@ import type { JsonObject, Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/contact.proto.
  */
 export const file_switchboard_v1_contact: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSLYAgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBEhoKEm1lcmdlZF9jb250YWN0X2lkcxgJIAMoCUIPCg1fYmxvY2tfcmVhc29uIqoBCghJZGVudGl0eRIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISGQoMcHJvZmlsZV9uYW1lGAQgASgJSACIAQESJgoHYWxpYXNlcxgFIAMoCzIVLnN3aXRjaGJvYXJkLnYxLkFsaWFzQg8KDV9wcm9maWxlX25hbWUibQoFQWxpYXMSJwoEa2luZBgBIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBINCgV2YWx1ZRgCIAEoCRIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi6QEKD0NvbnRhY3RDb25mbGljdBIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEicKBGtpbmQYAyABKA4yGS5zd2l0Y2hib2FyZC52MS5BbGlhc0tpbmQSEgoKY29udGFjdF9pZBgEIAEoCRITCgtpZGVudGl0eV9pZBgFIAEoCRIYChBvdGhlcl9jb250YWN0X2lkGAYgASgJEhkKEW90aGVyX2lkZW50aXR5X2lkGAcgASgJEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqJAQoJQWxpYXNLaW5kEhoKFkFMSUFTX0tJTkRfVU5TUEVDSUZJRUQQABIUChBBTElBU19LSU5EX1dBX0lEEAESFAoQQUxJQVNfS0lORF9CU1VJRBACEhsKF0FMSUFTX0tJTkRfUEFSRU5UX0JTVUlEEAMSFwoTQUxJQVNfS0lORF9VU0VSX1JFRhAEYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250YWN0LnByb3RvEg5zd2l0Y2hib2FyZC52MSLYAgoHQ29udGFjdBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiwKCmlkZW50aXRpZXMYAyADKAsyGC5zd2l0Y2hib2FyZC52MS5JZGVudGl0eRIvCgtjcmVhdGVfdGltZRgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKwoKYXR0cmlidXRlcxgFIAEoCzIXLmdvb2dsZS5wcm90b2J1Zi5TdHJ1Y3QSLwoLdXBkYXRlX3RpbWUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmJsb2NrX3RpbWUYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhkKDGJsb2NrX3JlYXNvbhgIIAEoCUgAiAEBEhoKEm1lcmdlZF9jb250YWN0X2lkcxgJIAMoCUIPCg1fYmxvY2tfcmVhc29uIucBCghJZGVudGl0eRIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEioKCHByb3ZpZGVyGAMgASgOMhguc3dpdGNoYm9hcmQudjEuUHJvdmlkZXISGQoMcHJvZmlsZV9uYW1lGAQgASgJSACIAQESJgoHYWxpYXNlcxgFIAMoCzIVLnN3aXRjaGJvYXJkLnYxLkFsaWFzEjsKEW1hcmtldGluZ19jb25zZW50GAcgASgLMiAuc3dpdGNoYm9hcmQudjEuTWFya2V0aW5nQ29uc2VudEIPCg1fcHJvZmlsZV9uYW1lInIKEE1hcmtldGluZ0NvbnNlbnQSNAoFc3RhdGUYASABKA4yJS5zd2l0Y2hib2FyZC52MS5NYXJrZXRpbmdDb25zZW50U3RhdGUSKAoEdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAibQoFQWxpYXMSJwoEa2luZBgBIAEoDjIZLnN3aXRjaGJvYXJkLnYxLkFsaWFzS2luZBINCgV2YWx1ZRgCIAEoCRIsCghlbmRfdGltZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi6QEKD0NvbnRhY3RDb25mbGljdBIKCgJpZBgBIAEoCRISCgpjaGFubmVsX2lkGAIgASgJEicKBGtpbmQYAyABKA4yGS5zd2l0Y2hib2FyZC52MS5BbGlhc0tpbmQSEgoKY29udGFjdF9pZBgEIAEoCRITCgtpZGVudGl0eV9pZBgFIAEoCRIYChBvdGhlcl9jb250YWN0X2lkGAYgASgJEhkKEW90aGVyX2lkZW50aXR5X2lkGAcgASgJEi8KC2NyZWF0ZV90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCqxAQoVTWFya2V0aW5nQ29uc2VudFN0YXRlEicKI01BUktFVElOR19DT05TRU5UX1NUQVRFX1VOU1BFQ0lGSUVEEAASIwofTUFSS0VUSU5HX0NPTlNFTlRfU1RBVEVfU1RPUFBFRBABEiMKH01BUktFVElOR19DT05TRU5UX1NUQVRFX1JFU1VNRUQQAhIlCiFNQVJLRVRJTkdfQ09OU0VOVF9TVEFURV9TSUdORURfVVAQAyqJAQoJQWxpYXNLaW5kEhoKFkFMSUFTX0tJTkRfVU5TUEVDSUZJRUQQABIUChBBTElBU19LSU5EX1dBX0lEEAESFAoQQUxJQVNfS0lORF9CU1VJRBACEhsKF0FMSUFTX0tJTkRfUEFSRU5UX0JTVUlEEAMSFwoTQUxJQVNfS0lORF9VU0VSX1JFRhAEYgZwcm90bzM", [file_google_protobuf_struct, file_google_protobuf_timestamp, file_switchboard_v1_channel]);
 
 /**
  * A person who writes to the tenant.
@@ -133,6 +133,13 @@ export type Identity = Message<"switchboard.v1.Identity"> & {
    * @generated from field: repeated switchboard.v1.Alias aliases = 5;
    */
   aliases: Alias[];
+
+  /**
+   * Whether the person wants marketing messages; absent when that was never told.
+   *
+   * @generated from field: switchboard.v1.MarketingConsent marketing_consent = 7;
+   */
+  marketingConsent?: MarketingConsent | undefined;
 };
 
 /**
@@ -141,6 +148,34 @@ export type Identity = Message<"switchboard.v1.Identity"> & {
  */
 export const IdentitySchema: GenMessage<Identity> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_contact, 1);
+
+/**
+ * What somebody told the provider last about marketing messages.
+ *
+ * @generated from message switchboard.v1.MarketingConsent
+ */
+export type MarketingConsent = Message<"switchboard.v1.MarketingConsent"> & {
+  /**
+   * What it was.
+   *
+   * @generated from field: switchboard.v1.MarketingConsentState state = 1;
+   */
+  state: MarketingConsentState;
+
+  /**
+   * When, by the provider's clock. What is told later but was said earlier changes nothing.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 2;
+   */
+  time?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.MarketingConsent.
+ * Use `create(MarketingConsentSchema)` to create a new message.
+ */
+export const MarketingConsentSchema: GenMessage<MarketingConsent> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_contact, 2);
 
 /**
  * One address of an identity.
@@ -175,7 +210,7 @@ export type Alias = Message<"switchboard.v1.Alias"> & {
  * Use `create(AliasSchema)` to create a new message.
  */
 export const AliasSchema: GenMessage<Alias> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact, 2);
+  messageDesc(file_switchboard_v1_contact, 3);
 
 /**
  * That somebody was to have an address which is another's. Nothing was merged.
@@ -245,7 +280,48 @@ export type ContactConflict = Message<"switchboard.v1.ContactConflict"> & {
  * Use `create(ContactConflictSchema)` to create a new message.
  */
 export const ContactConflictSchema: GenMessage<ContactConflict> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_contact, 3);
+  messageDesc(file_switchboard_v1_contact, 4);
+
+/**
+ * Whether somebody wants marketing messages.
+ *
+ * @generated from enum switchboard.v1.MarketingConsentState
+ */
+export enum MarketingConsentState {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: MARKETING_CONSENT_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Wants none: said so, or the provider refused one for that reason.
+   *
+   * @generated from enum value: MARKETING_CONSENT_STATE_STOPPED = 1;
+   */
+  STOPPED = 1,
+
+  /**
+   * Wants them again.
+   *
+   * @generated from enum value: MARKETING_CONSENT_STATE_RESUMED = 2;
+   */
+  RESUMED = 2,
+
+  /**
+   * Asked for them.
+   *
+   * @generated from enum value: MARKETING_CONSENT_STATE_SIGNED_UP = 3;
+   */
+  SIGNED_UP = 3,
+}
+
+/**
+ * Describes the enum switchboard.v1.MarketingConsentState.
+ */
+export const MarketingConsentStateSchema: GenEnum<MarketingConsentState> = /*@__PURE__*/
+  enumDesc(file_switchboard_v1_contact, 0);
 
 /**
  * Kind of an address.
@@ -293,5 +369,5 @@ export enum AliasKind {
  * Describes the enum switchboard.v1.AliasKind.
  */
 export const AliasKindSchema: GenEnum<AliasKind> = /*@__PURE__*/
-  enumDesc(file_switchboard_v1_contact, 0);
+  enumDesc(file_switchboard_v1_contact, 1);
 

@@ -14,6 +14,21 @@ ALTER TABLE identity_aliases
     ADD COLUMN end_time timestamptz,
     ADD COLUMN told_time timestamptz;
 
+-- Who wants no marketing messages, by address: the word may come before whoever has it.
+CREATE TABLE marketing_consents (
+    channel_id uuid NOT NULL,
+    kind text NOT NULL,
+    value text NOT NULL,
+    state text NOT NULL,
+    provider_time timestamptz NOT NULL,
+    update_time timestamptz NOT NULL,
+    CONSTRAINT pk_marketing_consents PRIMARY KEY (channel_id, kind, value),
+    CONSTRAINT fk_marketing_consents_channel_id FOREIGN KEY (channel_id) REFERENCES channels (id),
+    CONSTRAINT ck_marketing_consents_state CHECK (state IN ('stopped', 'resumed', 'signed_up'))
+);
+
+ALTER TABLE parked_receipts ADD COLUMN stops_marketing boolean NOT NULL DEFAULT false;
+
 -- == Sends.
 
 -- What the provider allows the account a second; NULL is what it allows everybody.
