@@ -16,6 +16,9 @@ from prometheus_client import Counter
 from server.assignments import availability
 from server.assignments import queue as assignment_queue
 from server.audit import follow as audit
+from server.channels import watching
+from server.channels.checking import Checker
+from server.channels.watching import Watcher
 from server.composition import Parts
 from server.contacts import moving
 from server.conversations import tag_sweep
@@ -175,6 +178,8 @@ class Runner:
         self._fetcher = Fetcher(
             providers=parts.providers, store=parts.store, most_bytes=fetches.most_bytes, slots=fetches.slots
         )
+        checker = Checker(providers=parts.providers, meta_apps=parts.meta_apps)
+        self._watcher = Watcher(checker=checker, providers=parts.providers)
         self._lanes = (
             Lane("timers", self._fire, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
@@ -184,6 +189,7 @@ class Runner:
             Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
             Lane("erasures", self._erase, apart=0, hinted=True),
+            Lane("channels", self._watch, apart=IDLE_SECONDS, hinted=False),
             Lane("media", self._fetch_media, apart=TIMERS_APART_SECONDS, hinted=True),
         )
         self._task: asyncio.Task[None] | None = None
@@ -231,6 +237,7 @@ class Runner:
             self._backlog.done(self.tenant_id)
             await self._dispatcher.stop()
             await self._fetcher.stop()
+            await self._watcher.stop()
             if self._stopping:
                 await self._release()
             elif self._retired:
@@ -337,6 +344,12 @@ class Runner:
         wait = IDLE_SECONDS if due is None else min(max(due.wait.total_seconds(), 0.1), IDLE_SECONDS)
         return Look(busy=self._fetcher.busy, wait=wait, due=None if due is None else due.time)
 
+    async def _watch(self, tenant: Tenant) -> Look:
+        """Providers are asked beside the lanes, too."""
+        await self._watcher.look(tenant)
+        async with tenant.database.connection() as connection:
+            return Look(busy=self._watcher.busy, due=await watching.next_due(connection))
+
     async def _erase(self, tenant: Tenant) -> Look:
         """Erasures of contacts, batch by batch, until the other lanes should have their turn."""
         began, tools = time.monotonic(), Tools(self._parts.providers, self._parts.quarantine)
@@ -368,5 +381,6 @@ async def next_due(connection: Connection) -> datetime | None:
         await claiming.next_due(connection),
         await journal.next_due(connection),
         await assignment_queue.next_due(connection),
+        await watching.next_due(connection),
     ]
     return min((time for time in found if time is not None), default=None)

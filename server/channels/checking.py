@@ -6,11 +6,14 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
+import structlog
+
 from server.channels.refusals import ChannelCheckFailed, ProviderUnavailable
 from server.providers.checks import CheckedAccount, CheckName, CheckReport
-from server.providers.contract import Account, Provider, Refused
+from server.providers.contract import Accepted, Account, Ambiguous, Provider, Refused
 from server.tenancy.meta_apps import MetaApps
 
+log = structlog.get_logger(__name__)
 # Some seven requests, one after the other; below what the edge waits for an answer.
 ASK_SECONDS = 12.0
 
@@ -24,16 +27,9 @@ class Checker:
 
     async def ask(self, provider: str, account: Account, *, subscribe: bool = False) -> CheckReport:
         """What the provider says of an account. ProviderUnavailable where it did not answer to the end."""
-        asked = CheckedAccount(
-            account_id=account.account_id,
-            token=account.token,
-            settings=account.details,
-            subscribe=subscribe,
-            app_secret=self._app_secret,
-        )
         try:
             async with asyncio.timeout(ASK_SECONDS):
-                report = await self._providers[provider].check(asked)
+                report = await self._providers[provider].check(self._asked(account, subscribe=subscribe))
         except TimeoutError:
             raise ProviderUnavailable("timeout") from None
         if isinstance(report, Refused):
@@ -42,6 +38,26 @@ class Checker:
         if not isinstance(report, CheckReport):
             raise ProviderUnavailable(report.reason)
         return report
+
+    async def leave(self, provider: str, account: Account) -> None:
+        """Has the webhooks end of what the account shares. It need not work: the token may be the reason why it goes."""
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                outcome = await self._providers[provider].leave(self._asked(account))
+        except TimeoutError:
+            outcome = Ambiguous("timeout")
+        if not isinstance(outcome, Accepted):
+            told = outcome.code if isinstance(outcome, Refused) else outcome.reason
+            log.warning("channel.still_subscribed", provider=provider, error=told)
+
+    def _asked(self, account: Account, *, subscribe: bool = False) -> CheckedAccount:
+        return CheckedAccount(
+            account_id=account.account_id,
+            token=account.token,
+            settings=account.details,
+            subscribe=subscribe,
+            app_secret=self._app_secret,
+        )
 
     async def _app_secret(self, app_id: str) -> str | None:
         secrets = await self._meta_apps.get(app_id)

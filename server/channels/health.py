@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from sqlalchemy import func, select
 
 from server.channels import told
+from server.channels.pace import Heard
 from server.channels.service import health_changed
+from server.kit.clock import utc_now
 from server.kit.db import Write
 from server.log.event import NewEvent, Origin
 from server.models.tenant import Channel
@@ -23,15 +26,16 @@ async def apply(
 
     shared: the detail of a channel that names the account.
     """
-    if shared is None:
+    if change.account_id is None and shared is None:
         return []
+    named = (
+        func.jsonb_extract_path_text(Channel.details, shared) == change.business_account_id
+        if change.account_id is None
+        else Channel.account_id == change.account_id
+    )
     query = (
         select(Channel)
-        .where(
-            Channel.provider == provider,
-            func.jsonb_extract_path_text(Channel.details, shared) == change.business_account_id,
-            Channel.state != "disconnected",
-        )
+        .where(Channel.provider == provider, named, Channel.state != "disconnected")
         .order_by(Channel.id)
         .with_for_update(key_share=True)
     )
@@ -64,11 +68,17 @@ def _identity(change: AccountChange) -> dict[str, Any]:
 def _tell(row: Channel, change: AccountChange, *, at: datetime) -> bool:
     """Changes the row; whether anything is different now. Webhooks overtake each other."""
     before = told.shown(row)
-    told.take(row, {**change.values, **({"stale": True} if change.stale else {})}, at=at)
+    told.take(row, change.values, at=at)
+    if change.stale:
+        # Its own clock may go before ours: what is read now must count as newer.
+        told.take(row, {"stale": True}, at=min(at, utc_now()))
     times = dict(row.told)
     if (change.blocks or change.lifts) and told.newest(times, "state", at=at):
         _move(row, change)
         row.health_times = times
+    if change.stale or "restrictions" in change.values:
+        row.check_subscribes = row.check_subscribes or change.lifts
+        told.plan(row, now=utc_now())
     return before != told.shown(row)
 
 
@@ -78,3 +88,15 @@ def _move(row: Channel, change: AccountChange) -> None:
         row.state, row.state_reason = "blocked", change.blocks
     elif row.state == "blocked":
         row.state, row.state_reason = "active", None
+
+
+async def heard(write: Write, channel_id: uuid.UUID, found: Heard, *, origin: Origin) -> list[NewEvent]:
+    """Stores when a message last came, and how long it was under way; an event when the pace is another."""
+    row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
+    if row is None or row.state == "disconnected":
+        return []
+    before = told.shown(row)
+    values = {"last_inbound_time": found.time.isoformat(), "webhook_lag": f"{found.lag.total_seconds():.3f}s"}
+    told.take(row, values | ({} if found.pace is None else {"webhook_pace": found.pace}), at=found.time)
+    await write.session.flush()
+    return [health_changed(origin, row)] if told.shown(row) != before else []

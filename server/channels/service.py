@@ -20,10 +20,11 @@ from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotF
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
-from server.providers.checks import CheckReport
-from server.providers.contract import Account, Provider, SettingInvalid
+from server.providers.checks import FOR_SENDING, CheckReport
+from server.providers.contract import Account, Provider, Refused, SettingInvalid
 from server.rpc.call import Scope
 
+ALL = Scope(all=True)
 TABLE, TOKEN = "channels", "access_token"
 GET = "SELECT id, provider, state, reopen_window, new_thread_each_time FROM channels WHERE id = ANY($1::uuid[])"
 # The timer that resolves a conversation without activity; its key is the conversation.
@@ -155,18 +156,24 @@ async def connect(
     row.health, row.health_times, row.throughput_per_second = {}, {}, None
     if wanted.answered is not None:
         told.take_report(row, wanted.answered.report, at=wanted.answered.at)
+        told.plan(row, now=utc_now())
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_connected=event_pb2.ChannelConnected(channel=convert.channel(row)))
     return row, [_event(origin, body, row.id)]
 
 
-async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, reason: str) -> list[NewEvent]:
+async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, refused: Refused) -> list[NewEvent]:
     """Stops sending on a channel and keeps its queue; no event when it was paused before."""
     # Not the strongest lock: the batch writer's foreign keys share the key while it holds the head.
     row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
     if row is None or row.state != "active":
         return []
-    row.state, row.state_reason = "paused", reason
+    at = utc_now()
+    row.state, row.state_reason = "paused", f"{refused.code}: {refused.message}"
+    values: dict[str, Any] = {
+        "last_error": {"code": refused.code, "message": refused.message, "time": at.isoformat()},
+    }
+    told.take(row, values | ({"token": {"valid": False}} if refused.ends_token else {}), at=at)
     await write.session.flush()
     return [health_changed(origin, row)]
 
@@ -245,10 +252,36 @@ async def checked(
     return row, [health_changed(origin, row)] if changed else []
 
 
+async def watched(
+    write: Write, channel_id: uuid.UUID, *, origin: Origin, answered: Answered
+) -> tuple[Channel, list[NewEvent]]:
+    """Stores what a provider said when nobody asked for it: a token that is refused pauses the channel before a send meets it, and a block
+    ends with the restrictions behind it, once the provider says so too.
+    """
+    row = await _locked(write, ALL, channel_id)
+    if row.state == "disconnected":
+        return row, []
+    before, now, report = told.shown(row), utc_now(), answered.report
+    told.take_report(row, report, at=answered.at)
+    told.expire(row, now=now)
+    token = report.failed(frozenset({"token"}))
+    if token is not None and row.state == "active":
+        row.state, row.state_reason = "paused", f"{token.code}: {token.message}"
+    ended = row.state == "blocked" and row.state_reason == told.RESTRICTED and not told.restricted(row)
+    if ended and report.failed(FOR_SENDING) is None:
+        row.state, row.state_reason = "active", None
+    row.check_subscribes = False
+    told.plan(row, now=now)
+    await write.session.flush()
+    return row, [health_changed(origin, row)] if told.shown(row) != before else []
+
+
 def _answered(keeping: Keeping, row: Channel, answered: Answered) -> bool:
     if answered.access_token is not None:
         row.access_token = keeping.secrets.seal(answered.access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
-    return told.take_report(row, answered.report, at=answered.at)
+    changed = told.take_report(row, answered.report, at=answered.at)
+    told.plan(row, now=utc_now())
+    return changed
 
 
 async def disconnect(
@@ -258,7 +291,7 @@ async def disconnect(
     row = await _locked(write, scope, channel_id)
     if row.state == "disconnected":
         return row, []
-    row.state, row.state_reason = "disconnected", None
+    row.state, row.state_reason, row.check_due_time = "disconnected", None, None
     row.access_token = secrets.seal(b"", table=TABLE, column=TOKEN, row=row.id)
     await write.session.flush()
     body = event_pb2.InboxEvent(channel_disconnected=event_pb2.ChannelDisconnected(channel=convert.channel(row)))

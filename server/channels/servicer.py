@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,6 +15,7 @@ from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
 
 from server.channels import convert, service
 from server.channels.checking import Checker, require
+from server.channels.refusals import ChannelDisconnected, ProviderUnavailable
 from server.kit import pb
 from server.kit.clock import utc_now
 from server.kit.db import Write
@@ -25,7 +27,7 @@ from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
 from server.providers.checks import FOR_CONNECTING, FOR_SENDING
-from server.providers.contract import Provider
+from server.providers.contract import Account, Provider
 from server.requests import service as requests
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -278,11 +280,34 @@ class ChannelServicer(ChannelServiceServicer):
             await append(write, events)
             return row
 
+        account = await self._account(call, channel_id)
         row = await call.database.write(unit)
         if row.state == "disconnected" and row.account_id is not None:
             # A repeat does it again: the process may have died in between.
             await self._routes.leave(row.provider, row.account_id, channel_id=row.id)
+        if account is not None:
+            await self._unsubscribe(row.provider, account)
         return rpc.DisconnectChannelResponse(channel=convert.channel(row))
+
+    async def _account(self, call: Call, channel_id: uuid.UUID) -> Account | None:
+        """A channel's account while its token is there; None where there is none any more."""
+        keeping = await self._keeping(call)
+        with contextlib.suppress(ChannelDisconnected):
+            async with call.database.session_snapshot() as (session, _):
+                return (await service.account(session, call.scope, keeping, channel_id, access_token=None))[1]
+        return None
+
+    async def _unsubscribe(self, provider: str, account: Account) -> None:
+        """Ends the webhooks of what the account shared, where nobody has another number of it."""
+        shared = self._providers[provider].capabilities.shared_account
+        shared_id = account.details.get(shared) if shared else None
+        if shared_id is None or await self._routes.shared(provider, shared_id):
+            return
+        await self._checker.leave(provider, account)
+        if await self._routes.shared(provider, shared_id):
+            # Somebody connected one meanwhile, and may have been before us.
+            with contextlib.suppress(ProviderUnavailable):
+                await self._checker.ask(provider, account, subscribe=True)
 
     async def RotateChannelSecret(
         self, request: rpc.RotateChannelSecretRequest, call: Call

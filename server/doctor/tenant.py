@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -86,9 +87,11 @@ SELECT count(*) FILTER (WHERE state = 'failed') AS failed, coalesce(max(error) F
 FROM erasures WHERE state <> 'done'
 """
 CHANNELS = """
-SELECT c.name, c.id, coalesce(c.state_reason, 'no reason is kept') AS reason,
+SELECT c.name, c.id, c.state, coalesce(c.state_reason, 'no reason is kept') AS reason, c.health,
+    c.health @> '{"stale": true}' AND c.check_due_time < clock_now() - $1::interval AS stale,
+    (c.health #>> '{token,expire_time}')::timestamptz < clock_now() + interval '7 days' AS ends,
     (SELECT count(*) FROM deliveries d WHERE d.channel_id = c.id AND d.state = 'queued') AS queued
-FROM channels c WHERE c.state = 'paused' ORDER BY c.name
+FROM channels c WHERE c.state <> 'disconnected' AND (c.state <> 'active' OR c.health <> '{}') ORDER BY c.name
 """
 
 LOADS = """
@@ -295,18 +298,53 @@ async def _audit(where: str, connection: Connection, _limits: Limits) -> list[Fi
     return [problem("audit-broken", where, broken, why=why, do=do)]
 
 
-async def _channels(where: str, connection: Connection, _limits: Limits) -> list[Finding]:
-    why = "Its sends wait in their queue, and new ones are refused with CHANNEL_NOT_SENDING."
-    return [
-        problem(
-            "channel-paused",
-            where,
-            f"the channel {row['name']} is paused, {row['queued']} sends wait: {row['reason']}",
-            why=why,
-            do=f"Mend what the reason says, then: switchboard channels resume {row['id']} --access-token …",
+async def _channels(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    rows = await connection.fetch(CHANNELS, limits.late)
+    return [finding for row in rows for finding in _channel(where, row, json.loads(row["health"]))]
+
+
+def _channel(where: str, row: Any, health: dict[str, Any]) -> list[Finding]:
+    found = _stopped(where, row)
+    if row["state"] != "paused":
+        # Of one that is paused the reason says it already.
+        for check in health.get("failed_checks", []):
+            word = check["check"].removeprefix("CHANNEL_CHECK_KIND_").lower()
+            what = f"the channel {row['name']} fails the check of its {word}: {check['message']}"
+            do = check["remedy"] or f"switchboard channels check {row['id']} says how it does now."
+            found.append(problem("channel-unhealthy", where, what, why="Some of it will not work.", do=do))
+    if row["ends"] and row["state"] == "active":
+        what = f"the token of the channel {row['name']} ends at {health['token']['expire_time']}"
+        do = f"Make one that does not end, then: switchboard channels reauthorize {row['id']} --access-token …"
+        found.append(note("channel-token-ends", where, what, why="Nothing is sent from then on.", do=do))
+    if row["stale"]:
+        what = f"the channel {row['name']} was to be read again, and was not"
+        found.append(problem("channel-stale", where, what, why="What is shown of it may be old.", do=RESTART_WORK))
+    pace = health.get("webhook_pace")
+    if pace in ("slow", "late"):
+        what = f"messages of the channel {row['name']} come {pace}, the last one after {health.get('webhook_lag')}"
+        do = (
+            "See whether its webhooks are answered in time: the metrics of intake, and Meta's App dashboard > Webhooks."
         )
-        for row in await connection.fetch(CHANNELS)
-    ]
+        found.append(note("channel-late", where, what, why="Customers wait for longer than anybody sees.", do=do))
+    return found
+
+
+def _stopped(where: str, row: Any) -> list[Finding]:
+    why = "Its sends wait in their queue, and new ones are refused with CHANNEL_NOT_SENDING."
+    told = f"{row['queued']} sends wait: {row['reason']}"
+    if row["state"] == "paused":
+        do = (
+            f"Mend what the reason says, then: switchboard channels resume {row['id']}; with a new token:"
+            f" switchboard channels reauthorize {row['id']} --access-token …"
+        )
+        return [problem("channel-paused", where, f"the channel {row['name']} is paused, {told}", why=why, do=do)]
+    if row["state"] == "blocked":
+        do = (
+            "Meta Business Support > Account quality says why, and takes an appeal; what has ended:"
+            f" switchboard channels resume {row['id']}"
+        )
+        return [problem("channel-blocked", where, f"the channel {row['name']} is blocked, {told}", why=why, do=do)]
+    return []
 
 
 async def _loads(where: str, connection: Connection, _limits: Limits) -> list[Finding]:

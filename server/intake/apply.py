@@ -16,6 +16,7 @@ from switchboard.v1 import actor_pb2
 
 from server.channels import health
 from server.channels import service as channels
+from server.channels.pace import Paces
 from server.channels.service import ChannelRow
 from server.contacts import consents, moving
 from server.erasures import keys as erased_keys
@@ -79,6 +80,7 @@ class Applier:
         self._writers = writers
         self._providers = providers
         self._running: set[asyncio.Task[None]] = set()
+        self._paces = Paces()
 
     def soon(self, tenant_id: uuid.UUID, payload_id: uuid.UUID, receive_time: datetime) -> None:
         """Applies a payload in the background; if this process dies first, a worker takes over."""
@@ -161,7 +163,7 @@ class Applier:
         """What applies items of a payload. owners: the channels of its accounts."""
         provider = self._providers[payload.provider]
         writer = self._writers.of(tenant.id, tenant.database)
-        return Run(payload, provider, owners, tenant.database.background, writer)
+        return Run(payload, provider, owners, tenant.database.background, writer, paces=self._paces)
 
 
 async def outcome(work: Awaitable[T], **names: str) -> T | Exception:
@@ -206,10 +208,13 @@ class Run:
         owners: Mapping[str, ChannelRow],
         database: Database,
         writer: BatchWriter,
+        *,
+        paces: Paces,
     ) -> None:
         self._payload = payload
         self._parser_version = provider.parser_version
         self._shared = provider.capabilities.shared_account
+        self._paces = None if provider.takes_calls else paces
         self._owners = owners
         self._database = database
         self._writer = writer
@@ -239,6 +244,23 @@ class Run:
                     await self._record([item], "failed", type(result).__name__)
                 else:
                     ITEMS.labels(item.kind, BECAME[type(result)]).inc()
+                if isinstance(result, Stored):
+                    await self._hear(item)
+
+    async def _hear(self, item: InboundMessage) -> None:
+        """Notes for the channel's health that a message came."""
+        if self._paces is None:
+            return
+        channel, received = self._owners[item.account_id], self._payload.receive_time
+        heard = self._paces.note(channel.id, provider=channel.provider, sent=item.provider_time, received=received)
+        if heard is None:
+            return
+        origin = Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_JOURNAL_ITEM, id=str(self._payload.id)))
+
+        async def unit(write: Write) -> None:
+            await append(write, await health.heard(write, channel.id, heard, origin=origin))
+
+        await outcome(self._database.write(unit), journal=str(self._payload.id))
 
     def _receive(self, item: InboundMessage) -> Receive:
         item_id = new_id()

@@ -253,9 +253,7 @@ async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEv
 
 async def _stop(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
     """Pauses the channel and keeps its queue; the attempt is not spent."""
-    events = await channels.pause(
-        write, claimed.channel_id, origin=origin_of(claimed), reason=f"{outcome.code}: {outcome.message}"
-    )
+    events = await channels.pause(write, claimed.channel_id, origin=origin_of(claimed), refused=outcome)
     await deliveries.again(
         write.connection, claimed, after=timedelta(0), code=outcome.code, message=outcome.message, counts=False
     )

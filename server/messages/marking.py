@@ -66,9 +66,8 @@ class Marker:
                 await read_marks.again(write.connection, mark, after=after, counts=not stops)
             if isinstance(outcome, Refused) and stops:
                 cause = Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(mark.conversation_id))
-                reason = f"{outcome.code}: {outcome.message}"
                 origin = Origin(actor=SYSTEM, cause=cause)
-                await append(write, await channels.pause(write, mark.channel_id, origin=origin, reason=reason))
+                await append(write, await channels.pause(write, mark.channel_id, origin=origin, refused=outcome))
 
         await self._database.write(unit)
         word = outcome.error_class.value if isinstance(outcome, Refused) else WORDS[type(outcome)]

@@ -349,8 +349,8 @@ class Refused:
 
     code: the provider's code as text; "http_429" and the like when the answer carried none. message: its words.
     retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
-    PERMANENT instead. holds: who else should wait meanwhile. closes_reply_window, stops_marketing: as of ProviderError.
-    trace_id: what the provider's support asks for.
+    PERMANENT instead. holds: who else should wait meanwhile. ends_token: the token is not accepted any more.
+    closes_reply_window, stops_marketing: as of ProviderError. trace_id: what the provider's support asks for.
     """
 
     error_class: ErrorClass
@@ -360,6 +360,7 @@ class Refused:
     holds: Holds = Holds.MESSAGE
     closes_reply_window: bool = False
     stops_marketing: bool = False
+    ends_token: bool = False
     trace_id: str | None = None
 
 
@@ -534,6 +535,11 @@ class Provider(Protocol):
     async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
         """Asks whether an account can be used, and how it does; may be repeated. No checks where there is nobody to ask. What the provider
         answered where it could not be asked to the end; never raises but for cancellation.
+        """
+
+    async def leave(self, account: CheckedAccount) -> Accepted | Refused | NotSent | Ambiguous:
+        """Ends the webhooks of what an account shares with others; may be repeated. Asked only where Capabilities.shared_account is set;
+        never raises but for cancellation.
         """
 
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:

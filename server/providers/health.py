@@ -12,10 +12,11 @@ from typing import Any, Literal
 class AccountChange:
     """That something of an account, or of one number of it, is different now.
 
-    business_account_id: whose it is. number: the digits of the number it is about as the provider shows it, None for the whole
-    account; these webhooks have no id of it. provider_id: of the account again; discriminator: the webhook's field and a hash. values:
-    fields of the contract's ChannelHealth by name, each of a time of its own; enums as lower-case words, times in ISO 8601.
-    blocks: the provider's word for why nothing may be sent any more; lifts: that is over. stale: there is more to it than was told.
+    business_account_id: whose it is. account_id: the number itself where it is named, as of InboundMessage. number: the digits of the
+    number it is about as the provider shows it, None for the whole account; most of these webhooks have no id of it. provider_id: of the
+    account again; discriminator: the webhook's field and a hash. values: fields of the contract's ChannelHealth by name, each of a time
+    of its own; enums as lower-case words, times in ISO 8601. blocks: the provider's word for why nothing may be sent any more; lifts:
+    that is over. stale: there is more to it than was told.
     """
 
     business_account_id: str
@@ -27,5 +28,5 @@ class AccountChange:
     blocks: str | None = None
     lifts: bool = False
     stale: bool = False
-    account_id: None = None
+    account_id: str | None = None
     kind: Literal["account"] = "account"

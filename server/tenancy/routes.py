@@ -108,6 +108,16 @@ class Routes:
             await connection.execute(LEAVE, provider, external_id, channel_id, utc_now())
         self._cache.forget((provider, external_id))
 
+    async def shared(self, provider: str, shared_id: str) -> bool:
+        """Whether any object of an account is anybody's, as it is now."""
+        async with self._control.connection() as connection:
+            found: bool = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM routes WHERE provider = $1 AND shared_id = $2 AND release_time IS NULL)",
+                provider,
+                shared_id,
+            )
+        return found
+
     async def release(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
         """Takes an object from a channel that was never stored."""
         async with self._control.connection() as connection:

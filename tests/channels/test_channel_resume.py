@@ -72,7 +72,7 @@ def test_a_channel_paused_by_a_revoked_token_keeps_its_queue_and_sends_it_when_r
         call("POST", messages, {"text": {"body": "hello?"}})
     assert json.load(refused.value)["details"][0]["reason"] == "CHANNEL_NOT_SENDING"
 
-    answer = call("POST", f"/v1/channels/{channel['id']}/resume", {"accessToken": "EAAnew"})
+    answer = call("POST", f"/v1/channels/{channel['id']}/reauthorize", {"accessToken": "EAAnew"})
     assert answer["channel"]["state"] == "CHANNEL_STATE_ACTIVE"
     assert "stateReason" not in answer["channel"]
     until(status, "MESSAGE_STATUS_READ")

@@ -314,6 +314,44 @@ PLANTED: dict[str, Planted] = {
         "channel-paused",
         "acme",
     ),
+    "a channel is blocked": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET state = 'blocked', state_reason = 'ACCOUNT_RESTRICTION'",
+            "UPDATE channels SET state = 'active', state_reason = NULL",
+        ),
+        "channel-blocked",
+        "acme",
+    ),
+    "a channel fails a check": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET health = jsonb_build_object('failed_checks', jsonb_build_array(jsonb_build_object("
+            "'check', 'CHANNEL_CHECK_KIND_APP', 'message', 'no message would come', 'remedy', 'Subscribe to it.')))",
+            "UPDATE channels SET health = '{{}}'",
+        ),
+        "channel-unhealthy",
+        "acme",
+    ),
+    "a token ends soon": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET health = jsonb_build_object('token', jsonb_build_object('valid', true,"
+            " 'expire_time', now() + interval '3 days'))",
+            "UPDATE channels SET health = '{{}}'",
+        ),
+        "channel-token-ends",
+        "acme",
+    ),
+    "messages come late": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET health = jsonb_build_object('webhook_pace', 'late', 'webhook_lag', '900.000s')",
+            "UPDATE channels SET health = '{{}}'",
+        ),
+        "channel-late",
+        "acme",
+    ),
     "an agent's counters drifted": Planted(
         by_sql(
             "other",

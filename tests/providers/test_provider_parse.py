@@ -156,8 +156,8 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
     message, error = items("interactive_without_body")
     assert isinstance(message, InboundMessage)
     assert (message.type, message.text) == ("unsupported", None)
-    assert isinstance(error, Ignored)
-    assert (error.kind, error.discriminator) == ("error", "131000")
+    assert isinstance(error, AccountChange)
+    assert error.values["last_error"] == {"code": "131000", "message": "Something went wrong"}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,6 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
         ("request_welcome", "request_welcome"),
         ("status_payment", "payment"),
         ("status_of_tomorrow", "status"),
-        ("errors_only", "error"),
         ("echoes", "field:smb_message_echoes"),
         ("field_of_tomorrow", "field:telepathy_update"),
     ],
@@ -175,14 +174,17 @@ def test_what_is_not_a_message_is_recorded_and_not_applied(name: str, kind: str)
     assert only(name, Ignored).kind == kind
 
 
-def test_a_restriction_of_the_account_blocks_it() -> None:
+def test_an_error_of_the_number_is_told_of_the_number_and_without_its_details() -> None:
+    change = only("errors_only", AccountChange)
+    assert (change.account_id, change.blocks, change.stale) == ("106540352242922", None, False)
+    assert change.values == {"last_error": {"code": "130429", "message": "Rate limit hit"}}
+
+
+def test_a_restriction_of_who_may_be_written_to_first_is_told_and_blocks_nothing() -> None:
     change = only("account_update", AccountChange)
-    assert (change.business_account_id, change.number, change.blocks) == (
-        "102290129340398",
-        None,
-        "ACCOUNT_RESTRICTION",
-    )
-    assert change.values["restrictions"][0]["type"] == "RESTRICTED_BIZ_INITIATED_MESSAGING"
+    assert (change.business_account_id, change.number, change.blocks) == ("102290129340398", None, None)
+    restriction = change.values["restrictions"][0]
+    assert (restriction["type"], restriction["forbids_sending"]) == ("RESTRICTED_BIZ_INITIATED_MESSAGING", False)
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 import urllib.error
 import urllib.request
 import uuid
 from typing import Any
+
+import asyncpg
 
 from server.embedded.stack import Stack
 from server.simulator import payloads
@@ -75,10 +78,40 @@ class Numbers:
         entry = {"id": waba or self.waba, "time": at, "changes": [{"field": field, "value": value}]}
         return self.post({"object": "whatsapp_business_account", "entry": [entry]})
 
-    def message(self, number: str, text: str, *, sender: str) -> int:
+    def message(self, number: str, text: str, *, sender: str, at: int | None = None) -> int:
         """A customer's message to a number."""
-        made = payloads.InboundText(text=text, timestamp=int(time.time()), phone=sender)
-        return self.post(payloads.inbound_body(Number(self.waba, number, "15550001111"), [made]))
+        return self.messages(number, [text], sender=sender, at=at)
+
+    def messages(self, number: str, texts: list[str], *, sender: str, at: int | None = None) -> int:
+        """Several in one webhook."""
+        when = int(time.time()) if at is None else at
+        made = [payloads.InboundText(text=text, timestamp=when, phone=sender) for text in texts]
+        return self.post(payloads.inbound_body(Number(self.waba, number, "15550001111"), made))
+
+    def first_conversation(self, channel: dict[str, Any]) -> str:
+        """The channel's conversation, once it has one."""
+        deadline = time.monotonic() + 20
+        while not (found := self.call(f"conversations?filter.channelId={channel['id']}")["conversations"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return str(found[0]["id"])
+
+    def message_until(self, message_id: str, *statuses: str) -> None:
+        deadline = time.monotonic() + 40
+        while (found := self.call(f"messages/{message_id}")["message"]["status"]) not in statuses:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
+    def subscribed(self) -> bool:
+        """Whether the account's webhooks are sent, as Meta's side has it."""
+        url = f"{self.dev['simulator']['url']}/v26.0/{self.waba}/subscribed_apps"
+        asked = urllib.request.Request(url, headers={"authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(asked, timeout=20) as answer:
+            return bool(json.load(answer)["data"])
+
+    def check_now(self, *channels: dict[str, Any], tenant: int = 0) -> None:
+        """What would be read again soon, or in a day, is now."""
+        asyncio.run(_due(self.stack, self.dev["tenants"][tenant]["id"], [channel["id"] for channel in channels]))
 
     def post(self, body: Any) -> int:
         raw, app = payloads.encode(body), self.dev["meta_app"]
@@ -96,3 +129,12 @@ class Numbers:
                 return found
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
+
+
+async def _due(stack: Stack, tenant_id: str, ids: list[str]) -> None:
+    control = await asyncpg.connect(stack.dev()["postgres"]["control"])
+    name = await control.fetchval("SELECT database_name FROM tenants WHERE id = $1::text::uuid", tenant_id)
+    await control.close()
+    connection = await asyncpg.connect(stack.server_dsn(name))
+    await connection.execute("UPDATE channels SET check_due_time = clock_now() WHERE id = ANY($1::text[]::uuid[])", ids)
+    await connection.close()

@@ -529,10 +529,13 @@ class ChannelRestriction(_message.Message):
     TYPE_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REMEDIATION_FIELD_NUMBER: _builtins.int
+    FORBIDS_SENDING_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Such as RESTRICTED_BIZ_INITIATED_MESSAGING."""
     remediation: _builtins.str
     """What to do about it, in the provider's words; empty: not told."""
+    forbids_sending: _builtins.bool
+    """Whether it forbids all sending. The channel is blocked while there is such a one."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when; absent: not told."""
@@ -543,10 +546,11 @@ class ChannelRestriction(_message.Message):
         type: _builtins.str = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         remediation: _builtins.str = ...,
+        forbids_sending: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "remediation", b"remediation", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "forbids_sending", b"forbids_sending", "remediation", b"remediation", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

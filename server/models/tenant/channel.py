@@ -22,6 +22,7 @@ class Channel(TenantBase):
     throughput_per_second: what the provider allows this account, None for what it allows everybody. sends_per_second: what
     the installation wants in its place, None for that. next_send_time: when the next send may be taken.
     health: fields of the contract's ChannelHealth by name, enums as words; health_times: the provider's time of each.
+    check_due_time: when its provider is asked again, None for never; check_subscribes: and its webhooks are begun anew.
     """
 
     __tablename__ = "channels"
@@ -36,6 +37,7 @@ class Channel(TenantBase):
             unique=True,
             postgresql_where=text("account_id IS NOT NULL"),
         ),
+        Index("ix_channels_check_due_time", "check_due_time", postgresql_where=text("check_due_time IS NOT NULL")),
     )
 
     id: Mapped[Id]
@@ -55,6 +57,9 @@ class Channel(TenantBase):
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)
     health: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
     health_times: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))
+
+    check_due_time: Mapped[Time | None]
+    check_subscribes: Mapped[bool] = mapped_column(server_default=text("false"))
 
     @property
     def account(self) -> dict[str, str]:

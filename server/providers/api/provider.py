@@ -122,6 +122,10 @@ class Api:
         """As of Provider: each callback tells for itself."""
         return CheckReport()
 
+    async def leave(self, account: CheckedAccount) -> Refused:  # noqa: ARG002
+        """As of Provider: its capabilities say that nobody asks."""
+        return _refused(ErrorClass.BUG, "no_webhooks", "Channels of one's own share nothing.")
+
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFailed:  # noqa: ARG002
         """As of Provider: files come by links of the user's own, so that nobody asks."""
         return MediaFailed("refused", "no_media")

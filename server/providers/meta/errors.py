@@ -146,6 +146,9 @@ RULES: Mapping[int, Rule] = {
     2593109: _PERMANENT,  # the user shares no history
 }
 
+# Of the errors that stop a channel, those that a new token ends.
+TOKEN_CODES = frozenset({0, 190})
+
 SUBCODES: Mapping[tuple[int, int], Rule] = {
     (100, 33): _STOP,  # the number does not exist, or is not this token's
 }
@@ -189,6 +192,7 @@ def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) 
         holds=Holds.MESSAGE if spent else rule.holds,
         closes_reply_window=rule.closes_reply_window,
         stops_marketing=rule.stops_marketing,
+        ends_token=code in TOKEN_CODES,
         trace_id=clean_text(trace)[:128] if isinstance(trace, str) else None,
     )
 

@@ -89,7 +89,7 @@ def _usable(writer: AbstractStreamWriter) -> bool:
 
 
 class GraphClient:
-    """POSTs JSON to the Graph API, and reads its lists. Keeps connections; one event loop uses it, which opens them at first use."""
+    """POSTs JSON to the Graph API, reads, and deletes. Keeps connections; one event loop uses it, which opens them at first use."""
 
     def __init__(self, base_url: str, *, limits: GraphLimits | None = None) -> None:
         """base_url: scheme and host, such as https://graph.facebook.com; a path is kept in front of ours."""
@@ -131,13 +131,26 @@ class GraphClient:
 
         Redirects are answers.
         """
-        if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
+        url = self._url(version, object_id, edge)
+        return await self._repeatable("GET", url, token=token, query=query)
+
+    async def delete(
+        self, *, version: str, object_id: str, edge: str | None, token: str, query: Mapping[str, str]
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        """DELETE of the same, which may be repeated too."""
+        url = self._url(version, object_id, edge)
+        return await self._repeatable("DELETE", url, token=token, query=query)
+
+    async def _repeatable(
+        self, method: str, url: str | None, *, token: str, query: Mapping[str, str]
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        if url is None:
             return NotSent("malformed_address")
         if not _TOKEN.fullmatch(token):
             return NotSent("malformed_token")
-        url = f"{self._base_url}/{version}/{object_id}" + ("" if edge is None else f"/{edge}")
+        asked = self._open().request(method, url, params=query, headers=_headers(token), allow_redirects=False)
         try:
-            async with self._open().get(url, params=query, headers=_headers(token), allow_redirects=False) as response:
+            async with asked as response:
                 text = await _read(response, most=LIST_MOST)
                 usage = response.headers.get("X-Business-Use-Case-Usage")
                 if text is None:
@@ -148,6 +161,12 @@ class GraphClient:
             return Ambiguous("timeout")
         except (aiohttp.ClientError, OSError) as error:
             return Ambiguous(_word(error))
+
+    def _url(self, version: str, object_id: str, edge: str | None) -> str | None:
+        """Of an object or an edge of it; None where a part is malformed."""
+        if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
+            return None
+        return f"{self._base_url}/{version}/{object_id}" + ("" if edge is None else f"/{edge}")
 
     async def _exchange(self, url: str, token: str, raw: _Body) -> GraphAnswer | NotSent | Ambiguous:
         async with self._open().post(url, data=raw, headers=_headers(token), allow_redirects=False) as response:

@@ -11,6 +11,7 @@ from typing import Any
 
 from server.providers.contract import Change, Json
 from server.providers.health import AccountChange
+from server.providers.meta import errors
 from server.providers.meta.text import fingerprint
 from server.providers.whatsapp import fields
 from server.providers.whatsapp.fields import Malformed
@@ -22,6 +23,9 @@ UPGRADED_PER_SECOND = 1000
 _BLOCKING = frozenset(
     {"ACCOUNT_DELETED", "ACCOUNT_OFFBOARDED", "ACCOUNT_RESTRICTION", "PARTNER_REMOVED", "PARTNER_APP_UNINSTALLED"}
 )
+RESTRICTED = "ACCOUNT_RESTRICTION"
+# Whom this forbids to answer, Meta also forbids to write first.
+_FORBIDS_SENDING = frozenset({"RESTRICTED_CUSTOMER_INITIATED_MESSAGING"})
 _LIFTING = frozenset({"ACCOUNT_RECONNECTED", "PARTNER_ADDED", "PARTNER_APP_INSTALLED"})
 _QUALITIES = {"FLAGGED": "red", "UNFLAGGED": None}
 _LIMITS = {250: "TIER_250", 1000: "TIER_1K", 2000: "TIER_2K", 10_000: "TIER_10K", 100_000: "TIER_100K", -1: "UNLIMITED"}
@@ -41,6 +45,25 @@ def read_change(change: Change) -> AccountChange:
         discriminator=f"{change.field}/{fingerprint(change.value)}",
         provider_time=change.time,
         **READERS[change.field](value),
+    )
+
+
+def read_error(item: Mapping[str, Json], change: Change, *, account_id: str) -> AccountChange:
+    """An error of a number that is no message's own: the code and its title. What is beside them may name a customer. Malformed."""
+    code = errors.number(item.get("code"))
+    if code is None:
+        raise Malformed("code is no number")
+    said = fields.text(item, "title") or fields.text(item, "message") or ""
+    told = {"code": str(code), "message": said[:_TEXT_MOST]}
+    if change.time is not None:
+        told["time"] = change.time.isoformat()
+    return AccountChange(
+        business_account_id=change.entry_id or "",
+        account_id=account_id,
+        provider_id=account_id,
+        discriminator=f"error/{code}/{fingerprint(dict(item))}",
+        provider_time=change.time,
+        values={"last_error": told},
     )
 
 
@@ -81,7 +104,11 @@ def _update(value: Mapping[str, Json]) -> dict[str, Any]:
     if event == "DISABLED_UPDATE":
         return _ban(value)
     if event in _BLOCKING:
-        return {"values": {"restriction": event, "restrictions": _restrictions(value)}, "blocks": event}
+        restrictions = _restrictions(value)
+        told = {"values": {"restriction": event, "restrictions": restrictions}}
+        # A restriction that says of what forbids no more than that: who wrote first is still answered.
+        partial = restrictions and not any(each["forbids_sending"] for each in restrictions)
+        return told if event == RESTRICTED and partial else told | {"blocks": event}
     if event in _LIFTING:
         return {"values": {"restriction": "", "restrictions": []}, "lifts": True, "stale": True}
     return {"values": {"alert": _alert(event, severity="", description=_violation(value))}}
@@ -96,13 +123,14 @@ def _ban(value: Mapping[str, Json]) -> dict[str, Any]:
     return told if state == "SCHEDULE_FOR_DISABLE" else told | {"blocks": told["values"]["restriction"]}
 
 
-def _restrictions(value: Mapping[str, Json]) -> list[dict[str, str]]:
+def _restrictions(value: Mapping[str, Json]) -> list[dict[str, Any]]:
     listed = fields.listed(value.get("restriction_info"), "restriction_info")
     return [_restriction(fields.mapping(item, "restriction_info")) for item in listed]
 
 
-def _restriction(given: Mapping[str, Json]) -> dict[str, str]:
-    made = {"type": word(given, "restriction_type")}
+def _restriction(given: Mapping[str, Json]) -> dict[str, Any]:
+    kind = word(given, "restriction_type")
+    made: dict[str, Any] = {"type": kind, "forbids_sending": kind in _FORBIDS_SENDING}
     if given.get("expiration") is not None:
         made["expire_time"] = fields.second(given, "expiration").isoformat()
     if remediation := fields.text(given, "remediation"):

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from server.providers.checks import Check, CheckedAccount, CheckName, CheckReport
-from server.providers.contract import Ambiguous, ErrorClass, Json, NotSent, Refused
+from server.providers.contract import Accepted, Ambiguous, ErrorClass, Json, NotSent, Refused
 from server.providers.meta.errors import number as integer
 from server.providers.meta.graph import GraphClient
 from server.providers.meta.remedies import remedy
@@ -59,6 +59,20 @@ async def check(graph: GraphClient, account: CheckedAccount) -> CheckReport | No
     return checking.report()
 
 
+async def leave(graph: GraphClient, account: CheckedAccount) -> Accepted | Refused | NotSent | Ambiguous:
+    """The app is told nothing more of the account."""
+    waba_id = str(account.settings.get("waba_id", ""))
+    answer = await graph.delete(
+        version=str(account.settings.get("graph_version", "")),
+        object_id=waba_id,
+        edge="subscribed_apps",
+        token=account.token,
+        query={},
+    )
+    told = send.read(answer, _object)
+    return Accepted(provider_id=waba_id) if isinstance(told, Mapping) else told
+
+
 class _Checking:
     """One run. A check that another one needs ends it."""
 
@@ -86,7 +100,7 @@ class _Checking:
     async def _token(self) -> bool:
         told = await self._get("debug_token", None, query={"input_token": self._account.token})
         if isinstance(told, Refused):
-            if told.error_class is ErrorClass.STOP_CHANNEL and told.code in ("0", "190", "malformed_token"):
+            if told.ends_token:
                 return self._bad_token(told)
             # Some tokens may not look at themselves: what they may do, the number tells.
             self._passed("token", "Meta does not tell this token about itself")
@@ -124,7 +138,7 @@ class _Checking:
     async def _number(self) -> bool:
         told = await self._get(self._account.account_id, None, query={"fields": NUMBER_FIELDS})
         if isinstance(told, Refused):
-            return self._bad_token(told) if told.code in ("0", "190") else self._refused("number", told)
+            return self._bad_token(told) if told.ends_token else self._refused("number", told)
         shown = _words(told.get("display_phone_number"))
         name = _words(told.get("verified_name"))
         self._passed("number", ", ".join(part for part in (shown, name) if part))

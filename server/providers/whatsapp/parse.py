@@ -22,7 +22,7 @@ from server.providers.contract import (
     Receipt,
     ReceiptStatus,
 )
-from server.providers.meta.errors import number, provider_errors
+from server.providers.meta.errors import provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
 from server.providers.whatsapp import account, consents, fields, identities, templates
 from server.providers.whatsapp.fields import Malformed
@@ -61,7 +61,7 @@ def parse(change: Change) -> list[Item]:
     return [
         *_messages(change.value, change.account_id),
         *_statuses(change.value, change.account_id),
-        *_errors(change.value, change.account_id),
+        *_errors(change.value, change),
     ]
 
 
@@ -115,20 +115,10 @@ def _statuses(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
     return _each(value, "statuses", account_id, lambda item: _status(item, account_id))
 
 
-def _errors(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
-    """Errors of the number, with neither message nor status: something for the channel's health."""
-
-    def read(item: Mapping[str, Json]) -> Item:
-        code = number(item.get("code"))
-        return Ignored(
-            kind="error",
-            provider_id=fingerprint(dict(item)),
-            discriminator="" if code is None else str(code),
-            account_id=account_id,
-            reason="error_of_the_number",
-        )
-
-    return _each(value, "errors", account_id, read)
+def _errors(value: Mapping[str, Json], change: Change) -> Iterator[Item]:
+    """Errors of the number, with neither message nor status."""
+    account_id = change.account_id or ""
+    return _each(value, "errors", account_id, lambda item: account.read_error(item, change, account_id=account_id))
 
 
 def _each(

@@ -10,6 +10,7 @@ from functools import partial
 
 from server.providers.checks import CheckedAccount, CheckReport
 from server.providers.contract import (
+    Accepted,
     Account,
     Ambiguous,
     Capabilities,
@@ -135,6 +136,10 @@ class WhatsApp:
     async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
         """As of Provider."""
         return await checking.check(self._graph, account)
+
+    async def leave(self, account: CheckedAccount) -> Accepted | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        return await checking.leave(self._graph, account)
 
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
         """As of Provider."""

@@ -86,7 +86,10 @@ def _unsendable(failure: NotSent | Ambiguous) -> Refused | NotSent | Ambiguous:
     """What will fail for ever is no matter of trying again."""
     if failure == NotSent("malformed_token"):
         return Refused(
-            error_class=ErrorClass.STOP_CHANNEL, code="malformed_token", message="The access token is malformed."
+            error_class=ErrorClass.STOP_CHANNEL,
+            code="malformed_token",
+            message="The access token is malformed.",
+            ends_token=True,
         )
     if failure == NotSent("malformed_address"):
         return Refused(

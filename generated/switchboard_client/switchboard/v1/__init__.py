@@ -6426,6 +6426,11 @@ class ChannelRestriction(betterproto2.Message):
     What to do about it, in the provider's words; empty: not told.
     """
 
+    forbids_sending: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Whether it forbids all sending. The channel is blocked while there is such a one.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ChannelRestriction", ChannelRestriction)
 

@@ -137,6 +137,12 @@ ALTER TABLE channels ADD COLUMN health jsonb NOT NULL DEFAULT '{}',
 
 ALTER TABLE channels ADD CONSTRAINT ck_channels_state CHECK (state IN ('active', 'paused', 'blocked', 'disconnected'));
 
+-- When the provider is asked again how a channel does, and whether its webhooks are to be begun anew then.
+ALTER TABLE channels ADD COLUMN check_due_time timestamptz,
+    ADD COLUMN check_subscribes boolean NOT NULL DEFAULT false;
+
+CREATE INDEX ix_channels_check_due_time ON channels (check_due_time) WHERE check_due_time IS NOT NULL;
+
 -- == Erasure.
 
 -- Who is being erased is seen by nobody; the row goes with the rest.
