@@ -90,16 +90,27 @@ class Sender:
         self._secrets = secrets
         self._providers = providers
 
-    async def deliver(self, claimed: Claimed, *, begin_by: float = math.inf) -> None:
+    async def deliver(
+        self,
+        claimed: Claimed,
+        *,
+        begin_at: float = -math.inf,
+        begin_by: float = math.inf,
+        answered: Callable[[Outcome], None] | None = None,
+    ) -> None:
         """Sends once and stores the outcome. The claim was committed before, so a crash from here on leaves it unknown.
 
-        begin_by: the monotonic time after which no request begins. Goes on in the trace of the call that sent it.
+        begin_at, begin_by: the monotonic times between which the request begins. answered: told the outcome before it is stored.
+        Goes on in the trace of the call that sent it.
         """
         parent = (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
         with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
-            await self._insist(claimed, await self._sent(claimed, begin_by))
+            outcome = await self._sent(claimed, begin_at, begin_by)
+            if answered is not None:
+                answered(outcome)
+            await self._insist(claimed, outcome)
 
-    async def _sent(self, claimed: Claimed, begin_by: float) -> Outcome:
+    async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome:
         """What came of it. Whatever goes wrong before the request is no reason to wonder whether the provider has it."""
         try:
             async with self._database.connection() as connection:
@@ -110,6 +121,8 @@ class Sender:
             return NotSent(f"it could not be loaded: {type(error).__name__}")
         if isinstance(loaded, Refused):
             return loaded
+        if (early := begin_at - time.monotonic()) > 0:
+            await asyncio.sleep(early)
         if time.monotonic() >= begin_by:
             return NotSent("the worker came to it too late")
         provider, outgoing = loaded

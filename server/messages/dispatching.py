@@ -7,7 +7,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
@@ -16,11 +16,12 @@ from server.deliveries import claiming, read_marks
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Depth, Next
 from server.deliveries.read_marks import Mark
+from server.kit.db import Connection
 from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.messages.delivering import Sender
 from server.messages.marking import Marker
-from server.providers.contract import Provider
+from server.providers.contract import NotSent, Outcome, Provider
 from server.tenancy.tenants import Tenant, Tenants
 from server.tenancy.work import WorkDirectory
 
@@ -34,8 +35,8 @@ IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
 LOOK_SECONDS = 0.02
 DEPTH_SECONDS = 10.0
-# A request that begins later than this after its claim would end after the lease, when others decide about the send.
-BEGIN_SECONDS = 25.0
+# A send's place is held until a second after its answer: time enough to give many back at once.
+GIVE_BACK_SECONDS, HELD_SECONDS = 0.3, 1.0
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
 PUT_OFF = Counter(
     "switchboard_deliveries_put_off_total", "Times a send was put off for its recipient's bucket or an unknown one."
@@ -113,6 +114,8 @@ class Dispatcher:
         self._marks: set[asyncio.Task[None]] = set()
         self._unsure = False
         self._measured = 0.0
+        self._answered: dict[Claimed, float] = {}
+        self._gave_back = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -166,7 +169,8 @@ class Dispatcher:
                 await deliveries.take_back(connection, worker=self._worker, sending=list(self._sends.values()))
             self._unsure = False
         async with tenant.database.connection() as connection:
-            coming = await claiming.upcoming(connection)
+            await self._give_back(connection)
+            coming = await claiming.upcoming(connection, self._providers)
             if time.monotonic() - self._measured >= DEPTH_SECONDS:
                 self._measured = time.monotonic()
                 self._slots.depths[tenant.id] = await claiming.depth(connection)
@@ -183,6 +187,20 @@ class Dispatcher:
             await self._mark(tenant, limit=min(marks, MARKS_MOST))
         return 0.0 if begins or marks > 0 else _pause(coming, waits_for_slot=free <= 0)
 
+    async def _give_back(self, connection: Connection) -> None:
+        """Says from when on the places of answered sends are free: sooner than if nobody came back."""
+        now = time.monotonic()
+        if not self._answered or now - self._gave_back < GIVE_BACK_SECONDS:
+            return
+        self._gave_back, answered, self._answered = now, self._answered, {}
+        places: dict[uuid.UUID, list[tuple[datetime, timedelta]]] = {}
+        for claimed, free in answered.items():
+            if claimed.place_until is not None:
+                held = timedelta(seconds=max(free - now, 0.0))
+                places.setdefault(claimed.channel_id, []).append((claimed.place_until, held))
+        for channel_id, told in places.items():
+            await claiming.give_back(connection, channel_id, told)
+
     async def _expire(self, tenant: Tenant, sender: Sender) -> None:
         async with tenant.database.connection() as connection:
             left = await deliveries.expired(connection)
@@ -197,14 +215,14 @@ class Dispatcher:
             raise failed
 
     async def _begin(self, tenant: Tenant, sender: Sender, *, limit: int) -> None:
-        begin_by = time.monotonic() + BEGIN_SECONDS
         async with tenant.database.connection() as connection:
             self._unsure = True
             claim = await claiming.claim(connection, worker=self._worker, limit=limit, providers=self._providers)
             self._unsure = False
+        now = time.monotonic()
         for claimed in claim.claimed:
             self._slots.take(tenant.id)
-            task = asyncio.create_task(self._send(sender, claimed, begin_by))
+            task = asyncio.create_task(self._send(sender, claimed, now + claimed.wait.total_seconds()))
             self._sends[task] = claimed.id
             task.add_done_callback(self._sent)
         PUT_OFF.inc(claim.put_off)
@@ -235,8 +253,13 @@ class Dispatcher:
         self._slots.give(self._tenant_id)
         self._woken.set()
 
-    async def _send(self, sender: Sender, claimed: Claimed, begin_by: float) -> None:
-        error = await attempt(sender.deliver(claimed, begin_by=begin_by))
+    async def _send(self, sender: Sender, claimed: Claimed, begin_at: float) -> None:
+        def answered(outcome: Outcome) -> None:
+            # What was not sent held its place for nothing.
+            self._answered[claimed] = time.monotonic() + (0.0 if isinstance(outcome, NotSent) else HELD_SECONDS)
+
+        begin_by = begin_at + claiming.BEGIN.total_seconds()
+        error = await attempt(sender.deliver(claimed, begin_at=begin_at, begin_by=begin_by, answered=answered))
         if error is not None:
             # Whatever failed, the delivery stays in flight and ends as unknown with its lease.
             FAILED.labels(type(error).__name__).inc()

@@ -383,10 +383,9 @@ Outcome = Accepted | Refused | Ambiguous | NotSent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How often something may be sent: once in `every`, and at once as many as `ahead` has room for beside the first.
+    """How often something may be sent to one recipient: once in `every`, and at once as many as `ahead` has room for beside the first.
 
-    Of an account, `ahead` is time saved up before. Of a recipient it is borrowed: all of it goes within one `every`, and then
-    nothing until the time of what went has passed.
+    `ahead` is borrowed: all of it goes within one `every`, and then nothing until the time of what went has passed.
     """
 
     every: timedelta
@@ -408,9 +407,9 @@ class Capabilities:
     text_characters: longest text, in code points. opaque_characters: longest Outgoing.opaque. reply_window: how long
     after the customer's last message free text is allowed, None for always. reply_window_margin: taken off it, for
     clocks and transport. human_agent_window: longer window for answers written by people, None for none. contents:
-    what it can send beside plain text, and how much of it. address_kinds: kinds of Outgoing.to it can send to. account_pace: from
-    one account, where the account has no pace of its own. recipient_pace: from one account to one recipient. read_marks: whether
-    customers can be shown that their messages were read. shared_account: the detail that names the account
+    what it can send beside plain text, and how much of it. address_kinds: kinds of Outgoing.to it can send to. sends_per_second:
+    of one account in any second, where the account has no number of its own. recipient_pace: from one account to one recipient.
+    read_marks: whether customers can be shown that their messages were read. shared_account: the detail that names the account
     which channels share, whose webhooks name no channel; None for none. templates: whether such an account has templates.
     free_entry: of customers who come by an advertisement; None where nothing is free.
     """
@@ -419,7 +418,7 @@ class Capabilities:
     opaque_characters: int
     reply_window: timedelta | None
     reply_window_margin: timedelta
-    account_pace: Pace
+    sends_per_second: int
     recipient_pace: Pace
     human_agent_window: timedelta | None = None
     contents: Mapping[ContentKind, ContentLimits] = field(default_factory=dict)

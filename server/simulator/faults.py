@@ -67,11 +67,15 @@ class FaultBase(Input):
 
 
 class Delay(FaultBase):
-    """The answer is held back, after the request has had its effect."""
+    """The answer is held back, after the request has had its effect; or the request on its way, before it is looked at.
+
+    `jitter_ms`: up to so much more, drawn evenly.
+    """
 
     kind: Literal["delay"]
     delay_ms: Milliseconds
     jitter_ms: Milliseconds = 0
+    of: Literal["request", "answer"] = "answer"
 
 
 class Failure(FaultBase):

@@ -54,14 +54,19 @@ class GraphApi:
         if (cut := self._faults.first(target, _before_reading)) is not None:
             self._simulator.record(phone_number_id=phone_number_id, body=None, faults=[cut.id])
             return spoiled.reset(request)
-        attempt = self._attempt(request, await _json_object(request))
-        target = replace(target, recipients=_addressed(attempt))
+        body = await _json_object(request)
+        target = replace(target, recipients=_addressed(self._attempt(request, body)))
         delays = self._faults.all(Delay, target)
-        response = await self._answered(request, attempt, target, [delay.id for delay in delays])
-        for delay in delays:
-            held = delay.fault.delay_ms + delay.random.uniform(0, delay.fault.jitter_ms)
-            await spoiled.wait(held, self._simulator.stopping)
+        await self._hold(delays, "request")
+        response = await self._answered(request, self._attempt(request, body), target, [delay.id for delay in delays])
+        await self._hold(delays, "answer")
         return response
+
+    async def _hold(self, delays: Sequence[Hit[Delay]], what: str) -> None:
+        for delay in delays:
+            if delay.fault.of == what:
+                held = delay.fault.delay_ms + delay.random.uniform(0, delay.fault.jitter_ms)
+                await spoiled.wait(held, self._simulator.stopping)
 
     async def message_templates(self, request: web.Request) -> web.Response:
         """A page of a business account's templates, for a token of one of its numbers."""

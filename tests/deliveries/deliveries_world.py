@@ -60,8 +60,7 @@ class World:
         can = self.desk.providers["whatsapp"].capabilities
         # Two to each recipient in a step.
         slow = Pace(every=timedelta(seconds=EVERY), ahead=timedelta(seconds=EVERY))
-        fast = Pace(every=timedelta(milliseconds=1), ahead=timedelta(seconds=1))
-        can = dataclasses.replace(can, account_pace=fast, recipient_pace=slow)
+        can = dataclasses.replace(can, sends_per_second=1000, recipient_pace=slow)
         self.paced: Any = {"whatsapp": SimpleNamespace(capabilities=can)}
         return self
 

@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from server.deliveries import claiming
-from server.deliveries.claiming import AGING, CLAIM, LEASE, LOOK, NEXT
+from server.deliveries.claiming import AGING, AHEAD, CLAIM, LEASE, LOOK, NEXT, PLACE
 from server.messages.delivering import Sender
 from server.messages.items import Stored
 from server.providers.contract import Accepted, ErrorClass, Holds, Outcome, Refused
@@ -38,24 +38,53 @@ async def settle(desk: Desk, claimed: claiming.Claimed, outcome: Outcome | None 
 async def wait_of(desk: Desk) -> timedelta:
     """Until a worker looks again."""
     async with desk.database.connection() as connection:
-        coming = await claiming.upcoming(connection)
+        coming = await claiming.upcoming(connection, desk.providers)
     assert coming.send is not None
     return coming.send - coming.now
 
 
-async def test_an_account_sends_at_its_pace_and_saves_up_no_more_than_it_may(own_desk: Desk) -> None:
+FREE = "UPDATE channels SET send_places = '{}'"
+
+
+async def back(desk: Desk, taken: claiming.Claim, *, seconds: float) -> None:
+    """What was taken was answered: its places are held for so long."""
+    async with desk.database.connection() as connection:
+        for claimed in taken.claimed:
+            assert claimed.place_until is not None
+            await claiming.give_back(
+                connection, claimed.channel_id, [(claimed.place_until, timedelta(seconds=seconds))]
+            )
+
+
+async def test_a_send_holds_a_place_of_its_account_until_a_second_after_its_answer(own_desk: Desk) -> None:
     channel = await own_desk.new_channel(sends_per_second=10)
-    for number in range(30):
+    for number in range(60):
         await put(own_desk, (await own_desk.started(channel)).id, f"a{number}")
-    await own_desk.execute("UPDATE channels SET next_send_time = now() - interval '1 hour'")
-    # A tenth of a second saved, which is one, and the one of now.
-    assert len((await claim(own_desk)).claimed) == 2
+    first = await claim(own_desk, limit=4)
+    second = await claim(own_desk)
+    assert (len(first.claimed), len(second.claimed)) == (4, 6), "there are ten places"
+    assert max(claimed.wait for claimed in (*first.claimed, *second.claimed)) <= timedelta(0)
     assert len((await claim(own_desk)).claimed) == 0
-    assert timedelta(0) < await wait_of(own_desk) <= timedelta(milliseconds=100)
-    await own_desk.execute("UPDATE channels SET next_send_time = now()")
+    assert claiming.PLACE - timedelta(seconds=1) < await wait_of(own_desk) < claiming.PLACE, (
+        "nobody says what became of them"
+    )
+    await back(own_desk, second, seconds=1)
+    assert timedelta(milliseconds=700) < await wait_of(own_desk) <= timedelta(seconds=1) - claiming.AHEAD
+    await back(own_desk, first, seconds=0)
+    third = await claim(own_desk)
+    assert len(third.claimed) == 4, "those six are held still"
+    await own_desk.execute("UPDATE channels SET send_places = array_fill(now() + interval '40 ms', ARRAY[6])")
+    soon = await claim(own_desk)
+    assert [claimed.wait > timedelta(0) for claimed in soon.claimed] == [False] * 4 + [True] * 6
+    assert max(claimed.wait for claimed in soon.claimed) <= claiming.AHEAD
+
+
+async def test_places_of_a_clock_that_went_back_hold_nothing_up(own_desk: Desk) -> None:
+    channel = await own_desk.new_channel(sends_per_second=1)
+    await put(own_desk, (await own_desk.started(channel)).id, "a")
+    await own_desk.execute("UPDATE channels SET send_places = ARRAY[now() + interval '1 hour']")
+    assert await wait_of(own_desk) <= timedelta(0)
     assert len((await claim(own_desk)).claimed) == 1
-    await own_desk.execute("UPDATE channels SET sends_per_second = NULL, next_send_time = now() - interval '1 hour'")
-    assert len((await claim(own_desk)).claimed) == 9, "what WhatsApp allows: 80 a second"
 
 
 async def test_a_recipient_gets_a_burst_and_then_nothing_until_its_time_has_passed(own_desk: Desk) -> None:
@@ -65,14 +94,12 @@ async def test_a_recipient_gets_a_burst_and_then_nothing_until_its_time_has_pass
     for number in range(45):
         (claimed,) = (await claim(own_desk)).claimed
         await settle(own_desk, claimed)
-        await own_desk.execute("UPDATE channels SET next_send_time = now()")
         if number == 0:
             await own_desk.execute("UPDATE recipient_buckets SET span_until = now() + interval '1 minute'")
     await put(own_desk, other, "b0")
     found = await claim(own_desk)
     assert [claimed.conversation_id for claimed in found.claimed] == [other], "the 46th has to wait, others go on"
     assert found.put_off == 1
-    await own_desk.execute("UPDATE channels SET next_send_time = now()")
     assert timedelta(seconds=200) < await wait_of(own_desk) <= 45 * timedelta(seconds=6)
     assert (await claim(own_desk)).put_off == 0, "it was put off and is not looked at again"
     await own_desk.execute("UPDATE recipient_buckets SET next_send_time = now(), span_until = now()")
@@ -89,7 +116,6 @@ async def test_after_the_span_of_a_burst_nothing_more_is_borrowed(own_desk: Desk
         await own_desk.execute("UPDATE recipient_buckets SET span_until = now() + interval '1 minute'")
         (claimed,) = (await claim(own_desk)).claimed
         await settle(own_desk, claimed)
-        await own_desk.execute("UPDATE channels SET next_send_time = now()")
     await own_desk.execute("UPDATE recipient_buckets SET span_until = now()")
     assert (await claim(own_desk)).claimed == []
     assert timedelta(seconds=6) < await wait_of(own_desk) <= timedelta(seconds=12), "two went, two spans have to pass"
@@ -139,18 +165,20 @@ async def test_one_channel_with_much_to_send_leaves_room_for_another(own_desk: D
 
 async def test_an_account_follows_what_its_provider_allows_it_from_the_next_claim_on(own_desk: Desk) -> None:
     channel = await own_desk.new_channel()
-    for number in range(40):
+    for number in range(50):
         await put(own_desk, (await own_desk.started(channel)).id, f"a{number}")
     took = []
-    for allowed in (None, 20, 1000):
+    for allowed in (None, 20, 1000, 60):
         await own_desk.execute("UPDATE channels SET throughput_per_second = $1", allowed)
-        await own_desk.execute("UPDATE channels SET next_send_time = now() - interval '1 hour'")
+        await own_desk.execute("UPDATE deliveries SET state = 'queued', due_time = now()")
+        await own_desk.execute("DELETE FROM recipient_buckets")
         took.append(len((await claim(own_desk, limit=50)).claimed))
-    assert took == [9, 3, 28], "a tenth of a second saved, and the one of now; then all that is left"
-    await own_desk.execute("UPDATE deliveries SET state = 'queued'")
+    assert took == [50, 0, 50, 0], "places that are held are counted against whatever there are"
+    await own_desk.execute(FREE)
     await own_desk.execute("UPDATE channels SET throughput_per_second = 1000, sends_per_second = 10")
-    await own_desk.execute("UPDATE channels SET next_send_time = now() - interval '1 hour'")
-    assert len((await claim(own_desk)).claimed) == 2, "the installation wants less"
+    await own_desk.execute("UPDATE deliveries SET state = 'queued', due_time = now()")
+    await own_desk.execute("DELETE FROM recipient_buckets")
+    assert len((await claim(own_desk)).claimed) == 10, "the installation wants less"
 
 
 async def lanes_of(desk: Desk, taken: claiming.Claim) -> list[int]:
@@ -168,7 +196,7 @@ async def test_an_answer_goes_before_templates_and_bulk_which_do_not_wait_for_ev
     for number in range(4):
         if number == 1:
             await own_desk.execute("UPDATE deliveries SET due_time = now() - interval '61 seconds' WHERE lane = 2")
-        await own_desk.execute("UPDATE channels SET next_send_time = now()")
+        await own_desk.execute(FREE)
         went += await lanes_of(own_desk, await claim(own_desk))
     assert went == [0, 2, 0, 1]
 
@@ -183,9 +211,8 @@ async def test_an_answer_passes_more_bulk_than_a_claim_looks_at_and_waits_behind
     behind = await own_desk.value("SELECT conversation_id FROM deliveries ORDER BY due_time DESC LIMIT 1")
     await put(own_desk, behind, "of a person, behind bulk")
     await put(own_desk, (await own_desk.started(channel)).id, "alone")
-    await own_desk.execute("UPDATE channels SET next_send_time = now()")
     assert await lanes_of(own_desk, await claim(own_desk)) == [0]
-    await own_desk.execute("UPDATE channels SET next_send_time = now()")
+    await own_desk.execute(FREE)
     assert await lanes_of(own_desk, await claim(own_desk)) == [2]
     told = await own_desk.rows("SELECT state FROM deliveries WHERE conversation_id = $1 ORDER BY position", behind)
     assert told[1]["state"] == "waiting", "the order of a conversation is kept"
@@ -234,13 +261,12 @@ class Queues:
 
     async def claim_reads(self) -> int:
         can = self.desk.providers["whatsapp"].capabilities
-        paces = (
-            [can.account_pace.every],
-            [can.account_pace.ahead],
-            [can.recipient_pace.every],
-            [can.recipient_pace.ahead],
-        )
-        return await self.rows_read(CLAIM, "w", LEASE, 32, ["whatsapp"], *paces, LOOK, AGING)
+        paces = ([can.sends_per_second], [can.recipient_pace.every], [can.recipient_pace.ahead])
+        return await self.rows_read(CLAIM, "w", LEASE, 32, ["whatsapp"], *paces, LOOK, AGING, AHEAD, PLACE)
+
+    async def next_reads(self) -> int:
+        can = self.desk.providers["whatsapp"].capabilities
+        return await self.rows_read(NEXT, ["whatsapp"], [can.sends_per_second], AHEAD, PLACE)
 
 
 def _nodes(plan: dict[str, Any]) -> list[dict[str, Any]]:
@@ -257,7 +283,7 @@ def _read(node: dict[str, Any]) -> int:
 BEFORE: dict[str, tuple[int, Callable[[uuid.UUID], str]]] = {
     "in one conversation": (1, lambda _: "SELECT 1"),
     "over as many conversations": (MANY, lambda _: "SELECT 1"),
-    "behind an empty bucket": (
+    "of an account that has to wait": (
         MANY,
         lambda channel: f"UPDATE channels SET next_send_time = now() + interval '1 hour' WHERE id = '{channel}'",
     ),
@@ -287,9 +313,9 @@ async def test_a_claim_reads_little_of_a_hundred_thousand(own_desk: Desk, desks:
         await connection.execute("ANALYZE recipient_buckets")
         reads = []
         for _ in range(3):
-            await own_desk.execute("UPDATE channels SET next_send_time = next_send_time - interval '1 second'")
+            await own_desk.execute(FREE)
             reads.append(await queues.claim_reads())
-        print(f"{where}: a claim reads {reads} rows, the next look {(looks := await queues.rows_read(NEXT))}")
+        print(f"{where}: a claim reads {reads} rows, the next look {(looks := await queues.next_reads())}")
         assert max(reads) <= 10 * LOOK
         assert looks <= 12
         taken = await own_desk.value(

@@ -271,7 +271,7 @@ async def test_a_token_error_pauses_the_channel_and_keeps_queue_and_attempts(que
     assert await desk.value("SELECT state FROM channels WHERE id = $1", broken.id) == "paused"
     assert await queue.claim() == []
     async with desk.database.connection() as connection:
-        coming = await claiming.upcoming(connection)
+        coming = await claiming.upcoming(connection, {})
     leases = await desk.value("SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight'")
     assert (coming.send, coming.lease) == (None, leases), "what a paused channel holds is not due"
     await desk.execute("UPDATE channels SET state = 'active'")

@@ -149,7 +149,7 @@ async def test_whoever_died_is_followed_by_another_after_the_lease(reading: Read
     (mark,) = await reading.claim()
     assert await reading.claim() == []
     async with reading.desk.database.connection() as connection:
-        coming = await claiming.upcoming(connection)
+        coming = await claiming.upcoming(connection, {})
     assert coming.mark is not None
     assert timedelta(seconds=50) < coming.mark - coming.now <= read_marks.LEASE
     await reading.due()
@@ -214,7 +214,7 @@ async def test_a_token_that_is_refused_pauses_the_channel_and_what_was_read_is_t
     state = await reading.desk.value("SELECT state FROM channels WHERE id = $1", reading.channel.id)
     assert (state, (await reading.desk.kinds())[-1]) == ("paused", "channel_health_changed")
     async with reading.desk.database.connection() as connection:
-        assert (await claiming.upcoming(connection)).mark is None
+        assert (await claiming.upcoming(connection, {})).mark is None
     assert await reading.claim() == []
     await reading.desk.execute("UPDATE channels SET state = 'active' WHERE id = $1", reading.channel.id)
     (mark,) = await reading.claim()

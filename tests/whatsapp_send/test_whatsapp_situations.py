@@ -80,7 +80,7 @@ async def test_o4_a_customer_who_gets_too_much_waits_alone(desk: Desk) -> None:
 
 
 async def test_o5_a_revoked_token_burns_no_attempt_and_all_go_after_a_new_one(desk: Desk) -> None:
-    number = 30
+    number = 60
     async with line(desk, access_token="EAAJnew") as made:
         for _ in range(number):
             await made.queue()

@@ -6,8 +6,8 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Index, Interval, LargeBinary, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import CheckConstraint, DateTime, Index, Interval, LargeBinary, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -20,7 +20,8 @@ class Channel(TenantBase):
 
     auto_resolve_after: without a change for so long, conversations are resolved; None: never.
     throughput_per_second: what the provider allows this account, None for what it allows everybody. sends_per_second: what
-    the installation wants in its place, None for that. next_send_time: when the next send may be taken.
+    the installation wants in its place, None for that. next_send_time: nothing is sent before. send_places: when each place that a
+    send holds is free again; there are as many as may be sent in a second.
     health: fields of the contract's ChannelHealth by name, enums as words; health_times: the provider's time of each.
     check_due_time: when its provider is asked again, None for never; check_subscribes: and its webhooks are begun anew.
     """
@@ -53,6 +54,7 @@ class Channel(TenantBase):
     sends_per_second: Mapped[int | None]
     throughput_per_second: Mapped[int | None]
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
+    send_places: Mapped[Any] = mapped_column(ARRAY(DateTime(timezone=True)), server_default=text("'{}'"))
     create_time: Mapped[Time]
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)
     health: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))

@@ -46,7 +46,7 @@ class Api:
         opaque_characters=64,
         reply_window=None,
         reply_window_margin=timedelta(0),
-        account_pace=Pace(every=timedelta(milliseconds=10), ahead=timedelta(seconds=1)),
+        sends_per_second=100,
         recipient_pace=Pace(every=timedelta(milliseconds=100), ahead=timedelta(seconds=2)),
         address_kinds=frozenset({"user_ref"}),
     )

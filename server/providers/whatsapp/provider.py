@@ -57,8 +57,7 @@ class WhatsApp:
         reply_window=timedelta(hours=24),
         reply_window_margin=timedelta(seconds=60),
         free_entry=FreeEntry(answer_within=timedelta(hours=24), lasts=timedelta(hours=72)),
-        # 80 messages a second for each number; no more than a tenth of a second's worth at once.
-        account_pace=Pace(every=timedelta(seconds=1) / 80, ahead=timedelta(milliseconds=100)),
+        sends_per_second=80,
         # One in 6 s to each user, and up to 45 at once, borrowed from the time after.
         recipient_pace=Pace(every=timedelta(seconds=6), ahead=44 * timedelta(seconds=6)),
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),

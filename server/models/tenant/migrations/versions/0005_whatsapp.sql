@@ -34,6 +34,9 @@ ALTER TABLE parked_receipts ADD COLUMN stops_marketing boolean NOT NULL DEFAULT 
 -- What the provider allows the account a second; NULL is what it allows everybody.
 ALTER TABLE channels ADD COLUMN throughput_per_second integer;
 
+-- One time for each send that its account is not done with: when its place is free again.
+ALTER TABLE channels ADD COLUMN send_places timestamptz[] NOT NULL DEFAULT '{}';
+
 ALTER TABLE deliveries ADD COLUMN lane smallint NOT NULL DEFAULT 0;
 
 DROP INDEX ix_deliveries_due;
