@@ -154,7 +154,7 @@ async def connect(
     row.access_token = secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id)
     # What was told before it was disconnected may be otherwise by now.
     row.health, row.health_times, row.throughput_per_second = {}, {}, None
-    if wanted.answered is not None:
+    if wanted.answered is not None and wanted.answered.report.checks:
         told.take_report(row, wanted.answered.report, at=wanted.answered.at)
         told.plan(row, now=utc_now())
     await write.session.flush()
@@ -280,7 +280,8 @@ def _answered(keeping: Keeping, row: Channel, answered: Answered) -> bool:
     if answered.access_token is not None:
         row.access_token = keeping.secrets.seal(answered.access_token.encode(), table=TABLE, column=TOKEN, row=row.id)
     changed = told.take_report(row, answered.report, at=answered.at)
-    told.plan(row, now=utc_now())
+    if answered.report.checks:
+        told.plan(row, now=utc_now())
     return changed
 
 

@@ -7,9 +7,11 @@ is stored and the next start can show them again.
 from __future__ import annotations
 
 import contextlib
+import random
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from server.kit.clock import utc_now
 from server.kit.errors import AlreadyExists
@@ -147,9 +149,9 @@ async def ensure_channel(
     async with tenant.database.connection() as connection:
         # Any of its keys may be the one that another process has just taken: a channel has the same id and account everywhere.
         await connection.execute(
-            "INSERT INTO channels (id, provider, name, state, account_id, details, access_token, create_time)"
+            "INSERT INTO channels (id, provider, name, state, account_id, details, access_token, create_time, check_due_time)"
             " VALUES ($1, 'whatsapp', $2, 'active', $3, jsonb_strip_nulls(jsonb_build_object('phone_number_id', $3::text,"
-            " 'waba_id', $4::text, 'display_phone_number', $5::text, 'graph_version', $6::text)), $7, $8)"
+            " 'waba_id', $4::text, 'display_phone_number', $5::text, 'graph_version', $6::text)), $7, $8, $9)"
             " ON CONFLICT DO NOTHING",
             channel_id,
             f"WhatsApp {account.display_phone_number or account.phone_number_id}",
@@ -159,6 +161,7 @@ async def ensure_channel(
             settings.meta_graph_version,
             sealed,
             utc_now(),
+            utc_now() + timedelta(hours=random.uniform(1, 24)),
         )
         await connection.execute(
             "UPDATE channels SET access_token = $2, details = details || jsonb_build_object('waba_id', $3::text) WHERE id = $1",

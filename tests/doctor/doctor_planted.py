@@ -342,6 +342,7 @@ PLANTED: dict[str, Planted] = {
         ),
         "channel-token-ends",
         "acme",
+        exit_code=0,
     ),
     "messages come late": Planted(
         by_sql(
@@ -351,6 +352,7 @@ PLANTED: dict[str, Planted] = {
         ),
         "channel-late",
         "acme",
+        exit_code=0,
     ),
     "an agent's counters drifted": Planted(
         by_sql(

@@ -2,6 +2,7 @@ import { type CallOptions, type Client, createClient, type Interceptor } from "@
 import { createGrpcWebTransport } from "@connectrpc/connect-web";
 import { AgentService } from "@contract/switchboard/v1/agent_service_pb";
 import { AuthService } from "@contract/switchboard/v1/auth_service_pb";
+import { ChannelService } from "@contract/switchboard/v1/channel_service_pb";
 import { ConversationService } from "@contract/switchboard/v1/conversation_service_pb";
 import { InboxService } from "@contract/switchboard/v1/inbox_service_pb";
 import { MessageService } from "@contract/switchboard/v1/message_service_pb";
@@ -10,6 +11,7 @@ import { MessageService } from "@contract/switchboard/v1/message_service_pb";
 export interface Api {
   readonly agents: Client<typeof AgentService>;
   readonly auth: Client<typeof AuthService>;
+  readonly channels: Client<typeof ChannelService>;
   readonly conversations: Client<typeof ConversationService>;
   readonly inbox: Client<typeof InboxService>;
   readonly messages: Client<typeof MessageService>;
@@ -30,6 +32,7 @@ export function connect(token: () => string): Api {
   return {
     agents: createClient(AgentService, transport),
     auth: createClient(AuthService, transport),
+    channels: createClient(ChannelService, transport),
     conversations: createClient(ConversationService, transport),
     inbox: createClient(InboxService, transport),
     messages: createClient(MessageService, transport),

@@ -185,6 +185,7 @@ export class App {
   private async readList(signal: AbortSignal): Promise<string> {
     const answer = await this.api.conversations.listConversations({ pageSize: PAGE }, { signal });
     state.applySnapshot(this.inbox, answer.conversations, answer.nextPageToken);
+    void this.readChannels(signal);
     this.listProblem = undefined;
     this.update();
     return answer.asOf;
@@ -239,6 +240,19 @@ export class App {
       this.changed();
     } catch (failure) {
       if (!signal.aborted) console.info("agents cannot be listed:", problemOf(failure).text);
+    }
+  }
+
+  /** How channels do. Without them a refusal says it. What the stream told meanwhile is newer. */
+  private async readChannels(signal: AbortSignal): Promise<void> {
+    try {
+      const { channels } = await this.api.channels.listChannels({ pageSize: 200 }, { signal });
+      for (const channel of channels) {
+        if (!this.inbox.channels.has(channel.id)) this.inbox.channels.set(channel.id, channel);
+      }
+      this.changed();
+    } catch (failure) {
+      if (!signal.aborted) console.info("channels cannot be listed:", problemOf(failure).text);
     }
   }
 

@@ -1,4 +1,5 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
+import type { Channel } from "@contract/switchboard/v1/channel_pb";
 import type { Conversation } from "@contract/switchboard/v1/conversation_pb";
 import { type InboxEvent, type MessageStatusUpdated, Transition } from "@contract/switchboard/v1/event_pb";
 import { type Message, MessageStatus } from "@contract/switchboard/v1/message_pb";
@@ -18,6 +19,8 @@ export interface Thread {
 export interface Inbox {
   readonly rows: Map<string, Conversation>;
   readonly threads: Map<string, Thread>;
+  /** Channels by id, as far as the caller may see them. */
+  readonly channels: Map<string, Channel>;
   /** Versions at which conversations went away, so that an answer on its way cannot bring them back. */
   readonly gone: Map<string, bigint>;
   /** Token of the next page of the list; empty: the list is whole. */
@@ -27,13 +30,14 @@ export interface Inbox {
 }
 
 export function emptyInbox(): Inbox {
-  return { rows: new Map(), threads: new Map(), gone: new Map(), more: "", listed: false };
+  return { rows: new Map(), threads: new Map(), channels: new Map(), gone: new Map(), more: "", listed: false };
 }
 
 /** The list read anew: what was held before is forgotten, threads too, because the log behind them may be another one. */
 export function applySnapshot(inbox: Inbox, rows: readonly Conversation[], more: string): void {
   inbox.rows.clear();
   inbox.threads.clear();
+  inbox.channels.clear();
   inbox.gone.clear();
   applyPage(inbox, rows, more);
   inbox.listed = true;
@@ -64,6 +68,7 @@ export function applyEvent(inbox: Inbox, event: InboxEvent): void {
   }
   if (body.case === "messageStatusUpdated") return applyStep(inbox, body.value);
   if (body.case === "contactUpdated" && body.value.contact) return rename(inbox, body.value.contact);
+  if (body.value && "channel" in body.value && body.value.channel) inbox.channels.set(body.value.channel.id, body.value.channel);
   if (event.transition === Transition.ENTERED) inbox.threads.delete(event.conversationId ?? "");
   const tells = body.case === "messageReceived" || body.case === "messageCreated" || body.case === "messageUpdated";
   if (tells && body.value.message) applyMessage(inbox, body.value.message);

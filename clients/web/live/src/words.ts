@@ -1,5 +1,6 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { type Channel, ChannelState } from "@contract/switchboard/v1/channel_pb";
 import { type Conversation, ConversationStatus, type ReplyWindow, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
 import { Forwarding, type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
 
@@ -97,6 +98,15 @@ export function windowState(window: ReplyWindow | undefined, now: Date): ReplyWi
   const left = timestampDate(window.expireTime).getTime() - now.getTime();
   if (left <= 0) return ReplyWindowState.CLOSED;
   return left <= CLOSING ? ReplyWindowState.CLOSING : ReplyWindowState.OPEN;
+}
+
+/** Why nothing is sent on a channel; empty while it sends, and where nobody told. */
+export function channelSentence(channel: Channel | undefined): string {
+  if (channel?.state === ChannelState.DISCONNECTED) return "This channel was disconnected: nothing can be sent any more.";
+  if (channel?.state !== ChannelState.PAUSED && channel?.state !== ChannelState.BLOCKED) return "";
+  const word = channel.state === ChannelState.PAUSED ? "paused" : "blocked";
+  const reason = channel.stateReason ? ` (${channel.stateReason})` : "";
+  return `This channel is ${word}${reason}: nothing can be sent until an administrator has put it right.`;
 }
 
 /** One sentence on the reply window; empty when there is nothing to mind. */

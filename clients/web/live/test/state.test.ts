@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
+import { ChannelSchema, ChannelState } from "@contract/switchboard/v1/channel_pb";
 import {
+  ChannelHealthChangedSchema,
   ConversationLeftSchema,
   ConversationUpdatedSchema,
   ContactUpdatedSchema,
@@ -42,6 +44,15 @@ test("the list is ordered by the newest message, and an event moves a row up", (
   assert.deepEqual(ordered(inbox).map((each) => each.id), ["b", "a"]);
   applyEvent(inbox, updated(2, "", 3));
   assert.deepEqual(ordered(inbox).map((each) => each.id), ["a", "b"]);
+});
+
+test("how a channel does is as its newest event says, until all is read anew", () => {
+  const inbox = emptyInbox();
+  const channel = create(ChannelSchema, { id: "c", state: ChannelState.PAUSED });
+  applyEvent(inbox, event({ case: "channelHealthChanged", value: create(ChannelHealthChangedSchema, { channel }) }));
+  assert.equal(inbox.channels.get("c")?.state, ChannelState.PAUSED);
+  applySnapshot(inbox, [], "");
+  assert.equal(inbox.channels.size, 0);
 });
 
 test("an event older than the row that is held changes nothing", () => {

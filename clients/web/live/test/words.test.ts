@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ChannelSchema, ChannelState } from "@contract/switchboard/v1/channel_pb";
 import { ReplyWindowSchema, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
 import { Forwarding, MessageSchema, MessageType } from "@contract/switchboard/v1/message_pb";
-import { hue, initials, messageNote, messageText, windowState } from "../src/words";
+import { channelSentence, hue, initials, messageNote, messageText, windowState } from "../src/words";
 
 test("what a message carries beside text is read as text, and nothing of it as markup", () => {
   const place = create(MessageSchema, { type: MessageType.LOCATION, location: { latitude: 52.52, longitude: 13, name: "Park" } });
@@ -28,6 +29,15 @@ test("reactions and what became of a message stand below it", () => {
   });
   assert.equal(messageNote(message), "👍 ❤️ · forwarded many times · quotes another message · came by ad: Chat · edited");
   assert.equal(messageNote(create(MessageSchema, {})), "");
+});
+
+test("a channel that sends nothing says why, and one that sends says nothing", () => {
+  const paused = create(ChannelSchema, { state: ChannelState.PAUSED, stateReason: "190: the token ended" });
+  assert.match(channelSentence(paused), /paused \(190: the token ended\): nothing can be sent/);
+  assert.match(channelSentence(create(ChannelSchema, { state: ChannelState.BLOCKED })), /is blocked: nothing can be sent/);
+  assert.match(channelSentence(create(ChannelSchema, { state: ChannelState.DISCONNECTED })), /was disconnected/);
+  assert.equal(channelSentence(create(ChannelSchema, { state: ChannelState.ACTIVE })), "");
+  assert.equal(channelSentence(undefined), "");
 });
 
 test("initials are those of the first and last word, and # for a number", () => {

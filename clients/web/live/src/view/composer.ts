@@ -1,5 +1,5 @@
 import type { App } from "../app";
-import { windowSentence } from "../words";
+import { channelSentence, windowSentence } from "../words";
 import { byId, sayOrHide } from "./dom";
 
 /** The reply box. Returns what draws it. */
@@ -33,6 +33,7 @@ export function composerView(app: App): () => void {
     send.textContent = draft.sending ? "Sending …" : "Send";
     problem.dataset["reason"] = draft.problem?.reason ?? "";
     sayOrHide(problem, draft.problem ? `Not sent, your text is kept. ${draft.problem.text}` : "");
-    sayOrHide(window, draft.problem ? "" : windowSentence(row, new Date()));
+    const stopped = channelSentence(app.inbox.channels.get(row.channelId));
+    sayOrHide(window, draft.problem ? "" : stopped || windowSentence(row, new Date()));
   };
 }

@@ -144,6 +144,8 @@ ALTER TABLE channels ADD CONSTRAINT ck_channels_state CHECK (state IN ('active',
 ALTER TABLE channels ADD COLUMN check_due_time timestamptz,
     ADD COLUMN check_subscribes boolean NOT NULL DEFAULT false;
 
+UPDATE channels SET check_due_time = now() + random() * interval '1 day' WHERE provider = 'whatsapp';
+
 CREATE INDEX ix_channels_check_due_time ON channels (check_due_time) WHERE check_due_time IS NOT NULL;
 
 -- == Erasure.
