@@ -14,7 +14,7 @@ claim on.
 
 There are three lanes (Lane). A claim looks at the oldest heads of each, and takes first what is oldest when for each lane behind
 the first AGING is added: an answer of a person passes all that is bulk and became due less than twice AGING before it, and nothing
-waits for ever.
+waits for ever. Where the provider lets an account answer but not begin, only the first lane is looked at.
 """
 
 from __future__ import annotations
@@ -45,6 +45,13 @@ class Lane(IntEnum):
 
 
 LANES = f"(VALUES {', '.join(f'({lane.value}::smallint)' for lane in Lane)})"
+# When the lanes behind the first are looked at again: of a channel `c`, NULL where nothing holds them.
+BEGINS = """
+greatest(c.templates_held_until, (
+    SELECT max(coalesce((r ->> 'expire_time')::timestamptz, 'infinity')) FROM jsonb_array_elements(c.health -> 'restrictions') r
+    WHERE (r ->> 'forbids_templates')::boolean
+))
+"""
 
 # The places of an account that are taken, as times they are free at, soonest first. What lies further ahead than any claim may put it
 # is of a clock that went back.
@@ -62,12 +69,15 @@ WITH pace AS (
         AS p (provider, most, recipient_every, recipient_ahead)
 ), account AS (
     SELECT c.id, coalesce(c.sends_per_second, c.throughput_per_second, p.most) AS most, p.recipient_every, p.recipient_ahead,
-        {BUSY.format(place="$11")} AS busy
+        open.most AS last_lane, {BUSY.format(place="$11")} AS busy
     FROM channels c JOIN pace p ON p.provider = c.provider
+    CROSS JOIN LATERAL (
+        SELECT CASE WHEN {BEGINS} > clock_now() THEN {Lane.PERSON.value} ELSE {Lane.BULK.value} END AS most
+    ) open
     WHERE c.state = 'active' AND c.next_send_time <= clock_now() AND EXISTS (
         SELECT FROM {LANES} l (lane), LATERAL (
             SELECT FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now() LIMIT 1
-        ) d
+        ) d WHERE l.lane <= open.most
     )
     FOR NO KEY UPDATE OF c SKIP LOCKED
 ), head AS (
@@ -75,7 +85,7 @@ WITH pace AS (
         a.most - cardinality(a.busy) AS unused,
         a.most - (SELECT count(*) FROM unnest(a.busy) b WHERE b > clock_now() + $10::interval) AS places,
         row_number() OVER (PARTITION BY c.identity_id ORDER BY d.rank, d.id) AS turn
-    FROM account a CROSS JOIN {LANES} l (lane)
+    FROM account a JOIN {LANES} l (lane) ON l.lane <= a.last_lane
     CROSS JOIN LATERAL (
         SELECT id, conversation_id, due_time, due_time + $9::interval * lane AS rank FROM deliveries
         WHERE channel_id = a.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now()
@@ -132,11 +142,12 @@ RETURNING d.id, d.kind, d.part_id, d.conversation_id, d.channel_id, d.attempt, d
 # A probe of an index for each lane of a channel and one for its read marks, and one for the leases.
 NEXT = f"""
 SELECT clock_now() AS now,
-    (SELECT min(greatest(c.next_send_time, d.due_time, (
+    (SELECT nullif(min(greatest(c.next_send_time, d.due_time, (
         SELECT busy[cardinality(busy) - most + 1] - $3::interval
         FROM (SELECT {BUSY.format(place="$4")} AS busy, coalesce(c.sends_per_second, c.throughput_per_second, p.most) AS most) q
         WHERE cardinality(busy) >= most
-     ))) FROM channels c LEFT JOIN unnest($1::text[], $2::integer[]) AS p (provider, most) ON p.provider = c.provider
+     ), CASE WHEN l.lane > {Lane.PERSON.value} THEN {BEGINS} END)), 'infinity')
+     FROM channels c LEFT JOIN unnest($1::text[], $2::integer[]) AS p (provider, most) ON p.provider = c.provider
      CROSS JOIN {LANES} l (lane) CROSS JOIN LATERAL (
         SELECT due_time FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued'
         ORDER BY due_time, id LIMIT 1
@@ -160,6 +171,9 @@ WHERE id = $1
 """
 HOLD_ACCOUNT = """
 UPDATE channels SET next_send_time = greatest(next_send_time, clock_now() + $2::interval) WHERE id = $1
+"""
+HOLD_TEMPLATES = """
+UPDATE channels SET templates_held_until = greatest(templates_held_until, clock_now() + $2::interval) WHERE id = $1
 """
 HOLD_RECIPIENT = """
 INSERT INTO recipient_buckets AS b (identity_id, next_send_time, span_until)
@@ -285,6 +299,11 @@ async def next_due(connection: Connection) -> datetime | None:
 async def hold_account(connection: Connection, claimed: Claimed, *, after: timedelta) -> None:
     """The provider wants nothing from the account for a time."""
     await connection.execute(HOLD_ACCOUNT, claimed.channel_id, after)
+
+
+async def hold_templates(connection: Connection, claimed: Claimed, *, after: timedelta) -> None:
+    """The provider lets the account answer, and nothing else for a time."""
+    await connection.execute(HOLD_TEMPLATES, claimed.channel_id, after)
 
 
 async def hold_recipient(connection: Connection, claimed: Claimed, *, after: timedelta) -> None:

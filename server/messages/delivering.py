@@ -253,12 +253,14 @@ async def _refused(write: Write, claimed: Claimed, outcome: Refused) -> list[New
 
 
 async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
-    """Later; and if the provider has enough of the account, or of the account at this recipient, all their others wait too."""
+    """Later; and if the provider has enough of the account, of what it begins, or of it at this recipient, their others wait too."""
     after = deliveries.jittered(outcome.retry_after or timedelta(seconds=1))
     if not await deliveries.again(write.connection, claimed, after=after, code=outcome.code, message=outcome.message):
         return []
     if outcome.holds is Holds.ACCOUNT:
         await claiming.hold_account(write.connection, claimed, after=after)
+    elif outcome.holds is Holds.TEMPLATES:
+        await claiming.hold_templates(write.connection, claimed, after=after)
     elif outcome.holds is Holds.RECIPIENT:
         await claiming.hold_recipient(write.connection, claimed, after=after)
     return []

@@ -77,6 +77,8 @@ class Holds(Enum):
 
     MESSAGE = "message"
     RECIPIENT = "recipient"
+    TEMPLATES = "templates"
+    """What the account begins; its answers go on."""
     ACCOUNT = "account"
 
 

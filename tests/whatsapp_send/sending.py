@@ -28,6 +28,7 @@ SELECT d.state AS delivery, d.attempt, d.uncounted, d.error_code, d.error_messag
     extract(epoch FROM d.due_time - $2)::float8 AS waits,
     extract(epoch FROM ch.next_send_time - $2)::float8 AS account_waits,
     extract(epoch FROM b.next_send_time - $2)::float8 AS recipient_waits,
+    extract(epoch FROM ch.templates_held_until - $2)::float8 AS templates_wait,
     c.reply_window_expire_time <= clock_now() AS window_closed
 FROM deliveries d
 JOIN message_parts p ON p.id = d.part_id
@@ -38,7 +39,7 @@ LEFT JOIN recipient_buckets b ON b.identity_id = c.identity_id
 WHERE m.id = $1
 """
 # What claiming moves by itself: 1/80 s of the account, 6 s of the recipient.
-USUAL_SECONDS = {"waits": 1.0, "account_waits": 1.0, "recipient_waits": 7.0}
+USUAL_SECONDS = {"waits": 1.0, "account_waits": 1.0, "recipient_waits": 7.0, "templates_wait": 0.0}
 # A delay is made longer by up to a fifth; the test itself may take so long.
 JITTER, SLACK_SECONDS = 1.2, 5.0
 
@@ -68,10 +69,15 @@ class Line:
 
     async def deliver(self) -> None:
         """Claims what is due, when its account may send again, and sends it."""
-        while not (taken := await self.claimed()):
+        while not await self.sent():
             await asyncio.sleep(0.01)
+
+    async def sent(self) -> int:
+        """Claims what may be sent now, and sends it; how many these were."""
+        taken = await self.claimed()
         sender = Sender(self.desk.database, self.desk.tenant.secrets, self.providers)
         await asyncio.gather(*(sender.deliver(claimed) for claimed in taken))
+        return len(taken)
 
     async def claimed(self) -> list[claiming.Claimed]:
         """Claims what may be sent now, and leaves it at that."""

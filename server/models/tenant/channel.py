@@ -21,7 +21,8 @@ class Channel(TenantBase):
     auto_resolve_after: without a change for so long, conversations are resolved; None: never.
     throughput_per_second: what the provider allows this account, None for what it allows everybody. sends_per_second: what
     the installation wants in its place, None for that. next_send_time: nothing is sent before. send_places: when each place that a
-    send holds is free again; there are as many as may be sent in a second.
+    send holds is free again; there are as many as may be sent in a second. templates_held_until: until
+    then nothing but answers.
     health: fields of the contract's ChannelHealth by name, enums as words; health_times: the provider's time of each.
     check_due_time: when its provider is asked again, None for never; check_subscribes: and its webhooks are begun anew.
     """
@@ -55,6 +56,7 @@ class Channel(TenantBase):
     throughput_per_second: Mapped[int | None]
     next_send_time: Mapped[Time] = mapped_column(server_default=text("now()"))
     send_places: Mapped[Any] = mapped_column(ARRAY(DateTime(timezone=True)), server_default=text("'{}'"))
+    templates_held_until: Mapped[Time | None]
     create_time: Mapped[Time]
     auto_resolve_after: Mapped[timedelta | None] = mapped_column(Interval)
     health: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'"))

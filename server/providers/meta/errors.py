@@ -101,7 +101,7 @@ RULES: Mapping[int, Rule] = {
     131044: _PERMANENT,  # payment for calls
     131045: _STOP,  # the number's certificate
     131047: replace(_PERMANENT, closes_reply_window=True),  # more than 24 hours since the customer wrote
-    131048: _wait(timedelta(hours=1), 2, 6, Holds.ACCOUNT),  # the number's limit for spam
+    131048: _wait(timedelta(hours=1), 2, 6, Holds.TEMPLATES),  # the number's limit for spam
     131049: _wait(timedelta(hours=24), 2, 3),  # held back to keep the ecosystem healthy
     131050: replace(_PERMANENT, stops_marketing=True),  # the user stopped marketing
     131051: _PERMANENT,  # the type is not supported

@@ -37,6 +37,9 @@ ALTER TABLE channels ADD COLUMN throughput_per_second integer;
 -- One time for each send that its account is not done with: when its place is free again.
 ALTER TABLE channels ADD COLUMN send_places timestamptz[] NOT NULL DEFAULT '{}';
 
+-- Until when the provider takes answers and nothing else.
+ALTER TABLE channels ADD COLUMN templates_held_until timestamptz;
+
 ALTER TABLE deliveries ADD COLUMN lane smallint NOT NULL DEFAULT 0;
 
 DROP INDEX ix_deliveries_due;

@@ -1,0 +1,80 @@
+"""What a limit of Meta's holds, and for how long: a number, what it begins, or one customer; and what goes on meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from server.deliveries.claiming import Lane
+from tests.desk import Desk, phone
+from tests.whatsapp_send.sending import JITTER, SLACK_SECONDS, Line, line
+
+STATES = """
+SELECT m.text, d.state, d.attempt - d.uncounted AS tries FROM deliveries d
+JOIN message_parts p ON p.id = d.part_id JOIN messages m ON m.id = p.message_id WHERE d.channel_id = $1
+"""
+
+
+async def put(made: Line, text: str, lane: Lane = Lane.PERSON) -> Any:
+    """Queues a message to another customer of the channel; the conversation's id."""
+    made.conversation_id = (await made.desk.started(made.channel, phone())).id
+    await made.queue(text)
+    await made.desk.execute(
+        "UPDATE deliveries SET lane = $2 WHERE conversation_id = $1", made.conversation_id, lane.value
+    )
+    return made.conversation_id
+
+
+async def work(made: Line) -> dict[str, tuple[str, int]]:
+    """Sends what may be sent now; the state and the attempts of each message by its text."""
+    while await made.sent():
+        pass
+    return {row["text"]: (row["state"], row["tries"]) for row in await made.desk.rows(STATES, made.channel.id)}
+
+
+async def test_the_limit_for_spam_holds_what_the_number_begins_and_its_answers_go_on(desk: Desk) -> None:
+    async with line(desk) as made:
+        await made.arm(kind="error", code=131048, count=1)
+        await put(made, "template", Lane.TEMPLATE)
+        assert await work(made) == {"template": ("queued", 1)}
+        for lane in Lane:
+            await put(made, lane.name, lane)
+        held = {"template": ("queued", 1), "TEMPLATE": ("queued", 0), "BULK": ("queued", 0)}
+        assert await work(made) == held | {"PERSON": ("accepted", 1)}
+        assert len(await made.requests()) == 2, "what is held is not tried"
+        await desk.execute("UPDATE channels SET templates_held_until = now() WHERE id = $1", made.channel.id)
+        gone = {"PERSON": ("accepted", 1), "TEMPLATE": ("accepted", 1), "BULK": ("accepted", 1)}
+        assert await work(made) == gone | {"template": ("queued", 1)}
+
+
+async def test_an_answer_that_is_taken_for_spam_waits_alone_among_answers(desk: Desk) -> None:
+    async with line(desk) as made:
+        await made.arm(kind="error", code=131048, count=1)
+        await put(made, "refused")
+        assert await work(made) == {"refused": ("queued", 1)}
+        await put(made, "answer")
+        await put(made, "bulk", Lane.BULK)
+        assert await work(made) == {"refused": ("queued", 1), "answer": ("accepted", 1), "bulk": ("queued", 0)}
+
+
+async def test_a_customer_who_gets_too_much_waits_four_times_as_long_each_time_and_the_others_do_not(desk: Desk) -> None:
+    async with line(desk) as made:
+        await made.arm(kind="error", code=131056, count=4, filter={"recipient": made.recipient})
+        first, waits = made.conversation_id, []
+        await made.queue("too much")
+        for number in range(4):
+            now = await desk.value("SELECT clock_now()")
+            await work(made)
+            due = await desk.value("SELECT due_time FROM deliveries WHERE conversation_id = $1", first)
+            held = await desk.value(
+                "SELECT next_send_time FROM recipient_buckets b JOIN conversations c USING (identity_id) WHERE c.id = $1",
+                first,
+            )
+            assert held >= due
+            waits.append((due - now).total_seconds())
+            await put(made, f"another {number}")
+            assert (await work(made))[f"another {number}"] == ("accepted", 1)
+            await desk.execute("UPDATE recipient_buckets SET next_send_time = now(), span_until = now()")
+            await desk.execute("UPDATE deliveries SET due_time = now() WHERE conversation_id = $1", first)
+        for wait, least in zip(waits, (1, 4, 16, 64), strict=True):
+            assert least <= wait <= least * JITTER + SLACK_SECONDS
+        assert (await work(made))["too much"] == ("accepted", 5)
