@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from server.channels import health
+from server.deliveries import claiming
 from server.deliveries.claiming import Lane
-from tests.desk import Desk, phone
+from server.kit.clock import utc_now
+from server.log.append import append
+from server.providers.health import AccountChange
+from server.providers.meta.envelope import Envelope, read_envelope
+from server.simulator import payloads
+from tests.desk import Desk, nobody, phone
 from tests.whatsapp_send.sending import JITTER, SLACK_SECONDS, Line, line
 
 STATES = """
@@ -56,7 +65,9 @@ async def test_an_answer_that_is_taken_for_spam_waits_alone_among_answers(desk: 
         assert await work(made) == {"refused": ("queued", 1), "answer": ("accepted", 1), "bulk": ("queued", 0)}
 
 
-async def test_a_customer_who_gets_too_much_waits_four_times_as_long_each_time_and_the_others_do_not(desk: Desk) -> None:
+async def test_a_customer_who_gets_too_much_waits_four_times_as_long_each_time_and_the_others_do_not(
+    desk: Desk,
+) -> None:
     async with line(desk) as made:
         await made.arm(kind="error", code=131056, count=4, filter={"recipient": made.recipient})
         first, waits = made.conversation_id, []
@@ -78,3 +89,70 @@ async def test_a_customer_who_gets_too_much_waits_four_times_as_long_each_time_a
         for wait, least in zip(waits, (1, 4, 16, 64), strict=True):
             assert least <= wait <= least * JITTER + SLACK_SECONDS
         assert (await work(made))["too much"] == ("accepted", 5)
+
+
+async def restrict(made: Line, *restrictions: dict[str, Any]) -> None:
+    """Meta restricts the account of the number; nothing given: lifts that."""
+    event = {"event": "ACCOUNT_RESTRICTION" if restrictions else "ACCOUNT_RECONNECTED"}
+    value = event | ({"restriction_info": list(restrictions)} if restrictions else {})
+    entry = {"id": made.desk.numbers[made.channel.id].waba_id, "changes": [{"field": "account_update", "value": value}]}
+    body = payloads.encode({"object": "whatsapp_business_account", "entry": [entry]})
+    provider = made.desk.providers["whatsapp"]
+    envelope = read_envelope(body, objects=provider.webhook_objects)
+    assert isinstance(envelope, Envelope)
+    (change,) = provider.parse(envelope.changes[0])
+    assert isinstance(change, AccountChange)
+
+    async def tell(write: Any) -> None:
+        shared = provider.capabilities.shared_account
+        told = await health.apply(write, change, provider="whatsapp", shared=shared, at=utc_now(), origin=nobody())
+        await append(write, told)
+
+    await made.desk.database.write(tell)
+
+
+async def looks_after(desk: Desk) -> float | None:
+    """Seconds until a worker has something to send."""
+    async with desk.database.connection() as connection:
+        coming = await claiming.upcoming(connection, desk.providers)
+    return None if coming.send is None else (coming.send - coming.now).total_seconds()
+
+
+LATER = 4_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("restriction", "goes"),
+    [
+        ("RESTRICTED_ADD_PHONE_NUMBER_ACTION", {Lane.PERSON, Lane.TEMPLATE, Lane.BULK}),
+        ("RESTRICTED_BIZ_INITIATED_MESSAGING", {Lane.PERSON}),
+        ("RESTRICTED_CUSTOMER_INITIATED_MESSAGING", set()),
+    ],
+)
+async def test_a_restriction_holds_what_it_is_about(own_desk: Desk, restriction: str, goes: set[Lane]) -> None:
+    async with line(own_desk) as made:
+        for lane in Lane:
+            await put(made, lane.name, lane)
+        await restrict(made, {"restriction_type": restriction, "expiration": LATER})
+        found = await work(made)
+        assert {Lane[text] for text, state in found.items() if state == ("accepted", 1)} == goes
+        assert {state for text, state in found.items() if Lane[text] not in goes} <= {("queued", 0)}
+
+
+async def test_what_a_restriction_holds_goes_when_its_time_is_over_or_it_is_lifted(own_desk: Desk) -> None:
+    first = {"restriction_type": "RESTRICTED_BIZ_INITIATED_MESSAGING"}
+    async with line(own_desk) as made:
+        await put(made, "one", Lane.TEMPLATE)
+        await restrict(made, first | {"expiration": LATER})
+        assert await work(made) == {"one": ("queued", 0)}
+        assert (await looks_after(own_desk) or 0) > 86_400, "nothing is looked for meanwhile"
+        await own_desk.execute(
+            "UPDATE channels SET health = jsonb_set(health, '{restrictions,0,expire_time}', to_jsonb(now()))"
+        )
+        assert await work(made) == {"one": ("accepted", 1)}
+        await put(made, "two", Lane.BULK)
+        await restrict(made, first)
+        assert await work(made) == {"one": ("accepted", 1), "two": ("queued", 0)}
+        assert await looks_after(own_desk) is None, "nobody said how long"
+        await restrict(made)
+        assert await work(made) == {"one": ("accepted", 1), "two": ("accepted", 1)}

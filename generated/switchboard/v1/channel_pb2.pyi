@@ -530,12 +530,15 @@ class ChannelRestriction(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REMEDIATION_FIELD_NUMBER: _builtins.int
     FORBIDS_SENDING_FIELD_NUMBER: _builtins.int
+    FORBIDS_TEMPLATES_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """Such as RESTRICTED_BIZ_INITIATED_MESSAGING."""
     remediation: _builtins.str
     """What to do about it, in the provider's words; empty: not told."""
     forbids_sending: _builtins.bool
     """Whether it forbids all sending. The channel is blocked while there is such a one."""
+    forbids_templates: _builtins.bool
+    """Whether it forbids templates: they wait until it ends, and answers go on."""
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """Until when; absent: not told."""
@@ -547,10 +550,11 @@ class ChannelRestriction(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         remediation: _builtins.str = ...,
         forbids_sending: _builtins.bool = ...,
+        forbids_templates: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "forbids_sending", b"forbids_sending", "remediation", b"remediation", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "forbids_sending", b"forbids_sending", "forbids_templates", b"forbids_templates", "remediation", b"remediation", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,6 +26,7 @@ _BLOCKING = frozenset(
 RESTRICTED = "ACCOUNT_RESTRICTION"
 # Whom this forbids to answer, Meta also forbids to write first.
 _FORBIDS_SENDING = frozenset({"RESTRICTED_CUSTOMER_INITIATED_MESSAGING"})
+_FORBIDS_TEMPLATES = _FORBIDS_SENDING | {"RESTRICTED_BIZ_INITIATED_MESSAGING"}
 _LIFTING = frozenset({"ACCOUNT_RECONNECTED", "PARTNER_ADDED", "PARTNER_APP_INSTALLED"})
 _QUALITIES = {"FLAGGED": "red", "UNFLAGGED": None}
 _LIMITS = {250: "TIER_250", 1000: "TIER_1K", 2000: "TIER_2K", 10_000: "TIER_10K", 100_000: "TIER_100K", -1: "UNLIMITED"}
@@ -130,7 +131,11 @@ def _restrictions(value: Mapping[str, Json]) -> list[dict[str, Any]]:
 
 def _restriction(given: Mapping[str, Json]) -> dict[str, Any]:
     kind = word(given, "restriction_type")
-    made: dict[str, Any] = {"type": kind, "forbids_sending": kind in _FORBIDS_SENDING}
+    made: dict[str, Any] = {
+        "type": kind,
+        "forbids_sending": kind in _FORBIDS_SENDING,
+        "forbids_templates": kind in _FORBIDS_TEMPLATES,
+    }
     if given.get("expiration") is not None:
         made["expire_time"] = fields.second(given, "expiration").isoformat()
     if remediation := fields.text(given, "remediation"):

@@ -6431,6 +6431,11 @@ class ChannelRestriction(betterproto2.Message):
     Whether it forbids all sending. The channel is blocked while there is such a one.
     """
 
+    forbids_templates: "bool" = betterproto2.field(5, betterproto2.TYPE_BOOL)
+    """
+    Whether it forbids templates: they wait until it ends, and answers go on.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ChannelRestriction", ChannelRestriction)
 
