@@ -48,6 +48,8 @@ from switchboard.v1 import (
     intake_service_pb2_grpc,
     invite_service_pb2,
     invite_service_pb2_grpc,
+    media_service_pb2,
+    media_service_pb2_grpc,
     message_service_pb2,
     message_service_pb2_grpc,
     settings_service_pb2,
@@ -92,6 +94,7 @@ from server.kit import collector, logging, tracing
 from server.kit.db import Database
 from server.kit.errors import DatabaseUnavailable
 from server.log.cursor import Cursors
+from server.media.servicer import MediaServicer
 from server.media.serving import Serving, served
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
@@ -132,6 +135,7 @@ SERVICES = (
     inbox_service_pb2,
     intake_service_pb2,
     invite_service_pb2,
+    media_service_pb2,
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
@@ -162,7 +166,9 @@ async def serve(settings: Settings, *, listen: str, internal_listen: str) -> Non
     stopped = stop_signal()
     async with compose(settings, follow_all=False) as (parts, commits):
         checks = health.aio.HealthServicer()
-        serving = Serving(tenants=parts.tenants, store=parts.store, links=parts.links)
+        serving = Serving(
+            tenants=parts.tenants, store=parts.store, links=parts.links, most_bytes=settings.media_most_bytes
+        )
         async with internal(settings, checks, internal_listen), served(serving, settings.media_listen):
             await connect_first_tenant(parts.control, parts.tenants, settings)
             limits = RateLimits()
@@ -199,6 +205,9 @@ def add_conversations(server: aio.Server, parts: Parts, tokens: PageTokens, curs
             tokens=tokens, cursors=cursors, writers=parts.writers, providers=parts.providers, links=parts.links
         ),
         server,
+    )
+    media_service_pb2_grpc.add_MediaServiceServicer_to_server(
+        MediaServicer(cursors=cursors, store=parts.store, links=parts.links, most_bytes=parts.media_most_bytes), server
     )
     delivery_service_pb2_grpc.add_DeliveryServiceServicer_to_server(
         DeliveryServicer(tokens=tokens, cursors=cursors), server

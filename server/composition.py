@@ -58,6 +58,7 @@ class Parts:
     presence: Presence
     store: Store
     links: Links
+    media_most_bytes: int
     retention: timedelta
 
 
@@ -126,6 +127,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         presence=Presence(settings.valkey_url.get_secret_value() or None),
         store=_store(settings),
         links=_links(settings),
+        media_most_bytes=settings.media_most_bytes,
         retention=timedelta(days=settings.event_retention_days),
     )
     build_info("work" if follow_all else "serve")

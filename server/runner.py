@@ -31,9 +31,11 @@ from server.erasures.job import Tools
 from server.journal import service as journal
 from server.kit.db import Connection, Write
 from server.kit.edge import attempt
+from server.kit.egress import Egress
 from server.kit.errors import Refusal
 from server.log.read import PAGE_EVENTS as BATCH
-from server.messages import changes, fetching
+from server.messages import bringing, changes, fetching
+from server.messages.bringing import Bringer
 from server.messages.dispatching import Dispatcher, Slots
 from server.messages.fetching import Fetcher
 from server.providers.registry import TOKENS
@@ -153,6 +155,7 @@ class Fetches:
 
     most_bytes: int
     slots: asyncio.Semaphore
+    egress: Egress
 
 
 class Runner:
@@ -180,6 +183,14 @@ class Runner:
         )
         checker = Checker(providers=parts.providers, meta_apps=parts.meta_apps)
         self._watcher = Watcher(checker=checker, providers=parts.providers)
+        self._bringer = Bringer(
+            providers=parts.providers,
+            store=parts.store,
+            most_bytes=fetches.most_bytes,
+            egress=fetches.egress,
+            slots=fetches.slots,
+            wake=self._dispatcher.wake,
+        )
         self._lanes = (
             Lane("timers", self._fire, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("deliveries", self._see_deliveries, apart=IDLE_SECONDS, hinted=False),
@@ -191,6 +202,7 @@ class Runner:
             Lane("erasures", self._erase, apart=0, hinted=True),
             Lane("channels", self._watch, apart=IDLE_SECONDS, hinted=False),
             Lane("media", self._fetch_media, apart=TIMERS_APART_SECONDS, hinted=True),
+            Lane("files", self._bring_files, apart=TIMERS_APART_SECONDS, hinted=True),
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -238,6 +250,7 @@ class Runner:
             await self._dispatcher.stop()
             await self._fetcher.stop()
             await self._watcher.stop()
+            await self._bringer.stop()
             if self._stopping:
                 await self._release()
             elif self._retired:
@@ -350,6 +363,14 @@ class Runner:
         async with tenant.database.connection() as connection:
             return Look(busy=self._watcher.busy, due=await watching.next_due(connection))
 
+    async def _bring_files(self, tenant: Tenant) -> Look:
+        """Files for the provider, in the same way."""
+        await self._bringer.look(tenant)
+        async with tenant.database.connection() as connection:
+            due = await bringing.next_due(connection)
+        wait = IDLE_SECONDS if due is None else min(max(due.wait.total_seconds(), 0.1), IDLE_SECONDS)
+        return Look(busy=self._bringer.busy, wait=wait, due=None if due is None else due.time)
+
     async def _erase(self, tenant: Tenant) -> Look:
         """Erasures of contacts, batch by batch, until the other lanes should have their turn."""
         began, tools = time.monotonic(), Tools(self._parts.providers, self._parts.quarantine)
@@ -374,8 +395,10 @@ async def next_due(connection: Connection) -> datetime | None:
     """The smallest due time of a tenant."""
     timer = await timers.next_due(connection, kinds=KINDS)
     erasure, media = await erasures.next_due(connection), await fetching.next_due(connection)
+    files = await bringing.next_due(connection)
     found = [
         media.time if media else None,
+        files.time if files else None,
         timer.time if timer else None,
         erasure.time if erasure else None,
         await claiming.next_due(connection),

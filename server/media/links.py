@@ -11,12 +11,15 @@ import hmac
 import time
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 # A link is the same for so long, and good for at least as long again after that.
 STEP_SECONDS = 300
 VALID_SECONDS = 600
 PREFIX = "/media/"
 PURPOSE = b"switchboard media links"
+# In front of the path in what is signed, so that no link to fetch by is one to bring by.
+UPLOAD = "upload "
 
 
 class Links:
@@ -31,6 +34,15 @@ class Links:
         path = f"{PREFIX}{tenant_id}/{attachment_id}"
         until = (int(time.time()) // STEP_SECONDS + 1) * STEP_SECONDS + VALID_SECONDS
         return f"{self._base_url}{path}?exp={until}&sig={_signature(self._keys[0], path, until)}"
+
+    def upload_url(self, tenant_id: uuid.UUID, media_id: uuid.UUID, *, until: datetime) -> str:
+        """A link to bring a file by."""
+        path, exp = f"{PREFIX}{tenant_id}/{media_id}", int(until.timestamp())
+        return f"{self._base_url}{path}?exp={exp}&sig={_signature(self._keys[0], UPLOAD + path, exp)}"
+
+    def takes(self, path: str, *, exp: str, sig: str) -> bool:
+        """Whether a file may be brought to the path now."""
+        return self.holds(UPLOAD + path, exp=exp, sig=sig)
 
     def holds(self, path: str, *, exp: str, sig: str) -> bool:
         """Whether the path may be fetched now."""

@@ -17,16 +17,18 @@ from aiohttp.typedefs import Handler
 from prometheus_client import Counter
 
 from server.kit.errors import Refusal
-from server.media import sniff
+from server.media import brought, sniff
 from server.media.links import PREFIX, Links
-from server.media.store import Missing, Store, StoreAway, key_of
+from server.media.store import CHUNK_BYTES, Missing, Store, StoreAway, key_of
 from server.tenancy.tenants import Tenants
 
 log = structlog.get_logger(__name__)
 FIND = """
-SELECT a.file_name, a.size_bytes, a.stored_type, a.stored_sha256 FROM message_attachments a
+SELECT coalesce(a.media_id, a.id) AS id, a.file_name, a.size_bytes, a.stored_type, a.stored_sha256 FROM message_attachments a
 JOIN messages m ON m.id = a.message_id JOIN conversations c ON c.id = m.conversation_id
 WHERE a.id = $1 AND a.state = 'stored' AND c.delete_time IS NULL
+UNION ALL
+SELECT id, file_name, size_bytes, mime_type, sha256 FROM media WHERE id = $1 AND state = 'stored'
 """
 SERVED = Counter("switchboard_media_requests_total", "Requests for files.", ["status"])
 # What a CDN keeps of a file that was erased meanwhile, it keeps for so long at most.
@@ -43,8 +45,9 @@ ORIGINAL = "X-Original-URI"
 class Serving:
     """The handlers."""
 
-    def __init__(self, *, tenants: Tenants, store: Store, links: Links) -> None:
+    def __init__(self, *, tenants: Tenants, store: Store, links: Links, most_bytes: int) -> None:
         self._tenants = tenants
+        self._most_bytes = most_bytes
         self._store = store
         self._links = links
 
@@ -55,6 +58,7 @@ class Serving:
             [
                 web.get(f"{PREFIX}check", self.check),
                 web.get(PREFIX + "{tenant_id}/{attachment_id}", self.file),
+                web.post(PREFIX + "{tenant_id}/{media_id}", self.take),
             ]
         )
         return app
@@ -98,7 +102,38 @@ class Serving:
         if request.method == "HEAD":
             await response.prepare(request)
             return response
-        return await self._stream(request, response, key_of(tenant_id, attachment_id), (start, end))
+        return await self._stream(request, response, key_of(tenant_id, found["id"]), (start, end))
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Takes a file that a caller brings by a signed link."""
+        if not self._links.takes(request.path, exp=request.query.get("exp", ""), sig=request.query.get("sig", "")):
+            raise web.HTTPForbidden(text="The link is not good, or no longer.")
+        too_large = web.HTTPRequestEntityTooLarge(self._most_bytes, request.content_length or self._most_bytes + 1)
+        if (request.content_length or 0) > self._most_bytes:
+            raise too_large
+        tenant_id, media_id = (_id(request.match_info[name]) for name in ("tenant_id", "media_id"))
+        try:
+            record = await brought.take(
+                (await self._tenants.get(tenant_id)).database,
+                self._store,
+                tenant_id=tenant_id,
+                media_id=media_id,
+                chunks=request.content.iter_chunked(CHUNK_BYTES),
+                told=request.content_type if "Content-Type" in request.headers else "",
+                most_bytes=self._most_bytes,
+            )
+        except brought.TooLarge:
+            raise too_large from None
+        except brought.Empty:
+            raise web.HTTPBadRequest(text="The file is empty.") from None
+        except brought.MediaTaken:
+            raise web.HTTPConflict(text="The file was brought already.") from None
+        except Refusal as refusal:
+            raise _refused(refusal) from None
+        shown = {"id": str(media_id), "mimeType": record["mime_type"], "sizeBytes": str(record["size_bytes"])}
+        return web.json_response(
+            {**shown, "sha256": record["sha256"]}, status=201, headers={"Cache-Control": "no-store"}
+        )
 
     async def _stream(
         self, request: web.Request, response: web.StreamResponse, key: str, span: tuple[int, int]

@@ -37,6 +37,21 @@ def type_of(head: bytes, *, told: str) -> str:
     return f"{told_family}/{told_kind}" if alike else f"{family}/{kind}"
 
 
+def brought_type(head: bytes, *, told: str) -> str:
+    """The type of a file that a caller brings. What has a sign is what that says; told: for what has none, such as text, and for those
+    that are an archive to the eye. Pictures, films and sound have signs.
+    """
+    found, told = type_of(head, told=told), told.lower()
+    family = told.partition("/")[0]
+    signed = family in ("image", "video", "audio", "")
+    return found if signed or found not in (UNKNOWN, "application/zip") else told
+
+
+def is_animated(head: bytes) -> bool:
+    """Whether it is a WebP that moves: flag A of its extended header (RFC 9649)."""
+    return head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X" and len(head) > 20 and bool(head[20] & 0x02)
+
+
 def disposition(name: str | None, mime_type: str, *, fallback: str) -> str:
     """Content-Disposition (RFC 6266): shown or saved, and under which name. Names of customers end no header and leave no folder."""
     how = "inline" if mime_type in INLINE else "attachment"

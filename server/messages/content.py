@@ -13,7 +13,7 @@ from pydantic import Field, TypeAdapter
 from switchboard.v1 import content_pb2, message_pb2, message_service_pb2
 
 from server.kit import pb
-from server.providers.content import Contacts, Content, Location, QuickReplies, QuickReply
+from server.providers.content import Contacts, Content, Location, Media, QuickReplies, QuickReply
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
@@ -36,23 +36,30 @@ def asked(request: message_service_pb2.SendMessageRequest) -> Content | QuickRep
     fields = json_format.MessageToDict(
         getattr(request, str(kind)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
+    # Files are looked up first, and stand beside.
+    fields.pop("header_media", None)
     return _CONTENT.validate_python({"kind": kind, **fields})
 
 
 def kind_of(content: Content | QuickReplies | None) -> str:
     """The word of the type of a message that carries this."""
+    if isinstance(content, Media):
+        return content.items[0].type
     return "text" if content is None else content.kind if content.kind in _WHOLE else INTERACTIVE
 
 
 def text_of(content: Content | QuickReplies) -> str | None:
-    """The text of a message that carries this; None of what has none."""
+    """The text of a message that carries this; None of what has none. Of files, what stands below the first."""
+    if isinstance(content, Media):
+        return content.items[0].caption
     return None if isinstance(content, Location | Contacts) else content.body
 
 
 def stored(content: Content | None, reply_to_message_id: uuid.UUID | None) -> str | None:
     """The column `details` of an answer, as JSON; its text has a column of its own. None for plain text that quotes nothing."""
     details: dict[str, Any] = {}
-    if content is not None:
+    # Files have rows of their own.
+    if content is not None and not isinstance(content, Media):
         details[kind_of(content)] = _CONTENT.dump_python(content, exclude={"body"}, exclude_none=True)
     if reply_to_message_id is not None:
         details[REPLY_TO] = str(reply_to_message_id)
@@ -93,6 +100,8 @@ def shown(details: str | None) -> dict[str, Any]:
 
 def _interactive(read: Mapping[str, Any]) -> dict[str, Any]:
     found = {**read, "kind": KIND.number(read["kind"])}
+    # It is an attachment.
+    found.pop("header_media", None)
     permission = read.get("call_permission")
     if permission is not None and "expire_time" in permission:
         found["call_permission"] = {**permission, "expire_time": _time(permission["expire_time"])}

@@ -62,6 +62,8 @@ def attachment(row: AttachmentRow) -> message_pb2.Attachment:
         sha256=row.stored_sha256,
         sha256_differs=row.sha256_differs,
         error=row.error,
+        caption=row.caption,
+        media_id=None if row.media_id is None else str(row.media_id),
     )
 
 

@@ -29,7 +29,7 @@ from server.kit.ids import new_id
 from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
-from server.messages import content, receipts
+from server.messages import content, files, receipts
 from server.messages.receipts import Update
 from server.providers.contract import (
     Accepted,
@@ -48,7 +48,7 @@ from server.traces import service as traces
 log = structlog.get_logger(__name__)
 SETTLED = Counter(
     "switchboard_deliveries_settled_total",
-    "Attempts by their outcome: accepted, not_sent, ambiguous, or the class of the provider's error.",
+    "Attempts by their outcome: accepted, not_sent, ambiguous, waits (for a file), or the class of the provider's error.",
     ["outcome"],
 )
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
@@ -57,7 +57,7 @@ NOT_SENT_MOST = 300
 # How long an outcome is kept for a database that is away; with the request itself it stays below the lease.
 SETTLE_SECONDS, SETTLE_AGAIN_SECONDS = 25.0, 0.5
 LOAD = """
-SELECT ch.provider, ch.account_id, ch.details AS account, ch.access_token, m.text, m.details, c.identity_id
+SELECT ch.provider, ch.account_id, ch.details AS account, ch.access_token, m.text, m.type, m.details, c.identity_id
 FROM message_parts p
 JOIN messages m ON m.id = p.message_id
 JOIN conversations c ON c.id = p.conversation_id
@@ -106,11 +106,11 @@ class Sender:
         parent = (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
         with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
             outcome = await self._sent(claimed, begin_at, begin_by)
-            if answered is not None:
+            if answered is not None and not isinstance(outcome, files.Waits):
                 answered(outcome)
             await self._insist(claimed, outcome)
 
-    async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome:
+    async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome | files.Waits:
         """What came of it. Whatever goes wrong before the request is no reason to wonder whether the provider has it."""
         try:
             async with self._database.connection() as connection:
@@ -119,7 +119,7 @@ class Sender:
             return NotSent("the database went away before the request")
         except (Refusal, asyncpg.PostgresError) as error:
             return NotSent(f"it could not be loaded: {type(error).__name__}")
-        if isinstance(loaded, Refused):
+        if not isinstance(loaded, tuple):
             return loaded
         if (early := begin_at - time.monotonic()) > 0:
             await asyncio.sleep(early)
@@ -132,7 +132,7 @@ class Sender:
             span.set(outcome=type(outcome).__name__)
         return outcome
 
-    async def _insist(self, claimed: Claimed, outcome: Outcome) -> None:
+    async def _insist(self, claimed: Claimed, outcome: Outcome | files.Waits) -> None:
         """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
         loop = asyncio.get_running_loop()
         deadline, repeat = loop.time() + SETTLE_SECONDS, False
@@ -151,7 +151,7 @@ class Sender:
         """The worker that had it did not come back: nobody knows whether the provider has it."""
         await self.settle(claimed, Ambiguous("the worker stopped while the request was under way"))
 
-    async def settle(self, claimed: Claimed, outcome: Outcome, *, repeat: bool = False) -> None:
+    async def settle(self, claimed: Claimed, outcome: Outcome | files.Waits, *, repeat: bool = False) -> None:
         """Stores an outcome in one unit of work; repeat: unless an earlier commit, whose answer was lost, has done it."""
 
         async def unit(write: Write) -> None:
@@ -163,7 +163,9 @@ class Sender:
         SETTLED.labels(_word(outcome)).inc()
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
-    async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing] | Refused:
+    async def _load(
+        self, connection: Connection, claimed: Claimed
+    ) -> tuple[str, Outgoing] | Refused | NotSent | files.Waits:
         row = await connection.fetchrow(LOAD, claimed.part_id)
         if row is None:
             return _bad("no_message", "What was to be sent is not there.")
@@ -178,6 +180,11 @@ class Sender:
             carried = content.loaded(row["text"], details)
         except ValidationError:
             return _bad("unknown_content", "What was to be sent was written by a later version.")
+        if row["type"] != "text":
+            named = await files.of_part(connection, claimed)
+            if isinstance(named, files.Waits | Refused | NotSent):
+                return named
+            carried = files.carried(carried, named)
         return row["provider"], Outgoing(
             account_id=row["account_id"],
             token=channels.token_of(self._secrets, claimed.channel_id, row["access_token"]),
@@ -195,14 +202,14 @@ def _bad(code: str, message: str) -> Refused:
     return Refused(error_class=ErrorClass.BUG, code=code, message=message)
 
 
-async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome) -> bool:
+async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome | files.Waits) -> bool:
     """Whether the provider's answer is recorded. Other outcomes are guarded by the claim that they end."""
     status = "sent" if isinstance(outcome, Accepted) else "failed"
     found: bool = await connection.fetchval(STORED, claimed.id, claimed.attempt, status)
     return found
 
 
-async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewEvent]:
+async def _settle(write: Write, claimed: Claimed, outcome: Outcome | files.Waits) -> list[NewEvent]:
     # Conversations, then parts, then deliveries: receipts of the same part lock in the same order.
     if isinstance(outcome, Accepted):
         return await _accepted(write, claimed, outcome)
@@ -210,6 +217,11 @@ async def _settle(write: Write, claimed: Claimed, outcome: Outcome) -> list[NewE
         return await _not_sent(write, claimed, outcome)
     if isinstance(outcome, Ambiguous):
         return await _ambiguous(write, claimed, outcome)
+    if isinstance(outcome, files.Waits):
+        await files.wait(write.connection, claimed, outcome)
+        return []
+    if outcome.of_file and await files.again(write.connection, claimed, outcome):
+        return []
     return await _refused(write, claimed, outcome)
 
 
@@ -308,10 +320,10 @@ async def _lock(write: Write, claimed: Claimed) -> None:
     await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
 
 
-def _word(outcome: Outcome) -> str:
+def _word(outcome: Outcome | files.Waits) -> str:
     if isinstance(outcome, Refused):
         return outcome.error_class.value
-    return {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous"}[type(outcome)]
+    return {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous", files.Waits: "waits"}[type(outcome)]
 
 
 def _update(claimed: Claimed, status: str, origin: Origin, *, source: str, **more: Any) -> Update:

@@ -10,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import contextlib
-import hashlib
 import json
 import tempfile
 import uuid
@@ -36,6 +35,7 @@ from server.kit.errors import DatabaseUnavailable, Refusal
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
 from server.media import sniff
+from server.media.spool import Spool
 from server.media.store import Store, StoreAway, key_of
 from server.messages import convert, repository
 from server.messages.row import FIRST_PART, SELECTED, from_record
@@ -127,35 +127,6 @@ class Next:
     wait: timedelta
 
 
-class Spool:
-    """A file on this machine that takes what comes, and counts, hashes and looks at it. A `MediaSink`."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.size = 0
-        self.head = b""
-
-    @property
-    def sha256(self) -> bytes:
-        """Of all it has."""
-        return self._hash.digest()
-
-    async def write(self, chunk: bytes) -> None:
-        """Takes more."""
-        if len(self.head) < sniff.HEAD_BYTES:
-            self.head += chunk[: sniff.HEAD_BYTES - len(self.head)]
-        self._hash.update(chunk)
-        self.size += len(chunk)
-        await asyncio.to_thread(self._file.write, chunk)
-
-    async def clear(self) -> None:
-        """Forgets all it has."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._hash, self.size, self.head = hashlib.sha256(), 0, b""
-
-
 async def next_due(connection: Connection) -> Next | None:
     """The next time that a file is to be fetched or deleted."""
     record: Any = await connection.fetchrow(NEXT_DUE)
@@ -238,7 +209,7 @@ class Fetcher:
         outcome = await self._providers[row["provider"]].fetch_media(wanted, spool)
         if isinstance(outcome, MediaFailed):
             return await _failed(tenant, claimed, row, outcome)
-        await asyncio.to_thread(file.flush)
+        await spool.flush()
         try:
             await self._store.put(key_of(tenant.id, claimed.attachment_id), Path(file.name))
         except StoreAway as away:

@@ -15,8 +15,8 @@ from server.kit import tracing
 from server.kit.ids import new_id
 from server.log.event import Origin
 from server.messages import content as contents
-from server.messages.row import MessageRow
-from server.providers.content import Content, QuickReplies
+from server.messages.row import AttachmentRow, MessageRow
+from server.providers.content import Content, Media, QuickReplies
 from server.providers.contract import InboundMessage
 from server.rpc.call import Scope
 
@@ -26,7 +26,8 @@ class Send:
     """An answer to send. The ids are made beforehand, so that a run repeated after a lost connection writes nothing twice.
 
     text: what it says; of a content, its body, None where that has none. content: None for plain text; quick replies
-    become what the channel can show.
+    become what the channel can show. files: rows of the files that the content names, with ids made beforehand.
+    more_parts: of the parts beyond the first, their ids and those of their deliveries.
     """
 
     scope: Scope
@@ -38,12 +39,19 @@ class Send:
     last_seen_message_id: uuid.UUID | None
     content: Content | QuickReplies | None = None
     reply_to_message_id: uuid.UUID | None = None
+    files: tuple[AttachmentRow, ...] = ()
     client_address: str | None = None
     user_agent: str | None = None
     message_id: uuid.UUID = field(default_factory=new_id)
     part_id: uuid.UUID = field(default_factory=new_id)
     delivery_id: uuid.UUID = field(default_factory=new_id)
     traceparent: str | None = field(default_factory=tracing.current)
+    more_parts: tuple[tuple[uuid.UUID, uuid.UUID], ...] = field(init=False, default=())
+
+    def __post_init__(self) -> None:
+        # After the first part's: what waits goes in the order of the ids.
+        more = len(self.content.items) - 1 if isinstance(self.content, Media) else 0
+        object.__setattr__(self, "more_parts", tuple((new_id(), new_id()) for _ in range(more)))
 
     @property
     def is_reply(self) -> bool:

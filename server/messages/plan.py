@@ -28,6 +28,8 @@ class Plan:
     messages: list[MessageRow] = field(default_factory=list)
     parts: list[tuple[Any, ...]] = field(default_factory=list)
     sends: list[tuple[Any, ...]] = field(default_factory=list)
+    more_parts: list[tuple[Any, ...]] = field(default_factory=list)
+    with_files: list[MessageRow] = field(default_factory=list)
     reads: dict[tuple[uuid.UUID, uuid.UUID], tuple[int, int]] = field(default_factory=dict)
     read_marks: dict[uuid.UUID, tuple[uuid.UUID, str]] = field(default_factory=dict)
     journal_items: list[ItemRow] = field(default_factory=list)
@@ -72,6 +74,11 @@ class Plan:
                 *(None if message.type == "text" else message.type, message.details, send.lane or None),
             )
         )
+        if message.attachments:
+            self.with_files.append(message)
+        for position, (part_id, delivery_id) in enumerate(send.more_parts, start=1):
+            keys = (part_id, delivery_id, message.id, row.id, row.channel_id, position)
+            self.more_parts.append((*keys, message.sequence, message.create_time))
         if row.id not in self.conversations:
             self.conversations[row.id] = row
             self.answered.add(row.id)
@@ -119,7 +126,8 @@ class Plan:
             "sends": transposed(self.sends, 18),
             "messages": message_columns(self.messages),
             "parts": transposed(self.parts, 6),
-            "attachments": attachment_columns(self.messages),
+            "more_parts": transposed(self.more_parts, 8),
+            "attachments": attachment_columns([*self.messages, *self.with_files]),
             "timers": transposed(self._windows(), 2),
             "reply_links": [self.quoting],
             "reads": transposed(reads, 5),
@@ -151,8 +159,9 @@ def attachment_columns(rows: Sequence[MessageRow]) -> list[list[Any]]:
         (
             *(a.id, row.id, a.position, a.kind, a.mime_type, a.file_name, a.size_bytes, a.state),
             *(a.provider_media_id, a.sha256, a.voice, a.animated, a.error),
+            *(a.stored_type, a.stored_sha256, a.media_id, a.caption),
         )
         for row in rows
         for a in row.attachments
     ]
-    return transposed(flat, 13)
+    return transposed(flat, 17)

@@ -29,6 +29,8 @@ class AttachmentRow:
     stored_sha256: str | None = None
     sha256_differs: bool = False
     error: str | None = None
+    media_id: uuid.UUID | None = None
+    caption: str | None = None
 
 
 @dataclass(slots=True)

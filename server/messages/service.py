@@ -41,6 +41,12 @@ async def get(database: Database, scope: Scope, message_id: uuid.UUID) -> tuple[
         return await repository.get_visible(connection, scope, message_id), head
 
 
+async def with_files(database: Database, row: MessageRow) -> MessageRow:
+    """A message with its files."""
+    async with database.snapshot() as connection:
+        return (await repository.with_attachments(connection, [row]))[0]
+
+
 async def status_updates(
     database: Database,
     scope: Scope,

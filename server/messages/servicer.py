@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Literal
 
@@ -12,15 +12,16 @@ from switchboard.v1 import message_service_pb2 as rpc
 from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 
 from server.conversations.rules import ReplyWindowClosed
+from server.kit.db import Write
 from server.kit.ids import parse_id
 from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.media.links import Links
+from server.messages import attached, convert, service, templated
 from server.messages import content as contents
-from server.messages import convert, service, templated
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
-from server.messages.row import MessageRow
+from server.messages.row import AttachmentRow, MessageRow
 from server.providers.content import Content, FilledTemplate, QuickReplies
 from server.providers.contract import Capabilities, Provider
 from server.requests.service import digest
@@ -48,13 +49,14 @@ class MessageServicer(MessageServiceServicer):
 
     async def SendMessage(self, request: rpc.SendMessageRequest, call: Call) -> rpc.SendMessageResponse:
         """Answers once the message is durable."""
-        content = await self._asked(request, call)
+        content, files = await self._asked(request, call)
         send = Send(
             scope=call.scope,
             origin=origin_of(call, request.request_id),
             conversation_id=uuid.UUID(request.conversation_id),
             text=request.text.body if content is None else contents.text_of(content),
             content=content,
+            files=files,
             reply_to_message_id=_id_in(request, "reply_to_message_id"),
             request_id=request.request_id or None,
             request_hash=digest(request),
@@ -69,20 +71,59 @@ class MessageServicer(MessageServiceServicer):
         assert isinstance(result, Stored)
         unseen_id = result.unseen_message_id
         return rpc.SendMessageResponse(
-            message=result.shown or convert.message(result.message),
+            message=await self._of(result, call),
             unseen_message_id=None if unseen_id is None else str(unseen_id),
         )
 
-    async def _asked(self, request: rpc.SendMessageRequest, call: Call) -> Content | QuickReplies | None:
-        """What to send; of a template what the customer reads. A repeat of a call sends what it sent, whatever became of its template."""
-        if request.WhichOneof("content") != "template":
-            return contents.asked(request)
+    async def _asked(
+        self, request: rpc.SendMessageRequest, call: Call
+    ) -> tuple[Content | QuickReplies | None, tuple[AttachmentRow, ...]]:
+        """What to send, and its files; of a template what the customer reads. A repeat of a call sends what it sent, whatever became of
+        its template and files.
+        """
+        kind, named = request.WhichOneof("content"), attached.of_request(request)
+        if kind != "template" and not named:
+            return contents.asked(request), ()
         conversation_id = uuid.UUID(request.conversation_id)
+        content: Content | QuickReplies | None = None
         async with call.database.snapshot() as connection:
             sent = await service.repeated(connection, call, request.request_id)
-            if sent is not None and isinstance(again := contents.of(sent.text, sent.details), FilledTemplate):
-                return again
-            return await templated.filled(connection, call.scope, conversation_id, request.template, self._capabilities)
+            if sent is None and kind == "template":
+                content = await templated.filled(
+                    connection, call.scope, conversation_id, request.template, self._capabilities
+                )
+        if sent is not None:
+            again = contents.of(sent.text, sent.details)
+            return attached.unresolved(request) if kind == "media" else again, ()
+        if isinstance(content, FilledTemplate):
+            named = attached.of_template(content)
+        files = await self._files(call, conversation_id, named) if named else ()
+        if kind == "media":
+            return attached.media_of(files), files
+        content = content or contents.asked(request)
+        assert content is not None
+        assert not isinstance(content, QuickReplies)
+        return attached.carrying(content, files), files
+
+    async def _files(
+        self, call: Call, conversation_id: uuid.UUID, named: Sequence[attached.Asked]
+    ) -> tuple[AttachmentRow, ...]:
+        async def unit(write: Write) -> tuple[AttachmentRow, ...]:
+            return await attached.resolved(
+                write,
+                call.scope,
+                conversation_id,
+                named,
+                capabilities=self._capabilities,
+            )
+
+        return await call.database.write(unit)
+
+    async def _of(self, stored: Stored, call: Call) -> message_pb2.Message:
+        """The message of a send; its files are read anew where an earlier call sent it."""
+        if stored.duplicate:
+            return self._shown(call, await service.with_files(call.database, stored.message))
+        return self._linked(call, stored.shown or convert.message(stored.message))
 
     def _capabilities(self, provider: str) -> Capabilities:
         return self._providers[provider].capabilities
@@ -112,7 +153,9 @@ class MessageServicer(MessageServiceServicer):
 
     def _shown(self, call: Call, row: MessageRow) -> message_pb2.Message:
         """A message with links to its files, which are good for a while from now."""
-        message = convert.message(row)
+        return self._linked(call, convert.message(row))
+
+    def _linked(self, call: Call, message: message_pb2.Message) -> message_pb2.Message:
         for attachment in message.attachments:
             if attachment.state == message_pb2.ATTACHMENT_STATE_STORED:
                 attachment.download_url = self._links.url(call.tenant_id, attachment.id)

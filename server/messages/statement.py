@@ -69,6 +69,26 @@ PARTS: Mapping[str, Part] = {
             """,
         },
     ),
+    # The parts of a message beyond its first, behind whose delivery theirs wait.
+    "more_parts": Part(
+        ("uuid", "uuid", "uuid", "uuid", "uuid", "smallint", "bigint", "timestamptz"),
+        """
+        SELECT * FROM unnest({arrays}) AS u (
+            part_id, delivery_id, message_id, conversation_id, channel_id, part, sequence, create_time
+        ) WHERE {guard}
+        """,
+        more={
+            "more_message_parts": """
+                INSERT INTO message_parts (id, message_id, conversation_id, channel_id, position, status)
+                SELECT part_id, message_id, conversation_id, channel_id, part, 'pending' FROM more_parts_in
+            """,
+            "more_deliveries": """
+                INSERT INTO deliveries (id, kind, part_id, conversation_id, channel_id, position, state, due_time, create_time)
+                SELECT delivery_id, 'send', part_id, conversation_id, channel_id, sequence, 'waiting', clock_now(), create_time
+                FROM more_parts_in
+            """,
+        },
+    ),
     "messages": Part(
         (
             *("uuid", "uuid", "uuid", "text", "text", "text", "bigint", "integer", "text", "jsonb", "smallint", "uuid"),
@@ -93,14 +113,17 @@ PARTS: Mapping[str, Part] = {
     "attachments": Part(
         (
             *("uuid", "uuid", "smallint", "text", "text", "text", "bigint", "text", "text", "text"),
-            *("boolean", "boolean", "text"),
+            *("boolean", "boolean", "text", "text", "text", "uuid", "text"),
         ),
         """
         INSERT INTO message_attachments (
             id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated,
-            error
+            error, stored_type, stored_sha256, media_id, caption
         )
-        SELECT * FROM unnest({arrays}) WHERE {guard}
+        SELECT * FROM unnest({arrays}) AS u (
+            id, message_id, position, kind, mime_type, file_name, size_bytes, state, provider_media_id, sha256, voice, animated,
+            error, stored_type, stored_sha256, media_id, caption
+        ) WHERE {guard}
         """,
     ),
     "timers": Part(

@@ -497,6 +497,7 @@ class Unit:
             request_hash=item.request_hash,
             create_time=self._plan.now,
             provider_time=None,
+            attachments=item.files,
         )
 
     async def _store(self) -> None:

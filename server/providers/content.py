@@ -12,7 +12,28 @@ from typing import Literal
 
 from server.providers.template import Filling
 
-ContentKind = Literal["buttons", "list", "link", "location_request", "location", "contacts", "template"]
+ContentKind = Literal["media", "buttons", "list", "link", "location_request", "location", "contacts", "template"]
+FileKind = Literal["image", "video", "audio", "document", "sticker"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class File:
+    """A file to send. media_id: ours; provider_id: what the provider calls it, once it is there. voice: shown as a recorded note."""
+
+    media_id: str
+    type: FileKind
+    caption: str | None = None
+    file_name: str | None = None
+    voice: bool = False
+    provider_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """Files; each is a part of the message. What is handed to a provider has one."""
+
+    items: tuple[File, ...]
+    kind: Literal["media"] = "media"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +51,7 @@ class Buttons:
     body: str
     buttons: tuple[QuickReply, ...]
     header: str | None = None
+    header_media: File | None = None
     footer: str | None = None
     kind: Literal["buttons"] = "buttons"
 
@@ -89,6 +111,7 @@ class Link:
     label: str
     url: str
     header: str | None = None
+    header_media: File | None = None
     footer: str | None = None
     kind: Literal["link"] = "link"
 
@@ -219,7 +242,7 @@ class FilledTemplate:
 
 # These have a text, their body; the others have none.
 Interactive = Buttons | List | Link | LocationRequest
-Content = Interactive | Location | Contacts | FilledTemplate
+Content = Interactive | Location | Contacts | FilledTemplate | Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

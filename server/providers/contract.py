@@ -18,7 +18,15 @@ from typing import Literal, Protocol, TypeAlias
 from server.providers.checks import CheckedAccount, CheckReport
 from server.providers.content import Content, ContentKind, ContentLimits
 from server.providers.health import AccountChange
-from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
+from server.providers.media import (
+    FileLimits,
+    MediaBrought,
+    MediaFailed,
+    MediaFetched,
+    MediaSink,
+    MediaToBring,
+    WantedMedia,
+)
 from server.providers.template import TemplateAccount, TemplateChange, TemplatePage
 
 # What json.loads gives. A name of its own, because Change has a field called object.
@@ -352,7 +360,8 @@ class Refused:
     code: the provider's code as text; "http_429" and the like when the answer carried none. message: its words.
     retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
     PERMANENT instead. holds: who else should wait meanwhile. ends_token: the token is not accepted any more.
-    closes_reply_window, stops_marketing: as of ProviderError. trace_id: what the provider's support asks for.
+    closes_reply_window, stops_marketing: as of ProviderError. trace_id: what the provider's support asks for. of_file: a file of it
+    is not there, or not as it should be: bringing it anew may help.
     """
 
     error_class: ErrorClass
@@ -364,6 +373,7 @@ class Refused:
     stops_marketing: bool = False
     ends_token: bool = False
     trace_id: str | None = None
+    of_file: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +423,7 @@ class Capabilities:
     of one account in any second, where the account has no number of its own. recipient_pace: from one account to one recipient.
     read_marks: whether customers can be shown that their messages were read. shared_account: the detail that names the account
     which channels share, whose webhooks name no channel; None for none. templates: whether such an account has templates.
-    free_entry: of customers who come by an advertisement; None where nothing is free.
+    free_entry: of customers who come by an advertisement; None where nothing is free. files: kinds of files it can send.
     """
 
     text_characters: int
@@ -429,6 +439,7 @@ class Capabilities:
     shared_account: str | None = None
     templates: bool = False
     free_entry: FreeEntry | None = None
+    files: Mapping[AttachmentKind, FileLimits] = field(default_factory=dict)
 
 
 class SettingInvalid(Exception):
@@ -546,6 +557,11 @@ class Provider(Protocol):
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
         """Fetches a file that a customer sent, which may be repeated; never raises but for cancellation and errors of the sink. Asked
         only for what InboundAttachment.provider_media_id named.
+        """
+
+    async def bring_media(self, media: MediaToBring) -> MediaBrought | Refused | NotSent | Ambiguous:
+        """Brings a file to the provider, to be named by messages of the same account; it may be repeated. Never raises but for
+        cancellation and errors of the chunks. Asked only where Capabilities.files.
         """
 
     async def close(self) -> None:

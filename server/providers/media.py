@@ -1,9 +1,10 @@
-"""Files that lie at a provider, as they are fetched."""
+"""Files that lie at a provider, as they are fetched, and files that are brought there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal, Protocol
 
 # gone: it is not there, or not any more. too_large: more than was wanted. forbidden: it lies where we do not go. refused: the provider says
@@ -50,3 +51,41 @@ class MediaFailed:
 
     kind: FailureKind
     code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileLimits:
+    """What a provider takes of a kind of file, as data. types: how many bytes of each type at most; others, where set, of any type
+    beside these. animated_most: of one that moves. captioned: whether words may stand below it.
+    """
+
+    types: Mapping[str, int]
+    others: int | None = None
+    animated_most: int | None = None
+    captioned: bool = True
+
+    def most(self, mime_type: str, *, animated: bool = False) -> int | None:
+        """How many bytes of this type it takes; None for none."""
+        if animated and mime_type in self.types:
+            return self.animated_most or self.types[mime_type]
+        return self.types.get(mime_type, self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaToBring:
+    """A file to bring to the provider. account_id, token, settings: as of Outgoing. chunks: its bytes, from the beginning each time."""
+
+    account_id: str
+    token: str = field(repr=False)
+    settings: Mapping[str, object]
+    mime_type: str
+    size: int
+    chunks: Callable[[], AsyncIterator[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class MediaBrought:
+    """It is there. lasts: how long its id is good for, less what clocks may differ by."""
+
+    provider_id: str
+    lasts: timedelta

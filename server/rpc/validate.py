@@ -12,9 +12,11 @@ from server.kit.errors import FieldViolation, InvalidFields, Refusal
 from server.rpc.call import Trail
 from server.rpc.wrap import Around, Behavior, Handler, WrappingInterceptor, wrap
 
-# Only webhooks may be larger; their limit is the server's own (4 MiB + 64 KiB).
+# Only webhooks and files may be larger; their limit is the server's own (4 MiB + 64 KiB).
 REQUEST_BYTES = 1 << 20
-LARGE_METHODS = frozenset({"/switchboard.v1.WebhookService/ReceiveMetaWebhook"})
+LARGE_METHODS = frozenset(
+    {"/switchboard.v1.WebhookService/ReceiveMetaWebhook", "/switchboard.v1.MediaService/UploadMedia"}
+)
 
 
 class RequestTooLarge(Refusal):

@@ -5,16 +5,22 @@ row stands for; what a message that is no text carries is looked at by `contents
 (templates, media, management calls) have no row.
 """
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
+from typing import TYPE_CHECKING
 
-from server.simulator import contents, errors, template_sends
+from server.simulator import contents, errors, template_sends, uploads
 from server.simulator.accounts import Account, Person
 from server.simulator.errors import ErrorKind
+
+if TYPE_CHECKING:
+    from server.simulator.media import Media
 
 TEXT_MOST = 4096
 OPAQUE_MOST = 512
@@ -36,7 +42,8 @@ _BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}", re.ASCII)
 class Attempt:
     """One request: the path, the bearer token, the JSON object (None when there was none), and what it meets.
 
-    `account` is the number of the path, if it exists; `templates` are those of its business account; `tokens` says when each ends;
+    `account` is the number of the path, if it exists; `templates` are those of its business account;
+    `tokens` says when each ends; `media` finds a file;
     `wall` is Unix time, `steady` a clock that never goes back.
     """
 
@@ -47,6 +54,7 @@ class Attempt:
     account: Account | None
     versions: tuple[str, ...]
     tokens: Mapping[str, float]
+    media: Callable[[str], Media | None]
     templates: Sequence[errors.Json]
     wall: float
     steady: float
@@ -72,6 +80,11 @@ class Attempt:
         """What is wrong with the template it is made from, if it is; for the rows after those of its shape."""
         sent = self.value("template")
         return template_sends.problem(sent, self.templates) if isinstance(sent, Mapping) else None
+
+    @cached_property
+    def file_problem(self) -> contents.Problem | None:
+        """What is wrong with the files that it names, for the rows after those of its shape."""
+        return uploads.refused(self.body or {}, phone_number_id=self.phone_number_id, media=self.media)
 
     @cached_property
     def number(self) -> Account:
@@ -320,6 +333,14 @@ def _template(error: ErrorKind) -> Check:
     return check
 
 
+def _file(error: ErrorKind) -> Check:
+    def check(attempt: Attempt) -> str | None:
+        problem = attempt.file_problem
+        return problem.detail if problem is not None and problem.error is error else None
+
+    return check
+
+
 def _preview_flag(attempt: Attempt) -> str | None:
     flag = attempt.value("text.preview_url")
     return None if flag is None or isinstance(flag, bool) else "Param text.preview_url must be a boolean."
@@ -403,6 +424,8 @@ CHECKS: tuple[Row, ...] = (
         _content(errors.INVALID_PARAMETER), errors.INVALID_PARAMETER),
     Row("content_values", "131009: lengths, numbers and shapes of the content",
         _content(errors.BAD_VALUE), errors.BAD_VALUE),
+    Row("media_known", "100: an id of a file of this number, no older than 30 days", _file(errors.PARAMETER), errors.PARAMETER),
+    Row("media_fits", "131053: type and size of a file of the kind", _file(errors.MEDIA_REFUSED), errors.MEDIA_REFUSED),
     Row("context_object", "context: object", _object("context"), errors.PARAMETER),
     Row("context_keys", "context: message_id only",
         _known_keys("context", "message_id"), errors.INVALID_PARAMETER),

@@ -27,9 +27,56 @@ def _text(most: int) -> object:
     return Field(min_length=1, max_length=most)
 
 
+class _Sent(_Object):
+    """A file that a message names."""
+
+    id: Annotated[str | None, _text(512)] = None
+    link: Annotated[str | None, Field(pattern=r"^https://", max_length=2048)] = None
+
+    @model_validator(mode="after")
+    def _check(self) -> _Sent:
+        if (self.id is None) == (self.link is None):
+            raise ValueError("either an id or a link is required")
+        return self
+
+
+class _Captioned(_Sent):
+    caption: Annotated[str | None, Field(max_length=1024)] = None
+
+
+class _Document(_Captioned):
+    filename: Annotated[str | None, _text(240)] = None
+
+
+class _Audio(_Sent):
+    voice: bool | None = None
+
+
+class _HeaderDocument(_Sent):
+    filename: Annotated[str | None, _text(240)] = None
+
+
 class _Header(_Object):
     type: Literal["text"]
     text: Annotated[str, _text(60)]
+
+
+class _ImageHeader(_Object):
+    type: Literal["image"]
+    image: _Sent
+
+
+class _VideoHeader(_Object):
+    type: Literal["video"]
+    video: _Sent
+
+
+class _DocumentHeader(_Object):
+    type: Literal["document"]
+    document: _HeaderDocument
+
+
+_AnyHeader = Annotated[_Header | _ImageHeader | _VideoHeader | _DocumentHeader, Field(discriminator="type")]
 
 
 class _Footer(_Object):
@@ -108,7 +155,7 @@ class _LocationAction(_Object):
 
 class _Buttons(_Object):
     type: Literal["button"]
-    header: _Header | None = None
+    header: _AnyHeader | None = None
     body: _Body
     footer: _Footer | None = None
     action: _ButtonsAction
@@ -124,7 +171,7 @@ class _List(_Object):
 
 class _Link(_Object):
     type: Literal["cta_url"]
-    header: _Header | None = None
+    header: _AnyHeader | None = None
     body: _Body
     footer: _Footer | None = None
     action: _LinkAction
@@ -217,7 +264,7 @@ class _Currency(_Fallback):
 
 class _File(_Object):
     id: str | None = None
-    link: Annotated[str | None, Field(pattern=r"^https?://")] = None
+    link: Annotated[str | None, Field(pattern=r"^https://")] = None
     filename: str | None = None
 
     @model_validator(mode="after")
@@ -277,6 +324,11 @@ class _Template(_Object):
 # By the message's type; what is not here this number neither sends nor receives. A text has rows of its own.
 SHAPES: Mapping[str, TypeAdapter[object]] = {
     "interactive": TypeAdapter(Annotated[_Buttons | _List | _Link | _LocationRequest, Field(discriminator="type")]),
+    "image": TypeAdapter(_Captioned),
+    "video": TypeAdapter(_Captioned),
+    "audio": TypeAdapter(_Audio),
+    "document": TypeAdapter(_Document),
+    "sticker": TypeAdapter(_Sent),
     "location": TypeAdapter(_Location),
     "template": TypeAdapter(_Template),
     "contacts": TypeAdapter(Annotated[list[_Contact], Field(min_length=1, max_length=257)]),

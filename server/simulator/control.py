@@ -100,6 +100,7 @@ class ControlApi:
             web.post("/_control/templates", self.put_templates),
             web.post("/_control/templates/{id}", self.change_template),
             web.delete("/_control/templates/{id}", self.remove_template),
+            web.get("/_control/media", self.list_media),
             web.put("/_control/media/{id}", self.put_media),
             web.get("/_control/clock", self.clock),
             web.post("/_control/clock", self.move_clock),
@@ -244,6 +245,24 @@ class ControlApi:
     def _owner_of(self, template_id: str) -> Account | None:
         waba_id = self._simulator.templates.owner(template_id)
         return next((each for each in self._simulator.accounts if each.config.waba_id == waba_id), None)
+
+    async def list_media(self, _request: web.Request) -> web.Response:
+        """The files that businesses brought, the oldest first."""
+        found = [each for each in self._simulator.media.all() if each.uploaded]
+        return web.json_response(
+            {
+                "media": [
+                    {
+                        "id": each.id,
+                        "phoneNumberId": each.phone_number_id,
+                        "mimeType": each.mime_type,
+                        "size": len(each.content),
+                        "sha256": hashlib.sha256(each.content).hexdigest(),
+                    }
+                    for each in found
+                ]
+            }
+        )
 
     async def put_media(self, request: web.Request) -> web.Response:
         """Puts a file at Meta, to be named by a message; for one that is there, says how it behaves from now on."""

@@ -1,4 +1,4 @@
-"""The Graph API's side: sending messages, marking them read, listing templates, looking files up and fetching them."""
+"""The Graph API's side: sending messages, marking them read, listing templates, taking files, looking them up and fetching them."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from server.simulator import errors, spoiled
+from server.simulator import errors, spoiled, uploads
 from server.simulator.accounts import SentMessage
 from server.simulator.checks import Attempt, refusal
 from server.simulator.errors import ErrorKind, Json, envelope
@@ -43,6 +43,8 @@ class GraphApi:
             web.post("/{version}/{phone_number_id}/messages", self.messages),
             web.get("/{version}/{waba_id}/message_templates", self.message_templates),
             web.get("/{version}/{media_id:[0-9]+}", self.media),
+            web.delete("/{version}/{media_id:[0-9]+}", self.delete_media),
+            web.post("/{version}/{phone_number_id}/media", self.upload),
             web.get(PATH, self.media_content),
             web.route("*", "/{tail:.*}", unknown_path),
         ]
@@ -85,8 +87,46 @@ class GraphApi:
         page = self._simulator.templates.page(waba_id, limit=int(limit), after=request.query.get("after"))
         return web.json_response(page, headers={"facebook-api-version": version, **spoiled.usage(waba_id)})
 
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """Takes a file, for a token of the number. A fault hits it where its filter has a path."""
+        version, number = request.match_info["version"], request.match_info["phone_number_id"]
+        if version not in self._simulator.versions:
+            return await unknown_path(request)
+        form, now, token = await uploads.read(request), self._simulator.clock.wall(), _token(request)
+        hit = self._faults.first(
+            Target(number, request.path), lambda fault: _before_accepting(fault) and fault.filter.path is not None
+        )
+        if hit is not None and isinstance(hit.fault, Failure):
+            return await spoiled.failure(request, hit.fault, version=version, waba_id=None, answer=None)
+        if hit is not None:
+            return spoiled.reset(request)
+        if token is None or self._simulator.accounts.tokens().get(token, 0.0) <= now:
+            return refused(errors.BAD_TOKEN, "Invalid OAuth access token - Cannot parse access token", version=version)
+        account = self._simulator.accounts.get(number)
+        if account is None or token != account.config.access_token.get_secret_value():
+            return refused(errors.NO_SUCH_OBJECT, f"Object with ID '{number}' does not exist", version=version)
+        if (found := uploads.problem(form)) is not None:
+            return refused(found.error, found.detail, version=version)
+        media = self._simulator.media.bring(form, number, now)
+        return web.json_response({"id": media.id}, headers={"facebook-api-version": version})
+
+    async def delete_media(self, request: web.Request) -> web.Response:
+        """Deletes a file, for a token of the number that has it."""
+        media = await self._media_of(request)
+        if isinstance(media, web.Response):
+            return media
+        self._simulator.media.remove(media.id)
+        return web.json_response({"success": True})
+
     async def media(self, request: web.Request) -> web.Response:
         """Where a file is to be fetched, for a token of the number that has it."""
+        media, now = await self._media_of(request), self._simulator.clock.wall()
+        if isinstance(media, web.Response):
+            return media
+        shown = self._simulator.media.shown(media, base_url=str(request.url.origin()), now=now)
+        return web.json_response(shown, headers={"facebook-api-version": request.match_info["version"]})
+
+    async def _media_of(self, request: web.Request) -> Media | web.Response:
         version, media_id = request.match_info["version"], request.match_info["media_id"]
         if version not in self._simulator.versions:
             return await unknown_path(request)
@@ -97,8 +137,7 @@ class GraphApi:
         number = request.query.get("phone_number_id")
         if media is None or not self._owns(token, media) or number not in (None, media.phone_number_id):
             return refused(errors.NO_SUCH_OBJECT, f"Object with ID '{media_id}' does not exist", version=version)
-        shown = self._simulator.media.shown(media, base_url=str(request.url.origin()), now=now)
-        return web.json_response(shown, headers={"facebook-api-version": version})
+        return media
 
     async def media_content(self, request: web.Request) -> web.StreamResponse:
         """A file, or the rest of it, as Meta's content hosts give it: with the token and to what names itself alone."""
@@ -171,6 +210,7 @@ class GraphApi:
             templates=() if account is None else self._simulator.templates.of(account.config.waba_id),
             versions=self._simulator.versions,
             tokens=self._simulator.accounts.tokens(),
+            media=lambda media_id: self._simulator.media.found(media_id, self._simulator.clock.wall()),
             wall=self._simulator.clock.wall(),
             steady=self._simulator.clock.steady(),
         )

@@ -1,4 +1,4 @@
-"""Files: what customers sent, looked up by id and fetched at an address that is good for five minutes.
+"""Files: what customers sent and businesses brought, looked up by id and fetched at an address that is good for five minutes.
 
 Source: Meta's Cloud API media reference, as of November 2026.
 """
@@ -17,10 +17,14 @@ from pydantic import Field
 from server.simulator.errors import Json
 from server.simulator.inputs import Input
 from server.simulator.payloads import Inbound
+from server.simulator.uploads import Form, plain
 
 KEPT = 1000
 ADDRESS_SECONDS = 300
 RECEIVED_SECONDS = 7 * 86_400
+UPLOADED_SECONDS = 30 * 86_400
+# Of all files together, but for the newest.
+BYTES_MOST = 256 * 1024 * 1024
 PATH = "/whatsapp_business/attachments/"
 
 _JPEG = base64.b64decode(
@@ -67,6 +71,12 @@ class Media:
     behaviour: MediaInput = field(default_factory=MediaInput)
     missing: int = 0
     fetches: int = 0
+    uploaded: bool = False
+
+    @property
+    def end_time(self) -> float:
+        """When Meta deletes it."""
+        return self.create_time + (UPLOADED_SECONDS if self.uploaded else RECEIVED_SECONDS)
 
 
 class MediaBook:
@@ -90,8 +100,26 @@ class MediaBook:
         """Keeps one; the oldest make room."""
         self._media[media.id] = media
         self._media.move_to_end(media.id)
-        if len(self._media) > KEPT:
+        while len(self._media) > KEPT or self._too_many():
             self._media.popitem(last=False)
+
+    def bring(self, form: Form, phone_number_id: str, now: float) -> Media:
+        """Keeps what a business brought."""
+        media_id = str(secrets.randbelow(9 * 10**14) + 10**14)
+        media = Media(media_id, phone_number_id, plain(form.type or ""), form.content or b"", now, uploaded=True)
+        self.put(media)
+        return media
+
+    def remove(self, media_id: str) -> None:
+        """Deletes one."""
+        self._media.pop(media_id, None)
+
+    def all(self) -> list[Media]:
+        """All of them, the oldest first."""
+        return list(self._media.values())
+
+    def _too_many(self) -> bool:
+        return len(self._media) > 1 and sum(len(each.content) for each in self._media.values()) > BYTES_MOST
 
     def get(self, media_id: str) -> Media | None:
         """The file of that id."""
@@ -100,7 +128,7 @@ class MediaBook:
     def found(self, media_id: str, now: float) -> Media | None:
         """The same, while Meta has it."""
         media = self._media.get(media_id)
-        if media is None or media.behaviour.gone or now >= media.create_time + RECEIVED_SECONDS:
+        if media is None or media.behaviour.gone or now >= media.end_time:
             return None
         return media
 

@@ -13,13 +13,14 @@ from contract_requests import (
     snooze,
     tagged,
 )
-from contract_world import digits, nonce, unknown
+from contract_world import PNG, digits, nonce, unknown
 from google.protobuf import duration_pb2
 from switchboard.v1 import conversation_filter_pb2 as filters
 from switchboard.v1 import conversation_pb2, delivery_pb2, event_pb2
 from switchboard.v1 import conversation_service_pb2 as conversations
 from switchboard.v1 import delivery_service_pb2 as deliveries
 from switchboard.v1 import inbox_service_pb2 as inbox
+from switchboard.v1 import media_service_pb2 as media
 from switchboard.v1 import message_service_pb2 as messages
 from switchboard.v1 import tag_service_pb2 as tags
 
@@ -159,6 +160,26 @@ CONVERSATIONS: dict[str, Case] = {
         refuse=lambda w: conversations.GetConversationStatisticsRequest(),
         reason="PERMISSION_MISSING",
         refused="read_only",
+    ),
+}
+MEDIA: dict[str, Case] = {
+    "UploadMedia": Case(
+        ask=lambda w: media.UploadMediaRequest(content=PNG, file_name=f"{nonce()}.png", request_id=nonce()),
+        refuse=lambda w: media.UploadMediaRequest(mime_type="image/png"),
+        reason="INVALID_FIELDS",
+        caller="agent",
+    ),
+    "CreateMediaUpload": Case(
+        ask=lambda w: media.CreateMediaUploadRequest(file_name=f"{nonce()}.mp4", request_id=nonce()),
+        refuse=lambda w: media.CreateMediaUploadRequest(),
+        reason="PERMISSION_MISSING",
+        caller="agent",
+        refused="read_only",
+    ),
+    "GetMedia": Case(
+        ask=lambda w: media.GetMediaRequest(media_id=w.media()),
+        refuse=lambda w: media.GetMediaRequest(media_id=w.foreign_media),
+        reason="RESOURCE_NOT_FOUND",
     ),
 }
 MESSAGES: dict[str, Case] = {

@@ -43,6 +43,7 @@ KINDS: Mapping[str, str] = {
     "tag_id": "tag",
     "template_id": "template",
     "erasure_id": "erasure",
+    "media_id": "media",
     "attribute_definition_id": "attribute",
     "api_key_id": "api_key",
     "tenant_id": "tenant",
@@ -57,7 +58,7 @@ NO_IDS: Mapping[str, str] = {
     "app_id": "Meta's, of an app of the installation",
     "id": "Meta's, of an app of the installation; or of an item, unknown ones of which are kept until they are known",
     "reply_to_id": "the sender's own, of a message",
-    "media_id": "the provider's, of a file",
+    "media_id": "of a header, which is looked up when it is sent; that of a file is a resource",
     "wa_id": "a number at WhatsApp, on a card",
     "product_id": "of a catalog at the provider",
 }
@@ -73,6 +74,7 @@ TENANT_WIDE: Mapping[str, str] = {
     "tag": "the vocabulary is everybody's",
     "template": "of the account that channels share",
     "erasure": "whoever may erase contacts may see all that were",
+    "media": "whoever may send may send what was brought, and knows it by its id alone",
     "api_key": "of the tenant; who may manage them may manage all",
     "tenant": "the platform's, which no tenant may ask about",
 }
@@ -181,6 +183,10 @@ class Holdings:
         return self._world.erased()
 
     @cached_property
+    def _media(self) -> str:
+        return self._world.media()
+
+    @cached_property
     def _attribute(self) -> str:
         return attribute(self._world)
 
@@ -228,6 +234,7 @@ def foreign(world: World, kind: str) -> str:
         "attribute": world.foreign_attribute,
         "tag": world.foreign_tag,
         "template": world.foreign_template,
+        "media": world.foreign_media,
         "erasure": world.foreign_erasure,
         "role": world.foreign_role,
         "invite": world.foreign_invite,

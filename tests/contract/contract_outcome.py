@@ -25,6 +25,7 @@ from switchboard.v1 import (
     inbox_service_pb2,
     intake_service_pb2,
     invite_service_pb2,
+    media_service_pb2,
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
@@ -37,6 +38,7 @@ from switchboard.v1 import (
 FILES = (
     conversation_service_pb2,
     audit_service_pb2,
+    media_service_pb2,
     message_service_pb2,
     statistics_service_pb2,
     assignment_service_pb2,
@@ -151,6 +153,8 @@ _VARYING = (
 # Tokens and cursors, secrets, and what is a matter of the clock (receipts move the head). Whether each is there is still compared.
 _OPAQUE = frozenset(
     {
+        "download_url",
+        "upload_url",
         "cursor",
         "as_of",
         "next_cursor",

@@ -4,7 +4,7 @@ is asked for anew on every transport: what changes something is done to somethin
 from collections.abc import Mapping
 
 from contract_case import Case
-from contract_cases_conversations import CONVERSATIONS, DELIVERIES, INBOX, MESSAGES, STATISTICS, TAGS
+from contract_cases_conversations import CONVERSATIONS, DELIVERIES, INBOX, MEDIA, MESSAGES, STATISTICS, TAGS
 from contract_cases_tenant import (
     ATTRIBUTES,
     AUDIT,
@@ -58,6 +58,7 @@ CASES: Mapping[str, Case] = {
         "ContactService": CONTACTS,
         "ContactMergeService": CONTACT_MERGES,
         "ErasureService": ERASURES,
+        "MediaService": MEDIA,
         "ChannelService": CHANNELS,
         "IntakeService": INTAKE,
         "AttributeDefinitionService": ATTRIBUTES,

@@ -32,6 +32,7 @@ from switchboard.v1.delivery_service_pb2 import ListDeliveriesRequest
 from switchboard.v1.erasure_pb2 import ERASURE_STATE_DONE
 from switchboard.v1.erasure_service_pb2 import EraseContactRequest, GetErasureRequest
 from switchboard.v1.invite_service_pb2 import CreateInviteRequest
+from switchboard.v1.media_service_pb2 import UploadMediaRequest
 from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
 from switchboard.v1.template_service_pb2 import ListTemplatesRequest, SyncTemplatesRequest
@@ -40,6 +41,7 @@ from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
 from server.models.tenant.agent import ROLES
 
 STOCK = 100
+PNG = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(20)
 T = TypeVar("T")
 Roles = agent_pb2.AgentRole
 
@@ -142,6 +144,10 @@ class Tenant:
         listed = self.call(ListTemplatesRequest(channel_id=channel_id, page_size=200)).templates
         return str(next(item.id for item in listed if item.external_id == external_id))
 
+    def media(self) -> str:
+        """A picture that was brought."""
+        return str(self.call(UploadMediaRequest(content=PNG)).media.id)
+
     def erased(self) -> str:
         """An erasure that is done."""
         (conversation,) = self.customers_write(1)
@@ -202,6 +208,7 @@ class World(Tenant):
         self.foreign_invite: str = self.foreign.call(invite).invite.id
         self.foreign_template: str = self.foreign.template()
         self.foreign_erasure: str = self.foreign.erased()
+        self.foreign_media: str = self.foreign.media()
         self.foreign_tag: str = self.foreign.call(CreateTagRequest(name="foreign")).tag.id
         self._make_sample()
         self._archive()

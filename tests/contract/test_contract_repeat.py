@@ -47,8 +47,13 @@ WITHOUT_REQUEST_ID = {
     "TenantService.EnableTenant": ALWAYS_THE_SAME,
     "WebhookService.ReceiveMetaWebhook": "the provider's own ids tell items apart",
 }
-# A channel that was not paused is resumed without an event, and settings that are so already stay.
-SILENT = frozenset({"ChannelService.ResumeChannel", "SettingsService.UpdateTenantSettings"})
+# A channel that was not paused is resumed without an event, and settings that are so already stay; nobody watches files come.
+SILENT = frozenset(
+    {
+        *("ChannelService.ResumeChannel", "SettingsService.UpdateTenantSettings"),
+        *("MediaService.UploadMedia", "MediaService.CreateMediaUpload"),
+    }
+)
 VERSIONED = [name for name, method in methods().items() if "expected_version" in method.input_type.fields_by_name]
 
 

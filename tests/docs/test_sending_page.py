@@ -2,33 +2,64 @@
 
 import re
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from google.protobuf import json_format
 from switchboard.v1.message_service_pb2 import SendMessageRequest
 
+from server.kit.ids import new_id
+from server.messages import attached, files
 from server.messages import content as contents
-from server.messages.limits import fitted
+from server.messages.limits import check, fitted
+from server.messages.row import AttachmentRow
+from server.providers.content import Content, File
 from server.providers.whatsapp.contents import LIMITS, rendered
+from server.providers.whatsapp.files import LIMITS as FILES
 from server.providers.whatsapp.provider import WhatsApp
 from server.rpc.validate import check as validate
 from server.simulator.contents import problem
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sending.md").read_text()
 BODIES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+MB = 1024 * 1024
+
+
+def row(position: int, asked: attached.Asked) -> AttachmentRow:
+    """A picture, unless the body says otherwise."""
+    about = (asked.kind or "image", "image/png", asked.file_name, 1)
+    return AttachmentRow(new_id(), position, *about, caption=asked.caption, media_id=new_id())
+
+
+def parts(request: SendMessageRequest) -> list[Content]:
+    """What the provider is handed, one for each part; nothing of plain text."""
+    rows = [row(position, asked) for position, asked in enumerate(attached.of_request(request))]
+    named = [File(media_id="1", type=cast(Any, each.kind), caption=each.caption, provider_id="2") for each in rows]
+    if request.WhichOneof("content") == "media":
+        check(WhatsApp.capabilities, None, attached.media_of(rows))
+        return [cast(Content, files.carried(None, each)) for each in named]
+    asked = contents.asked(request)
+    content = fitted(WhatsApp.capabilities, request.text.body if asked is None else contents.text_of(asked), asked)
+    made = files.carried(content, named[0]) if named else content
+    return [] if made is None else [made]
 
 
 @pytest.mark.parametrize("body", BODIES)
 def test_a_body_of_the_page_can_be_sent(body: str) -> None:
     request = json_format.Parse(body, SendMessageRequest(conversation_id="019ab000-0000-7000-8000-000000000000"))
     validate(request)
-    asked = contents.asked(request)
-    content = fitted(WhatsApp.capabilities, request.text.body if asked is None else contents.text_of(asked), asked)
-    if content is not None:
-        assert problem(rendered(content)) is None
+    assert [problem(rendered(part)) for part in parts(request)] in ([], [None], [None, None])
 
 
 def test_the_page_has_one_of_each_kind() -> None:
     kinds = {json_format.Parse(body, SendMessageRequest()).WhichOneof("content") for body in BODIES}
     # Templates have a page of their own.
     assert kinds == {"text", *LIMITS} - {"template"}
+
+
+def test_the_page_has_the_files_that_whatsapp_takes() -> None:
+    for kind, takes in FILES.items():
+        (told,) = re.findall(rf"^\| {kind} \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
+        assert told[0] == (", ".join(takes.types) or "any")
+        most = {f"{size // MB} MB" if size >= MB else f"{size // 1024} KB" for size in takes.types.values()}
+        assert told[1].split(",")[0] in (most or {f"{(takes.others or 0) // MB} MB"})

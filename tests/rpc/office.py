@@ -40,7 +40,9 @@ from server.kit.db import Database, Write
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.cursor import Cursors
+from server.media import brought
 from server.media.links import Links
+from server.media.servicer import MediaServicer
 from server.messages.items import Stored
 from server.messages.servicer import MessageServicer
 from server.people.invite_servicer import InviteServicer
@@ -125,6 +127,9 @@ async def opened(desk: Desk, desks: Installed) -> AsyncIterator[Office]:
         "ConversationService": ConversationServicer(**both, providers=desk.providers),
         "DeliveryService": DeliveryServicer(**both),
         "InviteService": InviteServicer(**both, **dict.fromkeys(("tenants", "agent_tokens", "limits"), unused)),
+        "MediaService": MediaServicer(
+            cursors=cursors, store=unused, links=Links([bytes(32)], base_url=""), most_bytes=0
+        ),
         "MessageService": MessageServicer(
             **both, writers=unused, providers=desk.providers, links=Links([bytes(32)], base_url="")
         ),
@@ -173,7 +178,9 @@ async def fill(desk: Desk, office: Office) -> None:
     role_id = await desk.value("INSERT INTO roles VALUES ($1, 'Role', '{1}', now()) RETURNING id", new_id())
     policy_id = await desk.value("SELECT id FROM assignment_policies LIMIT 1")
     template_id = await _templates(desk, channel)
-    erasure_id = await _erasures(desk, channel)
+    erasure_id, media_id = await _erasures(desk, channel), new_id()
+    async with desk.database.connection() as connection:
+        await brought.expect(connection, media_id, file_name="a.pdf")
     for ids, row, message_id, agent_id in (
         (office.little, bare, messages[0], agents[1]),
         (office.much, full, messages[1], agents[0]),
@@ -191,6 +198,7 @@ async def fill(desk: Desk, office: Office) -> None:
             "policy_id": str(policy_id),
             "template_id": str(template_id),
             "erasure_id": str(erasure_id),
+            "media_id": str(media_id),
         }
 
 

@@ -21,6 +21,7 @@ from switchboard.v1 import (
     delivery_service_pb2,
     erasure_service_pb2,
     invite_service_pb2,
+    media_service_pb2,
     message_service_pb2,
     settings_service_pb2,
     statistics_service_pb2,
@@ -37,7 +38,7 @@ FILES = (
     *(attribute_definition_service_pb2, audit_service_pb2, settings_service_pb2, statistics_service_pb2),
     *(agent_service_pb2, assignment_policy_service_pb2, assignment_service_pb2, availability_service_pb2),
     *(channel_service_pb2, contact_service_pb2, conversation_service_pb2, delivery_service_pb2, message_service_pb2),
-    *(erasure_service_pb2, invite_service_pb2, tag_service_pb2, template_service_pb2),
+    *(erasure_service_pb2, invite_service_pb2, media_service_pb2, tag_service_pb2, template_service_pb2),
 )
 CONTROL = "the installation's, in the control database"
 LOG = "pages of the log, each one statement however many events it has; it needs the tails of a whole process"

@@ -33,6 +33,7 @@ class Example:
     account: dict[str, object] = field(default_factory=dict)
     sent_before: int = 0
     templates: tuple[dict[str, object], ...] = ()
+    media: tuple[str, ...] = ()
 
 
 def template(name: str = "ready", *given: dict[str, object], language: str = "en") -> dict[str, object]:
@@ -72,7 +73,7 @@ EXAMPLES: dict[str, Example] = {
     "recipient_format": Example(text(to=None, recipient="someone"), 131009, "business-scoped user ID"),
     "group_known": Example(text(to="Y2FwaV9ncm91cA", recipient_type="group"), 131009, "group does not exist"),
     "type": Example(text(type="telegram"), 100, 'got "telegram"'),
-    "type_carried": Example(text(type="image"), 131051, "sends text, interactive, location, template, contacts only"),
+    "type_carried": Example(text(type="reaction"), 131051, "this number sends text, interactive"),
     "message_keys": Example(text(txt={"body": "x"}), 100, 'Unexpected key "txt" on param.'),
     "content_given": Example(text(text=None), 131008, "mandatory for type 'text'"),
     "content_missing": Example(asking(action=None), 131008, "missing: interactive.action"),
@@ -84,6 +85,17 @@ EXAMPLES: dict[str, Example] = {
     "body_string": Example(text(text={"body": 7}), 100, "Param text.body must be a string"),
     "body_length": Example(text(text={"body": "é" * 4097}), 100, "text.body must be at most 4096 characters"),
     "preview_flag": Example(text(text={"body": "x", "preview_url": "true"}), 100, "must be a boolean"),
+    "media_known": Example(
+        text(type="image", text=None, image={"id": "1"}),
+        100,
+        "not a valid whatsapp business account media attachment ID",
+    ),
+    "media_fits": Example(
+        text(type="audio", text=None, audio={"id": "77"}),
+        131053,
+        "Unsupported audio mime type image/jpeg",
+        media=("77",),
+    ),
     "context_object": Example(text(context="wamid.X"), 100, "Param context must be a JSON object"),
     "context_keys": Example(text(context={"message_id": "wamid.X", "from": "1"}), 100, 'Unexpected key "from"'),
     "context_message": Example(text(context={}), 100, "context.message_id is required"),
@@ -147,6 +159,8 @@ async def test_a_row_refuses_its_example(name: str, start: Start) -> None:
         await meta.control("POST", "templates", {"templates": list(example.templates)})
     for _ in range(example.sent_before):
         assert (await meta.post(text()))[0] == 200
+    for media_id in example.media:
+        await meta.control("PUT", f"media/{media_id}", {"phoneNumberId": PHONE_NUMBER_ID, "mimeType": "image/jpeg"})
 
     status, answer = await meta.post(example.body, path=example.path, token=example.token)
 
@@ -229,7 +243,7 @@ async def test_a_body_that_is_not_json_misses_its_first_parameter(raw: bytes, co
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("GET", f"/v26.0/{PHONE_NUMBER_ID}/messages"), ("POST", "/v26.0/1/media"), ("GET", "/")]
+    ("method", "path"), [("GET", f"/v26.0/{PHONE_NUMBER_ID}/messages"), ("POST", "/v26.0/1/flows"), ("GET", "/")]
 )
 async def test_what_is_not_simulated_is_an_unknown_path(method: str, path: str, start: Start) -> None:
     meta = await start()

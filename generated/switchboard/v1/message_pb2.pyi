@@ -603,12 +603,14 @@ class Attachment(_message.Message):
     SHA256_FIELD_NUMBER: _builtins.int
     SHA256_DIFFERS_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     kind: Global___AttachmentKind.ValueType
     """Kind of the file."""
     mime_type: _builtins.str
-    """Type as the provider told it."""
+    """Type as the provider told it; of a file that we send, its own. Empty while nobody knows."""
     file_name: _builtins.str
     """Name as the provider told it; absent when it told none."""
     size_bytes: _builtins.int
@@ -633,6 +635,10 @@ class Attachment(_message.Message):
     """Why it failed: the provider's code, such as "131052", or one of ours: "not_at_provider", "too_large", "address_not_public",
     "host_not_allowed"; absent when it did not.
     """
+    caption: _builtins.str
+    """What stands below it, of a file that we sent; absent where nothing does. Of a customer's file it is the message's text."""
+    media_id: _builtins.str
+    """The file that was brought (MediaService), of one that we sent: it can be sent again by it. Absent of a customer's."""
     def __init__(
         self,
         *,
@@ -649,17 +655,23 @@ class Attachment(_message.Message):
         sha256: _builtins.str | None = ...,
         sha256_differs: _builtins.bool = ...,
         error: _builtins.str | None = ...,
+        caption: _builtins.str | None = ...,
+        media_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_mime_type", b"stored_mime_type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_media_id", b"_media_id", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "caption", b"caption", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "media_id", b"media_id", "sha256", b"sha256", "size_bytes", b"size_bytes", "stored_mime_type", b"stored_mime_type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "animated", b"animated", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "id", b"id", "kind", b"kind", "mime_type", b"mime_type", "sha256", b"sha256", "sha256_differs", b"sha256_differs", "size_bytes", b"size_bytes", "state", b"state", "stored_mime_type", b"stored_mime_type", "voice", b"voice"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "_download_url", b"_download_url", "_error", b"_error", "_file_name", b"_file_name", "_media_id", b"_media_id", "_sha256", b"_sha256", "_size_bytes", b"_size_bytes", "_stored_mime_type", b"_stored_mime_type", "animated", b"animated", "caption", b"caption", "download_url", b"download_url", "error", b"error", "file_name", b"file_name", "id", b"id", "kind", b"kind", "media_id", b"media_id", "mime_type", b"mime_type", "sha256", b"sha256", "sha256_differs", b"sha256_differs", "size_bytes", b"size_bytes", "state", b"state", "stored_mime_type", b"stored_mime_type", "voice", b"voice"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__caption: _TypeAlias = _typing.Literal["caption"]  # noqa: Y015
+    _WhichOneofArgType__caption: _TypeAlias = _typing.Literal["_caption", b"_caption"]  # noqa: Y015
     _WhichOneofReturnType__download_url: _TypeAlias = _typing.Literal["download_url"]  # noqa: Y015
     _WhichOneofArgType__download_url: _TypeAlias = _typing.Literal["_download_url", b"_download_url"]  # noqa: Y015
     _WhichOneofReturnType__error: _TypeAlias = _typing.Literal["error"]  # noqa: Y015
     _WhichOneofArgType__error: _TypeAlias = _typing.Literal["_error", b"_error"]  # noqa: Y015
     _WhichOneofReturnType__file_name: _TypeAlias = _typing.Literal["file_name"]  # noqa: Y015
     _WhichOneofArgType__file_name: _TypeAlias = _typing.Literal["_file_name", b"_file_name"]  # noqa: Y015
+    _WhichOneofReturnType__media_id: _TypeAlias = _typing.Literal["media_id"]  # noqa: Y015
+    _WhichOneofArgType__media_id: _TypeAlias = _typing.Literal["_media_id", b"_media_id"]  # noqa: Y015
     _WhichOneofReturnType__sha256: _TypeAlias = _typing.Literal["sha256"]  # noqa: Y015
     _WhichOneofArgType__sha256: _TypeAlias = _typing.Literal["_sha256", b"_sha256"]  # noqa: Y015
     _WhichOneofReturnType__size_bytes: _TypeAlias = _typing.Literal["size_bytes"]  # noqa: Y015
@@ -667,11 +679,15 @@ class Attachment(_message.Message):
     _WhichOneofReturnType__stored_mime_type: _TypeAlias = _typing.Literal["stored_mime_type"]  # noqa: Y015
     _WhichOneofArgType__stored_mime_type: _TypeAlias = _typing.Literal["_stored_mime_type", b"_stored_mime_type"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__caption) -> _WhichOneofReturnType__caption | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__download_url) -> _WhichOneofReturnType__download_url | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__error) -> _WhichOneofReturnType__error | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__file_name) -> _WhichOneofReturnType__file_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__media_id) -> _WhichOneofReturnType__media_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__sha256) -> _WhichOneofReturnType__sha256 | None: ...
     @_typing.overload

@@ -30,6 +30,7 @@ class SendMessageRequest(_message.Message):
 
     CONVERSATION_ID_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    MEDIA_FIELD_NUMBER: _builtins.int
     BUTTONS_FIELD_NUMBER: _builtins.int
     LIST_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
@@ -53,6 +54,10 @@ class SendMessageRequest(_message.Message):
     @_builtins.property
     def text(self) -> Global___SendText:
         """Text."""
+
+    @_builtins.property
+    def media(self) -> Global___SendMedia:
+        """Files."""
 
     @_builtins.property
     def buttons(self) -> Global___SendButtons:
@@ -87,6 +92,7 @@ class SendMessageRequest(_message.Message):
         *,
         conversation_id: _builtins.str = ...,
         text: Global___SendText | None = ...,
+        media: Global___SendMedia | None = ...,
         buttons: Global___SendButtons | None = ...,
         list: Global___SendList | None = ...,
         link: Global___SendLink | None = ...,
@@ -98,15 +104,15 @@ class SendMessageRequest(_message.Message):
         last_seen_message_id: _builtins.str | None = ...,
         reply_to_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "template", b"template", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "reply_to_message_id", b"reply_to_message_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_seen_message_id: _TypeAlias = _typing.Literal["last_seen_message_id"]  # noqa: Y015
     _WhichOneofArgType__last_seen_message_id: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id"]  # noqa: Y015
     _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "buttons", "list", "link", "location_request", "location", "contacts", "template"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "media", "buttons", "list", "link", "location_request", "location", "contacts", "template"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_message_id) -> _WhichOneofReturnType__last_seen_message_id | None: ...
@@ -149,6 +155,124 @@ class SendText(_message.Message):
 Global___SendText: _TypeAlias = SendText  # noqa: Y015
 
 @_typing.final
+class SendMedia(_message.Message):
+    """Files to send. Each is a message of its own at the provider, with receipts of its own, in their order; here they are one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SendFile]:
+        """The files. WhatsApp: 10."""
+
+    def __init__(
+        self,
+        *,
+        items: _abc.Iterable[Global___SendFile] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendMedia: _TypeAlias = SendMedia  # noqa: Y015
+
+@_typing.final
+class SendFile(_message.Message):
+    """A file to send. A channel may take less of everything: PROVIDER_LIMIT names each field."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CAPTION_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    VOICE_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """One that was brought (MediaService)."""
+    link: _builtins.str
+    """A public page of the internet, by https. It is fetched once, before it is sent; the attachment shows what came of it."""
+    kind: _message_pb2.AttachmentKind.ValueType
+    """As what it is shown. Unspecified: what its type says, a document where that says nothing. Needed beside a link."""
+    caption: _builtins.str
+    """Below it. Audio and stickers have none."""
+    file_name: _builtins.str
+    """What the customer sees that a document is called. Absent: as it was brought."""
+    voice: _builtins.bool
+    """Of audio: shown as a recorded note."""
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        link: _builtins.str = ...,
+        kind: _message_pb2.AttachmentKind.ValueType = ...,
+        caption: _builtins.str | None = ...,
+        file_name: _builtins.str | None = ...,
+        voice: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "_file_name", b"_file_name", "caption", b"caption", "file_name", b"file_name", "link", b"link", "media_id", b"media_id", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_caption", b"_caption", "_file_name", b"_file_name", "caption", b"caption", "file_name", b"file_name", "kind", b"kind", "link", b"link", "media_id", b"media_id", "source", b"source", "voice", b"voice"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__caption: _TypeAlias = _typing.Literal["caption"]  # noqa: Y015
+    _WhichOneofArgType__caption: _TypeAlias = _typing.Literal["_caption", b"_caption"]  # noqa: Y015
+    _WhichOneofReturnType__file_name: _TypeAlias = _typing.Literal["file_name"]  # noqa: Y015
+    _WhichOneofArgType__file_name: _TypeAlias = _typing.Literal["_file_name", b"_file_name"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["media_id", "link"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__caption) -> _WhichOneofReturnType__caption | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_name) -> _WhichOneofReturnType__file_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___SendFile: _TypeAlias = SendFile  # noqa: Y015
+
+@_typing.final
+class SendHeaderMedia(_message.Message):
+    """A picture, a film or a file above a text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEDIA_ID_FIELD_NUMBER: _builtins.int
+    LINK_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    media_id: _builtins.str
+    """One that was brought (MediaService)."""
+    link: _builtins.str
+    """A public page of the internet, by https; as of SendFile."""
+    kind: _message_pb2.AttachmentKind.ValueType
+    """As what it is shown: image, video or document. As of SendFile."""
+    file_name: _builtins.str
+    """Of a document: what it is called."""
+    def __init__(
+        self,
+        *,
+        media_id: _builtins.str = ...,
+        link: _builtins.str = ...,
+        kind: _message_pb2.AttachmentKind.ValueType = ...,
+        file_name: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_file_name", b"_file_name", "file_name", b"file_name", "link", b"link", "media_id", b"media_id", "source", b"source"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_file_name", b"_file_name", "file_name", b"file_name", "kind", b"kind", "link", b"link", "media_id", b"media_id", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__file_name: _TypeAlias = _typing.Literal["file_name"]  # noqa: Y015
+    _WhichOneofArgType__file_name: _TypeAlias = _typing.Literal["_file_name", b"_file_name"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["media_id", "link"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__file_name) -> _WhichOneofReturnType__file_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+
+Global___SendHeaderMedia: _TypeAlias = SendHeaderMedia  # noqa: Y015
+
+@_typing.final
 class SendButtons(_message.Message):
     """A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field."""
 
@@ -158,6 +282,7 @@ class SendButtons(_message.Message):
     HEADER_FIELD_NUMBER: _builtins.int
     FOOTER_FIELD_NUMBER: _builtins.int
     BUTTONS_FIELD_NUMBER: _builtins.int
+    HEADER_MEDIA_FIELD_NUMBER: _builtins.int
     body: _builtins.str
     """Plain text."""
     header: _builtins.str
@@ -168,6 +293,10 @@ class SendButtons(_message.Message):
     def buttons(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.QuickReply]:
         """The answers. WhatsApp: 3."""
 
+    @_builtins.property
+    def header_media(self) -> Global___SendHeaderMedia:
+        """Above the text, in the place of `header`."""
+
     def __init__(
         self,
         *,
@@ -175,10 +304,11 @@ class SendButtons(_message.Message):
         header: _builtins.str | None = ...,
         footer: _builtins.str | None = ...,
         buttons: _abc.Iterable[_content_pb2.QuickReply] | None = ...,
+        header_media: Global___SendHeaderMedia | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header", "header_media", b"header_media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "buttons", b"buttons", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "buttons", b"buttons", "footer", b"footer", "header", b"header", "header_media", b"header_media"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
     _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
@@ -249,6 +379,7 @@ class SendLink(_message.Message):
     FOOTER_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
+    HEADER_MEDIA_FIELD_NUMBER: _builtins.int
     body: _builtins.str
     """Plain text."""
     header: _builtins.str
@@ -259,6 +390,10 @@ class SendLink(_message.Message):
     """On the button."""
     url: _builtins.str
     """Where it leads: http or https."""
+    @_builtins.property
+    def header_media(self) -> Global___SendHeaderMedia:
+        """Above the text, in the place of `header`."""
+
     def __init__(
         self,
         *,
@@ -267,10 +402,11 @@ class SendLink(_message.Message):
         footer: _builtins.str | None = ...,
         label: _builtins.str = ...,
         url: _builtins.str = ...,
+        header_media: Global___SendHeaderMedia | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "footer", b"footer", "header", b"header", "header_media", b"header_media"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "footer", b"footer", "header", b"header", "label", b"label", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "footer", b"footer", "header", b"header", "header_media", b"header_media", "label", b"label", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
     _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015

@@ -552,9 +552,9 @@ class TemplateFile(_message.Message):
     LINK_FIELD_NUMBER: _builtins.int
     FILE_NAME_FIELD_NUMBER: _builtins.int
     media_id: _builtins.str
-    """Its id at the provider."""
+    """One that was brought (MediaService); it is looked up when the message is sent."""
     link: _builtins.str
-    """Where the provider can fetch it."""
+    """A public page of the internet, by https. It is fetched once, before it is sent."""
     file_name: _builtins.str
     """Of a document: what it is called."""
     def __init__(

@@ -30,7 +30,15 @@ from server.models.tenant.erasure import ErasedKey, Erasure
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
 from server.models.tenant.journal import Journal, JournalItem
-from server.models.tenant.message import MediaFetch, MediaLeaving, Message, MessageAttachment, MessagePart
+from server.models.tenant.message import (
+    Media,
+    MediaFetch,
+    MediaLeaving,
+    Message,
+    MessageAttachment,
+    MessagePart,
+    ProviderMedia,
+)
 from server.models.tenant.note import ConversationNote
 from server.models.tenant.receipt import MessageStatusUpdate, ParkedReceipt
 from server.models.tenant.setting import AttributeDefinition, TenantSetting
@@ -78,6 +86,7 @@ __all__ = [
     "Journal",
     "JournalItem",
     "MarketingConsent",
+    "Media",
     "MediaFetch",
     "MediaLeaving",
     "Message",
@@ -85,6 +94,7 @@ __all__ = [
     "MessagePart",
     "MessageStatusUpdate",
     "ParkedReceipt",
+    "ProviderMedia",
     "ReadMark",
     "ReadPosition",
     "RecipientBucket",

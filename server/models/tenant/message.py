@@ -94,6 +94,7 @@ class MessageAttachment(TenantBase):
             "state <> 'stored' OR (stored_type IS NOT NULL AND stored_sha256 IS NOT NULL AND size_bytes IS NOT NULL)",
             name="stored",
         ),
+        Index("ix_message_attachments_media_id", "media_id", postgresql_where=text("media_id IS NOT NULL")),
     )
 
     id: Mapped[Id]
@@ -114,6 +115,9 @@ class MessageAttachment(TenantBase):
     sha256_differs: Mapped[bool] = mapped_column(server_default=text("false"))
     # A fixed word of ours or the provider's code.
     error: Mapped[Word | None]
+    # Of a file that we send: what its content is, and what stands below it.
+    media_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("media.id"))
+    caption: Mapped[Word | None]
 
 
 class MediaFetch(TenantBase):
@@ -135,3 +139,45 @@ class MediaLeaving(TenantBase):
 
     attachment_id: Mapped[Id]
     due_time: Mapped[Time] = mapped_column(index=True)
+
+
+class Media(TenantBase):
+    """A file that a caller brought. due_time: when it is deleted; none while a message has it."""
+
+    __tablename__ = "media"
+    __table_args__ = (
+        words("state", ("expected", "linked", "stored", "failed")),
+        CheckConstraint(
+            "state <> 'stored' OR (mime_type IS NOT NULL AND sha256 IS NOT NULL AND size_bytes IS NOT NULL)",
+            name="stored",
+        ),
+    )
+
+    id: Mapped[Id]
+    state: Mapped[Word]
+    link: Mapped[Word | None]
+    file_name: Mapped[Word | None]
+    mime_type: Mapped[Word | None]
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    sha256: Mapped[Word | None]
+    animated: Mapped[bool] = mapped_column(server_default=text("false"))
+    error: Mapped[Word | None]
+    create_time: Mapped[Time]
+    due_time: Mapped[Time | None] = mapped_column(index=True)
+
+
+class ProviderMedia(TenantBase):
+    """What a file is called at the provider of a channel, or why it could not be brought there."""
+
+    __tablename__ = "provider_media"
+    __table_args__ = (CheckConstraint("(provider_media_id IS NULL) = (expire_time IS NULL)", name="expire_time"),)
+
+    media_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("media.id", ondelete="CASCADE"), primary_key=True)
+    channel_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    provider_media_id: Mapped[Word | None]
+    expire_time: Mapped[Time | None]
+    error_class: Mapped[Word | None]
+    error_code: Mapped[Word | None]
+    error_message: Mapped[Word | None]
+    due_time: Mapped[Time | None] = mapped_column(index=True)
+    attempt: Mapped[int] = mapped_column(SmallInteger)

@@ -27,7 +27,7 @@ from server.providers.contract import (
     Rotated,
     SettingInvalid,
 )
-from server.providers.media import MediaFailed, MediaSink, WantedMedia
+from server.providers.media import MediaFailed, MediaSink, MediaToBring, WantedMedia
 from server.providers.template import TemplateAccount, TemplatePage
 
 CALLBACK_URL = "callback_url"
@@ -129,6 +129,10 @@ class Api:
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFailed:  # noqa: ARG002
         """As of Provider: files come by links of the user's own, so that nobody asks."""
         return MediaFailed("refused", "no_media")
+
+    async def bring_media(self, media: MediaToBring) -> Refused:  # noqa: ARG002
+        """As of Provider: it takes no files, so that nobody asks."""
+        return Refused(error_class=ErrorClass.BUG, code="no_media", message="A channel of one's own takes no files.")
 
     async def close(self) -> None:
         """As of Provider: no connection outlives its callback."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import secrets
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -25,6 +26,8 @@ from server.providers.contract import Ambiguous, Json, NotSent
 ANSWER_MOST = 256 * 1024
 # Lists have up to a hundred objects, each of some kB.
 LIST_MOST = 4 * 1024 * 1024
+# A file of 100 MB on a slow line.
+UPLOAD_SECONDS = 600.0
 
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
 # Numbers, but for what an installation calls its app, and paths that are no objects.
@@ -86,6 +89,41 @@ def _usable(writer: AbstractStreamWriter) -> bool:
     if not isinstance(writer, StreamWriter) or writer.transport is None or writer.transport.is_closing():
         return False
     return isinstance(writer.protocol, ResponseHandler) and not writer.protocol.should_close
+
+
+class _Form:
+    """A form (RFC 7578) with a file, of known length, whose bytes are asked for as they are written."""
+
+    def __init__(self, mime_type: str, size: int, chunks: AsyncIterator[bytes]) -> None:
+        mark = secrets.token_hex(16)
+        fields = {"messaging_product": "whatsapp", "type": mime_type}
+        before = "".join(
+            f'--{mark}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+            for name, value in fields.items()
+        )
+        file = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\nContent-Type: {mime_type}\r\n\r\n'
+        self._before, self._after = (before + file).encode(), f"\r\n--{mark}--\r\n".encode()
+        self._chunks = chunks
+        self._error: Exception | None = None
+        self.content_type = f"multipart/form-data; boundary={mark}"
+        self.length = len(self._before) + size + len(self._after)
+
+    async def parts(self) -> AsyncIterator[bytes]:
+        """All of it. An error of the chunks is kept: what writes a request tells of a broken connection alone."""
+        yield self._before
+        try:
+            async for chunk in self._chunks:
+                yield chunk
+        except Exception as error:
+            self._error = error
+            raise
+        yield self._after
+
+    def failed(self, reason: str) -> Ambiguous:
+        """What came of it where no answer came. Raises an error of the chunks."""
+        if self._error is not None:
+            raise self._error
+        return Ambiguous(reason)
 
 
 class GraphClient:
@@ -161,6 +199,37 @@ class GraphClient:
             return Ambiguous("timeout")
         except (aiohttp.ClientError, OSError) as error:
             return Ambiguous(_word(error))
+
+    async def upload(
+        self, *, version: str, object_id: str, token: str, mime_type: str, size: int, chunks: AsyncIterator[bytes]
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        """POST /{version}/{object_id}/media, a form with one file, which may be repeated. Nothing of it is kept in memory.
+
+        Never raises but for cancellation and errors of the chunks.
+        """
+        if not (_VERSION.fullmatch(version) and _OBJECT_ID.fullmatch(object_id)):
+            return NotSent("malformed_address")
+        if not _TOKEN.fullmatch(token):
+            return NotSent("malformed_token")
+        form = _Form(mime_type, size, chunks)
+        headers = {**_headers(token), "Content-Type": form.content_type, "Content-Length": str(form.length)}
+        timeout = aiohttp.ClientTimeout(
+            total=UPLOAD_SECONDS, connect=self._limits.connect.total_seconds(), ceil_threshold=60
+        )
+        url = f"{self._base_url}/{version}/{object_id}/media"
+        try:
+            async with self._open().post(
+                url, data=form.parts(), headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                text = await _read(response)
+                if text is None:
+                    response.close()
+                    return Ambiguous("answer_too_large")
+                return GraphAnswer(response.status, _parsed(text), response.headers.get("X-Business-Use-Case-Usage"))
+        except TimeoutError:
+            return form.failed("timeout")
+        except (aiohttp.ClientError, OSError) as error:
+            return form.failed(_word(error))
 
     def _url(self, version: str, object_id: str, edge: str | None) -> str | None:
         """Of an object or an edge of it; None where a part is malformed."""

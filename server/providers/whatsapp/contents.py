@@ -24,11 +24,14 @@ from server.providers.content import (
     ListSection,
     Location,
     LocationRequest,
+    Media,
 )
 from server.providers.contract import Json
 from server.providers.template import ButtonParameter, Parameter
+from server.providers.whatsapp import files
 
 LIMITS: Mapping[ContentKind, ContentLimits] = {
+    "media": ContentLimits(characters={"items.caption": 1024, "items.file_name": 240}, most={"items": 10}),
     "buttons": ContentLimits(
         characters={"body": 1024, "header": 60, "footer": 60, "buttons.id": 256, "buttons.title": 20},
         most={"buttons": 3},
@@ -59,6 +62,9 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
 def rendered(content: Content) -> dict[str, Json]:
     """The members `type` and the object named after it, of the body of POST /{phone_number_id}/messages."""
     match content:
+        case Media():
+            (file,) = content.items
+            return {"type": file.type, file.type: files.rendered(file)}
         case Location():
             return {"type": "location", "location": _plain(content)}
         case FilledTemplate():
@@ -155,6 +161,8 @@ def _interactive(word: str, content: Buttons | List | Link, action: Json) -> dic
     made = _question(word, content.body, action)
     if content.header is not None:
         made["header"] = {"type": "text", "text": content.header}
+    if not isinstance(content, List) and (file := content.header_media) is not None:
+        made["header"] = {"type": file.type, file.type: files.rendered(file)}
     if content.footer is not None:
         made["footer"] = {"text": content.footer}
     return made

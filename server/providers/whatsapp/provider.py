@@ -27,13 +27,13 @@ from server.providers.contract import (
     Refused,
     SettingInvalid,
 )
-from server.providers.media import MediaFailed, MediaFetched, MediaSink, WantedMedia
+from server.providers.media import MediaBrought, MediaFailed, MediaFetched, MediaSink, MediaToBring, WantedMedia
 from server.providers.meta import erasing
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
 from server.providers.meta.media import MediaClient
 from server.providers.template import TemplateAccount, TemplatePage
-from server.providers.whatsapp import checking, contents, parse, send, templates
+from server.providers.whatsapp import checking, contents, files, parse, send, templates
 
 SETTINGS = {
     "phone_number_id": r"[0-9]{5,30}",
@@ -63,6 +63,7 @@ class WhatsApp:
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),
         read_marks=True,
         contents=contents.LIMITS,
+        files=files.LIMITS,
         shared_account="waba_id",
         templates=True,
     )
@@ -111,7 +112,7 @@ class WhatsApp:
     async def send(self, outgoing: Outgoing) -> Outcome:
         """As of Provider."""
         answer = await self._post(outgoing, send.message_body(outgoing))
-        return send.outcome(answer, send.accepted, attempt=outgoing.attempt)
+        return files.judged(outgoing.content, send.outcome(answer, send.accepted, attempt=outgoing.attempt))
 
     async def mark_read(self, mark: ReadMark) -> Outcome:
         """As of Provider."""
@@ -143,6 +144,18 @@ class WhatsApp:
     async def fetch_media(self, wanted: WantedMedia, sink: MediaSink) -> MediaFetched | MediaFailed:
         """As of Provider."""
         return await self._media.fetch(wanted, sink)
+
+    async def bring_media(self, media: MediaToBring) -> MediaBrought | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        answer = await self._graph.upload(
+            version=str(media.settings.get("graph_version", "")),
+            object_id=media.account_id,
+            token=media.token,
+            mime_type=media.mime_type,
+            size=media.size,
+            chunks=media.chunks(),
+        )
+        return send.read(answer, files.brought)
 
     async def _post(self, of: Outgoing | ReadMark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
         return await self._graph.post(

@@ -8,7 +8,7 @@ import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import type { ContactCard, ListSection, QuickReply } from "./content_pb";
 import { file_switchboard_v1_content } from "./content_pb";
-import type { Message as Message$1 } from "./message_pb";
+import type { AttachmentKind, Message as Message$1 } from "./message_pb";
 import { file_switchboard_v1_message } from "./message_pb";
 import { file_switchboard_v1_options } from "./options_pb";
 import type { StatusUpdate } from "./status_update_pb";
@@ -21,7 +21,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIvoEChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIwCgh0ZW1wbGF0ZRgNIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRUZW1wbGF0ZUgAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBABIrChRsYXN0X3NlZW5fbWVzc2FnZV9pZBgEIAEoCUIIukgFcgOwAQFIAYgBARIqChNyZXBseV90b19tZXNzYWdlX2lkGA4gASgJQgi6SAVyA7ABAUgCiAEBQhAKB2NvbnRlbnQSBbpIAggBQhcKFV9sYXN0X3NlZW5fbWVzc2FnZV9pZEIWChRfcmVwbHlfdG9fbWVzc2FnZV9pZCJmCghTZW5kVGV4dBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASOwoNcXVpY2tfcmVwbGllcxgCIAMoCzIaLnN3aXRjaGJvYXJkLnYxLlF1aWNrUmVwbHlCCLpIBZIBAhAUIsUBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFEIJCgdfaGVhZGVyQgkKB19mb290ZXIi4wEKCFNlbmRMaXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABI5CghzZWN0aW9ucxgFIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkxpc3RTZWN0aW9uQgq6SAeSAQQIARBkQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLOAQoIU2VuZExpbmsSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEiQKA3VybBgFIAEoCUIXukgUchIY0A8yCl5odHRwcz86Ly+IAQFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIjQKE1NlbmRMb2NhdGlvblJlcXVlc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsMBCgxTZW5kTG9jYXRpb24SKQoIbGF0aXR1ZGUYASABKAFCF7pIFBISGQAAAAAAgFZAKQAAAAAAgFbAEioKCWxvbmdpdHVkZRgCIAEoAUIXukgUEhIZAAAAAACAZkApAAAAAACAZsASIQoEbmFtZRgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIkCgdhZGRyZXNzGAQgASgJQg66SAtyCRABGIAIugEBAEgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIqABCgxTZW5kVGVtcGxhdGUSHwoLdGVtcGxhdGVfaWQYASABKAlCCLpIBXIDsAEBSAASKgoDa2V5GAIgASgLMhsuc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVLZXlIABIwCgdmaWxsaW5nGAMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVGaWxsaW5nQhEKCHRlbXBsYXRlEgW6SAIIASJuCgtUZW1wbGF0ZUtleRInCgRuYW1lGAEgASgJQhm6SBZyFDISXlthLXowLTlfXXsxLDUxMn0kEjYKCGxhbmd1YWdlGAIgASgJQiS6SCFyHzIdXlthLXpdezIsM30oX1tBLVphLXpdezIsNH0pPyQiSgoMU2VuZENvbnRhY3RzEjoKCGNvbnRhY3RzGAEgAygLMhsuc3dpdGNoYm9hcmQudjEuQ29udGFjdENhcmRCC7pICJIBBQgBEIECInUKE1NlbmRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USHgoRdW5zZWVuX21lc3NhZ2VfaWQYAiABKAlIAIgBAUIUChJfdW5zZWVuX21lc3NhZ2VfaWQiMQoRR2V0TWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0TWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEg0KBWFzX29mGAIgASgJInIKE0xpc3RNZXNzYWdlc1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgiaQoUTGlzdE1lc3NhZ2VzUmVzcG9uc2USKQoIbWVzc2FnZXMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKeAQofTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgSGgoEcGFydBgEIAEoBUIHukgEGgIoAEgAiAEBQgcKBV9wYXJ0IoABCiBMaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZRI0Cg5zdGF0dXNfdXBkYXRlcxgBIAMoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkyjQUKDk1lc3NhZ2VTZXJ2aWNlEpUBCgtTZW5kTWVzc2FnZRIiLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVzcG9uc2UiPaK7GAIIBYLT5JMCMSIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXM6ASoSfwoKR2V0TWVzc2FnZRIhLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlc3BvbnNlIiqQAgGiuxgCCAGC0+STAhsSGS92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0SmAEKDExpc3RNZXNzYWdlcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXNwb25zZSI9kAIBorsYAggBgtPkkwIuEiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlcxK4AQoYTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzEi8uc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBowLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlIjmQAgGiuxgCCAGC0+STAioSKC92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vc3RhdHVzLXVwZGF0ZXMaDKq7GAhtZXNzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIqYFChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIqCgVtZWRpYRgFIAEoCzIZLnN3aXRjaGJvYXJkLnYxLlNlbmRNZWRpYUgAEi4KB2J1dHRvbnMYBiABKAsyGy5zd2l0Y2hib2FyZC52MS5TZW5kQnV0dG9uc0gAEigKBGxpc3QYByABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kTGlzdEgAEigKBGxpbmsYCCABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kTGlua0gAEj8KEGxvY2F0aW9uX3JlcXVlc3QYCSABKAsyIy5zd2l0Y2hib2FyZC52MS5TZW5kTG9jYXRpb25SZXF1ZXN0SAASMAoIbG9jYXRpb24YCiABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kTG9jYXRpb25IABIwCghjb250YWN0cxgLIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRDb250YWN0c0gAEjAKCHRlbXBsYXRlGA0gASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZFRlbXBsYXRlSAASIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKFGxhc3Rfc2Vlbl9tZXNzYWdlX2lkGAQgASgJQgi6SAVyA7ABAUgBiAEBEioKE3JlcGx5X3RvX21lc3NhZ2VfaWQYDiABKAlCCLpIBXIDsAEBSAKIAQFCEAoHY29udGVudBIFukgCCAFCFwoVX2xhc3Rfc2Vlbl9tZXNzYWdlX2lkQhYKFF9yZXBseV90b19tZXNzYWdlX2lkImYKCFNlbmRUZXh0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABI7Cg1xdWlja19yZXBsaWVzGAIgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIIukgFkgECEBQiQAoJU2VuZE1lZGlhEjMKBWl0ZW1zGAEgAygLMhguc3dpdGNoYm9hcmQudjEuU2VuZEZpbGVCCrpIB5IBBAgBEB4imAIKCFNlbmRGaWxlEhwKCG1lZGlhX2lkGAEgASgJQgi6SAVyA7ABAUgAEi0KBGxpbmsYAiABKAlCHbpIGnIYGIAQMhBeaHR0cHM6Ly9bIS1+XSskiAEBSAASNgoEa2luZBgDIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQgi6SAWCAQIQARIlCgdjYXB0aW9uGAQgASgJQg+6SAxyChABKICABLoBAQBIAYgBARImCglmaWxlX25hbWUYBSABKAlCDrpIC3IJEAEYgAi6AQEASAKIAQESDQoFdm9pY2UYBiABKAhCDwoGc291cmNlEgW6SAIIAUIKCghfY2FwdGlvbkIMCgpfZmlsZV9uYW1lIuIBCg9TZW5kSGVhZGVyTWVkaWESIQoIbWVkaWFfaWQYASABKAlCDbpICnIIEAEYQLoBAQBIABItCgRsaW5rGAIgASgJQh26SBpyGBiAEDIQXmh0dHBzOi8vWyEtfl0rJIgBAUgAEjYKBGtpbmQYAyABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZEIIukgFggECEAESJgoJZmlsZV9uYW1lGAQgASgJQg66SAtyCRABGPABugEBAEgBiAEBQg8KBnNvdXJjZRIFukgCCAFCDAoKX2ZpbGVfbmFtZSL8AQoLU2VuZEJ1dHRvbnMSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESNwoHYnV0dG9ucxgEIAMoCzIaLnN3aXRjaGJvYXJkLnYxLlF1aWNrUmVwbHlCCrpIB5IBBAgBEBQSNQoMaGVhZGVyX21lZGlhGAUgASgLMh8uc3dpdGNoYm9hcmQudjEuU2VuZEhlYWRlck1lZGlhQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLjAQoIU2VuZExpc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEjkKCHNlY3Rpb25zGAUgAygLMhsuc3dpdGNoYm9hcmQudjEuTGlzdFNlY3Rpb25CCrpIB5IBBAgBEGRCCQoHX2hlYWRlckIJCgdfZm9vdGVyIoUCCghTZW5kTGluaxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASJAoDdXJsGAUgASgJQhe6SBRyEhjQDzIKXmh0dHBzPzovL4gBARI1CgxoZWFkZXJfbWVkaWEYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kSGVhZGVyTWVkaWFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIjQKE1NlbmRMb2NhdGlvblJlcXVlc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsMBCgxTZW5kTG9jYXRpb24SKQoIbGF0aXR1ZGUYASABKAFCF7pIFBISGQAAAAAAgFZAKQAAAAAAgFbAEioKCWxvbmdpdHVkZRgCIAEoAUIXukgUEhIZAAAAAACAZkApAAAAAACAZsASIQoEbmFtZRgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIkCgdhZGRyZXNzGAQgASgJQg66SAtyCRABGIAIugEBAEgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIqABCgxTZW5kVGVtcGxhdGUSHwoLdGVtcGxhdGVfaWQYASABKAlCCLpIBXIDsAEBSAASKgoDa2V5GAIgASgLMhsuc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVLZXlIABIwCgdmaWxsaW5nGAMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVGaWxsaW5nQhEKCHRlbXBsYXRlEgW6SAIIASJuCgtUZW1wbGF0ZUtleRInCgRuYW1lGAEgASgJQhm6SBZyFDISXlthLXowLTlfXXsxLDUxMn0kEjYKCGxhbmd1YWdlGAIgASgJQiS6SCFyHzIdXlthLXpdezIsM30oX1tBLVphLXpdezIsNH0pPyQiSgoMU2VuZENvbnRhY3RzEjoKCGNvbnRhY3RzGAEgAygLMhsuc3dpdGNoYm9hcmQudjEuQ29udGFjdENhcmRCC7pICJIBBQgBEIECInUKE1NlbmRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USHgoRdW5zZWVuX21lc3NhZ2VfaWQYAiABKAlIAIgBAUIUChJfdW5zZWVuX21lc3NhZ2VfaWQiMQoRR2V0TWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0TWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEg0KBWFzX29mGAIgASgJInIKE0xpc3RNZXNzYWdlc1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgiaQoUTGlzdE1lc3NhZ2VzUmVzcG9uc2USKQoIbWVzc2FnZXMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKeAQofTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgSGgoEcGFydBgEIAEoBUIHukgEGgIoAEgAiAEBQgcKBV9wYXJ0IoABCiBMaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZRI0Cg5zdGF0dXNfdXBkYXRlcxgBIAMoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkyjQUKDk1lc3NhZ2VTZXJ2aWNlEpUBCgtTZW5kTWVzc2FnZRIiLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVzcG9uc2UiPaK7GAIIBYLT5JMCMSIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXM6ASoSfwoKR2V0TWVzc2FnZRIhLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlc3BvbnNlIiqQAgGiuxgCCAGC0+STAhsSGS92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0SmAEKDExpc3RNZXNzYWdlcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXNwb25zZSI9kAIBorsYAggBgtPkkwIuEiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlcxK4AQoYTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzEi8uc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBowLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlIjmQAgGiuxgCCAGC0+STAioSKC92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vc3RhdHVzLXVwZGF0ZXMaDKq7GAhtZXNzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
 
 /**
  * Sends a message.
@@ -49,6 +49,14 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
      */
     value: SendText;
     case: "text";
+  } | {
+    /**
+     * Files.
+     *
+     * @generated from field: switchboard.v1.SendMedia media = 5;
+     */
+    value: SendMedia;
+    case: "media";
   } | {
     /**
      * A question with buttons to answer by.
@@ -168,6 +176,143 @@ export const SendTextSchema: GenMessage<SendText> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message_service, 1);
 
 /**
+ * Files to send. Each is a message of its own at the provider, with receipts of its own, in their order; here they are one.
+ *
+ * @generated from message switchboard.v1.SendMedia
+ */
+export type SendMedia = Message<"switchboard.v1.SendMedia"> & {
+  /**
+   * The files. WhatsApp: 10.
+   *
+   * @generated from field: repeated switchboard.v1.SendFile items = 1;
+   */
+  items: SendFile[];
+};
+
+/**
+ * Describes the message switchboard.v1.SendMedia.
+ * Use `create(SendMediaSchema)` to create a new message.
+ */
+export const SendMediaSchema: GenMessage<SendMedia> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 2);
+
+/**
+ * A file to send. A channel may take less of everything: PROVIDER_LIMIT names each field.
+ *
+ * @generated from message switchboard.v1.SendFile
+ */
+export type SendFile = Message<"switchboard.v1.SendFile"> & {
+  /**
+   * Where it is.
+   *
+   * @generated from oneof switchboard.v1.SendFile.source
+   */
+  source: {
+    /**
+     * One that was brought (MediaService).
+     *
+     * @generated from field: string media_id = 1;
+     */
+    value: string;
+    case: "mediaId";
+  } | {
+    /**
+     * A public page of the internet, by https. It is fetched once, before it is sent; the attachment shows what came of it.
+     *
+     * @generated from field: string link = 2;
+     */
+    value: string;
+    case: "link";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * As what it is shown. Unspecified: what its type says, a document where that says nothing. Needed beside a link.
+   *
+   * @generated from field: switchboard.v1.AttachmentKind kind = 3;
+   */
+  kind: AttachmentKind;
+
+  /**
+   * Below it. Audio and stickers have none.
+   *
+   * @generated from field: optional string caption = 4;
+   */
+  caption?: string | undefined;
+
+  /**
+   * What the customer sees that a document is called. Absent: as it was brought.
+   *
+   * @generated from field: optional string file_name = 5;
+   */
+  fileName?: string | undefined;
+
+  /**
+   * Of audio: shown as a recorded note.
+   *
+   * @generated from field: bool voice = 6;
+   */
+  voice: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.SendFile.
+ * Use `create(SendFileSchema)` to create a new message.
+ */
+export const SendFileSchema: GenMessage<SendFile> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 3);
+
+/**
+ * A picture, a film or a file above a text.
+ *
+ * @generated from message switchboard.v1.SendHeaderMedia
+ */
+export type SendHeaderMedia = Message<"switchboard.v1.SendHeaderMedia"> & {
+  /**
+   * Where it is.
+   *
+   * @generated from oneof switchboard.v1.SendHeaderMedia.source
+   */
+  source: {
+    /**
+     * One that was brought (MediaService).
+     *
+     * @generated from field: string media_id = 1;
+     */
+    value: string;
+    case: "mediaId";
+  } | {
+    /**
+     * A public page of the internet, by https; as of SendFile.
+     *
+     * @generated from field: string link = 2;
+     */
+    value: string;
+    case: "link";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * As what it is shown: image, video or document. As of SendFile.
+   *
+   * @generated from field: switchboard.v1.AttachmentKind kind = 3;
+   */
+  kind: AttachmentKind;
+
+  /**
+   * Of a document: what it is called.
+   *
+   * @generated from field: optional string file_name = 4;
+   */
+  fileName?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendHeaderMedia.
+ * Use `create(SendHeaderMediaSchema)` to create a new message.
+ */
+export const SendHeaderMediaSchema: GenMessage<SendHeaderMedia> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 4);
+
+/**
  * A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field.
  *
  * @generated from message switchboard.v1.SendButtons
@@ -200,6 +345,13 @@ export type SendButtons = Message<"switchboard.v1.SendButtons"> & {
    * @generated from field: repeated switchboard.v1.QuickReply buttons = 4;
    */
   buttons: QuickReply[];
+
+  /**
+   * Above the text, in the place of `header`.
+   *
+   * @generated from field: switchboard.v1.SendHeaderMedia header_media = 5;
+   */
+  headerMedia?: SendHeaderMedia | undefined;
 };
 
 /**
@@ -207,7 +359,7 @@ export type SendButtons = Message<"switchboard.v1.SendButtons"> & {
  * Use `create(SendButtonsSchema)` to create a new message.
  */
 export const SendButtonsSchema: GenMessage<SendButtons> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 2);
+  messageDesc(file_switchboard_v1_message_service, 5);
 
 /**
  * A question with a list to choose from. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -256,7 +408,7 @@ export type SendList = Message<"switchboard.v1.SendList"> & {
  * Use `create(SendListSchema)` to create a new message.
  */
 export const SendListSchema: GenMessage<SendList> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 3);
+  messageDesc(file_switchboard_v1_message_service, 6);
 
 /**
  * Text with a button that leads to a page. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -298,6 +450,13 @@ export type SendLink = Message<"switchboard.v1.SendLink"> & {
    * @generated from field: string url = 5;
    */
   url: string;
+
+  /**
+   * Above the text, in the place of `header`.
+   *
+   * @generated from field: switchboard.v1.SendHeaderMedia header_media = 6;
+   */
+  headerMedia?: SendHeaderMedia | undefined;
 };
 
 /**
@@ -305,7 +464,7 @@ export type SendLink = Message<"switchboard.v1.SendLink"> & {
  * Use `create(SendLinkSchema)` to create a new message.
  */
 export const SendLinkSchema: GenMessage<SendLink> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 4);
+  messageDesc(file_switchboard_v1_message_service, 7);
 
 /**
  * A question where the customer is, with a button to answer by.
@@ -326,7 +485,7 @@ export type SendLocationRequest = Message<"switchboard.v1.SendLocationRequest"> 
  * Use `create(SendLocationRequestSchema)` to create a new message.
  */
 export const SendLocationRequestSchema: GenMessage<SendLocationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 5);
+  messageDesc(file_switchboard_v1_message_service, 8);
 
 /**
  * A place to send.
@@ -368,7 +527,7 @@ export type SendLocation = Message<"switchboard.v1.SendLocation"> & {
  * Use `create(SendLocationSchema)` to create a new message.
  */
 export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 6);
+  messageDesc(file_switchboard_v1_message_service, 9);
 
 /**
  * A template with its places filled.
@@ -412,7 +571,7 @@ export type SendTemplate = Message<"switchboard.v1.SendTemplate"> & {
  * Use `create(SendTemplateSchema)` to create a new message.
  */
 export const SendTemplateSchema: GenMessage<SendTemplate> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 7);
+  messageDesc(file_switchboard_v1_message_service, 10);
 
 /**
  * Names a template in one language. There is no other language to fall back on.
@@ -440,7 +599,7 @@ export type TemplateKey = Message<"switchboard.v1.TemplateKey"> & {
  * Use `create(TemplateKeySchema)` to create a new message.
  */
 export const TemplateKeySchema: GenMessage<TemplateKey> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 8);
+  messageDesc(file_switchboard_v1_message_service, 11);
 
 /**
  * Cards of people to send.
@@ -461,7 +620,7 @@ export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
  * Use `create(SendContactsSchema)` to create a new message.
  */
 export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 9);
+  messageDesc(file_switchboard_v1_message_service, 12);
 
 /**
  * The message, durable.
@@ -489,7 +648,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 10);
+  messageDesc(file_switchboard_v1_message_service, 13);
 
 /**
  * Asks for a message.
@@ -510,7 +669,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 11);
+  messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
  * A message.
@@ -538,7 +697,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 12);
+  messageDesc(file_switchboard_v1_message_service, 15);
 
 /**
  * Asks for a page of messages.
@@ -573,7 +732,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 13);
+  messageDesc(file_switchboard_v1_message_service, 16);
 
 /**
  * A page of messages.
@@ -608,7 +767,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 14);
+  messageDesc(file_switchboard_v1_message_service, 17);
 
 /**
  * Asks for a page of status updates.
@@ -650,7 +809,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 15);
+  messageDesc(file_switchboard_v1_message_service, 18);
 
 /**
  * A page of status updates.
@@ -685,7 +844,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 16);
+  messageDesc(file_switchboard_v1_message_service, 19);
 
 /**
  * Messages of conversations.

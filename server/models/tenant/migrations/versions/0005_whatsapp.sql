@@ -60,6 +60,52 @@ ALTER TABLE message_attachments
     ADD CONSTRAINT ck_message_attachments_stored
         CHECK (state <> 'stored' OR (stored_type IS NOT NULL AND stored_sha256 IS NOT NULL AND size_bytes IS NOT NULL));
 
+-- Files that callers bring: here, expected over a signed link, or to be fetched from where `link` leads. due_time: when it is deleted,
+-- which messages that have it prevent.
+CREATE TABLE media (
+    id uuid NOT NULL,
+    state text NOT NULL,
+    link text,
+    file_name text,
+    mime_type text,
+    size_bytes bigint,
+    sha256 text,
+    animated boolean DEFAULT false NOT NULL,
+    error text,
+    create_time timestamptz NOT NULL,
+    due_time timestamptz,
+    CONSTRAINT pk_media PRIMARY KEY (id),
+    CONSTRAINT ck_media_state CHECK (state IN ('expected', 'linked', 'stored', 'failed')),
+    CONSTRAINT ck_media_stored CHECK (state <> 'stored' OR (mime_type IS NOT NULL AND sha256 IS NOT NULL AND size_bytes IS NOT NULL))
+);
+
+CREATE INDEX ix_media_due_time ON media (due_time);
+
+ALTER TABLE message_attachments
+    ADD COLUMN media_id uuid CONSTRAINT fk_message_attachments_media_id REFERENCES media (id),
+    ADD COLUMN caption text;
+
+CREATE INDEX ix_message_attachments_media_id ON message_attachments (media_id) WHERE media_id IS NOT NULL;
+
+-- What a file is called at the provider, for one channel, and until when; or why it could not be brought there. due_time: when it is to
+-- be, or when the worker that does it is thought dead; NULL where there is nothing to do.
+CREATE TABLE provider_media (
+    media_id uuid NOT NULL,
+    channel_id uuid NOT NULL,
+    provider_media_id text,
+    expire_time timestamptz,
+    error_class text,
+    error_code text,
+    error_message text,
+    due_time timestamptz,
+    attempt smallint NOT NULL,
+    CONSTRAINT pk_provider_media PRIMARY KEY (media_id, channel_id),
+    CONSTRAINT fk_provider_media_media_id FOREIGN KEY (media_id) REFERENCES media (id) ON DELETE CASCADE,
+    CONSTRAINT ck_provider_media_expire_time CHECK ((provider_media_id IS NULL) = (expire_time IS NULL))
+);
+
+CREATE INDEX ix_provider_media_due_time ON provider_media (due_time);
+
 -- Files to fetch: a row as long as there is something to do. due_time: when, or when its worker is thought dead.
 CREATE TABLE media_fetches (
     attachment_id uuid NOT NULL,
@@ -88,7 +134,7 @@ BEGIN
 END $$;
 
 CREATE TRIGGER begin_media_fetch AFTER INSERT ON message_attachments FOR EACH ROW
-    WHEN (NEW.state = 'fetching') EXECUTE FUNCTION begin_media_fetch();
+    WHEN (NEW.state = 'fetching' AND NEW.media_id IS NULL) EXECUTE FUNCTION begin_media_fetch();
 
 -- One that is being fetched may still come to the store, until its worker finds that the row is gone.
 CREATE FUNCTION leave_media() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -100,7 +146,40 @@ BEGIN
 END $$;
 
 CREATE TRIGGER leave_media AFTER DELETE ON message_attachments FOR EACH ROW
-    WHEN (OLD.state IN ('fetching', 'stored')) EXECUTE FUNCTION leave_media();
+    WHEN (OLD.state IN ('fetching', 'stored') AND OLD.media_id IS NULL) EXECUTE FUNCTION leave_media();
+
+-- A file that a caller brought stays while a message has it.
+CREATE FUNCTION let_media_go() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM media m WHERE m.id = OLD.media_id AND NOT EXISTS (SELECT FROM message_attachments WHERE media_id = m.id);
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER let_media_go AFTER DELETE ON message_attachments FOR EACH ROW
+    WHEN (OLD.media_id IS NOT NULL) EXECUTE FUNCTION let_media_go();
+
+CREATE TRIGGER leave_media AFTER DELETE ON media FOR EACH ROW EXECUTE FUNCTION leave_media();
+
+-- A message that goes out with a file waits until that is at the provider: its delivery is due when the upload has ended, or, should
+-- nobody tell it, in ten minutes.
+CREATE FUNCTION begin_media_upload() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    channel uuid;
+BEGIN
+    UPDATE media SET due_time = NULL WHERE id = NEW.media_id AND due_time IS NOT NULL;
+    SELECT channel_id INTO channel FROM messages WHERE id = NEW.message_id;
+    IF EXISTS (SELECT FROM provider_media WHERE media_id = NEW.media_id AND channel_id = channel AND expire_time > clock_now()) THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO provider_media AS p (media_id, channel_id, due_time, attempt) VALUES (NEW.media_id, channel, clock_now(), 0)
+    ON CONFLICT (media_id, channel_id) DO UPDATE SET due_time = coalesce(p.due_time, clock_now());
+    UPDATE deliveries d SET due_time = clock_now() + interval '10 minutes', error_message = 'waits for its file'
+    FROM message_parts p WHERE p.message_id = NEW.message_id AND p.position = NEW.position AND d.part_id = p.id;
+    RETURN NULL;
+END $$;
+
+CREATE TRIGGER begin_media_upload AFTER INSERT ON message_attachments FOR EACH ROW
+    WHEN (NEW.media_id IS NOT NULL) EXECUTE FUNCTION begin_media_upload();
 
 -- == Templates.
 
