@@ -240,6 +240,7 @@ class BusinessApi:
             "platform_type": "CLOUD_API" if registered else "NOT_APPLICABLE",
             "throughput": {"level": "HIGH" if fast else "STANDARD"},
             "whatsapp_business_manager_messaging_limit": config.messaging_limit,
+            "is_on_biz_app": config.on_phone,
             "health_status": _health(account),
         }
 

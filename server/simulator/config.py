@@ -44,8 +44,8 @@ class AccountConfig(Frozen):
     `bsuid` adds the business-scoped user id to every inbound message, as Meta does since April 2026.
     `app_id` is the app's, by default what the webhook's address ends with; `scopes` are the token's, `fields` what the app is told of.
     `status`, `quality`, `name_status`, `messaging_limit`, `verified_name` and `can_send` are what the number is asked for; one that is
-    not `CONNECTED` is not registered, and its `pin` must be right to be. `subscribed` ends or begins the webhooks of its business
-    account.
+    not `CONNECTED` is not registered, and its `pin` must be right to be. `on_phone`: it is used in the WhatsApp Business app as well.
+    `subscribed` ends or begins the webhooks of its business account.
     `wa_ids` maps a number as it is dialled to the number WhatsApp knows it by (Brazil, Mexico, Argentina).
     """
 
@@ -71,6 +71,7 @@ class AccountConfig(Frozen):
     messaging_limit: Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,32}$")] = "TIER_2K"
     verified_name: Annotated[str, Field(min_length=1, max_length=512)] = "Simulated shop"
     can_send: Literal["AVAILABLE", "LIMITED", "BLOCKED"] = "AVAILABLE"
+    on_phone: bool = False
     pin: Annotated[str, Field(pattern=r"^[0-9]{6}$")] | None = None
     subscribed: bool | None = None
 

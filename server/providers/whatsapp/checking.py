@@ -23,8 +23,11 @@ SCOPES = ("whatsapp_business_management", "whatsapp_business_messaging")
 NUMBER_FIELDS = (
     "display_phone_number,verified_name,quality_rating,name_status,status,platform_type,throughput,health_status"
 )
-# A field of its own call: versions of the Graph API that do not know it refuse the whole of it.
-LIMIT_FIELD = "whatsapp_business_manager_messaging_limit"
+# Versions of the Graph API that do not know a field refuse the whole call: what a number always had, and a call for what is newer.
+FIRST_FIELDS = "display_phone_number,verified_name,quality_rating"
+LIMIT_FIELD, ON_PHONE_FIELD = "whatsapp_business_manager_messaging_limit", "is_on_biz_app"
+# A number that is used in the WhatsApp Business app as well.
+ON_PHONE_PER_SECOND = 20
 PAGES_MOST = 50
 # Without the first nothing comes; the others tell of what is otherwise learned from refusals.
 FIELD_NEEDED = "messages"
@@ -137,6 +140,8 @@ class _Checking:
 
     async def _number(self) -> bool:
         told = await self._get(self._account.account_id, None, query={"fields": NUMBER_FIELDS})
+        if isinstance(told, Refused) and told.error_class is ErrorClass.BUG:
+            told = await self._get(self._account.account_id, None, query={"fields": FIRST_FIELDS})
         if isinstance(told, Refused):
             return self._bad_token(told) if told.ends_token else self._refused("number", told)
         shown = _words(told.get("display_phone_number"))
@@ -155,7 +160,7 @@ class _Checking:
             found = f"the number is {status or 'UNKNOWN'}, of the platform {platform or 'UNKNOWN'}"
             self._failed("registration", found, code="133010", what_to_do=remedy("133010"))
         else:
-            self._passed("registration", status or "registered")
+            self._passed("registration", status or "not told")
 
     def _messaging(self, health: Mapping[str, Json]) -> None:
         overall = _word(health.get("can_send_message"))
@@ -171,10 +176,14 @@ class _Checking:
         self._failed("messaging", said or "Meta lets it send nothing", code=codes[0] if codes else "", what_to_do=ways)
 
     async def _limit(self) -> None:
-        told = await self._get(self._account.account_id, None, query={"fields": LIMIT_FIELD})
-        limit = "" if isinstance(told, Refused) else _word(told.get(LIMIT_FIELD))
-        if limit:
+        query = {"fields": f"{LIMIT_FIELD},{ON_PHONE_FIELD}"}
+        told = await self._get(self._account.account_id, None, query=query)
+        if isinstance(told, Refused):
+            return
+        if limit := _word(told.get(LIMIT_FIELD)):
             self._values["messaging_limit"] = limit
+        if told.get(ON_PHONE_FIELD) is True:
+            self._values["throughput_per_second"] = ON_PHONE_PER_SECOND
 
     async def _belongs(self) -> bool:
         after: str | None = None
@@ -212,7 +221,7 @@ class _Checking:
         if any(row.get("id") == self._app_id or not self._app_id for row in rows):
             self._passed("subscription", "the app is told of the account")
             return
-        what = "switchboard channels check --subscribe, or: POST /{waba_id}/subscribed_apps."
+        what = "switchboard channels check CHANNEL_ID --subscribe"
         self._failed("subscription", "the app is not subscribed to the account: nothing would come", what_to_do=what)
 
     async def _app(self) -> None:
@@ -292,12 +301,13 @@ def _values(told: Mapping[str, Json]) -> dict[str, Any]:
     level = _word(_mapping(told.get("throughput")).get("level"))
     status = _word(told.get("status"))
     name_status = _word(told.get("name_status"))
-    values = {
+    values: dict[str, Any] = {
         "quality": _QUALITIES.get(_word(told.get("quality_rating")), "unspecified"),
         "verified_name": _words(told.get("verified_name")),
-        "throughput_per_second": UPGRADED_PER_SECOND if level == "HIGH" else None,
         "stale": False,
     }
+    if level:
+        values["throughput_per_second"] = UPGRADED_PER_SECOND if level == "HIGH" else None
     if name_status:
         values["name_status"] = _NAME_STATUSES.get(name_status, "unknown")
     return values | ({"number_status": status} if status else {})
