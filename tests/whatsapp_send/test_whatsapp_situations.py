@@ -146,4 +146,4 @@ async def test_who_wants_no_marketing_says_so_by_a_refusal_too(desk: Desk) -> No
         identity_id = await desk.value("SELECT identity_id FROM conversations WHERE id = $1", made.conversation_id)
         async with desk.database.connection() as connection:
             assert await consents.stopped(connection, [identity_id]) == {identity_id}
-        assert await desk.kinds(after=before)[-2:] == ["message_status_updated", "contact_consent_changed"]
+        assert (await desk.kinds(after=before))[-2:] == ["message_status_updated", "contact_consent_changed"]
