@@ -168,14 +168,25 @@ async def pause(write: Write, channel_id: uuid.UUID, *, origin: Origin, refused:
     row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
     if row is None or row.state != "active":
         return []
-    at = utc_now()
     row.state, row.state_reason = "paused", f"{refused.code}: {refused.message}"
-    values: dict[str, Any] = {
-        "last_error": {"code": refused.code, "message": refused.message, "time": at.isoformat()},
-    }
-    told.take(row, values | ({"token": {"valid": False}} if refused.ends_token else {}), at=at)
+    _refused(row, refused, at=utc_now())
     await write.session.flush()
     return [health_changed(origin, row)]
+
+
+async def note_refusal(write: Write, channel_id: uuid.UUID, *, origin: Origin, refused: Refused) -> list[NewEvent]:
+    """Tells what the provider has against an account that goes on sending; an event when that is another than before."""
+    row = await write.session.get(Channel, channel_id, with_for_update={"key_share": True})
+    if row is None:
+        return []
+    changed = _refused(row, refused, at=utc_now())
+    await write.session.flush()
+    return [health_changed(origin, row)] if changed else []
+
+
+def _refused(row: Channel, refused: Refused, *, at: datetime) -> bool:
+    values: dict[str, Any] = {"last_error": {"code": refused.code, "message": refused.message}}
+    return told.take(row, values | ({"token": {"valid": False}} if refused.ends_token else {}), at=at)
 
 
 async def _locked(write: Write, scope: Scope, channel_id: uuid.UUID) -> Channel:

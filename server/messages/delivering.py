@@ -273,6 +273,7 @@ async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEv
         await claiming.hold_account(write.connection, claimed, after=after)
     elif outcome.holds is Holds.TEMPLATES:
         await claiming.hold_templates(write.connection, claimed, after=after)
+        return await channels.note_refusal(write, claimed.channel_id, origin=origin_of(claimed), refused=outcome)
     elif outcome.holds is Holds.RECIPIENT:
         await claiming.hold_recipient(write.connection, claimed, after=after)
     return []

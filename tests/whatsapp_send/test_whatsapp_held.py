@@ -44,12 +44,16 @@ async def test_the_limit_for_spam_holds_what_the_number_begins_and_its_answers_g
     async with line(desk) as made:
         await made.arm(kind="error", code=131048, count=1)
         await put(made, "template", Lane.TEMPLATE)
+        before = (await desk.head())[1]
         assert await work(made) == {"template": ("queued", 1)}
+        assert await desk.kinds(after=before) == ["channel_health_changed"]
         for lane in Lane:
             await put(made, lane.name, lane)
         held = {"template": ("queued", 1), "TEMPLATE": ("queued", 0), "BULK": ("queued", 0)}
         assert await work(made) == held | {"PERSON": ("accepted", 1)}
         assert len(await made.requests()) == 2, "what is held is not tried"
+        told = await desk.value("SELECT health #>> '{last_error,code}' FROM channels WHERE id = $1", made.channel.id)
+        assert told == "131048"
         await desk.execute("UPDATE channels SET templates_held_until = now() WHERE id = $1", made.channel.id)
         gone = {"PERSON": ("accepted", 1), "TEMPLATE": ("accepted", 1), "BULK": ("accepted", 1)}
         assert await work(made) == gone | {"template": ("queued", 1)}
