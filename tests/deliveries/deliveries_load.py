@@ -1,4 +1,4 @@
-"""Much to send, made without sending it, and a provider in a process of its own."""
+"""Much to send, made without sending it, a worker that sends it, and a provider in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from typing import Any
 import aiohttp
 import asyncpg
 
+from server.composition import background, compose
 from server.embedded import ports
 from server.messages.items import Stored
+from server.settings import load
+from server.worker import Worker
 from tests.desk import Desk
 from tests.installation import Installed
 
@@ -37,6 +40,19 @@ SELECT gen_random_uuid(), 'send', part_id, conversation_id, $1, sequence, CASE W
     now(), now()
 FROM made
 """
+
+
+@contextlib.asynccontextmanager
+async def working(installed: Installed, url: str) -> AsyncIterator[Any]:
+    """A real worker in this process; yields its parts."""
+    given = {name: getattr(installed.settings, name) for name in ("control_dsn", "master_key")}
+    settings = load({**given, "meta_graph_url": url, "valkey_url": ""})
+    async with compose(settings, follow_all=True) as (parts, commits):
+        worker = Worker(parts, settings)
+        commits.local = lambda tenant_id, _: worker.wake(tenant_id)
+        async with background(parts.directory.run(), worker.run()):
+            yield parts
+            await worker.stop()
 
 
 @contextlib.asynccontextmanager

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pytest
-from deliveries_load import fill, simulator
+from deliveries_load import fill, simulator, working
 
-from server.composition import background, compose
 from server.messages.dispatching import PROCESS_MOST, TENANT_MOST, Slots
-from server.settings import load
-from server.worker import Worker
 from tests.desk import Desk, close_desk, open_desk
-from tests.installation import Installed, installed_on
+from tests.installation import Installed
 
 MANY, CONVERSATIONS, SINGLES = 100_000, 400, 30
 
@@ -37,26 +32,6 @@ def test_a_tenant_never_keeps_another_out() -> None:
     for _ in range(TENANT_MOST - 1):
         slots.give(greedy[0])
     assert slots.free(late) > 0
-
-
-@pytest.fixture
-async def alone(desks: Installed) -> AsyncIterator[Installed]:
-    """An installation of the test's own: a worker works for every tenant that other tests left with something to do."""
-    async with installed_on(desks.server_dsn, f"control_{uuid.uuid4().hex[-8:]}") as made:
-        yield made
-
-
-@contextlib.asynccontextmanager
-async def working(installed: Installed, url: str) -> AsyncIterator[Any]:
-    """A real worker in this process; yields its parts."""
-    given = {name: getattr(installed.settings, name) for name in ("control_dsn", "master_key")}
-    settings = load({**given, "meta_graph_url": url, "valkey_url": ""})
-    async with compose(settings, follow_all=True) as (parts, commits):
-        worker = Worker(parts, settings)
-        commits.local = lambda tenant_id, _: worker.wake(tenant_id)
-        async with background(parts.directory.run(), worker.run()):
-            yield parts
-            await worker.stop()
 
 
 async def delay(parts: Any, desk: Desk, conversation_id: uuid.UUID) -> float:
