@@ -319,6 +319,17 @@ def _channel(where: str, row: Any, health: dict[str, Any]) -> list[Finding]:
     if row["stale"]:
         what = f"the channel {row['name']} was to be read again, and was not"
         found.append(problem("channel-stale", where, what, why="What is shown of it may be old.", do=RESTART_WORK))
+    if health.get("restriction") and row["state"] == "active":
+        ways = "; ".join(filter(None, (each.get("remediation") for each in health.get("restrictions", []))))
+        what = f"the account of the channel {row['name']} is restricted: {health['restriction']}"
+        do = ways or "Meta Business Support > Account quality says why, and takes an appeal."
+        found.append(
+            note("channel-restricted", where, what, why="Some of what it sends is refused, or will be.", do=do)
+        )
+    if health.get("quality") == "red":
+        what = f"many of those whom the channel {row['name']} writes to complain: its quality is red"
+        do = "Send less that nobody asked for, and only to who wants it: docs/templates.md."
+        found.append(note("channel-quality", where, what, why="Meta lowers its limits, and restricts it then.", do=do))
     pace = health.get("webhook_pace")
     if pace in ("slow", "late"):
         what = f"messages of the channel {row['name']} come {pace}, the last one after {health.get('webhook_lag')}"

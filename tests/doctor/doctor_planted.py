@@ -344,6 +344,26 @@ PLANTED: dict[str, Planted] = {
         "acme",
         exit_code=0,
     ),
+    "an account is to be banned": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET health = jsonb_build_object('restriction', 'DISABLED_UPDATE SCHEDULE_FOR_DISABLE')",
+            "UPDATE channels SET health = '{{}}'",
+        ),
+        "channel-restricted",
+        "acme",
+        exit_code=0,
+    ),
+    "customers complain": Planted(
+        by_sql(
+            "tenant",
+            "UPDATE channels SET health = jsonb_build_object('quality', 'red')",
+            "UPDATE channels SET health = '{{}}'",
+        ),
+        "channel-quality",
+        "acme",
+        exit_code=0,
+    ),
     "messages come late": Planted(
         by_sql(
             "tenant",

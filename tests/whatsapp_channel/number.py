@@ -102,6 +102,15 @@ class Numbers:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
 
+    def audited(self, method: str, resource_id: str) -> dict[str, Any]:
+        """What the trail has of a call, once it has it."""
+        deadline = time.monotonic() + 20
+        while not (found := self.call(f"audit/entries?method={method}&resourceId={resource_id}")["entries"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        entry: dict[str, Any] = found[0]
+        return entry
+
     def subscribed(self) -> bool:
         """Whether the account's webhooks are sent, as Meta's side has it."""
         url = f"{self.dev['simulator']['url']}/v26.0/{self.waba}/subscribed_apps"

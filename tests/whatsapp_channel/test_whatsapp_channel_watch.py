@@ -101,6 +101,8 @@ def test_o5_a_revoked_token_is_found_before_a_send_meets_it_and_its_queue_goes_o
         "CHANNEL_STATE_ACTIVE",
         {"valid": True, "missingPermissions": []},
     )
+    entry = numbers.audited("switchboard.v1.ChannelService.ReauthorizeChannel", channel["id"])
+    assert numbers.token not in json.dumps(entry)
     sent = numbers.call(messages, {"text": {"body": "there you are"}})["message"]["id"]
     numbers.message_until(sent, "MESSAGE_STATUS_SENT", "MESSAGE_STATUS_DELIVERED", "MESSAGE_STATUS_READ")
     assert numbers.channel(other)["state"] == "CHANNEL_STATE_ACTIVE"
