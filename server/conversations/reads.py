@@ -20,10 +20,15 @@ from server.providers.contract import Provider
 from server.rpc.call import Scope
 
 # Counts the messages after the position, which are few, instead of those before it.
-INBOUND_AFTER = "SELECT count(*) FROM messages WHERE conversation_id = $1 AND arrival > $2 AND direction = 'inbound'"
-INBOUND_UNTIL = """
+# Of a history, which counts as read.
+COPIED = "coalesce(m.details ? 'origin', FALSE)"
+INBOUND_AFTER = f"""
+SELECT count(*) FROM messages m WHERE conversation_id = $1 AND arrival > $2 AND direction = 'inbound' AND NOT {COPIED}
+"""
+INBOUND_UNTIL = f"""
 SELECT p.provider_message_id FROM messages m JOIN message_parts p ON p.message_id = m.id
-WHERE m.conversation_id = $1 AND m.arrival <= $2 AND m.direction = 'inbound' ORDER BY m.arrival DESC LIMIT 1
+WHERE m.conversation_id = $1 AND m.arrival <= $2 AND m.direction = 'inbound' AND NOT {COPIED}
+ORDER BY m.arrival DESC LIMIT 1
 """
 ARRIVAL = "SELECT arrival FROM messages WHERE id = $1 AND conversation_id = $2"
 MOVE = """

@@ -125,11 +125,12 @@ SAVE = SAVED.sql.format(
 INSERT = """
 INSERT INTO conversations (
     id, channel_id, provider, contact_id, contact_name, identity_id, status, subject, previous_conversation_id,
-    reply_window_expire_time, last_message_time, create_time, update_time, version
+    reply_window_expire_time, last_message_time, create_time, update_time, version, resolve_time
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::uuid[], $3::text[], $4::uuid[], $5::text[], $6::uuid[], $7::text[], $8::text[], $9::uuid[],
-    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::bigint[]
+    $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::timestamptz[], $14::bigint[],
+    $15::timestamptz[]
 )
 ON CONFLICT (channel_id, identity_id) WHERE status IN ('new', 'open', 'pending', 'snoozed') AND delete_time IS NULL
 DO UPDATE SET version = conversations.version
@@ -227,6 +228,7 @@ async def insert(connection: Connection, rows: Sequence[ConversationRow]) -> lis
             "create_time",
             "update_time",
             "version",
+            "resolve_time",
         ),
     )
     records = await connection.fetch(INSERT, *([getattr(row, name) for row in rows] for name in columns))

@@ -261,6 +261,21 @@ def count_message(
     else:
         row.last_outbound_arrival = place.arrival
         row.last_outbound_author_id = outbound_by
+    _show(row, place, message_id=message_id, time=time, preview_text=preview_text)
+
+
+def count_copy(
+    row: ConversationRow, place: Place, *, message_id: uuid.UUID, time: datetime, preview_text: str, fenced: bool
+) -> None:
+    """Counts a message that was written elsewhere. fenced: whether it is news for who answers now; it is unread for nobody."""
+    row.message_count = place.arrival
+    if fenced:
+        row.last_outbound_arrival = place.arrival
+        row.last_outbound_author_id = None
+    _show(row, place, message_id=message_id, time=time, preview_text=preview_text)
+
+
+def _show(row: ConversationRow, place: Place, *, message_id: uuid.UUID, time: datetime, preview_text: str) -> None:
     if place.sequence > row.last_sequence:
         row.last_sequence = place.sequence
         row.last_message_id = message_id

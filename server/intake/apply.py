@@ -32,7 +32,7 @@ from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
-from server.messages import changes, receipts
+from server.messages import changes, copies, receipts
 from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
@@ -44,6 +44,7 @@ from server.providers.contract import (
     InboundMessage,
     Item,
     MessageChange,
+    MessageCopy,
     Provider,
     Receipt,
 )
@@ -213,6 +214,7 @@ class Run:
     ) -> None:
         self._payload = payload
         self._parser_version = provider.parser_version
+        self._windowed = provider.capabilities.reply_window is not None
         self._shared = provider.capabilities.shared_account
         self._paces = None if provider.takes_calls else paces
         self._owners = owners
@@ -222,6 +224,7 @@ class Run:
     async def all(self, items: Sequence[Item]) -> None:
         """Items in the order of their kinds, each recorded with what became of it."""
         await self._messages([item for item in items if isinstance(item, InboundMessage)])
+        await self._copies([item for item in items if isinstance(item, MessageCopy)])
         await self._changes([item for item in items if isinstance(item, Change)])
         await self._receipts([item for item in items if isinstance(item, Receipt)])
         await self._templates([item for item in items if isinstance(item, TemplateChange)])
@@ -272,6 +275,43 @@ class Run:
             journal_item_id=item_id,
             parser_version=self._parser_version,
         )
+
+    async def _copies(self, found: Sequence[MessageCopy]) -> None:
+        """Messages that were written elsewhere, in units of work of a hundred; one that fails is found by taking them one by one."""
+        await self._record(
+            [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
+        )
+        by_account: dict[str, list[MessageCopy]] = {}
+        for item in found:
+            if item.account_id in self._owners:
+                by_account.setdefault(item.account_id, []).append(item)
+        for account_id, items in by_account.items():
+            past = await self._past(self._owners[account_id], items)
+            for chunk in _chunks(past):
+                result = await outcome(self._apply_copies(chunk), journal=str(self._payload.id))
+                if not isinstance(result, Exception):
+                    ITEMS.labels("message_copy", "applied").inc(len(chunk))
+                    continue
+                for item in chunk:
+                    await self._one(item, self._apply_copies([item]))
+
+    async def _past(self, channel: ChannelRow, items: Sequence[MessageCopy]) -> list[MessageCopy]:
+        """What is past. What the customer wrote since the number was connected is news, however it is told."""
+        async with self._database.connection() as connection:
+            since = await connection.fetchval("SELECT create_time FROM channels WHERE id = $1", channel.id)
+        news = [item for item in items if item.direction == "inbound" and item.provider_time > since]
+        await self._messages([_news(item) for item in news])
+        await self._record(news, "duplicate", "news")
+        return [item for item in items if item not in news]
+
+    async def _apply_copies(self, chunk: Sequence[MessageCopy]) -> None:
+        channel = self._owners[chunk[0].account_id]
+
+        async def unit(write: Write) -> None:
+            told = [copies.Told(item, self._row(item, "applied", None)) for item in chunk]
+            await copies.store(write, told, channel=channel, windowed=self._windowed)
+
+        await self._database.write(unit)
 
     async def _changes(self, found: Sequence[Change]) -> None:
         """What customers did to messages, who they are now, and what they want, each in a unit of work of its own, after the messages."""
@@ -434,6 +474,12 @@ class Run:
             result=result,
             create_time=utc_now(),
         )
+
+
+def _news(item: MessageCopy) -> InboundMessage:
+    names = ("provider_id", "provider_time", "account_id", "addresses", "type", "profile_name", "text", "attachments")
+    more = ("details", "reply_to_id")
+    return InboundMessage(**{name: getattr(item, name) for name in (*names, *more)})
 
 
 def origin_of_item(item_id: uuid.UUID) -> Origin:

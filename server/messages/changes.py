@@ -39,7 +39,8 @@ CANDIDATES = 500
 # What stands in `details` beside what the customer wrote: it was added later, and no reading of the payload takes it away.
 REACTIONS, VERSIONS, DELETE_TIME = "reactions", "versions", "delete_time"
 LATER = (REACTIONS, VERSIONS, DELETE_TIME, content.REPLY_TO)
-CUSTOMER = "customer"
+CUSTOMER, BUSINESS = "customer", "business"
+EXTERNAL = Actor(kind=actor_pb2.ACTOR_KIND_EXTERNAL)
 
 DROPPED = Counter(
     "switchboard_message_changes_dropped_total",
@@ -79,7 +80,7 @@ Target = tuple[uuid.UUID, uuid.UUID]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A change as a timer keeps it. by: who of a thread did it; tries: how often its message was looked for."""
+    """A change as a timer keeps it. by: who of a thread did it; ours: whether the business; tries: how often its message was looked for."""
 
     id: str
     provider: str
@@ -92,6 +93,7 @@ class Asked:
     emoji: str | None = None
     text: str | None = None
     tries: int = 0
+    ours: bool = False
 
     @classmethod
     def of(cls, item: MessageChange, *, provider: str, channel_id: uuid.UUID) -> Asked:
@@ -105,7 +107,8 @@ class Asked:
             change=item.discriminator,
             time=item.provider_time,
             addresses=addresses,
-            by=CUSTOMER if item.member is None else item.member,
+            by=item.by if item.member is None else item.member,
+            ours=item.by == BUSINESS,
             emoji=item.emoji,
             text=item.text,
         )
@@ -120,7 +123,7 @@ class Asked:
 
     def dump(self, *, tries: int) -> dict[str, Any]:
         """As JSON."""
-        names = ("id", "provider", "target", "change", "addresses", "by", "emoji", "text")
+        names = ("id", "provider", "target", "change", "addresses", "by", "emoji", "text", "ours")
         kept = {name: getattr(self, name) for name in names}
         return {**kept, "channel_id": str(self.channel_id), "time": self.time.isoformat(), "tries": tries}
 
@@ -151,9 +154,9 @@ async def _change(
     write: Write, row: ConversationRow, message_id: uuid.UUID, asked: Asked, *, origin: Origin
 ) -> list[NewEvent]:
     """Changes a message whose conversation is locked; no event when that changes nothing."""
-    if row.contact_blocked:
+    if row.contact_blocked and not asked.ours:
         return []
-    message = await _locked(write.connection, message_id)
+    message = await locked(write.connection, message_id)
     before = _details(message)
     changed = take(message, asked, contact_id=row.contact_id)
     if not changed:
@@ -163,14 +166,16 @@ async def _change(
         return []
     if asked.change == "revoke":
         await write.connection.execute(FORGET_FILES, message.id)
-    return await _saved(write, row, message, changed, _by_contact(origin, row))
+    return await _saved(write, row, message, changed, _by(asked, origin, row))
 
 
-def _by_contact(origin: Origin, row: ConversationRow) -> Origin:
-    return Origin(actor=Actor(kind=actor_pb2.ACTOR_KIND_CONTACT, id=row.contact_id), cause=origin.cause)
+def _by(asked: Asked, origin: Origin, row: ConversationRow) -> Origin:
+    actor = EXTERNAL if asked.ours else Actor(kind=actor_pb2.ACTOR_KIND_CONTACT, id=row.contact_id)
+    return Origin(actor=actor, cause=origin.cause)
 
 
-async def _locked(connection: Connection, message_id: uuid.UUID) -> MessageRow:
+async def locked(connection: Connection, message_id: uuid.UUID) -> MessageRow:
+    """A message with its files; its conversation is locked."""
     records = [from_record(record) for record in await connection.fetch(LOCKED, message_id)]
     (message,) = await repository.with_attachments(connection, records)
     return message
@@ -198,9 +203,11 @@ def take(message: MessageRow, asked: Asked, *, contact_id: uuid.UUID) -> list[st
     """
     details = _details(message)
     if asked.change == "reaction":
-        author = {"kind": int(actor_pb2.ACTOR_KIND_CONTACT), "id": str(contact_id)}
+        author: dict[str, Any] = {"kind": int(actor_pb2.ACTOR_KIND_CONTACT), "id": str(contact_id)}
+        if asked.ours:
+            author = {"kind": int(actor_pb2.ACTOR_KIND_EXTERNAL)}
         changed = react(details, asked, author=author)
-    elif message.direction != "inbound":
+    elif message.direction != ("outbound" if asked.ours else "inbound"):
         return []
     elif asked.change == "edit":
         changed = _edit(message, details, asked)
@@ -255,7 +262,7 @@ def _revoke(message: MessageRow, details: dict[str, Any], asked: Asked) -> list[
     before = details.get(DELETE_TIME)
     if before is not None and datetime.fromisoformat(before) <= asked.time:
         return []
-    kept = {name: details[name] for name in ("sender", "username") if name in details}
+    kept = {name: details[name] for name in ("sender", "username", "origin") if name in details}
     had = [*(["text"] if message.text is not None else []), *(["attachments"] if message.attachments else [])]
     details.clear()
     details.update(kept | {DELETE_TIME: asked.time.isoformat()})
@@ -310,7 +317,7 @@ class _Firing:
 async def _link(
     write: Write, row: ConversationRow, message_id: uuid.UUID, target: uuid.UUID, *, origin: Origin
 ) -> list[NewEvent]:
-    message = await _locked(write.connection, message_id)
+    message = await locked(write.connection, message_id)
     details = _details(message)
     if target == message_id or DELETE_TIME in details or content.REPLY_TO in details:
         return []

@@ -16,6 +16,7 @@ from server.kit import pb
 from server.providers.content import Contacts, Content, Location, Media, QuickReplies, QuickReply
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
+ORIGIN = pb.Words(message_pb2.MessageOrigin, "MESSAGE_ORIGIN_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
 INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
 # Kinds that are types of their own, and have no text.
@@ -89,6 +90,8 @@ def shown(details: str | None) -> dict[str, Any]:
         found[name] = {member: value for member, value in read[name].items() if member not in _HIDDEN}
     if "forwarding" in read:
         found["forwarding"] = FORWARDING.number(read["forwarding"])
+    if "origin" in read:
+        found["origin"] = ORIGIN.number(read["origin"])
     if "reactions" in read:
         found["reactions"] = [_reaction(each) for each in read["reactions"] if each["emoji"] is not None]
     if len(read.get("versions", ())) > 1:

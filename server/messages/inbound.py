@@ -19,7 +19,7 @@ from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin
 from server.messages import changes, content, convert, repository
 from server.messages.row import FIRST_PART, SELECTED, AttachmentRow, MessageRow, from_record
-from server.providers.contract import InboundMessage
+from server.providers.contract import InboundMessage, MessageCopy
 
 BY_PROVIDER_ID = f"""
 SELECT {SELECTED} FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
@@ -48,7 +48,7 @@ def details_of(inbound: InboundMessage, *, quoted: uuid.UUID | None = None) -> s
     return json.dumps(details) if details else None
 
 
-def attachments_of(inbound: InboundMessage) -> list[AttachmentRow]:
+def attachments_of(inbound: InboundMessage | MessageCopy) -> list[AttachmentRow]:
     """Rows of its files, with new ids. One without an id at the provider is one that the provider could not fetch itself."""
     return [
         AttachmentRow(
@@ -126,7 +126,7 @@ async def reread(
         message.text = inbound.text
     await connection.execute(SAVE, message.id, message.type, message.text, message.details)
     if "attachments" in changed:
-        message.attachments = await _replace_attachments(connection, message_id, inbound)
+        message.attachments = await replace_attachments(connection, message_id, inbound)
     if row.last_message_id == message.id:
         row.last_message_preview = rules.preview(message.text, message.type)
     rules.touch(row, now)
@@ -139,9 +139,10 @@ async def reread(
     return [conversation_event(origin, row, event_pb2.InboxEvent(message_updated=body))]
 
 
-async def _replace_attachments(
-    connection: Connection, message_id: uuid.UUID, inbound: InboundMessage
+async def replace_attachments(
+    connection: Connection, message_id: uuid.UUID, inbound: InboundMessage | MessageCopy
 ) -> list[AttachmentRow]:
+    """Gives a message the files that its payload has, in place of those it had."""
     rows = attachments_of(inbound)
     await connection.execute("DELETE FROM message_attachments WHERE message_id = $1", message_id)
     for a in rows:

@@ -21,6 +21,7 @@ from server.kit.db import Connection, Raced, Write, ensure
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin, Routing
 from server.messages import convert
+from server.messages.row import MessageRow
 
 RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "read": 4, "played": 4}
 
@@ -243,8 +244,12 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
 def _learn(parts: dict[uuid.UUID, Part], updates: Sequence[Update]) -> list[Update]:
     """Gives parts the provider's id that comes with our own; returns the updates that brought one, one for each part."""
     learned = []
+    # One that a copy of the message brought first stays the copy's.
+    held = {(part.channel_id, part.provider_message_id) for part in parts.values()}
     for update in updates:
         part = parts.get(update.part_id) if update.part_id else None
+        if (update.channel_id, update.provider_message_id) in held:
+            continue
         if part is not None and part.provider_message_id is None and update.provider_message_id is not None:
             part.provider_message_id = update.provider_message_id
             learned.append(update)
@@ -411,6 +416,39 @@ def _turns(updates: Sequence[Update]) -> tuple[list[uuid.UUID], list[str]]:
         (update.channel_id, update.provider_message_id) for update in updates if update.provider_message_id is not None
     ]
     return [channel_id for channel_id, _ in keys], [provider_message_id for _, provider_message_id in keys]
+
+
+async def waited(
+    connection: Connection, channel_id: uuid.UUID, provider_message_id: str, *, origin: Origin
+) -> list[Update]:
+    """Takes the receipts that wait for a message which is about to be stored with this id, the lowest rank first."""
+    update = Update(
+        channel_id=channel_id,
+        provider_message_id=provider_message_id,
+        part_id=None,
+        status="sent",
+        source="receipt",
+        origin=origin,
+    )
+    return await _unpark(connection, [update])
+
+
+async def moved(connection: Connection, message: MessageRow, part_id: uuid.UUID, updates: Sequence[Update]) -> str:
+    """Records receipts of a message that is about to be stored; the status that they leave it with."""
+    part = Part(
+        id=part_id,
+        message_id=message.id,
+        conversation_id=message.conversation_id,
+        channel_id=message.channel_id,
+        position=0,
+        provider_message_id=message.provider_message_id,
+        status=message.status,
+        direction=message.direction,
+    )
+    rows = [_record(part, update, now=utc_now()) for update in updates]
+    if rows:
+        await connection.execute(RECORD, *([row[name] for row in rows] for name in rows[0]))
+    return part.status
 
 
 async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Update]:

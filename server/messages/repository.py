@@ -42,7 +42,8 @@ JOIN message_parts p USING (channel_id, provider_message_id)
 UNION ALL
 SELECT k.channel_id, k.provider_id FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_id) CROSS JOIN LATERAL (
     SELECT FROM journal_items i
-    WHERE i.channel_id = k.channel_id AND i.kind = 'message' AND i.provider_id = k.provider_id AND i.state = 'applied' LIMIT 1
+    WHERE i.channel_id = k.channel_id AND i.kind IN ('message', 'message_copy') AND i.provider_id = k.provider_id
+        AND i.state = 'applied' LIMIT 1
 ) i
 """
 # Two look-ups by index, not one condition with OR, which would read the whole table; LATERAL keeps them look-ups whatever the

@@ -49,6 +49,7 @@ MessageKind = Literal[
 ]
 AttachmentKind = Literal["image", "video", "audio", "document", "sticker"]
 MessageChangeKind = Literal["reaction", "edit", "revoke"]
+MessageOrigin = Literal["phone_app", "history"]
 ConsentState = Literal["stopped", "resumed", "signed_up"]
 ReceiptStatus = Literal["sent", "delivered", "read", "failed", "played"]
 
@@ -178,11 +179,11 @@ class InboundMessage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageChange:
-    """What a customer does to a message that was there before, of either side; no message of its own.
+    """What somebody does to a message that was there before, of either side; no message of its own.
 
-    provider_id: its own id; discriminator: its kind. addresses: who did it, as of InboundMessage. member: who of a group did it,
-    None outside of groups. target_id: the provider's id of the message, which may be another form of the one known here. emoji: of
-    a reaction, None to take it away. text: of an edit, the new one, None for what has none.
+    provider_id: its own id; discriminator: its kind. addresses: the customer's, as of InboundMessage. member: who of a group did
+    it, None outside of groups. by: which side did it. target_id: the provider's id of the message, which may be another form of the
+    one known here. emoji: of a reaction, None to take it away. text: of an edit, the new one, None for what has none.
     """
 
     provider_id: str
@@ -194,7 +195,33 @@ class MessageChange:
     member: str | None = None
     emoji: str | None = None
     text: str | None = field(default=None, repr=False)
+    by: Literal["customer", "business"] = "customer"
     kind: Literal["message_change"] = "message_change"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageCopy:
+    """A message that was not sent from here, told of afterwards.
+
+    origin: "phone_app" of what the business writes on its phone, "history" of what either side wrote before the account was
+    connected. addresses: the customer's, whoever wrote. status: how far one of the business had come. The rest as of InboundMessage.
+    """
+
+    provider_id: str
+    provider_time: datetime
+    account_id: str
+    addresses: tuple[Address, ...]
+    origin: MessageOrigin
+    direction: Literal["inbound", "outbound"]
+    type: MessageKind
+    status: ReceiptStatus = "sent"
+    profile_name: str | None = None
+    text: str | None = field(default=None, repr=False)
+    attachments: tuple[InboundAttachment, ...] = ()
+    details: Mapping[str, Json] = field(default_factory=dict, repr=False)
+    reply_to_id: str | None = None
+    discriminator: str = ""
+    kind: Literal["message_copy"] = "message_copy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -282,6 +309,7 @@ class Broken:
 Item = (
     InboundMessage
     | MessageChange
+    | MessageCopy
     | IdentityChange
     | ConsentChange
     | Receipt

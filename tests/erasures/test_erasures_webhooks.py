@@ -76,6 +76,16 @@ def test_he_is_known_by_each_of_his_addresses(providers: dict[str, Provider], ad
         assert traces(json.dumps(remaining).encode(), [HIS, USER]) == []
 
 
+def test_his_thread_of_a_history_goes_and_those_of_others_stay(providers: dict[str, Provider]) -> None:
+    talks = [
+        {"id": phone, "messages": [{"id": f"wamid.{phone}", "from": phone, "timestamp": "1", "type": "text"}]}
+        for phone in (HIS, OTHER)
+    ]
+    whole = field_body(NUMBER, "history", {"history": [{"metadata": {"phase": 0}, "threads": talks}]}, time=1)
+    value = left(providers["whatsapp"], whole, addresses={HIS})["entry"][0]["changes"][0]["value"]
+    assert value["history"] == [{"metadata": {"phase": 0}, "threads": talks[1:]}]
+
+
 def test_a_number_that_differs_in_its_last_digit_is_another(providers: dict[str, Provider]) -> None:
     whatsapp = providers["whatsapp"]
     for direction in ("inbound", "outbound"):

@@ -26,6 +26,16 @@ def test_a_webhook_of_the_account_changes_its_channels(numbers: Numbers, name: s
     assert told == row["shows"]
 
 
+def test_a_business_that_shares_no_history_is_said_so_of_its_number(numbers: Numbers) -> None:
+    channel, other = numbers.connect(), numbers.connect(shown="15550002222")
+    about = {"display_phone_number": "15550001111", "phone_number_id": channel["whatsapp"]["phoneNumberId"]}
+    error = {"code": 2593109, "title": "History sharing is turned off", "error_data": {"details": "By the business."}}
+    assert numbers.webhook("history", {"metadata": about, "history": [{"errors": [error]}]}) == 200
+    told = "2593109: History sharing is turned off: By the business."
+    numbers.until(channel, alert={"type": "HISTORY_DECLINED", "severity": "INFO", "description": told})
+    assert "alert" not in numbers.channel(other)["health"]
+
+
 def test_an_older_webhook_that_comes_later_changes_nothing_of_what_a_newer_one_told(numbers: Numbers) -> None:
     channel = numbers.connect()
     told = {"display_phone_number": "15550001111", "event": "UPGRADE"}

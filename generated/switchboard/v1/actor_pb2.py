@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/actor.proto\x12\x0eswitchboard.v1\"H\n\x05\x41\x63tor\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.ActorKind\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"<\n\x05\x43\x61use\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.CauseKind\x12\n\n\x02id\x18\x02 \x01(\t*\xb2\x01\n\tActorKind\x12\x1a\n\x16\x41\x43TOR_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TOR_KIND_AGENT\x10\x01\x12\x16\n\x12\x41\x43TOR_KIND_CONTACT\x10\x02\x12\x13\n\x0f\x41\x43TOR_KIND_RULE\x10\x03\x12\x17\n\x13\x41\x43TOR_KIND_CAMPAIGN\x10\x04\x12\x16\n\x12\x41\x43TOR_KIND_API_KEY\x10\x05\x12\x15\n\x11\x41\x43TOR_KIND_SYSTEM\x10\x06*\xa1\x01\n\tCauseKind\x12\x1a\n\x16\x43\x41USE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41USE_KIND_REQUEST\x10\x01\x12\x1b\n\x17\x43\x41USE_KIND_JOURNAL_ITEM\x10\x02\x12\x14\n\x10\x43\x41USE_KIND_TIMER\x10\x03\x12\x14\n\x10\x43\x41USE_KIND_EVENT\x10\x04\x12\x17\n\x13\x43\x41USE_KIND_DELIVERY\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aswitchboard/v1/actor.proto\x12\x0eswitchboard.v1\"H\n\x05\x41\x63tor\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.ActorKind\x12\x0f\n\x02id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x05\n\x03_id\"<\n\x05\x43\x61use\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.CauseKind\x12\n\n\x02id\x18\x02 \x01(\t*\xcb\x01\n\tActorKind\x12\x1a\n\x16\x41\x43TOR_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41\x43TOR_KIND_AGENT\x10\x01\x12\x16\n\x12\x41\x43TOR_KIND_CONTACT\x10\x02\x12\x13\n\x0f\x41\x43TOR_KIND_RULE\x10\x03\x12\x17\n\x13\x41\x43TOR_KIND_CAMPAIGN\x10\x04\x12\x16\n\x12\x41\x43TOR_KIND_API_KEY\x10\x05\x12\x15\n\x11\x41\x43TOR_KIND_SYSTEM\x10\x06\x12\x17\n\x13\x41\x43TOR_KIND_EXTERNAL\x10\x07*\xa1\x01\n\tCauseKind\x12\x1a\n\x16\x43\x41USE_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12\x43\x41USE_KIND_REQUEST\x10\x01\x12\x1b\n\x17\x43\x41USE_KIND_JOURNAL_ITEM\x10\x02\x12\x14\n\x10\x43\x41USE_KIND_TIMER\x10\x03\x12\x14\n\x10\x43\x41USE_KIND_EVENT\x10\x04\x12\x17\n\x13\x43\x41USE_KIND_DELIVERY\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.actor_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACTORKIND']._serialized_start=183
-  _globals['_ACTORKIND']._serialized_end=361
-  _globals['_CAUSEKIND']._serialized_start=364
-  _globals['_CAUSEKIND']._serialized_end=525
+  _globals['_ACTORKIND']._serialized_end=386
+  _globals['_CAUSEKIND']._serialized_start=389
+  _globals['_CAUSEKIND']._serialized_end=550
   _globals['_ACTOR']._serialized_start=46
   _globals['_ACTOR']._serialized_end=118
   _globals['_CAUSE']._serialized_start=120

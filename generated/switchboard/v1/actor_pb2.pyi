@@ -37,6 +37,8 @@ class _ActorKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActorKind.V
     """A service, by its API key."""
     ACTOR_KIND_SYSTEM: _ActorKind.ValueType  # 6
     """Switchboard itself."""
+    ACTOR_KIND_EXTERNAL: _ActorKind.ValueType  # 7
+    """Somebody of the tenant, outside of Switchboard: in the provider's own app."""
 
 class ActorKind(_ActorKind, metaclass=_ActorKindEnumTypeWrapper):
     """Kind of who acted."""
@@ -55,6 +57,8 @@ ACTOR_KIND_API_KEY: ActorKind.ValueType  # 5
 """A service, by its API key."""
 ACTOR_KIND_SYSTEM: ActorKind.ValueType  # 6
 """Switchboard itself."""
+ACTOR_KIND_EXTERNAL: ActorKind.ValueType  # 7
+"""Somebody of the tenant, outside of Switchboard: in the provider's own app."""
 Global___ActorKind: _TypeAlias = ActorKind  # noqa: Y015
 
 class _CauseKind:

@@ -48,7 +48,7 @@ class _EventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventType.V
     EVENT_TYPE_MESSAGE_RECEIVED: _EventType.ValueType  # 20
     """A customer wrote."""
     EVENT_TYPE_MESSAGE_CREATED: _EventType.ValueType  # 21
-    """The tenant wrote; durable, not yet sent."""
+    """The tenant wrote; durable, not yet sent. Or a message was told of that was written elsewhere, by either side: it has an origin."""
     EVENT_TYPE_MESSAGE_STATUS_UPDATED: _EventType.ValueType  # 22
     """A message moved forward, or a receipt was recorded."""
     EVENT_TYPE_MESSAGE_UPDATED: _EventType.ValueType  # 23
@@ -172,7 +172,7 @@ EVENT_TYPE_UNSPECIFIED: EventType.ValueType  # 0
 EVENT_TYPE_MESSAGE_RECEIVED: EventType.ValueType  # 20
 """A customer wrote."""
 EVENT_TYPE_MESSAGE_CREATED: EventType.ValueType  # 21
-"""The tenant wrote; durable, not yet sent."""
+"""The tenant wrote; durable, not yet sent. Or a message was told of that was written elsewhere, by either side: it has an origin."""
 EVENT_TYPE_MESSAGE_STATUS_UPDATED: EventType.ValueType  # 22
 """A message moved forward, or a receipt was recorded."""
 EVENT_TYPE_MESSAGE_UPDATED: EventType.ValueType  # 23
@@ -778,7 +778,7 @@ Global___MessageReceived: _TypeAlias = MessageReceived  # noqa: Y015
 
 @_typing.final
 class MessageCreated(_message.Message):
-    """The tenant wrote."""
+    """The tenant wrote, or a message was told of that was written elsewhere."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

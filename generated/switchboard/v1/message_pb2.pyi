@@ -161,6 +161,30 @@ MESSAGE_STATUS_UNKNOWN: MessageStatus.ValueType  # 6
 """The provider may or may not have it; it is not sent again by itself."""
 Global___MessageStatus: _TypeAlias = MessageStatus  # noqa: Y015
 
+class _MessageOrigin:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _MessageOriginEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MessageOrigin.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MESSAGE_ORIGIN_UNSPECIFIED: _MessageOrigin.ValueType  # 0
+    """Never sent."""
+    MESSAGE_ORIGIN_PHONE_APP: _MessageOrigin.ValueType  # 1
+    """By the business, in the provider's app on its phone."""
+    MESSAGE_ORIGIN_HISTORY: _MessageOrigin.ValueType  # 2
+    """By either side, before the account was connected."""
+
+class MessageOrigin(_MessageOrigin, metaclass=_MessageOriginEnumTypeWrapper):
+    """Where a message was written that was not received or sent through this API."""
+
+MESSAGE_ORIGIN_UNSPECIFIED: MessageOrigin.ValueType  # 0
+"""Never sent."""
+MESSAGE_ORIGIN_PHONE_APP: MessageOrigin.ValueType  # 1
+"""By the business, in the provider's app on its phone."""
+MESSAGE_ORIGIN_HISTORY: MessageOrigin.ValueType  # 2
+"""By either side, before the account was connected."""
+Global___MessageOrigin: _TypeAlias = MessageOrigin  # noqa: Y015
+
 class _Forwarding:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -291,6 +315,7 @@ class Message(_message.Message):
     DELETE_TIME_FIELD_NUMBER: _builtins.int
     UNSUPPORTED_FIELD_NUMBER: _builtins.int
     REFERRED_PRODUCT_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -313,6 +338,10 @@ class Message(_message.Message):
     """The message that it quotes; absent when it quotes none, or one that is not known here."""
     forwarding: Global___Forwarding.ValueType
     """How often what the customer passed on had been passed on before; absent when it was written here."""
+    origin: Global___MessageOrigin.ValueType
+    """Where it was written, of one that was only told of here; absent when it was received or sent through this API. Such a message makes
+    nothing unread, opens nothing and is told as message_created whoever wrote it.
+    """
     @_builtins.property
     def text(self) -> Global___TextContent:
         """Text; absent when it carries none."""
@@ -412,15 +441,18 @@ class Message(_message.Message):
         delete_time: _timestamp_pb2.Timestamp | None = ...,
         unsupported: Global___UnsupportedContent | None = ...,
         referred_product: _content_pb2.ReferredProduct | None = ...,
+        origin: Global___MessageOrigin.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
     _WhichOneofReturnType__forwarding: _TypeAlias = _typing.Literal["forwarding"]  # noqa: Y015
     _WhichOneofArgType__forwarding: _TypeAlias = _typing.Literal["_forwarding", b"_forwarding"]  # noqa: Y015
+    _WhichOneofReturnType__origin: _TypeAlias = _typing.Literal["origin"]  # noqa: Y015
+    _WhichOneofArgType__origin: _TypeAlias = _typing.Literal["_origin", b"_origin"]  # noqa: Y015
     _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
@@ -429,6 +461,8 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__forwarding) -> _WhichOneofReturnType__forwarding | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__origin) -> _WhichOneofReturnType__origin | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_to_message_id) -> _WhichOneofReturnType__reply_to_message_id | None: ...
     @_typing.overload

@@ -122,13 +122,13 @@ def count(tally: Tally, known: Known, event: event_pb2.InboxEvent) -> None:
         return
     was = copy.copy(known)
     known.show(body.conversation)
-    if name == "conversation_created":
+    if name == "conversation_created" and known.status in LIVE_STATUSES:
         tally.happened("new", time_of(body.conversation.create_time), known, credit=known.assignee_id)
     elif name == "conversation_status_changed":
         _moved(tally, known, body)
     elif name == "message_received":
         tally.happened("inbound", time_of(body.message.create_time), known, credit=known.assignee_id)
-    elif name == "message_created":
+    elif name == "message_created" and not body.message.HasField("origin"):
         _wrote(tally, known, body.message, waiting_since=was.waiting_since)
     elif name in ("conversation_assigned", "conversation_unassigned"):
         _assigned(tally, known, body)

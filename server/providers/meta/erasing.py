@@ -51,12 +51,17 @@ class _Person:
             return False
         spared = {word for element in _elements(value) if self._stays(element) for word in _words(element)}
         addresses = set(self._erased.addresses) - spared
-        for name, listed in value.items():
+        for chunk in _objects(value.get("history")):
+            self._take_out(chunk, addresses)
+        self._take_out(value, addresses)
+        return any(_bare(word) in addresses for word in value.values() if isinstance(word, str))
+
+    def _take_out(self, holder: dict[str, Any], addresses: Collection[str]) -> None:
+        for name, listed in holder.items():
             if isinstance(listed, list):
                 kept = [element for element in listed if not self._is_about(element, addresses)]
                 self.found |= len(kept) < len(listed)
-                value[name] = kept
-        return any(_bare(word) in addresses for word in value.values() if isinstance(word, str))
+                holder[name] = kept
 
     def _stays(self, element: Mapping[str, Any]) -> bool:
         return element.get("id") in self._erased.kept

@@ -22,6 +22,8 @@ from server.providers.whatsapp import carried, fields
 _NO_TYPE = "application/octet-stream"
 _NAME_MOST = 1024
 
+CHANGES: Mapping[str, MessageChangeKind] = {"reaction": "reaction", "edit": "edit", "revoke": "revoke"}
+
 # Placeholders of things that are not messages; nothing says that Meta opens the window for them.
 _NO_WINDOW = frozenset({"edit", "reaction", "pin", "keep_in_chat", "poll_update"})
 
@@ -67,6 +69,11 @@ class People:
             found = self.alone
         return {} if found is None else found
 
+    def of_addresses(self, who: Sequence[Address]) -> Mapping[str, Json]:
+        """The contact of somebody who was written to."""
+        found = (self.by_phone.get(address.value) or self.by_user.get(address.value) for address in who)
+        return next((contact for contact in found if contact is not None), {})
+
 
 def _by(contacts: Sequence[Mapping[str, Json]], name: str) -> dict[str, Mapping[str, Json]]:
     return {key: contact for contact in contacts if isinstance(key := contact.get(name), str)}
@@ -82,7 +89,7 @@ def read_message(item: Mapping[str, Json], account_id: str, people: People) -> I
         provider_id=fields.identifier(item, "id"),
         provider_time=fields.second(item, "timestamp"),
         account_id=account_id,
-        addresses=_thread(item, contact),
+        addresses=thread(item, contact),
         type=content.type,
         profile_name=_name(profile, item),
         text=content.text,
@@ -93,7 +100,9 @@ def read_message(item: Mapping[str, Json], account_id: str, people: People) -> I
     )
 
 
-def read_change(item: Mapping[str, Json], account_id: str, people: People, change: MessageChangeKind) -> MessageChange:
+def read_change(
+    item: Mapping[str, Json], account_id: str, who: tuple[Address, ...], change: MessageChangeKind
+) -> MessageChange:
     """What a customer does to a message that was there before: a reaction, an edit, a withdrawal. Malformed without its target."""
     what = fields.mapping(item.get(change), change)
     target = "message_id" if change == "reaction" else "original_message_id"
@@ -105,7 +114,7 @@ def read_change(item: Mapping[str, Json], account_id: str, people: People, chang
         discriminator=change,
         provider_time=fields.second(item, "timestamp"),
         account_id=account_id,
-        addresses=_thread(item, people.find(item)),
+        addresses=who,
         target_id=fields.identifier(what, target),
         member=_member(item) if "group_id" in item else None,
         # A reaction that is taken away has no emoji, or an empty one.
@@ -133,7 +142,7 @@ def addresses(item: Mapping[str, Json], **names: str) -> tuple[Address, ...]:
 _KINDS: tuple[AddressKind, ...] = ("group", "wa_id", "bsuid", "parent_bsuid")
 
 
-def _thread(item: Mapping[str, Json], contact: Mapping[str, Json]) -> tuple[Address, ...]:
+def thread(item: Mapping[str, Json], contact: Mapping[str, Json]) -> tuple[Address, ...]:
     """A group is a thread of its own, whoever of it writes."""
     if item.get("group_id") is not None:
         return addresses(item, group="group_id") or _nobody("group_id is empty")

@@ -18,21 +18,19 @@ from server.providers.contract import (
     Ignored,
     Item,
     Json,
-    MessageChangeKind,
     Receipt,
     ReceiptStatus,
 )
 from server.providers.meta.errors import provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import account, consents, fields, identities, templates
+from server.providers.whatsapp import account, consents, copies, fields, identities, templates
 from server.providers.whatsapp.fields import Malformed
-from server.providers.whatsapp.message import People, addresses, read_change, read_message
+from server.providers.whatsapp.message import CHANGES, People, addresses, read_change, read_message, thread
 
 VERSION = 3
 
 # They are about a message, or about the person, and are none themselves: they open no window and wake no conversation.
 _EVENTS = frozenset({"request_welcome", "media_placeholder"})
-_CHANGES: Mapping[str, MessageChangeKind] = {"reaction": "reaction", "edit": "edit", "revoke": "revoke"}
 
 _STATUSES: Mapping[str, ReceiptStatus] = {
     "sent": "sent",
@@ -50,6 +48,10 @@ def parse(change: Change) -> list[Item]:
         return _user_ids(change)
     if change.field == "user_preferences":
         return _preferences(change)
+    if change.field == "smb_message_echoes":
+        return _echoes(change)
+    if change.field == "history":
+        return _history(change)
     if change.field != "messages":
         return [_of_account(change)]
     if not isinstance(change.value, dict):
@@ -81,6 +83,31 @@ def _preferences(change: Change) -> list[Item]:
     return list(_each(change.value, "user_preferences", account_id, lambda item: consents.read(item, account_id)))
 
 
+def _echoes(change: Change) -> list[Item]:
+    """What the business wrote in the app on its phone."""
+    if change.account_id is None or not isinstance(change.value, dict) or deeper_than(change.value, DEPTH_MOST):
+        return [_field_not_applied(change)]
+    account_id, people = change.account_id, People.of(change.value)
+    return list(
+        _each(change.value, "message_echoes", account_id, lambda item: copies.of_echo(item, account_id, people))
+    )
+
+
+def _history(change: Change) -> list[Item]:
+    """A chunk of what was written before the number was connected; or that the business shares none of it."""
+    if change.account_id is None or not isinstance(change.value, dict) or deeper_than(change.value, DEPTH_MOST):
+        return [_field_not_applied(change)]
+    account_id, value = change.account_id, change.value
+    number = copies.number_of(value)
+    found: list[Item] = []
+    for chunk in _objects(value, "history", account_id, found):
+        found += _each(chunk, "errors", account_id, lambda error: copies.of_error(error, change, number))
+        for talk in _objects(chunk, "threads", account_id, found):
+            found += _each(talk, "messages", account_id, copies.reader(talk, account_id, number))
+    # Files of the history come later, each as a message of its own.
+    return [*found, *_each(value, "messages", account_id, copies.reader({}, account_id, number))]
+
+
 def _of_account(change: Change) -> Item:
     """What happened to the business account, a number of it, or a template of it."""
     if change.field not in templates.READERS and change.field not in account.READERS:
@@ -104,8 +131,8 @@ def _messages(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
             return _event(item, account_id, word)
         if word == "system":
             return identities.of_system(item, account_id) or _event(item, account_id, word)
-        if isinstance(word, str) and word in _CHANGES:
-            return read_change(item, account_id, people, _CHANGES[word])
+        if isinstance(word, str) and word in CHANGES:
+            return read_change(item, account_id, thread(item, people.find(item)), CHANGES[word])
         return read_message(item, account_id, people)
 
     return _each(value, "messages", account_id, read)
@@ -124,17 +151,30 @@ def _errors(value: Mapping[str, Json], change: Change) -> Iterator[Item]:
 def _each(
     value: Mapping[str, Json], name: str, account_id: str, read: Callable[[Mapping[str, Json]], Item]
 ) -> Iterator[Item]:
-    """Every item of the array `name`, each read on its own."""
+    """Every item of the array `name`, each read on its own: one that cannot be read, or has us fail, is Broken."""
+    broken: list[Item] = []
+    for item in _objects(value, name, account_id, broken):
+        try:
+            yield read(item)
+        except Malformed as error:
+            broken.append(_broken(item, account_id, error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in one item is no reason to lose its neighbours
+            broken.append(_broken(item, account_id, Malformed(f"{name}: unexpected {type(error).__name__}")))
+    yield from broken
+
+
+def _objects(value: Mapping[str, Json], name: str, account_id: str, broken: list[Item]) -> Iterator[Mapping[str, Json]]:
+    """The objects of the array `name`. broken: gets what is none."""
     try:
         items: Iterable[Json] = fields.listed(value.get(name), name)
     except Malformed as error:
-        yield _broken(value.get(name), account_id, error)
+        broken.append(_broken(value.get(name), account_id, error))
         return
     for item in items:
         try:
-            yield read(fields.mapping(item, name))
+            yield fields.mapping(item, name)
         except Malformed as error:
-            yield _broken(item, account_id, error)
+            broken.append(_broken(item, account_id, error))
 
 
 def _event(item: Mapping[str, Json], account_id: str, word: str) -> Ignored:

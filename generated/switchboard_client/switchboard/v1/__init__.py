@@ -320,6 +320,7 @@ __all__ = (
     "MessageCreated",
     "MessageDirection",
     "MessageError",
+    "MessageOrigin",
     "MessageReceived",
     "MessageStatus",
     "MessageStatusUpdated",
@@ -546,6 +547,11 @@ class ActorKind(betterproto2.Enum):
     Switchboard itself.
     """
 
+    EXTERNAL = 7
+    """
+    Somebody of the tenant, outside of Switchboard: in the provider's own app.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -556,6 +562,7 @@ class ActorKind(betterproto2.Enum):
             4: "ACTOR_KIND_CAMPAIGN",
             5: "ACTOR_KIND_API_KEY",
             6: "ACTOR_KIND_SYSTEM",
+            7: "ACTOR_KIND_EXTERNAL",
         }
 
     @classmethod
@@ -568,6 +575,7 @@ class ActorKind(betterproto2.Enum):
             "ACTOR_KIND_CAMPAIGN": 4,
             "ACTOR_KIND_API_KEY": 5,
             "ACTOR_KIND_SYSTEM": 6,
+            "ACTOR_KIND_EXTERNAL": 7,
         }
 
 
@@ -2500,7 +2508,7 @@ class EventType(betterproto2.Enum):
 
     MESSAGE_CREATED = 21
     """
-    The tenant wrote; durable, not yet sent.
+    The tenant wrote; durable, not yet sent. Or a message was told of that was written elsewhere, by either side: it has an origin.
     """
 
     MESSAGE_STATUS_UPDATED = 22
@@ -3229,6 +3237,43 @@ class MessageDirection(betterproto2.Enum):
             "MESSAGE_DIRECTION_UNSPECIFIED": 0,
             "MESSAGE_DIRECTION_INBOUND": 1,
             "MESSAGE_DIRECTION_OUTBOUND": 2,
+        }
+
+
+class MessageOrigin(betterproto2.Enum):
+    """
+    Where a message was written that was not received or sent through this API.
+    """
+
+    UNSPECIFIED = 0
+    """
+    Never sent.
+    """
+
+    PHONE_APP = 1
+    """
+    By the business, in the provider's app on its phone.
+    """
+
+    HISTORY = 2
+    """
+    By either side, before the account was connected.
+    """
+
+    @classmethod
+    def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
+        return {
+            0: "MESSAGE_ORIGIN_UNSPECIFIED",
+            1: "MESSAGE_ORIGIN_PHONE_APP",
+            2: "MESSAGE_ORIGIN_HISTORY",
+        }
+
+    @classmethod
+    def betterproto_renamed_proto_names_to_value(cls) -> dict[str, int]:
+        return {
+            "MESSAGE_ORIGIN_UNSPECIFIED": 0,
+            "MESSAGE_ORIGIN_PHONE_APP": 1,
+            "MESSAGE_ORIGIN_HISTORY": 2,
         }
 
 
@@ -12507,6 +12552,12 @@ class Message(betterproto2.Message):
     The product that it asks about; absent when it asks about none.
     """
 
+    origin: "MessageOrigin | None" = betterproto2.field(31, betterproto2.TYPE_ENUM, optional=True)
+    """
+    Where it was written, of one that was only told of here; absent when it was received or sent through this API. Such a message makes
+    nothing unread, opens nothing and is told as message_created whoever wrote it.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Message", Message)
 
@@ -12514,7 +12565,7 @@ default_message_pool.register_message("switchboard.v1", "Message", Message)
 @dataclass(eq=False, repr=False)
 class MessageCreated(betterproto2.Message):
     """
-    The tenant wrote.
+    The tenant wrote, or a message was told of that was written elsewhere.
     """
 
     message: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)

@@ -649,7 +649,7 @@ export const MessageReceivedSchema: GenMessage<MessageReceived> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_event, 1);
 
 /**
- * The tenant wrote.
+ * The tenant wrote, or a message was told of that was written elsewhere.
  *
  * @generated from message switchboard.v1.MessageCreated
  */
@@ -2224,7 +2224,7 @@ export enum EventType {
   MESSAGE_RECEIVED = 20,
 
   /**
-   * The tenant wrote; durable, not yet sent.
+   * The tenant wrote; durable, not yet sent. Or a message was told of that was written elsewhere, by either side: it has an origin.
    *
    * @generated from enum value: EVENT_TYPE_MESSAGE_CREATED = 21;
    */
