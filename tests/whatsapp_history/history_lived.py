@@ -61,6 +61,8 @@ TABLES = {
         SELECT kind, value, end_time, told_time FROM identity_aliases WHERE channel_id = $1 AND told_time IS NOT NULL""",
     "conflicts": """
         SELECT kind FROM identity_conflicts WHERE channel_id = $1""",
+    "consents": """
+        SELECT kind, value, state, provider_time FROM marketing_consents WHERE channel_id = $1""",
     "conversations": f"""
         SELECT {WHO.format("c.identity_id")} AS who, c.status, c.message_count, c.inbound_count, c.team_read_count, c.contact_name,
             c.last_message_preview, c.reply_window_expire_time, c.waiting_since IS NULL AS answered,
@@ -151,7 +153,7 @@ class Life:
 
     async def begins(self) -> None:
         """Customers whom we answer write first, and what we answer is on its way."""
-        for index in range(self.history.opening if self.history.sends else 0):
+        for index in range(self.history.opening if self.history.answered else 0):
             await self.post([index], [True])
         await self.sends()
 
@@ -216,7 +218,7 @@ class Life:
             statement = f"INSERT INTO journal ({', '.join(rows[0].keys())}) VALUES ({places})"
             await target.executemany(statement, [tuple(row.values()) for row in rows])
         ids = [row["id"] for row in rows]
-        if self.history.sends:
+        if self.history.answered:
             await self._replay(ids[: self.history.opening])
         await self.sends()
         await self._replay(ids)

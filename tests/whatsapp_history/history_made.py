@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Any
-
-from hypothesis import strategies as st
 
 from server.simulator.payloads import Number
 from server.simulator.wamid import Wamid
@@ -20,7 +19,6 @@ from server.simulator.wamid import Wamid
 RENEWED = 5
 """Added to a customer's number: the user id after the first."""
 PLACE = re.compile(r"@([PUWVX])(\d+)@")
-Draw = Callable[[st.SearchStrategy[Any]], Any]
 MEDIA = {"id": "1479537139650973", "sha256": "ZDIyYjQ=", "mime_type": "image/jpeg"}
 ASKED = {
     "button_reply": {"id": "yes", "title": "Yes"},
@@ -73,6 +71,8 @@ FIELDS: Mapping[str, Any] = {
         "reason": None,
     },
 }
+# Fields that name the number they are of.
+NUMBERED = frozenset({"user_id_update", "user_preferences", "smb_message_echoes", "history"})
 REFERRAL = {"source_url": "https://fb.me/1", "source_type": "ad", "source_id": "1", "headline": "Bikes"}
 
 
@@ -97,26 +97,29 @@ class Entry:
 
 @dataclass
 class History:
-    """What happened, oldest first. The first `opening` entries are what each customer began with. sends: of ours, by customer."""
+    """What happened, oldest first. The first `opening` entries are what each customer began with, and come first of all where the
+    business has written to somebody (`answered`): who writes first decides about the conversation. sends: of ours, by customer.
+    """
 
     customers: list[Customer] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)
     sends: list[int] = field(default_factory=list)
     opening: int = 0
+    answered: bool = False
 
 
 @dataclass
 class Maker:
     """Makes a history, step by step."""
 
-    draw: Draw
+    chance: Random
     history: History = field(default_factory=History)
     theirs: dict[int, list[int]] = field(default_factory=dict)
     revoked: set[int] = field(default_factory=set)
     renewed: set[int] = field(default_factory=set)
 
     def one_of(self, values: Sequence[Any]) -> Any:
-        return self.draw(st.sampled_from(values))
+        return self.chance.choice(values)
 
     def person(self) -> None:
         number = len(self.history.customers)
@@ -177,7 +180,7 @@ class Maker:
             return
         number = self.one_of(here)
         target = self.one_of([f"@W{number}@", f"@V{number}@"])
-        if self.draw(st.booleans()):
+        if self.chance.random() < 0.5:
             self.revoked.add(number)
             self.item(who, {"type": "revoke", "revoke": {"original_message_id": target}})
         else:
@@ -194,7 +197,7 @@ class Maker:
             ("read",),
             ("sent",),
         ]
-        told = self.draw(st.booleans())
+        told = self.chance.random() < 0.5
         for word in self.one_of(ways):
             number = len(self.history.entries)
             wamid = f"wamid.stranger.{number}" if send is None else f"@X{send}@"
@@ -224,22 +227,64 @@ class Maker:
             change = {"wa_id": f"@P{who.number}@", "detail": "-", "user_id": ids, "timestamp": "@T@"}
             self.history.entries.append(Entry("user_id_update", {"user_id_update": [change]}, number))
 
+    def prefers(self, who: Customer) -> None:
+        """Whether somebody wants marketing messages."""
+        number = len(self.history.entries)
+        whom = {"wa_id": f"@P{who.number}@"} if "P" in who.shows[0] else {"user_id": f"@U{who.number}@"}
+        word = {"category": "marketing_messages", "value": self.one_of(["stop", "resume", "signup"])}
+        value = {"user_preferences": [{**whom, **word, "timestamp": "@T@"}]}
+        self.history.entries.append(Entry("user_preferences", value, number))
+
+    def is_written_to_on_the_phone(self, who: Customer) -> None:
+        """An echo; perhaps what it said is changed, or taken back, or it is read."""
+        number = self.echo(who, {"type": "text", "text": {"body": "from the phone"}})
+        then = self.one_of(["", "edit", "revoke", "read"])
+        if then == "edit":
+            message = {"type": "text", "text": {"body": "changed on the phone"}}
+            self.echo(who, {"type": "edit", "edit": {"original_message_id": f"@W{number}@", "message": message}})
+        elif then == "revoke":
+            self.echo(who, {"type": "revoke", "revoke": {"original_message_id": f"@W{number}@"}})
+        elif then == "read":
+            at = len(self.history.entries)
+            self.history.entries.append(
+                Entry("statuses", {"id": f"@W{number}@", "status": "read", "timestamp": "@T@"}, at)
+            )
+
+    def echo(self, who: Customer, content: Mapping[str, Any]) -> int:
+        """What the business did on its phone; its number."""
+        number = len(self.history.entries)
+        to = {"to": f"@P{who.number}@"} if "P" in who.shows[0] else {"to_user_id": f"@U{who.number}@"}
+        item = {"from": "15550783881", **to, "id": f"@W{number}@", "timestamp": "@T@", **content}
+        self.history.entries.append(Entry("smb_message_echoes", {"message_echoes": [item]}, number))
+        return number
+
+    def has_a_past(self, who: Customer) -> None:
+        """A chunk of what was written before, of both sides; one of the messages may be live, too."""
+        number = len(self.history.entries)
+        phone = "P" in who.shows[0]
+        customer = f"@P{who.number}@" if phone else f"@U{who.number}@"
+        sides = [{"from" if phone else "from_user_id": customer}, {"from": "15550783881", "to": customer}]
+        said = {"timestamp": "@T@", "type": "text", "text": {"body": "long ago"}}
+        item = {**self.one_of(sides), "id": f"@W{number}@", **said}
+        chunk = {"metadata": {"phase": 0, "chunk_order": 1}, "threads": [{"id": customer, "messages": [item]}]}
+        self.history.entries.append(Entry("history", {"history": [chunk]}, number))
+
     def something_else(self, _who: Customer) -> None:
         name = self.one_of(sorted(FIELDS))
         self.history.entries.append(Entry(name, FIELDS[name], len(self.history.entries)))
 
 
-@st.composite
-def histories(draw: Draw, *, steps: int = 14) -> History:
-    """A history of up to three customers."""
-    maker = Maker(draw)
-    for _ in range(draw(st.integers(1, 3))):
+def made(chance: Random, *, steps: int = 14) -> History:
+    """A history of up to three customers, the same for the same chance."""
+    maker = Maker(chance)
+    for _ in range(chance.randint(1, 3)):
         maker.person()
     history = maker.history
     for who in history.customers:
         maker.theirs[who.number] = [maker.item(who, CONTENTS["text"])]
     history.opening = len(history.entries)
-    history.sends = draw(st.lists(st.sampled_from(range(len(history.customers))), max_size=2))
+    history.sends = [chance.randrange(len(history.customers)) for _ in range(chance.randint(0, 2))]
+    history.answered = bool(history.sends) or chance.random() < 0.5
     steps_of = [
         maker.writes,
         maker.writes,
@@ -248,13 +293,15 @@ def histories(draw: Draw, *, steps: int = 14) -> History:
         maker.reacts,
         maker.changes,
         maker.gets_another_user_id,
+        maker.prefers,
         maker.something_else,
+        *([maker.is_written_to_on_the_phone, maker.has_a_past] if history.answered else []),
     ]
-    for _ in range(draw(st.integers(2, steps))):
+    for _ in range(chance.randint(2, steps)):
         maker.one_of(steps_of)(maker.one_of(history.customers))
     for send in range(len(history.sends)):
         maker.receipts(send)
-    if draw(st.booleans()):
+    if chance.random() < 0.5:
         maker.receipts(None)
     return history
 
@@ -317,7 +364,7 @@ def body(
         value = names.put(entry.value, at=began + entry.at)
         metadata = {"display_phone_number": number.display_phone_number, "phone_number_id": number.phone_number_id}
         if entry.array not in ("messages", "statuses"):
-            value |= {"metadata": metadata} if entry.array == "user_id_update" else {}
+            value |= {"metadata": metadata} if entry.array in NUMBERED else {}
             changes.append({"time": began + entry.at, "change": {"field": entry.array, "value": value}})
             continue
         if cut or not changes or "time" in changes[-1]:
