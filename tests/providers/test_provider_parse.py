@@ -16,6 +16,7 @@ from server.providers.contract import (
     Ignored,
     InboundMessage,
     MessageChange,
+    MessageCopy,
     Receipt,
 )
 from server.providers.health import AccountChange
@@ -166,12 +167,17 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
         ("request_welcome", "request_welcome"),
         ("status_payment", "payment"),
         ("status_of_tomorrow", "status"),
-        ("echoes", "field:smb_message_echoes"),
         ("field_of_tomorrow", "field:telepathy_update"),
     ],
 )
 def test_what_is_not_a_message_is_recorded_and_not_applied(name: str, kind: str) -> None:
     assert only(name, Ignored).kind == kind
+
+
+def test_an_echo_is_a_copy_of_what_the_business_wrote() -> None:
+    copy = only("echoes", MessageCopy)
+    assert (copy.origin, copy.direction, copy.text) == ("phone_app", "outbound", "from the phone")
+    assert copy.addresses == (Address("wa_id", "16505551234"),)
 
 
 def test_an_error_of_the_number_is_told_of_the_number_and_without_its_details() -> None:
