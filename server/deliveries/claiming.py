@@ -76,7 +76,8 @@ WITH pace AS (
     ) open
     WHERE c.state = 'active' AND c.next_send_time <= clock_now() AND EXISTS (
         SELECT FROM {LANES} l (lane), LATERAL (
-            SELECT FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now() LIMIT 1
+            SELECT FROM deliveries WHERE channel_id = c.id AND lane = l.lane AND state = 'queued' AND due_time <= clock_now()
+            ORDER BY due_time, id LIMIT 1
         ) d WHERE l.lane <= open.most
     )
     FOR NO KEY UPDATE OF c SKIP LOCKED
