@@ -40,6 +40,7 @@ class Sent:
     position: int
     state: str
     due: float
+    lane: int = 0
     attempt: int = 0
     uncounted: int = 0
     status: str = "pending"
@@ -60,6 +61,7 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         self.claims: list[tuple[str, Claimed]] = []
         self.paused: set[int] = set()
         self.account = [0.0, 0.0]
+        self.templates = [0.0, 0.0]
         self.recipient: dict[int, tuple[float, float]] = {}
         # Things of one instant of the model follow each other all the same.
         self.ticks = itertools.count(1)
@@ -67,7 +69,7 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         for statement in (
             "DELETE FROM deliveries",
             "DELETE FROM recipient_buckets",
-            "UPDATE channels SET state = 'active', next_send_time = now() - interval '1 hour'",
+            "UPDATE channels SET state = 'active', next_send_time = now() - interval '1 hour', templates_held_until = NULL",
         ):
             self.wait(self.world.desk.execute(statement))
 
@@ -82,26 +84,27 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
 
     # What happens
 
-    @stateful.rule(conversation=st.integers(0, 3))
-    def send(self, conversation: int) -> None:
-        self._send(conversation)
+    @stateful.rule(conversation=st.integers(0, 3), lane=st.sampled_from([0, 0, 1, 2]))
+    def send(self, conversation: int, lane: int) -> None:
+        self._send(conversation, lane)
 
-    def _send(self, conversation: int) -> None:
+    def _send(self, conversation: int, lane: int) -> None:
         if conversation % 2 in self.paused:
             return
         desk = self.world.desk
         position = next(self.ticks)
         item = desk.send(self.world.conversations[conversation], str(position))
         self.wait(desk.writer().submit(item))
+        self.wait(desk.execute("UPDATE deliveries SET lane = $2 WHERE id = $1", item.delivery_id, lane))
         head = any(s.conversation == conversation and s.state in ("queued", "in_flight") for s in self.sent.values())
         self.sent[item.delivery_id] = Sent(
-            item.part_id, conversation, position, "waiting" if head else "queued", self.now
+            item.part_id, conversation, position, "waiting" if head else "queued", self.now, lane
         )
 
     @stateful.initialize()
     def much_to_send(self) -> None:
-        for conversation in (0, 0, 0, 1, 1, 2, 3):
-            self._send(conversation)
+        for conversation, lane in ((0, 0), (0, 0), (0, 1), (1, 0), (1, 2), (2, 1), (3, 0)):
+            self._send(conversation, lane)
 
     @stateful.rule(worker=WORKERS, limit=st.sampled_from([1, 9, 9]), lost=st.sampled_from([False] * 5 + [True]))
     def claim(self, worker: str, limit: int, lost: bool) -> None:
@@ -157,6 +160,7 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
                 or sent.due > self.now
                 or channel in self.paused
                 or self.account[channel] > self.now
+                or (sent.lane > 0 and self.templates[channel] > self.now)
             ):
                 continue
             holds = [s.hold for s in self._of(sent.conversation) if s.state == "unknown"]
@@ -234,6 +238,11 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         self._not_sent(sent, flying, mine)
         if flying:
             self.account[self.channel_of(sent)] = self.now + BACKOFF
+
+    def _spam(self, sent: Sent, flying: bool, mine: bool) -> None:
+        self._not_sent(sent, flying, mine)
+        if flying:
+            self.templates[self.channel_of(sent)] = self.now + BACKOFF
 
     def _stop(self, sent: Sent, flying: bool, _mine: bool) -> None:
         self.paused.add(self.channel_of(sent))

@@ -69,6 +69,9 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     ),
     "an unknown send holds nothing": changed(claiming, "CLAIM", HELD, "WHERE false"),
     "a paused channel sends": changed(claiming, "CLAIM", "c.state = 'active' AND", ""),
+    "what the provider lets an account begin no more goes": changed(
+        claiming, "CLAIM", f"{claiming.BEGINS} > clock_now()", "false"
+    ),
     "what an unknown send held back waits on": changed(
         deliveries, "RELEASE", "due_time = clock_now()", "due_time = h.due_time"
     ),

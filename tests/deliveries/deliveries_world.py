@@ -36,6 +36,9 @@ OUTCOMES: dict[str, Callable[[Claimed], Outcome]] = {
     "account": lambda _: Refused(
         error_class=ErrorClass.WAIT, code="80007", message="slow", retry_after=LATER, holds=Holds.ACCOUNT
     ),
+    "spam": lambda _: Refused(
+        error_class=ErrorClass.WAIT, code="131048", message="spam", retry_after=LATER, holds=Holds.TEMPLATES
+    ),
     "stop": lambda _: Refused(error_class=ErrorClass.STOP_CHANNEL, code="190", message="token"),
     "permanent": lambda _: Refused(error_class=ErrorClass.PERMANENT, code="131026", message="no"),
     "bug": lambda _: Refused(error_class=ErrorClass.BUG, code="100", message="malformed"),
