@@ -79,6 +79,16 @@ SELECT count(*) AS items, max(parser_version) AS parser,
     (SELECT count(*) FROM journal WHERE state = 'failed' AND receive_time > clock_now() - interval '7 days') AS payloads
 FROM journal_items WHERE state = 'failed' AND create_time > clock_now() - interval '7 days'
 """
+# Ids begin with their time in milliseconds (UUIDv7), so that a day's files are a range of the index.
+FILES_FAILED = """
+SELECT count(*) AS files, coalesce(mode() WITHIN GROUP (ORDER BY error), '') AS error FROM (
+    SELECT error FROM message_attachments WHERE state IN ('failed', 'expired') AND media_id IS NULL AND message_id >=
+        rpad(lpad(to_hex((extract(epoch FROM clock_now() - interval '1 day') * 1000)::bigint), 12, '0'), 32, '0')::uuid LIMIT 10000) a
+"""
+FILES_LATE = """
+SELECT count(*) AS files, extract(epoch FROM clock_now() - min(due_time))::float8 AS seconds
+FROM (SELECT due_time FROM media_fetches UNION ALL SELECT due_time FROM provider_media) f WHERE due_time < clock_now() - $1::interval
+"""
 ERASURES = """
 SELECT count(*) FILTER (WHERE state = 'failed') AS failed, coalesce(max(error) FILTER (WHERE state = 'failed'), '') AS error,
     extract(epoch FROM clock_now() - min(create_time) FILTER (WHERE state = 'failed'))::float8 AS failed_seconds,
@@ -383,7 +393,25 @@ async def _erasures(where: str, connection: Connection, limits: Limits) -> list[
     return found
 
 
+async def _files(where: str, connection: Connection, limits: Limits) -> list[Finding]:
+    """Files that customers sent and nobody has, and such as wait for a worker."""
+    found = []
+    failed: Any = await connection.fetchrow(FILES_FAILED)
+    if failed["files"]:
+        what = (
+            f"{failed['files']} files of the last day's messages did not come, most with {failed['error'] or 'no word'}"
+        )
+        do = "docs/media.md says what each word means; what may come now: switchboard messages retry-attachment …"
+        found.append(note("files-failed", where, what, why="Agents cannot see what these customers sent.", do=do))
+    late: Any = await connection.fetchrow(FILES_LATE, limits.late)
+    if late["files"]:
+        what = f"{late['files']} files are overdue, the oldest for {age(late['seconds'])}"
+        found.append(problem("files-overdue", where, what, why="They are neither fetched nor sent.", do=RESTART_WORK))
+    return found
+
+
 LOOKS: tuple[Look, ...] = (
+    _files,
     _settings,
     _rights,
     _clock,

@@ -27,7 +27,8 @@ IN_FLIGHT = "SELECT EXISTS (SELECT FROM deliveries WHERE conversation_id = ANY($
 NEXT_MESSAGES = "SELECT id FROM messages WHERE conversation_id = ANY($1::uuid[]) LIMIT $2"
 NOTE_FILES = """
 UPDATE erasures SET file_ids = file_ids || ARRAY(
-    SELECT id FROM message_attachments WHERE message_id = ANY($2::uuid[]) AND state IN ('fetching', 'stored'))
+    SELECT coalesce(media_id, id) FROM message_attachments
+    WHERE message_id = ANY($2::uuid[]) AND state IN ('fetching', 'stored'))
 WHERE id = $1
 """
 FILES_LEFT = "SELECT EXISTS (SELECT FROM media_leavings WHERE attachment_id = ANY($1::uuid[]))"

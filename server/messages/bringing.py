@@ -19,25 +19,20 @@ from typing import Any
 
 import structlog
 from prometheus_client import Counter
-from switchboard.v1 import actor_pb2, event_pb2
+from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
 from server.conversations import repository as conversations
-from server.conversations import rules
-from server.conversations.convert import conversation as convert_conversation
-from server.conversations.events import conversation_event
-from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.egress import Egress
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.log.append import append
-from server.log.event import SYSTEM, Cause, NewEvent, Origin
+from server.log.event import SYSTEM, Cause, Origin
 from server.media import brought, linked
 from server.media.spool import Spool
 from server.media.store import Missing, Store, StoreAway, key_of
-from server.messages import attached, convert, files, repository
-from server.messages.row import FIRST_PART, SELECTED, from_record
+from server.messages import attached, files, refetching
 from server.providers.contract import Ambiguous, ErrorClass, NotSent, Provider, Refused
 from server.providers.media import MediaBrought, MediaFailed, MediaToBring
 from server.tenancy.tenants import Tenant
@@ -88,7 +83,6 @@ UPDATE message_attachments a SET state = CASE f.state WHEN 'stored' THEN 'stored
 FROM media f WHERE f.id = $1 AND a.media_id = f.id
 """
 FAILED = "UPDATE media SET state = 'failed', error = $2 WHERE id = $1 RETURNING *"
-MESSAGE = f"SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = $1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,34 +247,19 @@ class Bringer:
                     refused = _unfit(error, "What the link leads to could not be fetched.")
                     await _store(connection, claimed, refused)
                 await connection.execute(SHOW, claimed.media_id)
-                await append(write, await _told(connection, claimed, found, rows))
+                await append(
+                    write,
+                    await refetching.updated(
+                        connection, _origin(claimed), [item["message_id"] for item in found], rows
+                    ),
+                )
                 return error is None and not excesses
 
             return await tenant.database.write(unit)
 
 
-async def _told(
-    connection: Connection, claimed: Claimed, found: list[Any], rows: Mapping[uuid.UUID, Any]
-) -> list[NewEvent]:
-    """That a message's files are other than they were."""
-    cause = Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.media_id))
-    events = []
-    for item in {item["message_id"]: item for item in found}.values():
-        conversation = rows.get(item["conversation_id"])
-        if conversation is None:
-            continue
-        records = [from_record(record) for record in await connection.fetch(MESSAGE, item["message_id"])]
-        (message,) = await repository.with_attachments(connection, records)
-        rules.touch(conversation, utc_now())
-        await conversations.save(connection, conversation)
-        body = event_pb2.MessageUpdated(
-            message=convert.message(message),
-            conversation=convert_conversation(conversation),
-            changed_fields=["attachments"],
-        )
-        event = event_pb2.InboxEvent(message_updated=body)
-        events.append(conversation_event(Origin(actor=SYSTEM, cause=cause), conversation, event))
-    return events
+def _origin(claimed: Claimed) -> Origin:
+    return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.media_id)))
 
 
 async def _renew(tenant: Tenant, claimed: Claimed) -> None:

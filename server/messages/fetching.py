@@ -21,13 +21,10 @@ from typing import IO, Any
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
-from switchboard.v1 import actor_pb2, event_pb2
+from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
 from server.conversations import repository as conversations
-from server.conversations import rules
-from server.conversations.convert import conversation as convert_conversation
-from server.conversations.events import conversation_event
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.edge import attempt
@@ -37,8 +34,7 @@ from server.log.event import SYSTEM, Cause, NewEvent, Origin
 from server.media import sniff
 from server.media.spool import Spool
 from server.media.store import Store, StoreAway, key_of
-from server.messages import convert, repository
-from server.messages.row import FIRST_PART, SELECTED, from_record
+from server.messages import refetching
 from server.providers.contract import Provider
 from server.providers.media import MediaFailed, MediaFetched, WantedMedia
 from server.tenancy.tenants import Tenant
@@ -94,7 +90,6 @@ UPDATE message_attachments SET state = $2, error = $3, size_bytes = coalesce($4,
     sha256_differs = $7
 WHERE id = $1
 """
-MESSAGE = f"SELECT {SELECTED} FROM messages m {FIRST_PART} WHERE m.id = $1"
 LEAVINGS = "SELECT attachment_id FROM media_leavings WHERE due_time <= clock_now() ORDER BY due_time LIMIT $1"
 FORGET = "DELETE FROM media_leavings WHERE attachment_id = ANY($1::uuid[])"
 
@@ -312,15 +307,6 @@ async def _settle(write: Write, claimed: Claimed, row: Any, ended: Ended) -> lis
     told = (ended.error, ended.size, ended.mime_type, ended.sha256, ended.differs)
     await connection.execute(SAVE, claimed.attachment_id, ended.state, *told)
     await connection.execute(END, claimed.attachment_id)
-    records = [from_record(record) for record in await connection.fetch(MESSAGE, row["message_id"])]
-    (message,) = await repository.with_attachments(connection, records)
-    rules.touch(conversation, utc_now())
-    await conversations.save(connection, conversation)
-    body = event_pb2.MessageUpdated(
-        message=convert.message(message),
-        conversation=convert_conversation(conversation),
-        changed_fields=["attachments"],
-    )
     cause = Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.attachment_id))
-    origin = Origin(actor=SYSTEM, cause=cause)
-    return [conversation_event(origin, conversation, event_pb2.InboxEvent(message_updated=body))]
+    rows = {conversation.id: conversation}
+    return await refetching.updated(connection, Origin(actor=SYSTEM, cause=cause), [row["message_id"]], rows)

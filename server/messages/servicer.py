@@ -14,16 +14,18 @@ from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 from server.conversations.rules import ReplyWindowClosed
 from server.kit.db import Write
 from server.kit.ids import parse_id
+from server.log.append import append
 from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.media.links import Links
-from server.messages import attached, convert, service, templated
+from server.messages import attached, convert, refetching, repository, service, templated
 from server.messages import content as contents
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
 from server.messages.row import AttachmentRow, MessageRow
 from server.providers.content import Content, FilledTemplate, QuickReplies
 from server.providers.contract import Capabilities, Provider
+from server.requests import service as requests
 from server.requests.service import digest
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
@@ -138,6 +140,20 @@ class MessageServicer(MessageServiceServicer):
         """A message."""
         row, head = await service.get(call.database, call.scope, uuid.UUID(request.message_id))
         return rpc.GetMessageResponse(message=self._shown(call, row), as_of=self._cursors.at(call.tenant_id, head))
+
+    async def RetryAttachment(self, request: rpc.RetryAttachmentRequest, call: Call) -> rpc.RetryAttachmentResponse:
+        """Has files fetched once more."""
+        message_id = uuid.UUID(request.message_id)
+        position = request.position if request.HasField("position") else None
+
+        async def unit(write: Write) -> MessageRow:
+            earlier = await requests.claim(write, call, request, resource_id=message_id)
+            if earlier is None:
+                origin = origin_of(call, request.request_id)
+                await append(write, await refetching.again(write, call.scope, message_id, position, origin=origin))
+            return await repository.get_visible(write.connection, call.scope, message_id)
+
+        return rpc.RetryAttachmentResponse(message=self._shown(call, await call.database.write(unit)))
 
     async def ListMessages(self, request: rpc.ListMessagesRequest, call: Call) -> rpc.ListMessagesResponse:
         """A page of history, and the cursor it stands at."""

@@ -14,7 +14,7 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import NotFound, Refusal
 from server.log.event import NewEvent, Origin
-from server.messages import receipts
+from server.messages import files, receipts
 from server.messages.receipts import Update
 from server.rpc.call import Scope
 
@@ -123,6 +123,7 @@ async def retry(write: Write, scope: Scope, delivery_id: uuid.UUID, *, origin: O
     await _check_conversation(connection, scope, record["conversation_id"])
     await deliveries.release(connection, [record["part_id"]])
     await connection.execute(AGAIN, delivery_id)
+    await files.forget(connection, record["part_id"], record["channel_id"])
     # The id of the first attempt, if it had one, would keep that of the second from being learned.
     await connection.execute("UPDATE message_parts SET provider_message_id = NULL WHERE id = $1", record["part_id"])
     await deliveries.promote(connection, [record["conversation_id"]])

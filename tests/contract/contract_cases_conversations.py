@@ -198,6 +198,11 @@ MESSAGES: dict[str, Case] = {
         refuse=lambda w: messages.GetMessageRequest(message_id=w.foreign_sample.last_message_id),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "RetryAttachment": Case(
+        ask=lambda w: messages.RetryAttachmentRequest(message_id=w.lost_file(), request_id=nonce()),
+        refuse=lambda w: messages.RetryAttachmentRequest(message_id=w.sent),
+        reason="ATTACHMENT_NOT_RETRYABLE",
+    ),
     "ListMessages": Case(
         ask=lambda w: messages.ListMessagesRequest(conversation_id=w.sample.id),
         refuse=lambda w: messages.ListMessagesRequest(conversation_id=unknown()),

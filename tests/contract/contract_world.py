@@ -33,7 +33,8 @@ from switchboard.v1.erasure_pb2 import ERASURE_STATE_DONE
 from switchboard.v1.erasure_service_pb2 import EraseContactRequest, GetErasureRequest
 from switchboard.v1.invite_service_pb2 import CreateInviteRequest
 from switchboard.v1.media_service_pb2 import UploadMediaRequest
-from switchboard.v1.message_service_pb2 import GetMessageRequest, SendMessageRequest, SendText
+from switchboard.v1.message_pb2 import ATTACHMENT_STATE_FAILED
+from switchboard.v1.message_service_pb2 import GetMessageRequest, ListMessagesRequest, SendMessageRequest, SendText
 from switchboard.v1.tag_service_pb2 import CreateTagRequest
 from switchboard.v1.template_service_pb2 import ListTemplatesRequest, SyncTemplatesRequest
 from switchboard.v1.tenant_service_pb2 import CreateTenantRequest
@@ -71,8 +72,8 @@ def eventually(attempt: Callable[[], T | None], *, seconds: float = 40) -> T:
     raise AssertionError(f"nothing came within {seconds} s")
 
 
-def post(url: str, body: Any) -> Any:
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), method="POST")
+def post(url: str, body: Any, *, method: str = "POST") -> Any:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), method=method)
     with urllib.request.urlopen(request, timeout=20) as answer:
         return json.load(answer)
 
@@ -147,6 +148,28 @@ class Tenant:
     def media(self) -> str:
         """A picture that was brought."""
         return str(self.call(UploadMediaRequest(content=PNG)).media.id)
+
+    def lost_file(self) -> str:
+        """A message with a file that did not come, and that from now on does not come at once."""
+        (conversation,) = self.customers_write(1)
+        control, media_id = self.dev["simulator"]["url"] + "/_control", digits(15)
+        about = {"phoneNumberId": self.phone_number_id}
+        post(f"{control}/media/{media_id}", {**about, "gone": True}, method="PUT")
+        content = {"id": media_id, "mime_type": "image/jpeg", "sha256": "x"}
+        phone = conversation.contact.name.removeprefix("Cara ")
+        post(f"{control}/inbound", {**about, "from": phone, "type": "image", "content": content})
+        request = ListMessagesRequest(conversation_id=conversation.id)
+
+        def failed() -> list[str]:
+            return [
+                each.id
+                for each in self.call(request).messages
+                if each.attachments and each.attachments[0].state == ATTACHMENT_STATE_FAILED
+            ]
+
+        (message_id,) = eventually(failed)
+        post(f"{control}/media/{media_id}", {**about, "missing": 1000}, method="PUT")
+        return str(message_id)
 
     def erased(self) -> str:
         """An erasure that is done."""

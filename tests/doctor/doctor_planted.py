@@ -116,6 +116,14 @@ SELECT '00000000-0000-7000-8000-000000000000', now(), 'whatsapp', 'doctor', '{{}
 """
 
 
+# Of a message of now, by its id, that nobody wrote.
+LOST_FILE = """
+SET session_replication_role = replica;
+INSERT INTO message_attachments (id, message_id, position, kind, mime_type, file_name, state, error)
+SELECT gen_random_uuid(), rpad(lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0'), 32, '0')::uuid, 0, 'image',
+    'image/jpeg', 'doctor', 'failed', 'not_at_provider';
+RESET session_replication_role
+"""
 ERASURE = """
 INSERT INTO erasures (id, contact_id, state, step, place, counts, contact_ids, identity_ids, conversation_ids, addresses, attempt,
     error, due_time, create_time, update_time)
@@ -278,6 +286,12 @@ PLANTED: dict[str, Planted] = {
         by_sql("other", ERASURE.format("'failed'", "NULL"), "DELETE FROM erasures WHERE place = 'doctor'"),
         "erasures-failed",
         "globex",
+    ),
+    "files did not come": Planted(
+        by_sql("other", LOST_FILE, "DELETE FROM message_attachments WHERE file_name = 'doctor'"),
+        "files-failed",
+        "globex",
+        exit_code=0,
     ),
     "an erasure waits for a worker": Planted(erasure_overdue, "erasures-overdue", "acme"),
     "sends failed for good": Planted(

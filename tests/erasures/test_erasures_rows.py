@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 from switchboard.v1 import event_pb2
@@ -11,7 +12,11 @@ from server.conversations import merging
 from server.conversations import service as conversations
 from server.kit.db import Write
 from server.kit.errors import NotFound
+from server.kit.ids import new_id
 from server.log.append import append
+from server.media import brought
+from server.messages import attached
+from server.messages.attached import Asked
 from server.messages.items import Stored
 from server.simulator.wamid import new_wamid
 from tests.desk import ALL, Desk, nobody, phone
@@ -252,3 +257,51 @@ async def test_a_number_that_was_given_up_is_erased_with_the_one_that_came_after
     await eraser.inlet.taken(eraser.inlet.of_type("reaction", {"emoji": "x", "message_id": "wamid.never"}, sender=new))
     await eraser.erased(new)
     assert traces(await eraser.whole(), [*words(old), *words(new)]) == []
+
+
+async def test_a_file_that_was_sent_goes_with_the_last_message_that_has_it(eraser: Eraser) -> None:
+    """The row is gone at once, and the content is told to leave the store; what another customer got too stays."""
+    sender, other = phone(), phone()
+    conversation_id, other_conversation = await met(eraser, sender), await met(eraser, other)
+    mine, shared = [await brought_file(eraser, f"Said{sender}.pdf"), await brought_file(eraser, "all.pdf")]
+    await send_files(eraser, conversation_id, mine, shared)
+    await send_files(eraser, other_conversation, shared)
+    erasure_id = await eraser.begin(await known(eraser, sender))
+    while not (
+        gone := await eraser.desk.rows("DELETE FROM media_leavings RETURNING attachment_id, due_time <= now() AS due")
+    ):
+        await eraser.batch()
+    assert [tuple(item) for item in gone] == [(mine, True)]
+    assert (await eraser.finish(erasure_id))["state"] == "done"
+    left = [item["id"] for item in await eraser.desk.rows("SELECT id FROM media WHERE id IN ($1, $2)", mine, shared)]
+    assert left == [shared]
+    assert traces(await eraser.whole(), words(sender)) == []
+
+
+async def known(eraser: Eraser, sender: str) -> uuid.UUID:
+    contact_id = await eraser.contact_of(sender)
+    assert contact_id is not None
+    return contact_id
+
+
+async def brought_file(eraser: Eraser, name: str) -> uuid.UUID:
+    """A file that was brought, whose content lies nowhere."""
+    media_id = new_id()
+    async with eraser.desk.database.connection() as connection:
+        await brought.expect(connection, media_id, file_name=name)
+        await connection.execute(brought.STORED, media_id, "application/pdf", 1, "00", False)
+    return media_id
+
+
+async def send_files(eraser: Eraser, conversation_id: uuid.UUID, *media_ids: uuid.UUID) -> None:
+    desk = eraser.desk
+    asked = [Asked(path="", media_id=str(media_id)) for media_id in media_ids]
+
+    async def unit(write: Write) -> Any:
+        return await attached.resolved(
+            write, ALL, conversation_id, asked, capabilities=lambda name: desk.providers[name].capabilities
+        )
+
+    rows = await desk.database.write(unit)
+    content = attached.media_of(rows)
+    await desk.writer().submit(desk.send(conversation_id, "", content=content, files=rows))

@@ -177,6 +177,11 @@ class Bird:
         choice = {"body": self.says("Choose"), "buttons": [{"id": self.word, "title": self.word}]}
         self.rest("POST", messages, {"buttons": choice})
         self.rest("POST", messages, {"template": self.template()})
+        content = base64.b64encode(self.says("Brought").encode() * 100).decode()
+        brought = {"content": content, "mimeType": "text/plain", "fileName": self.says("Name")}
+        item = {"mediaId": self.rest("POST", "/v1/media", brought)["media"]["id"], "caption": self.says("Below")}
+        linked = {"link": f"https://10.0.0.1/{self.word}.png", "kind": "ATTACHMENT_KIND_IMAGE"}
+        self.rest("POST", messages, {"media": {"items": [item, linked]}})
         self.rest("POST", f"/v1/conversations/{conversation}/notes", {"text": self.says("Note")})
         details = {"subject": self.says("Subject"), "attributes": {"case": self.says("Case")}}
         self.rest("PATCH", f"/v1/conversations/{conversation}", details)
@@ -276,10 +281,10 @@ def holding(bird: Bird) -> set[str]:
     return {bird.dev["tenants"][0]["name"], "stream of serve-1", "stream of serve-2"}
 
 
-def has_file(stack: Stack, word: str) -> bool:
-    """Whether the file of this canary is in the store."""
+def files_of(stack: Stack, word: str) -> int:
+    """How many files of this canary are in the store."""
     folder = stack.home.path / "media"
-    return any(word.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    return sum(word.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 @pytest.fixture(scope="module")
@@ -295,7 +300,8 @@ async def erased(stack: Stack) -> tuple[Bird, Bird, str]:
     # What servers streamed before, they have in memory.
     before = places(await everything(stack, cursor), both)
     assert before == dict.fromkeys(holding(canary), both)
-    eventually(lambda: all(has_file(stack, bird.word) for bird in (canary, control)))
+    # Two that it sent, one that it got.
+    eventually(lambda: all(files_of(stack, bird.word) == 3 for bird in (canary, control)))
     found = canary.erased(canary.contact)
     assert found["state"] == "ERASURE_STATE_DONE", found
     return canary, control, cursor
@@ -307,7 +313,7 @@ async def test_the_canary_is_found_nowhere_and_the_other_one_where_it_was(
     canary, control, cursor = erased
     found = await everything(stack, cursor)
     assert places(found, canary.words) == {}
-    assert [has_file(stack, bird.word) for bird in (canary, control)] == [False, True]
+    assert [files_of(stack, bird.word) for bird in (canary, control)] == [0, 3]
     assert places(found, control.words) == dict.fromkeys(holding(control), control.words)
 
 

@@ -30,7 +30,7 @@ BECOMES = {
     **dict.fromkeys(
         (
             *("contact_keys", "conversation_attribute_keys", "conversation_participants", "conversation_tags"),
-            *("read_marks", "read_positions", "media_fetches"),
+            *("read_marks", "read_positions", "media_fetches", "provider_media"),
         ),
         CASCADE,
     ),
@@ -49,6 +49,7 @@ BECOMES = {
         ),
         OURS,
     ),
+    "media": "goes with the last message that has it, and a day after it was brought where none has",
     "counted_conversations": "forgotten with conversation_purged",
     "erasures": "says that it was done; its addresses are emptied",
     "erased_keys": "hashes, for 30 days",

@@ -188,3 +188,21 @@ async def test_what_is_deleted_leaves_the_store(side: Side, stack: Stack) -> Non
         return not file.exists()
 
     await until(gone)
+
+
+async def test_what_is_too_large_is_not_fetched(side: Side) -> None:
+    media = await side.put(PNG, mimeType="image/png", fileSize=str(200 * 1024 * 1024))
+    found = await (await side.send(media)).ended()
+    assert (found["state"], found["error"]) == ("ATTACHMENT_STATE_FAILED", "too_large")
+    assert (await side.put(media_id=media["id"]))["fetches"] == 0
+
+
+async def test_what_failed_is_fetched_once_more_when_somebody_asks(side: Side) -> None:
+    media = await side.put(PNG, mimeType="image/png", gone=True)
+    sent = await side.send(media)
+    assert (await sent.ended())["state"] == "ATTACHMENT_STATE_FAILED"
+    await side.put(media_id=media["id"])
+    path = f"/v1/messages/{sent.message_id}/retry-attachment"
+    asked = (await side.post.call("POST", path, body={"position": 0}))["message"]["attachments"][0]
+    assert (asked["state"], asked.get("error")) == ("ATTACHMENT_STATE_FETCHING", None)
+    assert (await sent.ended())["state"] == "ATTACHMENT_STATE_STORED"

@@ -36,13 +36,21 @@ def _button(sub_type: str, parameter: dict[str, Any], index: str = "0") -> dict[
     return {"type": "button", "sub_type": sub_type, "index": index, "parameters": [parameter]}
 
 
-def _file(kind: str, name: str) -> Sent:
-    file = {"link": f"https://cdn.example.com/{name}"}
+# The files of headers by kind; <kind> stands for the id that each has here, and at Meta.
+FILES = {
+    "image": b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR header",
+    "video": b"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom header",
+    "document": b"%PDF-1.4 header",
+}
+
+
+def _file(kind: str, **more: str) -> Sent:
+    named = {"fileName": more["filename"]} if more else {}
     return Sent(
         components=({"type": "HEADER", "format": kind.upper()}, PLAIN),
-        filling={"header": [{kind: file}]},
+        filling={"header": [{kind: {"mediaId": f"<{kind}>", **named}}]},
         body="Thank you.",
-        wanted=[{"type": "header", "parameters": [{"type": kind, kind: file}]}],
+        wanted=[{"type": "header", "parameters": [{"type": kind, kind: {"id": f"<{kind}>", **more}}]}],
     )
 
 
@@ -79,19 +87,9 @@ SENT: dict[str, Sent] = {
         body="Thank you.",
         wanted=[{"type": "header", "parameters": _texts("17")}],
     ),
-    "header_image": _file("image", "a.png"),
-    "header_video": _file("video", "a.mp4"),
-    "header_document": Sent(
-        components=({"type": "HEADER", "format": "DOCUMENT"}, PLAIN),
-        filling={"header": [{"document": {"mediaId": "1003383421387256", "fileName": "Bill.pdf"}}]},
-        body="Thank you.",
-        wanted=[
-            {
-                "type": "header",
-                "parameters": [{"type": "document", "document": {"id": "1003383421387256", "filename": "Bill.pdf"}}],
-            }
-        ],
-    ),
+    "header_image": _file("image"),
+    "header_video": _file("video"),
+    "header_document": _file("document", filename="Bill.pdf"),
     "header_location": Sent(
         components=({"type": "HEADER", "format": "LOCATION"}, PLAIN),
         filling={

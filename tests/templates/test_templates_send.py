@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 import urllib.error
@@ -9,7 +10,7 @@ import uuid
 from typing import Any
 
 import pytest
-from sent_templates import BODY, PLAIN, SENT
+from sent_templates import BODY, FILES, PLAIN, SENT
 from test_templates_stack import Shop
 
 from server.embedded.stack import Stack
@@ -73,6 +74,22 @@ class Sender(Shop):
             time.sleep(0.05)
 
 
+def replaced(filling: Any, ids: dict[str, str]) -> Any:
+    """A filling with our ids of its files."""
+    text = json.dumps(filling)
+    for kind, media_id in ids.items():
+        text = text.replace(f"<{kind}>", media_id)
+    return json.loads(text)
+
+
+def named(body: Any, back: dict[str, str]) -> Any:
+    """What Meta got, with the marks of the files in the place of its ids."""
+    text = json.dumps(body)
+    for media_id, mark in back.items():
+        text = text.replace(media_id, mark)
+    return json.loads(text)
+
+
 @pytest.fixture(scope="module")
 def sender(stack: Stack) -> Sender:
     made = Sender(stack, stack.dev())
@@ -104,9 +121,15 @@ def closed(sender: Sender) -> str:
 @pytest.fixture(scope="module")
 def sent(sender: Sender, closed: str) -> dict[str, Any]:
     """Every kind sent once, outside the reply window, and delivered: the message, and what Meta got."""
-    made = {name: sender.template(closed, f"kind_{name}", each.filling) for name, each in SENT.items()}
+    ours, hashes = {}, {}
+    for kind, content in FILES.items():
+        media = sender.ask("media", {"content": base64.b64encode(content).decode(), "mimeType": "video/mp4"})["media"]
+        ours[kind], hashes[media["sha256"]] = media["id"], kind
+    made = {name: sender.template(closed, f"kind_{name}", replaced(each.filling, ours)) for name, each in SENT.items()}
     shown = {name: sender.settled(message["id"]) for name, message in made.items()}
-    got = {body["name"].removeprefix("kind_"): (status, body) for status, body in sender.got()}
+    at_meta = sender.control("media", None, "GET")["media"]
+    back = {each["id"]: f"<{hashes[each['sha256']]}>" for each in at_meta if each["sha256"] in hashes}
+    got = {body["name"].removeprefix("kind_"): (status, named(body, back)) for status, body in sender.got()}
     return {name: (shown[name], *got[name]) for name in SENT}
 
 

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from switchboard_cli.names import is_reference
-from switchboard_cli.values import is_map, short_words, span_words
+from switchboard_cli.values import is_map, short_words, size_words, span_words
 
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
@@ -77,7 +77,7 @@ class Sheet:
 
     def read_field(self, message: Message, each: FieldDescriptor, above: str = "") -> None:
         """Takes one field apart."""
-        name = f"{above}{each.name.replace('_', ' ')}"
+        name = f"{above}{each.name.removesuffix('_bytes').replace('_', ' ')}"
         if not _parts_of(each):
             if text := cell(message, each):
                 known = self.names.get(text) if is_reference(each.name) else None
@@ -148,7 +148,7 @@ def _columns(rows: Sequence[Message], names: Mapping[str, str]) -> Iterator[tupl
 
 
 def _heading(each: FieldDescriptor, *, is_named: bool) -> str:
-    name = each.name.removesuffix("_count")
+    name = each.name.removesuffix("_count").removesuffix("_bytes")
     if is_named:
         name = f"{name.removesuffix('_ids')}s" if name.endswith("_ids") else name.removesuffix("_id")
     titles = [part.name for part in _parts_of(each) if part.name in _NAMED_TITLES]
@@ -197,6 +197,8 @@ def _word(each: FieldDescriptor, value: Any, names: Mapping[str, str]) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, int) and each.name.endswith("_bytes"):
+        return size_words(value)
     return names.get(value, value) if isinstance(value, str) and is_reference(each.name) else str(value)
 
 

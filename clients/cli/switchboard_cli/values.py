@@ -14,6 +14,7 @@ import click
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SIZES = ("B", "KB", "MB", "GB")
 _SPAN = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|[smhdw]))+")
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|[smhdw])")
 
@@ -26,6 +27,14 @@ def parse_span(text: str) -> timedelta:
         return timedelta(seconds=sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
     except OverflowError:
         raise ValueError(f"{text!r} is too long") from None
+
+
+def size_words(number: int) -> str:
+    """A number of bytes for people: 17 B, 1.4 KB, 23 MB."""
+    value, unit = float(number), 0
+    while value >= 1024 and unit < len(_SIZES) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f} {_SIZES[unit]}" if unit and value < 10 else f"{int(value)} {_SIZES[unit]}"
 
 
 def span_words(span: timedelta) -> str:

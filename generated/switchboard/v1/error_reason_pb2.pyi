@@ -156,6 +156,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
     ERROR_REASON_CHANNEL_DISCONNECTED: _ErrorReason.ValueType  # 104
     """FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
+    ERROR_REASON_ATTACHMENT_NOT_RETRYABLE: _ErrorReason.ValueType  # 105
+    """FAILED_PRECONDITION: none of the files failed or expired, so that none is fetched again."""
     ERROR_REASON_MEDIA_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 106
     """UNAVAILABLE: the store of files does not answer. Repeat."""
     ERROR_REASON_CHANNEL_CHECK_FAILED: _ErrorReason.ValueType  # 115
@@ -300,6 +302,8 @@ ERROR_REASON_TEMPLATE_NOT_SENDABLE: ErrorReason.ValueType  # 103
 """FAILED_PRECONDITION: the provider would refuse this template now; metadata "template_id" and "status", its word for why."""
 ERROR_REASON_CHANNEL_DISCONNECTED: ErrorReason.ValueType  # 104
 """FAILED_PRECONDITION: the channel was disconnected. Connect its account again."""
+ERROR_REASON_ATTACHMENT_NOT_RETRYABLE: ErrorReason.ValueType  # 105
+"""FAILED_PRECONDITION: none of the files failed or expired, so that none is fetched again."""
 ERROR_REASON_MEDIA_STORE_UNAVAILABLE: ErrorReason.ValueType  # 106
 """UNAVAILABLE: the store of files does not answer. Repeat."""
 ERROR_REASON_CHANNEL_CHECK_FAILED: ErrorReason.ValueType  # 115

@@ -50,6 +50,11 @@ class MessageServiceStub:
                 request_serializer=switchboard_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
                 _registered_method=True)
+        self.RetryAttachment = channel.unary_unary(
+                '/switchboard.v1.MessageService/RetryAttachment',
+                request_serializer=switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentResponse.FromString,
+                _registered_method=True)
         self.ListMessageStatusUpdates = channel.unary_unary(
                 '/switchboard.v1.MessageService/ListMessageStatusUpdates',
                 request_serializer=switchboard_dot_v1_dot_message__service__pb2.ListMessageStatusUpdatesRequest.SerializeToString,
@@ -83,6 +88,15 @@ class MessageServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RetryAttachment(self, request, context):
+        """Has files of a customer's message that failed or expired fetched once more; message_updated tells what comes of it. A file of a
+        message of ours is sent again by RetryDelivery.
+        FAILED_PRECONDITION ATTACHMENT_NOT_RETRYABLE.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMessageStatusUpdates(self, request, context):
         """Lists every receipt of a message in the order they came: the audit trail.
         """
@@ -107,6 +121,11 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.ListMessages,
                     request_deserializer=switchboard_dot_v1_dot_message__service__pb2.ListMessagesRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_message__service__pb2.ListMessagesResponse.SerializeToString,
+            ),
+            'RetryAttachment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryAttachment,
+                    request_deserializer=switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentResponse.SerializeToString,
             ),
             'ListMessageStatusUpdates': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMessageStatusUpdates,
@@ -196,6 +215,33 @@ class MessageService:
             '/switchboard.v1.MessageService/ListMessages',
             switchboard_dot_v1_dot_message__service__pb2.ListMessagesRequest.SerializeToString,
             switchboard_dot_v1_dot_message__service__pb2.ListMessagesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryAttachment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.MessageService/RetryAttachment',
+            switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentRequest.SerializeToString,
+            switchboard_dot_v1_dot_message__service__pb2.RetryAttachmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class MessageServiceStub:
     """Gets a message."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
     """Lists the messages of a conversation, newest first."""
+    RetryAttachment: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.RetryAttachmentRequest, _message_service_pb2.RetryAttachmentResponse]
+    """Has files of a customer's message that failed or expired fetched once more; message_updated tells what comes of it. A file of a
+    message of ours is sent again by RetryDelivery.
+    FAILED_PRECONDITION ATTACHMENT_NOT_RETRYABLE.
+    """
     ListMessageStatusUpdates: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessageStatusUpdatesRequest, _message_service_pb2.ListMessageStatusUpdatesResponse]
     """Lists every receipt of a message in the order they came: the audit trail."""
 
@@ -57,6 +62,11 @@ class MessageServiceAsyncStub(MessageServiceStub):
     """Gets a message."""
     ListMessages: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]  # type: ignore[assignment]
     """Lists the messages of a conversation, newest first."""
+    RetryAttachment: _aio.UnaryUnaryMultiCallable[_message_service_pb2.RetryAttachmentRequest, _message_service_pb2.RetryAttachmentResponse]  # type: ignore[assignment]
+    """Has files of a customer's message that failed or expired fetched once more; message_updated tells what comes of it. A file of a
+    message of ours is sent again by RetryDelivery.
+    FAILED_PRECONDITION ATTACHMENT_NOT_RETRYABLE.
+    """
     ListMessageStatusUpdates: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ListMessageStatusUpdatesRequest, _message_service_pb2.ListMessageStatusUpdatesResponse]  # type: ignore[assignment]
     """Lists every receipt of a message in the order they came: the audit trail."""
 
@@ -88,6 +98,17 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.ListMessagesResponse, _abc.Awaitable[_message_service_pb2.ListMessagesResponse]]:
         """Lists the messages of a conversation, newest first."""
+
+    @_abc_1.abstractmethod
+    def RetryAttachment(
+        self,
+        request: _message_service_pb2.RetryAttachmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.RetryAttachmentResponse, _abc.Awaitable[_message_service_pb2.RetryAttachmentResponse]]:
+        """Has files of a customer's message that failed or expired fetched once more; message_updated tells what comes of it. A file of a
+        message of ours is sent again by RetryDelivery.
+        FAILED_PRECONDITION ATTACHMENT_NOT_RETRYABLE.
+        """
 
     @_abc_1.abstractmethod
     def ListMessageStatusUpdates(

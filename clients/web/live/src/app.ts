@@ -1,4 +1,5 @@
 import type { GetCallerResponse } from "@contract/switchboard/v1/auth_service_pb";
+import { type Attachment, AttachmentState, type Message } from "@contract/switchboard/v1/message_pb";
 import { type Api, connect, endless } from "./api";
 import { attemptOf, type Draft, emptyDraft, randomId } from "./draft";
 import { type Connection, Live } from "./live";
@@ -6,6 +7,14 @@ import { type Problem, problemOf } from "./problems";
 import * as state from "./state";
 
 const PAGE = 100;
+/** Links are good for 10 minutes at least. */
+const LINK_LASTS = 9 * 60_000;
+const LINK_AGAIN = 30_000;
+
+interface Link {
+  readonly url: string;
+  readonly until: number;
+}
 
 /** Why the page asks for a token although somebody is signed in. */
 export interface Renewal {
@@ -34,6 +43,10 @@ export class App {
   private renewed: (() => void) | undefined;
   /** Newest message marked read per conversation, so that each is told once. */
   private readonly marked = new Map<string, string>();
+
+  /** Links to files by the attachment, which end by themselves, and the messages whose links are being asked for. */
+  private readonly links = new Map<string, Link>();
+  private readonly asked = new Set<string>();
 
   constructor(private readonly changed: () => void) {}
 
@@ -112,6 +125,15 @@ export class App {
     if (thread) await this.readHistory(this.selected, thread);
   }
 
+  /** Where a stored file can be fetched now; "" while that is being asked. */
+  linkOf(message: Message, file: Attachment): string {
+    if (file.state !== AttachmentState.STORED) return "";
+    const known = this.links.get(file.id);
+    if (known && known.until > Date.now()) return known.url;
+    void this.readLinks(message.id);
+    return "";
+  }
+
   /** The network is back. */
   wake(): void {
     this.live?.wake();
@@ -150,7 +172,7 @@ export class App {
     this.selected = "";
     this.connection = "offline";
     this.listProblem = this.threadProblem = this.renewed = undefined;
-    for (const held of [this.agents, this.drafts, this.marked]) held.clear();
+    for (const held of [this.agents, this.drafts, this.marked, this.links, this.asked]) held.clear();
   }
 
   private makeLive(): Live {
@@ -205,6 +227,7 @@ export class App {
     try {
       const request = { conversationId, pageToken: thread.earlier };
       const page = await this.api.messages.listMessages(request, this.callOptions());
+      this.keepLinks(page.messages);
       state.applyHistory(thread, page.messages, page.nextPageToken);
     } catch (failure) {
       // A thread that could not be opened is closed again, so that choosing it anew tries anew.
@@ -213,6 +236,28 @@ export class App {
       return this.changed();
     }
     this.update();
+  }
+
+  /** Events have no links: they would have ended before most are read. */
+  private async readLinks(messageId: string): Promise<void> {
+    if (this.asked.has(messageId)) return;
+    this.asked.add(messageId);
+    try {
+      const { message } = await this.api.messages.getMessage({ messageId }, this.callOptions());
+      if (message) this.keepLinks([message]);
+      this.asked.delete(messageId);
+      this.changed();
+    } catch {
+      // Without a link the file's name stands there alone; a while later it is asked for again.
+      setTimeout(() => this.asked.delete(messageId), LINK_AGAIN);
+    }
+  }
+
+  private keepLinks(messages: readonly Message[]): void {
+    const until = Date.now() + LINK_LASTS;
+    for (const file of messages.flatMap((message) => message.attachments)) {
+      if (file.downloadUrl) this.links.set(file.id, { url: file.downloadUrl, until });
+    }
   }
 
   private async markRead(conversationId: string): Promise<void> {

@@ -2,7 +2,7 @@ import { timestampDate } from "@bufbuild/protobuf/wkt";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { type Channel, ChannelState } from "@contract/switchboard/v1/channel_pb";
 import { type Conversation, ConversationStatus, type ReplyWindow, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
-import { Forwarding, type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
+import { type Attachment, AttachmentKind, AttachmentState, Forwarding, type Message, MessageStatus, MessageType } from "@contract/switchboard/v1/message_pb";
 
 const CLOSING = 2 * 60 * 60 * 1000;
 const DAY = 24 * 60 * 60 * 1000;
@@ -34,6 +34,35 @@ export function hue(id: string): number {
   for (const character of id) sum = (sum * 31 + character.charCodeAt(0)) % 6007;
   return sum % 6;
 }
+
+const UNITS = ["B", "KB", "MB", "GB"];
+
+/** A number of bytes for people: 17 B, 1.4 KB, 23 MB. */
+export function sizeText(bytes: bigint): string {
+  let value = Number(bytes);
+  let unit = 0;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${unit > 0 && value < 10 ? value.toFixed(1) : Math.floor(value)} ${UNITS[unit]}`;
+}
+
+/** What a file is called, and how large it is or why it is not here. */
+export function fileText(file: Attachment): string {
+  const name = file.fileName ?? word(AttachmentKind, file.kind);
+  const size = file.sizeBytes === undefined ? "" : ` · ${sizeText(file.sizeBytes)}`;
+  if (file.state === AttachmentState.STORED) return name + size;
+  if (file.state === AttachmentState.FETCHING) return `${name}${size} · on its way`;
+  return `${name}${size} · did not come${file.error ? ` (${file.error})` : ""}`;
+}
+
+/** Whether a browser shows it as a picture: by its content, whatever was told. */
+export function isPicture(file: Attachment): boolean {
+  return PICTURES.has(file.storedMimeType ?? "");
+}
+
+const PICTURES = new Set(["image/jpeg", "image/png", "image/gif", "image/webp"]);
 
 /** What a message says; for other types than text what it is. */
 export function messageText(message: Message): string {

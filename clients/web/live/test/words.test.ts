@@ -4,8 +4,8 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { ChannelSchema, ChannelState } from "@contract/switchboard/v1/channel_pb";
 import { ReplyWindowSchema, ReplyWindowState } from "@contract/switchboard/v1/conversation_pb";
-import { Forwarding, MessageSchema, MessageType } from "@contract/switchboard/v1/message_pb";
-import { channelSentence, hue, initials, messageNote, messageText, windowState } from "../src/words";
+import { AttachmentKind, AttachmentSchema, AttachmentState, Forwarding, MessageSchema, MessageType } from "@contract/switchboard/v1/message_pb";
+import { channelSentence, fileText, hue, initials, isPicture, messageNote, messageText, sizeText, windowState } from "../src/words";
 
 test("what a message carries beside text is read as text, and nothing of it as markup", () => {
   const place = create(MessageSchema, { type: MessageType.LOCATION, location: { latitude: 52.52, longitude: 13, name: "Park" } });
@@ -17,6 +17,18 @@ test("what a message carries beside text is read as text, and nothing of it as m
   assert.equal(messageText(create(MessageSchema, { unsupported: { reason: "Open the phone." } })), "Open the phone.");
   assert.equal(messageText(create(MessageSchema, { type: MessageType.AUDIO })), "[audio]");
   assert.match(messageText(create(MessageSchema, { deleteTime: timestampFromMs(1), type: MessageType.TEXT })), /took this message back/);
+});
+
+test("a file says what it is called, how large it is, and why it is not here", () => {
+  assert.deepEqual([0n, 1023n, 1434n, 10_240n, 24_117_248n].map(sizeText), ["0 B", "1023 B", "1.4 KB", "10 KB", "23 MB"]);
+  const file = { kind: AttachmentKind.IMAGE, sizeBytes: 1434n, storedMimeType: "image/png", state: AttachmentState.STORED };
+  const stored = create(AttachmentSchema, file);
+  assert.equal(fileText(stored), "image · 1.4 KB");
+  assert.equal(fileText(create(AttachmentSchema, { ...file, fileName: "a.png", state: AttachmentState.FETCHING })), "a.png · 1.4 KB · on its way");
+  const failed = create(AttachmentSchema, { kind: AttachmentKind.VIDEO, state: AttachmentState.FAILED, error: "131052" });
+  assert.equal(fileText(failed), "video · did not come (131052)");
+  assert.equal(isPicture(stored), true);
+  assert.equal(isPicture(create(AttachmentSchema, { mimeType: "image/png", storedMimeType: "image/svg+xml" })), false);
 });
 
 test("reactions and what became of a message stand below it", () => {

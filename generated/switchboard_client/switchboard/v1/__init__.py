@@ -377,6 +377,8 @@ __all__ = (
     "RestoreConversationResponse",
     "ResumeChannelRequest",
     "ResumeChannelResponse",
+    "RetryAttachmentRequest",
+    "RetryAttachmentResponse",
     "RetryDeliveryRequest",
     "RetryDeliveryResponse",
     "RevokeApiKeyRequest",
@@ -2335,6 +2337,11 @@ class ErrorReason(betterproto2.Enum):
     FAILED_PRECONDITION: the channel was disconnected. Connect its account again.
     """
 
+    ATTACHMENT_NOT_RETRYABLE = 105
+    """
+    FAILED_PRECONDITION: none of the files failed or expired, so that none is fetched again.
+    """
+
     MEDIA_STORE_UNAVAILABLE = 106
     """
     UNAVAILABLE: the store of files does not answer. Repeat.
@@ -2414,6 +2421,7 @@ class ErrorReason(betterproto2.Enum):
             102: "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES",
             103: "ERROR_REASON_TEMPLATE_NOT_SENDABLE",
             104: "ERROR_REASON_CHANNEL_DISCONNECTED",
+            105: "ERROR_REASON_ATTACHMENT_NOT_RETRYABLE",
             106: "ERROR_REASON_MEDIA_STORE_UNAVAILABLE",
             115: "ERROR_REASON_CHANNEL_CHECK_FAILED",
         }
@@ -2486,6 +2494,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_CHANNEL_WITHOUT_TEMPLATES": 102,
             "ERROR_REASON_TEMPLATE_NOT_SENDABLE": 103,
             "ERROR_REASON_CHANNEL_DISCONNECTED": 104,
+            "ERROR_REASON_ATTACHMENT_NOT_RETRYABLE": 105,
             "ERROR_REASON_MEDIA_STORE_UNAVAILABLE": 106,
             "ERROR_REASON_CHANNEL_CHECK_FAILED": 115,
         }
@@ -13774,6 +13783,46 @@ class ResumeChannelResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ResumeChannelResponse", ResumeChannelResponse)
+
+
+@dataclass(eq=False, repr=False)
+class RetryAttachmentRequest(betterproto2.Message):
+    """
+    Asks for the files of a customer's message that did not come.
+    """
+
+    message_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The message.
+    """
+
+    position: "int | None" = betterproto2.field(2, betterproto2.TYPE_INT32, optional=True)
+    """
+    Which of its files, by its place from 0; absent: all that failed or expired.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Makes the call repeatable: the same id asks once.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RetryAttachmentRequest", RetryAttachmentRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RetryAttachmentResponse(betterproto2.Message):
+    """
+    The message, its files on their way.
+    """
+
+    message: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The message.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RetryAttachmentResponse", RetryAttachmentResponse)
 
 
 @dataclass(eq=False, repr=False)

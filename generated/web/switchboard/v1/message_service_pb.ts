@@ -21,7 +21,63 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIqYFChJTZW5kTWVzc2FnZVJlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIoCgR0ZXh0GAIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZFRleHRIABIqCgVtZWRpYRgFIAEoCzIZLnN3aXRjaGJvYXJkLnYxLlNlbmRNZWRpYUgAEi4KB2J1dHRvbnMYBiABKAsyGy5zd2l0Y2hib2FyZC52MS5TZW5kQnV0dG9uc0gAEigKBGxpc3QYByABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kTGlzdEgAEigKBGxpbmsYCCABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kTGlua0gAEj8KEGxvY2F0aW9uX3JlcXVlc3QYCSABKAsyIy5zd2l0Y2hib2FyZC52MS5TZW5kTG9jYXRpb25SZXF1ZXN0SAASMAoIbG9jYXRpb24YCiABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kTG9jYXRpb25IABIwCghjb250YWN0cxgLIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRDb250YWN0c0gAEjAKCHRlbXBsYXRlGA0gASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZFRlbXBsYXRlSAASIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEisKFGxhc3Rfc2Vlbl9tZXNzYWdlX2lkGAQgASgJQgi6SAVyA7ABAUgBiAEBEioKE3JlcGx5X3RvX21lc3NhZ2VfaWQYDiABKAlCCLpIBXIDsAEBSAKIAQFCEAoHY29udGVudBIFukgCCAFCFwoVX2xhc3Rfc2Vlbl9tZXNzYWdlX2lkQhYKFF9yZXBseV90b19tZXNzYWdlX2lkImYKCFNlbmRUZXh0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABI7Cg1xdWlja19yZXBsaWVzGAIgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIIukgFkgECEBQiQAoJU2VuZE1lZGlhEjMKBWl0ZW1zGAEgAygLMhguc3dpdGNoYm9hcmQudjEuU2VuZEZpbGVCCrpIB5IBBAgBEB4imAIKCFNlbmRGaWxlEhwKCG1lZGlhX2lkGAEgASgJQgi6SAVyA7ABAUgAEi0KBGxpbmsYAiABKAlCHbpIGnIYGIAQMhBeaHR0cHM6Ly9bIS1+XSskiAEBSAASNgoEa2luZBgDIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQgi6SAWCAQIQARIlCgdjYXB0aW9uGAQgASgJQg+6SAxyChABKICABLoBAQBIAYgBARImCglmaWxlX25hbWUYBSABKAlCDrpIC3IJEAEYgAi6AQEASAKIAQESDQoFdm9pY2UYBiABKAhCDwoGc291cmNlEgW6SAIIAUIKCghfY2FwdGlvbkIMCgpfZmlsZV9uYW1lIuIBCg9TZW5kSGVhZGVyTWVkaWESIQoIbWVkaWFfaWQYASABKAlCDbpICnIIEAEYQLoBAQBIABItCgRsaW5rGAIgASgJQh26SBpyGBiAEDIQXmh0dHBzOi8vWyEtfl0rJIgBAUgAEjYKBGtpbmQYAyABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZEIIukgFggECEAESJgoJZmlsZV9uYW1lGAQgASgJQg66SAtyCRABGPABugEBAEgBiAEBQg8KBnNvdXJjZRIFukgCCAFCDAoKX2ZpbGVfbmFtZSL8AQoLU2VuZEJ1dHRvbnMSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESNwoHYnV0dG9ucxgEIAMoCzIaLnN3aXRjaGJvYXJkLnYxLlF1aWNrUmVwbHlCCrpIB5IBBAgBEBQSNQoMaGVhZGVyX21lZGlhGAUgASgLMh8uc3dpdGNoYm9hcmQudjEuU2VuZEhlYWRlck1lZGlhQgkKB19oZWFkZXJCCQoHX2Zvb3RlciLjAQoIU2VuZExpc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEjkKCHNlY3Rpb25zGAUgAygLMhsuc3dpdGNoYm9hcmQudjEuTGlzdFNlY3Rpb25CCrpIB5IBBAgBEGRCCQoHX2hlYWRlckIJCgdfZm9vdGVyIoUCCghTZW5kTGluaxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASJAoDdXJsGAUgASgJQhe6SBRyEhjQDzIKXmh0dHBzPzovL4gBARI1CgxoZWFkZXJfbWVkaWEYBiABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kSGVhZGVyTWVkaWFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIjQKE1NlbmRMb2NhdGlvblJlcXVlc3QSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAIsMBCgxTZW5kTG9jYXRpb24SKQoIbGF0aXR1ZGUYASABKAFCF7pIFBISGQAAAAAAgFZAKQAAAAAAgFbAEioKCWxvbmdpdHVkZRgCIAEoAUIXukgUEhIZAAAAAACAZkApAAAAAACAZsASIQoEbmFtZRgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIkCgdhZGRyZXNzGAQgASgJQg66SAtyCRABGIAIugEBAEgBiAEBQgcKBV9uYW1lQgoKCF9hZGRyZXNzIqABCgxTZW5kVGVtcGxhdGUSHwoLdGVtcGxhdGVfaWQYASABKAlCCLpIBXIDsAEBSAASKgoDa2V5GAIgASgLMhsuc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVLZXlIABIwCgdmaWxsaW5nGAMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVGaWxsaW5nQhEKCHRlbXBsYXRlEgW6SAIIASJuCgtUZW1wbGF0ZUtleRInCgRuYW1lGAEgASgJQhm6SBZyFDISXlthLXowLTlfXXsxLDUxMn0kEjYKCGxhbmd1YWdlGAIgASgJQiS6SCFyHzIdXlthLXpdezIsM30oX1tBLVphLXpdezIsNH0pPyQiSgoMU2VuZENvbnRhY3RzEjoKCGNvbnRhY3RzGAEgAygLMhsuc3dpdGNoYm9hcmQudjEuQ29udGFjdENhcmRCC7pICJIBBQgBEIECInUKE1NlbmRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USHgoRdW5zZWVuX21lc3NhZ2VfaWQYAiABKAlIAIgBAUIUChJfdW5zZWVuX21lc3NhZ2VfaWQiMQoRR2V0TWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQEiTQoSR2V0TWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEg0KBWFzX29mGAIgASgJInIKE0xpc3RNZXNzYWdlc1JlcXVlc3QSIQoPY29udmVyc2F0aW9uX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgiaQoUTGlzdE1lc3NhZ2VzUmVzcG9uc2USKQoIbWVzc2FnZXMYASADKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCSKeAQofTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABARIaCglwYWdlX3NpemUYAiABKAVCB7pIBBoCKAASHAoKcGFnZV90b2tlbhgDIAEoCUIIukgFcgMYgAgSGgoEcGFydBgEIAEoBUIHukgEGgIoAEgAiAEBQgcKBV9wYXJ0IoABCiBMaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZRI0Cg5zdGF0dXNfdXBkYXRlcxgBIAMoCzIcLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkyjQUKDk1lc3NhZ2VTZXJ2aWNlEpUBCgtTZW5kTWVzc2FnZRIiLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLlNlbmRNZXNzYWdlUmVzcG9uc2UiPaK7GAIIBYLT5JMCMSIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXM6ASoSfwoKR2V0TWVzc2FnZRIhLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlc3BvbnNlIiqQAgGiuxgCCAGC0+STAhsSGS92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0SmAEKDExpc3RNZXNzYWdlcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXNwb25zZSI9kAIBorsYAggBgtPkkwIuEiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlcxK4AQoYTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzEi8uc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBowLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlIjmQAgGiuxgCCAGC0+STAioSKC92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vc3RhdHVzLXVwZGF0ZXMaDKq7GAhtZXNzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoUBChZSZXRyeUF0dGFjaG1lbnRSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEh4KCHBvc2l0aW9uGAIgASgFQge6SAQaAigASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgsKCV9wb3NpdGlvbiJDChdSZXRyeUF0dGFjaG1lbnRSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSKmBQoSU2VuZE1lc3NhZ2VSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESKAoEdGV4dBgCIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRUZXh0SAASKgoFbWVkaWEYBSABKAsyGS5zd2l0Y2hib2FyZC52MS5TZW5kTWVkaWFIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIwCgh0ZW1wbGF0ZRgNIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRUZW1wbGF0ZUgAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBABIrChRsYXN0X3NlZW5fbWVzc2FnZV9pZBgEIAEoCUIIukgFcgOwAQFIAYgBARIqChNyZXBseV90b19tZXNzYWdlX2lkGA4gASgJQgi6SAVyA7ABAUgCiAEBQhAKB2NvbnRlbnQSBbpIAggBQhcKFV9sYXN0X3NlZW5fbWVzc2FnZV9pZEIWChRfcmVwbHlfdG9fbWVzc2FnZV9pZCJmCghTZW5kVGV4dBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASOwoNcXVpY2tfcmVwbGllcxgCIAMoCzIaLnN3aXRjaGJvYXJkLnYxLlF1aWNrUmVwbHlCCLpIBZIBAhAUIkAKCVNlbmRNZWRpYRIzCgVpdGVtcxgBIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRGaWxlQgq6SAeSAQQIARAeIpgCCghTZW5kRmlsZRIcCghtZWRpYV9pZBgBIAEoCUIIukgFcgOwAQFIABItCgRsaW5rGAIgASgJQh26SBpyGBiAEDIQXmh0dHBzOi8vWyEtfl0rJIgBAUgAEjYKBGtpbmQYAyABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZEIIukgFggECEAESJQoHY2FwdGlvbhgEIAEoCUIPukgMcgoQASiAgAS6AQEASAGIAQESJgoJZmlsZV9uYW1lGAUgASgJQg66SAtyCRABGIAIugEBAEgCiAEBEg0KBXZvaWNlGAYgASgIQg8KBnNvdXJjZRIFukgCCAFCCgoIX2NhcHRpb25CDAoKX2ZpbGVfbmFtZSLiAQoPU2VuZEhlYWRlck1lZGlhEiEKCG1lZGlhX2lkGAEgASgJQg26SApyCBABGEC6AQEASAASLQoEbGluaxgCIAEoCUIdukgachgYgBAyEF5odHRwczovL1shLX5dKySIAQFIABI2CgRraW5kGAMgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCCLpIBYIBAhABEiYKCWZpbGVfbmFtZRgEIAEoCUIOukgLcgkQARjwAboBAQBIAYgBAUIPCgZzb3VyY2USBbpIAggBQgwKCl9maWxlX25hbWUi/AEKC1NlbmRCdXR0b25zEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEjcKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgq6SAeSAQQIARAUEjUKDGhlYWRlcl9tZWRpYRgFIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIi4wEKCFNlbmRMaXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABI5CghzZWN0aW9ucxgFIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkxpc3RTZWN0aW9uQgq6SAeSAQQIARBkQgkKB19oZWFkZXJCCQoHX2Zvb3RlciKFAgoIU2VuZExpbmsSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEiQKA3VybBgFIAEoCUIXukgUchIY0A8yCl5odHRwcz86Ly+IAQESNQoMaGVhZGVyX21lZGlhGAYgASgLMh8uc3dpdGNoYm9hcmQudjEuU2VuZEhlYWRlck1lZGlhQgkKB19oZWFkZXJCCQoHX2Zvb3RlciI0ChNTZW5kTG9jYXRpb25SZXF1ZXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBACLDAQoMU2VuZExvY2F0aW9uEikKCGxhdGl0dWRlGAEgASgBQhe6SBQSEhkAAAAAAIBWQCkAAAAAAIBWwBIqCglsb25naXR1ZGUYAiABKAFCF7pIFBISGQAAAAAAgGZAKQAAAAAAgGbAEiEKBG5hbWUYAyABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESJAoHYWRkcmVzcxgEIAEoCUIOukgLcgkQARiACLoBAQBIAYgBAUIHCgVfbmFtZUIKCghfYWRkcmVzcyKgAQoMU2VuZFRlbXBsYXRlEh8KC3RlbXBsYXRlX2lkGAEgASgJQgi6SAVyA7ABAUgAEioKA2tleRgCIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlS2V5SAASMAoHZmlsbGluZxgDIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlRmlsbGluZ0IRCgh0ZW1wbGF0ZRIFukgCCAEibgoLVGVtcGxhdGVLZXkSJwoEbmFtZRgBIAEoCUIZukgWchQyEl5bYS16MC05X117MSw1MTJ9JBI2CghsYW5ndWFnZRgCIAEoCUIkukghch8yHV5bYS16XXsyLDN9KF9bQS1aYS16XXsyLDR9KT8kIkoKDFNlbmRDb250YWN0cxI6Cghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkQgu6SAiSAQUIARCBAiJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMq8GCg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEn8KCkdldE1lc3NhZ2USIS5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIqkAIBorsYAggBgtPkkwIbEhkvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9EpgBCgxMaXN0TWVzc2FnZXMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiPZACAaK7GAIIAYLT5JMCLhIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXMSnwEKD1JldHJ5QXR0YWNobWVudBImLnN3aXRjaGJvYXJkLnYxLlJldHJ5QXR0YWNobWVudFJlcXVlc3QaJy5zd2l0Y2hib2FyZC52MS5SZXRyeUF0dGFjaG1lbnRSZXNwb25zZSI7orsYAggCgtPkkwIvIiovdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3JldHJ5LWF0dGFjaG1lbnQ6ASoSuAEKGExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlcxIvLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZSI5kAIBorsYAggBgtPkkwIqEigvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3N0YXR1cy11cGRhdGVzGgyquxgIbWVzc2FnZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
+
+/**
+ * Asks for the files of a customer's message that did not come.
+ *
+ * @generated from message switchboard.v1.RetryAttachmentRequest
+ */
+export type RetryAttachmentRequest = Message<"switchboard.v1.RetryAttachmentRequest"> & {
+  /**
+   * The message.
+   *
+   * @generated from field: string message_id = 1;
+   */
+  messageId: string;
+
+  /**
+   * Which of its files, by its place from 0; absent: all that failed or expired.
+   *
+   * @generated from field: optional int32 position = 2;
+   */
+  position?: number | undefined;
+
+  /**
+   * Makes the call repeatable: the same id asks once.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.RetryAttachmentRequest.
+ * Use `create(RetryAttachmentRequestSchema)` to create a new message.
+ */
+export const RetryAttachmentRequestSchema: GenMessage<RetryAttachmentRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 0);
+
+/**
+ * The message, its files on their way.
+ *
+ * @generated from message switchboard.v1.RetryAttachmentResponse
+ */
+export type RetryAttachmentResponse = Message<"switchboard.v1.RetryAttachmentResponse"> & {
+  /**
+   * The message.
+   *
+   * @generated from field: switchboard.v1.Message message = 1;
+   */
+  message?: Message$1 | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.RetryAttachmentResponse.
+ * Use `create(RetryAttachmentResponseSchema)` to create a new message.
+ */
+export const RetryAttachmentResponseSchema: GenMessage<RetryAttachmentResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 1);
 
 /**
  * Sends a message.
@@ -143,7 +199,7 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 0);
+  messageDesc(file_switchboard_v1_message_service, 2);
 
 /**
  * Text to send.
@@ -173,7 +229,7 @@ export type SendText = Message<"switchboard.v1.SendText"> & {
  * Use `create(SendTextSchema)` to create a new message.
  */
 export const SendTextSchema: GenMessage<SendText> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 1);
+  messageDesc(file_switchboard_v1_message_service, 3);
 
 /**
  * Files to send. Each is a message of its own at the provider, with receipts of its own, in their order; here they are one.
@@ -194,7 +250,7 @@ export type SendMedia = Message<"switchboard.v1.SendMedia"> & {
  * Use `create(SendMediaSchema)` to create a new message.
  */
 export const SendMediaSchema: GenMessage<SendMedia> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 2);
+  messageDesc(file_switchboard_v1_message_service, 4);
 
 /**
  * A file to send. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -259,7 +315,7 @@ export type SendFile = Message<"switchboard.v1.SendFile"> & {
  * Use `create(SendFileSchema)` to create a new message.
  */
 export const SendFileSchema: GenMessage<SendFile> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 3);
+  messageDesc(file_switchboard_v1_message_service, 5);
 
 /**
  * A picture, a film or a file above a text.
@@ -310,7 +366,7 @@ export type SendHeaderMedia = Message<"switchboard.v1.SendHeaderMedia"> & {
  * Use `create(SendHeaderMediaSchema)` to create a new message.
  */
 export const SendHeaderMediaSchema: GenMessage<SendHeaderMedia> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 4);
+  messageDesc(file_switchboard_v1_message_service, 6);
 
 /**
  * A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -359,7 +415,7 @@ export type SendButtons = Message<"switchboard.v1.SendButtons"> & {
  * Use `create(SendButtonsSchema)` to create a new message.
  */
 export const SendButtonsSchema: GenMessage<SendButtons> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 5);
+  messageDesc(file_switchboard_v1_message_service, 7);
 
 /**
  * A question with a list to choose from. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -408,7 +464,7 @@ export type SendList = Message<"switchboard.v1.SendList"> & {
  * Use `create(SendListSchema)` to create a new message.
  */
 export const SendListSchema: GenMessage<SendList> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 6);
+  messageDesc(file_switchboard_v1_message_service, 8);
 
 /**
  * Text with a button that leads to a page. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -464,7 +520,7 @@ export type SendLink = Message<"switchboard.v1.SendLink"> & {
  * Use `create(SendLinkSchema)` to create a new message.
  */
 export const SendLinkSchema: GenMessage<SendLink> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 7);
+  messageDesc(file_switchboard_v1_message_service, 9);
 
 /**
  * A question where the customer is, with a button to answer by.
@@ -485,7 +541,7 @@ export type SendLocationRequest = Message<"switchboard.v1.SendLocationRequest"> 
  * Use `create(SendLocationRequestSchema)` to create a new message.
  */
 export const SendLocationRequestSchema: GenMessage<SendLocationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 8);
+  messageDesc(file_switchboard_v1_message_service, 10);
 
 /**
  * A place to send.
@@ -527,7 +583,7 @@ export type SendLocation = Message<"switchboard.v1.SendLocation"> & {
  * Use `create(SendLocationSchema)` to create a new message.
  */
 export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 9);
+  messageDesc(file_switchboard_v1_message_service, 11);
 
 /**
  * A template with its places filled.
@@ -571,7 +627,7 @@ export type SendTemplate = Message<"switchboard.v1.SendTemplate"> & {
  * Use `create(SendTemplateSchema)` to create a new message.
  */
 export const SendTemplateSchema: GenMessage<SendTemplate> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 10);
+  messageDesc(file_switchboard_v1_message_service, 12);
 
 /**
  * Names a template in one language. There is no other language to fall back on.
@@ -599,7 +655,7 @@ export type TemplateKey = Message<"switchboard.v1.TemplateKey"> & {
  * Use `create(TemplateKeySchema)` to create a new message.
  */
 export const TemplateKeySchema: GenMessage<TemplateKey> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 11);
+  messageDesc(file_switchboard_v1_message_service, 13);
 
 /**
  * Cards of people to send.
@@ -620,7 +676,7 @@ export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
  * Use `create(SendContactsSchema)` to create a new message.
  */
 export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 12);
+  messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
  * The message, durable.
@@ -648,7 +704,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 13);
+  messageDesc(file_switchboard_v1_message_service, 15);
 
 /**
  * Asks for a message.
@@ -669,7 +725,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 14);
+  messageDesc(file_switchboard_v1_message_service, 16);
 
 /**
  * A message.
@@ -697,7 +753,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 15);
+  messageDesc(file_switchboard_v1_message_service, 17);
 
 /**
  * Asks for a page of messages.
@@ -732,7 +788,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 16);
+  messageDesc(file_switchboard_v1_message_service, 18);
 
 /**
  * A page of messages.
@@ -767,7 +823,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 17);
+  messageDesc(file_switchboard_v1_message_service, 19);
 
 /**
  * Asks for a page of status updates.
@@ -809,7 +865,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 18);
+  messageDesc(file_switchboard_v1_message_service, 20);
 
 /**
  * A page of status updates.
@@ -844,7 +900,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 19);
+  messageDesc(file_switchboard_v1_message_service, 21);
 
 /**
  * Messages of conversations.
@@ -882,6 +938,18 @@ export const MessageService: GenService<{
     methodKind: "unary";
     input: typeof ListMessagesRequestSchema;
     output: typeof ListMessagesResponseSchema;
+  },
+  /**
+   * Has files of a customer's message that failed or expired fetched once more; message_updated tells what comes of it. A file of a
+   * message of ours is sent again by RetryDelivery.
+   * FAILED_PRECONDITION ATTACHMENT_NOT_RETRYABLE.
+   *
+   * @generated from rpc switchboard.v1.MessageService.RetryAttachment
+   */
+  retryAttachment: {
+    methodKind: "unary";
+    input: typeof RetryAttachmentRequestSchema;
+    output: typeof RetryAttachmentResponseSchema;
   },
   /**
    * Lists every receipt of a message in the order they came: the audit trail.

@@ -1,8 +1,8 @@
 import { timestampDate } from "@bufbuild/protobuf/wkt";
-import { type Message, MessageDirection, MessageStatus } from "@contract/switchboard/v1/message_pb";
+import { type Attachment, type Message, MessageDirection, MessageStatus } from "@contract/switchboard/v1/message_pb";
 import type { App } from "../app";
 import { inOrder } from "../state";
-import { clock, dayName, messageNote, messageText, tickWord } from "../words";
+import { clock, dayName, fileText, isPicture, messageNote, messageText, tickWord } from "../words";
 import { byId, drawing, keyed, make, say, sayOrHide } from "./dom";
 import { drawChips } from "./list";
 
@@ -40,7 +40,7 @@ export function threadView(app: App): () => void {
     say(title, row ? row.contact?.name || "Unknown" : "No conversation chosen");
     if (row) drawChips(facts, row, app, new Date());
     facts.hidden = !row;
-    keyed(list, messages, (message) => message.id, createMessage, drawMessage);
+    keyed(list, messages, (message) => message.id, createMessage, (element, message) => drawMessage(element, message, app));
     markDays(list, messages);
     sayOrHide(empty, emptyText(app));
     earlier.hidden = !thread?.earlier;
@@ -88,13 +88,16 @@ function createMessage(message: Message): HTMLElement {
   const time = make("time", "", message.createTime ? clock(timestampDate(message.createTime)) : "");
   foot.append(time);
   if (!inbound) foot.append(make("span", "tick"));
-  bubble.append(make("span", "unseen", inbound ? "Customer: " : "We: "), make("span", "body"), make("span", "note"), foot);
+  bubble.append(make("span", "unseen", inbound ? "Customer: " : "We: "), make("span", "body"), make("span", "files"), make("span", "note"), foot);
   item.append(bubble, make("p", "reason"));
   return item;
 }
 
-function drawMessage(element: HTMLElement, message: Message): void {
+function drawMessage(element: HTMLElement, message: Message, app: App): void {
   say(element.querySelector(".body") as Element, messageText(message));
+  const files = element.querySelector(".files") as HTMLElement;
+  files.hidden = message.attachments.length === 0;
+  keyed(files, message.attachments, (file) => file.id, createFile, (place, file) => drawFile(place, file, app.linkOf(message, file)));
   sayOrHide(element.querySelector(".note") as HTMLElement, messageNote(message));
   sayOrHide(element.querySelector(".reason") as HTMLElement, reason(message));
   const tick = element.querySelector<HTMLElement>(".tick");
@@ -106,6 +109,28 @@ function drawMessage(element: HTMLElement, message: Message): void {
   sign.setAttribute("aria-hidden", "true");
   tick.title = status;
   tick.replaceChildren(sign, make("span", "unseen", status));
+}
+
+function createFile(): HTMLElement {
+  const file = make("a", "file");
+  file.setAttribute("target", "_blank");
+  file.setAttribute("rel", "noopener noreferrer");
+  file.append(make("span", "file-name"));
+  return file;
+}
+
+/** A link with name and size, and the picture above them where it is one. Without a link the name stands there alone. */
+function drawFile(element: HTMLElement, file: Attachment, link: string): void {
+  say(element.querySelector(".file-name") as Element, fileText(file));
+  if (!link || element.getAttribute("href") === link) return;
+  element.setAttribute("href", link);
+  if (!isPicture(file) || element.querySelector("img")) return;
+  const picture = document.createElement("img");
+  picture.alt = "";
+  picture.loading = "lazy";
+  picture.src = link;
+  picture.addEventListener("error", () => picture.remove());
+  element.prepend(picture);
 }
 
 function reason(message: Message): string {
