@@ -7,6 +7,7 @@ from typing import Any
 
 from switchboard.v1 import message_service_pb2
 
+from server.contacts import consents
 from server.conversations import repository as conversations
 from server.kit.db import Connection
 from server.kit.errors import NotFound, Refusal
@@ -20,6 +21,7 @@ from server.templates.service import Owner
 
 PATH = "template.filling"
 NAMED_MOST = 10
+MARKETING = "MARKETING"
 # The account that the channel of a conversation belongs to, and its templates.
 CHANNEL = "SELECT provider, details FROM channels WHERE id = $1"
 
@@ -36,6 +38,17 @@ class TemplateNotSendable(Refusal):
         super().__init__(text, metadata={"template_id": str(row.id), "status": state})
 
 
+class MarketingOptedOut(Refusal):
+    """The customer does not want it."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "MARKETING_OPTED_OUT"
+
+    def __init__(self, row: TemplateRow) -> None:
+        text = "the customer wants no marketing messages"
+        super().__init__(text, metadata={"template_id": str(row.id), "category": row.category})
+
+
 async def filled(
     connection: Connection,
     scope: Scope,
@@ -43,14 +56,18 @@ async def filled(
     asked: message_service_pb2.SendTemplate,
     capabilities: Any,
 ) -> FilledTemplate:
-    """What to send. capabilities: by provider. NotFound, ChannelWithoutTemplates, TemplateNotSendable, InvalidFields."""
-    of = await _owner(connection, scope, conversation_id, capabilities)
+    """What to send. capabilities: by provider. NotFound, ChannelWithoutTemplates, TemplateNotSendable, MarketingOptedOut,
+    InvalidFields."""
+    of, identity_id = await _owner(connection, scope, conversation_id, capabilities)
     if asked.WhichOneof("template") == "template_id":
         row = await service.get(connection, of=of, template_id=uuid.UUID(asked.template_id))
     else:
         row = await service.named(connection, of=of, name=asked.key.name, language=asked.key.language)
     if not row.sendable:
         raise TemplateNotSendable(row)
+    # By what it is now: the provider may have moved it there since.
+    if row.category == MARKETING and await consents.stopped(connection, [identity_id]):
+        raise MarketingOptedOut(row)
     given = convert.filling(asked.filling)
     made = filling.render(row, given, path=PATH)
     return FilledTemplate(
@@ -73,13 +90,17 @@ async def usable(
 ) -> list[TemplateRow]:
     """Some templates that may be sent into a conversation now, by name; none where its channel has none."""
     try:
-        of = await _owner(connection, scope, conversation_id, capabilities)
+        of, identity_id = await _owner(connection, scope, conversation_id, capabilities)
     except ChannelWithoutTemplates:
         return []
-    return await service.page(connection, of=of, sendable=True, after=None, limit=NAMED_MOST)
+    rows = await service.page(connection, of=of, sendable=True, after=None, limit=NAMED_MOST)
+    opted_out = bool(await consents.stopped(connection, [identity_id]))
+    return [row for row in rows if not (opted_out and row.category == MARKETING)]
 
 
-async def _owner(connection: Connection, scope: Scope, conversation_id: uuid.UUID, capabilities: Any) -> Owner:
+async def _owner(
+    connection: Connection, scope: Scope, conversation_id: uuid.UUID, capabilities: Any
+) -> tuple[Owner, uuid.UUID]:
     row, _ = await conversations.get_visible(connection, scope, conversation_id)
     channel = await connection.fetchrow(CHANNEL, row.channel_id)
     if channel is None:
@@ -88,4 +109,4 @@ async def _owner(connection: Connection, scope: Scope, conversation_id: uuid.UUI
     account_id = service.account_of(can, channel["details"])
     if account_id is None:
         raise ChannelWithoutTemplates(channel["provider"])
-    return Owner(provider=channel["provider"], business_account_id=account_id)
+    return Owner(provider=channel["provider"], business_account_id=account_id), row.identity_id

@@ -27,7 +27,14 @@ from server.providers.media import (
     MediaToBring,
     WantedMedia,
 )
-from server.providers.template import TemplateAccount, TemplateChange, TemplatePage
+from server.providers.template import (
+    TemplateAccount,
+    TemplateChange,
+    TemplatePage,
+    TemplateSample,
+    TemplateWrite,
+    TemplateWritten,
+)
 
 # What json.loads gives. A name of its own, because Change has a field called object.
 Json: TypeAlias = object
@@ -389,7 +396,8 @@ class Refused:
     retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
     PERMANENT instead. holds: who else should wait meanwhile. ends_token: the token is not accepted any more.
     closes_reply_window, stops_marketing: as of ProviderError. trace_id: what the provider's support asks for. of_file: a file of it
-    is not there, or not as it should be: bringing it anew may help.
+    is not there, or not as it should be: bringing it anew may help. subcode: its
+    second number. problem: what it does not like of a template, a word of the contract's TEMPLATE_REFUSED. advice: what it says to users.
     """
 
     error_class: ErrorClass
@@ -402,6 +410,9 @@ class Refused:
     ends_token: bool = False
     trace_id: str | None = None
     of_file: bool = False
+    subcode: str | None = None
+    problem: str | None = None
+    advice: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -566,11 +577,21 @@ class Provider(Protocol):
         """Marks a message read, which may be repeated; never raises but for cancellation. Asked only where Capabilities.read_marks."""
 
     async def templates(
-        self, account: TemplateAccount, *, after: str | None
+        self, account: TemplateAccount, *, after: str | None, name: str | None = None
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """A page of an account's templates, which may be asked for again; never raises but for cancellation. Asked only where
-        Capabilities.templates.
+        Capabilities.templates, as the two below are. name: those whose names are like it are enough.
         """
+
+    async def write_template(
+        self, account: TemplateAccount, write: TemplateWrite
+    ) -> TemplateWritten | Refused | NotSent | Ambiguous:
+        """Writes a template, once; never raises but for cancellation. What it refuses of templates has a `problem`."""
+
+    async def upload_sample(
+        self, account: TemplateAccount, sample: TemplateSample
+    ) -> str | Refused | NotSent | Ambiguous:
+        """Uploads a sample, which may be repeated; its handle. Never raises but for cancellation."""
 
     async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
         """Asks whether an account can be used, and how it does; may be repeated. No checks where there is nobody to ask. What the provider

@@ -73,6 +73,64 @@ class TemplateAccount:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateDraft:
+    """A template to create. Fields as of ListedTemplate; components have what is only written too."""
+
+    name: str
+    language: str
+    category: str
+    parameter_format: str
+    components: tuple[Mapping[str, Any], ...]
+    allow_category_change: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateEdit:
+    """A template to write anew, all components of it. category: None for the same as before."""
+
+    provider_id: str
+    parameter_format: str
+    components: tuple[Mapping[str, Any], ...]
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateDeletion:
+    """A template to delete. provider_id: None for all languages of the name."""
+
+    name: str
+    provider_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateUnpause:
+    """A template whose pause is to end."""
+
+    provider_id: str
+
+
+TemplateWrite = TemplateDraft | TemplateEdit | TemplateDeletion | TemplateUnpause
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateWritten:
+    """That a template was written. status, category: empty where the provider did not say them; provider_id: of a new one."""
+
+    provider_id: str = ""
+    status: str = ""
+    category: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSample:
+    """A sample of a header's file."""
+
+    content: bytes = field(repr=False)
+    mime_type: str
+    file_name: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Parameter:
     """What one place is filled with. kind: as the contract's TemplateParameter has it; value: its text, or its fields by name."""
 

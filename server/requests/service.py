@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from google.protobuf.message import Message
 
@@ -76,6 +76,28 @@ async def settle(write: Write, call: Call, request: Message, *, resource_id: uui
     """Says which resource the request ended with, when that was not known at its beginning."""
     await write.connection.execute(
         "UPDATE idempotent_requests SET resource_id = $4 WHERE principal_id = $1 AND method = $2 AND request_id = $3",
+        call.caller.id,
+        call.method,
+        request.request_id,  # type: ignore[attr-defined]
+        resource_id,
+    )
+
+
+async def claimed_time(connection: Connection, call: Call, request: Message) -> datetime | None:
+    """When the request's id was claimed; None when it is free."""
+    found: datetime | None = await connection.fetchval(
+        "SELECT create_time FROM idempotent_requests WHERE principal_id = $1 AND method = $2 AND request_id = $3",
+        call.caller.id,
+        call.method,
+        request.request_id,  # type: ignore[attr-defined]
+    )
+    return found
+
+
+async def drop(write: Write, call: Call, request: Message, *, resource_id: uuid.UUID) -> None:
+    """Frees the id of a request that came to nothing, if it is still claimed for this resource."""
+    await write.connection.execute(
+        "DELETE FROM idempotent_requests WHERE principal_id = $1 AND method = $2 AND request_id = $3 AND resource_id = $4",
         call.caller.id,
         call.method,
         request.request_id,  # type: ignore[attr-defined]

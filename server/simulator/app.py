@@ -15,6 +15,7 @@ from server.simulator.control import ControlApi
 from server.simulator.graph import GraphApi
 from server.simulator.logs import configure_logging
 from server.simulator.simulator import Simulator
+from server.simulator.template_api import TemplateApi
 
 log = structlog.get_logger("simulator")
 
@@ -40,6 +41,7 @@ def create_app(config: SimulatorConfig) -> web.Application:
     app.add_routes(ControlApi(simulator).routes())
     graph = GraphApi(simulator)
     app.add_routes(BusinessApi(simulator, other=graph.media).routes())
+    app.add_routes(TemplateApi(simulator, other=graph.media).routes())
     app.add_routes(graph.routes())
     app.cleanup_ctx.append(running)
     return app

@@ -25,7 +25,7 @@ from server.simulator.inputs import Input, UnixSeconds
 from server.simulator.media import Media, MediaInput, sample
 from server.simulator.payloads import SERVICE_PRICING, Status, field_body, numbered, statuses_body, webhook_body
 from server.simulator.simulator import RequestRecord, Simulator
-from server.simulator.templates import TemplateChangeInput, TemplatesInput
+from server.simulator.templates import ReviewInput, TemplateChangeInput, TemplatesInput
 from server.simulator.wamid import read_wamid
 
 M = TypeVar("M", bound=BaseModel)
@@ -101,6 +101,7 @@ class ControlApi:
             web.post("/_control/templates/{id}", self.change_template),
             web.delete("/_control/templates/{id}", self.remove_template),
             web.get("/_control/media", self.list_media),
+            web.post("/_control/reviews", self.reviews),
             web.put("/_control/media/{id}", self.put_media),
             web.get("/_control/clock", self.clock),
             web.post("/_control/clock", self.move_clock),
@@ -240,6 +241,12 @@ class ControlApi:
         """Takes a template away. Nobody is told."""
         if not self._simulator.templates.remove(request.match_info["id"]):
             return web.json_response({"error": "there is no such template"}, status=404)
+        return web.json_response({})
+
+    async def reviews(self, request: web.Request) -> web.Response:
+        """What becomes of templates that businesses write from now on."""
+        given = _read(ReviewInput, await _json(request))
+        self._simulator.templates.reviews[given.waba_id] = given
         return web.json_response({})
 
     def _owner_of(self, template_id: str) -> Account | None:

@@ -34,6 +34,7 @@ class ErrorKind:
 UNKNOWN_PATH = ErrorKind(2500, Wording.PLAIN)
 BAD_TOKEN = ErrorKind(190, Wording.PLAIN, status=401)
 TOKEN_EXPIRED = ErrorKind(190, Wording.PLAIN, status=401, subcode=463)
+CALLS = ErrorKind(80007, Wording.PARAMETER, "Rate limit issues")
 NO_SUCH_OBJECT = ErrorKind(100, Wording.PLAIN, type="GraphMethodException", subcode=33)
 NO_PERMISSION = ErrorKind(200, Wording.PARAMETER, status=403)
 PARAMETER = ErrorKind(100, Wording.PARAMETER)
@@ -63,6 +64,8 @@ WINDOW_CLOSED = (
 )
 HREF = "https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/"
 
+# Subcodes of templates that are written.
+TEMPLATES = range(2388000, 2389000)
 
 # Code: title and HTTP status, from Meta's table of error codes; only what a sender of messages can meet.
 TITLES: dict[int, tuple[str, int]] = {
@@ -132,6 +135,9 @@ def envelope(kind: ErrorKind, detail: str) -> Json:
         error["error_data"] = {"messaging_product": "whatsapp", "details": detail}
     if kind.subcode is not None:
         error["error_subcode"] = kind.subcode
+        # What Meta shows to users, it says of templates only.
+        if kind.subcode in TEMPLATES:
+            error |= {"is_transient": False, "error_user_title": kind.title, "error_user_msg": detail}
     error["fbtrace_id"] = "A" + secrets.token_urlsafe(16)
     return {"error": error}
 

@@ -84,7 +84,9 @@ class GraphApi:
         limit = request.query.get("limit", "25")
         if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MOST:
             return refused(errors.PARAMETER, f"Param limit must be from 1 to {PAGE_MOST}", version=version)
-        page = self._simulator.templates.page(waba_id, limit=int(limit), after=request.query.get("after"))
+        page = self._simulator.templates.page(
+            waba_id, limit=int(limit), after=request.query.get("after"), name=request.query.get("name")
+        )
         return web.json_response(page, headers={"facebook-api-version": version, **spoiled.usage(waba_id)})
 
     async def upload(self, request: web.Request) -> web.StreamResponse:

@@ -6,12 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from server.simulator.config import Digits
+from server.simulator.config import Digits, Milliseconds
 from server.simulator.errors import Json
 from server.simulator.inputs import Input
 
 Upper = Annotated[str, Field(pattern=r"^[A-Z_]{1,32}$")]
 PAGE_MOST = 100
+CREATED_MOST = 100
+DAY = 86_400.0
 
 
 class TemplateInput(Input):
@@ -37,18 +39,73 @@ class TemplateChangeInput(Input):
 
     status: Upper | None = None
     reason: Annotated[str, Field(max_length=200)] | None = None
+    other_info: dict[str, str] | None = None
     quality: Upper | None = None
     category: Upper | None = None
     correct_category: Upper | None = None
     components: Annotated[tuple[Json, ...], Field(max_length=20)] | None = None
 
 
+class ReviewInput(Input):
+    """What becomes of templates that are written from now on, and when; without a status they stay PENDING. most: of an account.
+
+    waba_id: of one account, else of all that were not said anything of.
+    """
+
+    waba_id: Digits | None = None
+    status: Upper | None = "APPROVED"
+    reason: Annotated[str, Field(max_length=200)] | None = None
+    after_ms: Milliseconds = 200
+    most: Annotated[int, Field(ge=0, le=6000)] = 6000
+
+
 class TemplateBook:
-    """All templates by their ids, in the order they were added; a business account has its own."""
+    """All templates by their ids, in the order they were added; a business account has its own.
+
+    sessions: of uploads, with the length and the type they were begun with. handles: of samples, with their types.
+    """
 
     def __init__(self) -> None:
         self._templates: dict[str, Json] = {}
         self._owners: dict[str, str] = {}
+        self._created: dict[str, list[float]] = {}
+        self._edited: dict[str, list[float]] = {}
+        self._blocked: dict[tuple[str, str, str], float] = {}
+        self.reviews: dict[str | None, ReviewInput] = {None: ReviewInput()}
+        self.sessions: dict[str, tuple[int, str]] = {}
+        self.handles: dict[str, str] = {}
+
+    def review(self, waba_id: str | None) -> ReviewInput:
+        """What becomes of an account's templates."""
+        return self.reviews.get(waba_id) or self.reviews[None]
+
+    def may_create(self, waba_id: str, now: float) -> bool:
+        """A hundred in an hour."""
+        return sum(time > now - 3600 for time in self._created.get(waba_id, ())) < CREATED_MOST
+
+    def created(self, waba_id: str, now: float) -> None:
+        """Notes that one was."""
+        self._created.setdefault(waba_id, []).append(now)
+
+    def may_edit(self, template_id: str, now: float) -> bool:
+        """An approved one once a day, and ten times in 30 days."""
+        times = self._edited.get(template_id, ())
+        return not any(time > now - DAY for time in times) and sum(time > now - 30 * DAY for time in times) < 10
+
+    def edited(self, template_id: str, now: float) -> None:
+        """Notes that one was."""
+        self._edited.setdefault(template_id, []).append(now)
+
+    def blocked(self, waba_id: str, name: str, language: str, now: float) -> bool:
+        """Whether a name may not be used, since what was approved was deleted."""
+        return self._blocked.get((waba_id, name, language), 0.0) > now
+
+    def delete(self, waba_id: str, template_id: str, now: float) -> None:
+        """Takes a template away; the name of an approved one is blocked for 30 days."""
+        template = self._templates[template_id]
+        if template["status"] == "APPROVED":
+            self._blocked[waba_id, str(template["name"]), str(template["language"])] = now + 30 * DAY
+        self.remove(template_id)
 
     def put(self, waba_id: str, given: TemplateInput) -> str:
         """Adds a template, or changes the one of this name and language; its id."""
@@ -92,7 +149,10 @@ class TemplateBook:
         told: list[tuple[str, Json]] = []
         if given.status is not None:
             template["status"], template["rejected_reason"] = given.status, given.reason or "NONE"
-            told.append(("message_template_status_update", {"event": given.status, "reason": given.reason}))
+            event: Json = {"event": given.status, "reason": given.reason}
+            if given.other_info is not None:
+                event["other_info"] = dict(given.other_info)
+            told.append(("message_template_status_update", event))
         if given.quality is not None:
             before = _score(template)
             template["quality_score"] = {"score": given.quality}
@@ -114,11 +174,12 @@ class TemplateBook:
             told.append(("message_template_components_update", _texts(given.components)))
         return [(field, value | _named(template)) for field, value in told]
 
-    def page(self, waba_id: str, *, limit: int, after: str | None) -> Json:
-        """A page as Meta answers it: `cursors` are always there, `next` only where there is more."""
-        ids = [str(each["id"]) for each in self.of(waba_id)]
+    def page(self, waba_id: str, *, limit: int, after: str | None, name: str | None = None) -> Json:
+        """A page as Meta answers it: `cursors` are always there, `next` only where there is more. name: is in those that are wanted."""
+        wanted = [each for each in self.of(waba_id) if name is None or name in str(each["name"])]
+        ids = [str(each["id"]) for each in wanted]
         start = ids.index(after) + 1 if after in ids else 0
-        shown = self.of(waba_id)[start : start + limit]
+        shown = wanted[start : start + limit]
         if not shown:
             return {"data": []}
         paging: Json = {"cursors": {"before": shown[0]["id"], "after": shown[-1]["id"]}}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from switchboard.v1 import template_pb2, template_service_pb2
 
 from server.kit import pb
-from server.providers.template import ButtonParameter, Filling, Parameter
+from server.providers.template import ButtonParameter, Filling, Parameter, TemplateDraft
 from server.templates.filling import Rendered
 from server.templates.row import TemplateRow
 
@@ -41,6 +42,28 @@ def template(row: TemplateRow) -> template_pb2.Template:
         create_time=pb.timestamp(row.create_time),
         update_time=pb.timestamp(row.update_time),
     )
+
+
+def draft(given: template_service_pb2.CreateTemplateRequest) -> TemplateDraft:
+    """A template to create."""
+    return TemplateDraft(
+        name=given.name,
+        language=given.language,
+        category=category_word(given.category),
+        parameter_format=FORMAT.word(given.parameter_format or template_pb2.TEMPLATE_PARAMETER_FORMAT_POSITIONAL),
+        components=components(given.components),
+        allow_category_change=given.allow_category_change,
+    )
+
+
+def category_word(given: Any) -> str:
+    """The provider's word for a category that can be written."""
+    return str(CATEGORIES.Name(given).removeprefix("TEMPLATE_CATEGORY_"))
+
+
+def components(given: Iterable[template_pb2.TemplateComponent]) -> tuple[Mapping[str, Any], ...]:
+    """Components as they are stored, and with what is only written; what is empty is left out."""
+    return tuple(MessageToDict(part, preserving_proto_field_name=True) for part in given)
 
 
 def filling(given: template_pb2.TemplateFilling) -> Filling:

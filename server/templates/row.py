@@ -42,6 +42,9 @@ class TemplateRow:
     category_time: datetime
     components_time: datetime
     gone_time: datetime | None
+    made_time: datetime | None
+    edit_times: list[datetime]
+    name_free_time: datetime | None
     create_time: datetime
     update_time: datetime
 
@@ -106,6 +109,9 @@ def new_row(
         category_time=LONG_AGO,
         components_time=LONG_AGO,
         gone_time=None,
+        made_time=None,
+        edit_times=[],
+        name_free_time=None,
         create_time=now,
         update_time=now,
     )

@@ -22,6 +22,19 @@ from server.templates import convert
 from server.templates.row import NAMES, TemplateRow, changed_fields, listed, new_row, row_of, told
 
 COLUMNS = ", ".join(NAMES)
+# Of which account how many were made here since.
+MADE = """
+SELECT count(*) AS count, min(made_time) AS first FROM templates
+WHERE provider = $1 AND business_account_id = $2 AND made_time > $3
+"""
+NAME_FREE = """
+SELECT max(name_free_time) FROM templates
+WHERE provider = $1 AND business_account_id = $2 AND name = $3 AND language = $4 AND name_free_time > $5
+"""
+LANGUAGES = f"""
+SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND name = $3 AND gone_time IS NULL
+ORDER BY language, id
+"""
 GET = f"SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND id = $3"
 LOCK = f"""
 SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND provider_template_id = ANY($3::text[])
@@ -30,6 +43,10 @@ ORDER BY id FOR UPDATE
 NAMED = f"""
 SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND name = $3 AND language = $4
 ORDER BY gone_time IS NOT NULL, update_time DESC LIMIT 1
+"""
+GONE_WITH = f"""
+SELECT {COLUMNS} FROM templates WHERE provider = $1 AND business_account_id = $2 AND name = $3 AND gone_time = $4
+ORDER BY language, id
 """
 PAGE = f"""
 SELECT {COLUMNS} FROM templates
@@ -60,10 +77,22 @@ class Owner:
 
 async def get(connection: Connection, *, of: Owner, template_id: uuid.UUID) -> TemplateRow:
     """A template of an account. NotFound."""
-    record = await connection.fetchrow(GET, of.provider, of.business_account_id, template_id)
-    if record is None:
+    row = await find(connection, of=of, template_id=template_id)
+    if row is None:
         raise NotFound("template")
-    return row_of(record)
+    return row
+
+
+async def find(connection: Connection, *, of: Owner, template_id: uuid.UUID) -> TemplateRow | None:
+    """A template of an account, if there is one of this id."""
+    record = await connection.fetchrow(GET, of.provider, of.business_account_id, template_id)
+    return None if record is None else row_of(record)
+
+
+async def gone_with(connection: Connection, row: TemplateRow, *, of: Owner) -> list[TemplateRow]:
+    """A template that is gone, and what went with it, by language."""
+    records = await connection.fetch(GONE_WITH, of.provider, of.business_account_id, row.name, row.gone_time)
+    return [row_of(record) for record in records]
 
 
 async def named(connection: Connection, *, of: Owner, name: str, language: str) -> TemplateRow:
@@ -119,6 +148,47 @@ async def apply(
 
     of = Owner(provider=provider, business_account_id=change.business_account_id)
     return await _change(write, of, [change], changed, origin)
+
+
+async def languages(connection: Connection, *, of: Owner, name: str) -> list[TemplateRow]:
+    """All that are there of a name, by language."""
+    return [row_of(record) for record in await connection.fetch(LANGUAGES, of.provider, of.business_account_id, name)]
+
+
+async def name_free_time(connection: Connection, *, of: Owner, name: str, language: str) -> datetime | None:
+    """Until when the name is blocked, since what was approved was deleted; None where it is free."""
+    values = (of.provider, of.business_account_id, name, language, utc_now())
+    found: datetime | None = await connection.fetchval(NAME_FREE, *values)
+    return found
+
+
+async def made_since(connection: Connection, *, of: Owner, since: datetime) -> tuple[int, datetime | None]:
+    """How many templates of an account were made here since a time, and when the first of these."""
+    record = await connection.fetchrow(MADE, of.provider, of.business_account_id, since)
+    assert record is not None
+    return record["count"], record["first"]
+
+
+async def alter(
+    write: Write,
+    *,
+    of: Owner,
+    provider_ids: Sequence[str],
+    change: Callable[[TemplateRow], TemplateRow],
+    origin: Origin,
+) -> tuple[list[TemplateRow], list[NewEvent]]:
+    """Changes templates that are known; how they are now, and an event for each that the contract shows differently."""
+    rows, events = [], []
+    locked = await write.connection.fetch(LOCK, of.provider, of.business_account_id, list(provider_ids))
+    for row in map(row_of, locked):
+        after = change(row)
+        if after != row:
+            after = replace(after, update_time=utc_now())
+            await write.connection.execute(UPDATE, *_values(after))
+        if changed_fields(row, after):
+            events.append(_event(origin, row, after, new=False))
+        rows.append(after)
+    return rows, events
 
 
 async def mark_gone(write: Write, *, of: Owner, kept: Sequence[str], at: datetime, origin: Origin) -> list[NewEvent]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import Any
 
 from switchboard.v1 import template_service_pb2 as rpc
 from switchboard.v1.template_service_pb2_grpc import TemplateServiceServicer
@@ -20,12 +21,13 @@ from server.log.event import NewEvent, origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
 from server.providers.contract import Provider
-from server.providers.template import TemplateAccount
+from server.providers.template import TemplateAccount, TemplateEdit, TemplateSample
 from server.rpc.call import Call
 from server.rpc.paging import PageTokens, cut, page_size
 from server.templates import convert, filling, service, sync
 from server.templates.refusals import ChannelWithoutTemplates
 from server.templates.row import TemplateRow
+from server.templates.writing import Desk
 from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenant, Tenants
 
@@ -114,6 +116,58 @@ class TemplateServicer(TemplateServiceServicer):
             kept = [item.provider_id for item in found]
             gone = await self._write(call, partial(service.mark_gone, of=of, kept=kept, at=at, origin=origin))
         return rpc.SyncTemplatesResponse(found_count=len(found), changed_count=changed, gone_count=gone)
+
+    async def CreateTemplate(self, request: rpc.CreateTemplateRequest, call: Call) -> rpc.CreateTemplateResponse:
+        """A new template."""
+        desk = await self._desk(request, call)
+        row = await desk.once(lambda: desk.create(convert.draft(request)))
+        return rpc.CreateTemplateResponse(template=convert.template(row))
+
+    async def UpdateTemplate(self, request: rpc.UpdateTemplateRequest, call: Call) -> rpc.UpdateTemplateResponse:
+        """A template written anew."""
+        before, desk = await self._known(request, call), await self._desk(request, call)
+        edit = TemplateEdit(
+            provider_id=before.provider_template_id,
+            parameter_format=before.parameter_format,
+            components=convert.components(request.components),
+            category=convert.category_word(request.category) if request.HasField("category") else None,
+        )
+        row = await desk.once(lambda: desk.edit(before, edit))
+        return rpc.UpdateTemplateResponse(template=convert.template(row))
+
+    async def DeleteTemplate(self, request: rpc.DeleteTemplateRequest, call: Call) -> rpc.DeleteTemplateResponse:
+        """A template that is gone, or all languages of it."""
+        before, desk = await self._known(request, call), await self._desk(request, call)
+        row = await desk.once(lambda: desk.delete(before, whole=request.all_languages))
+        async with call.database.connection() as connection:
+            rows = await service.gone_with(connection, row, of=desk.of)
+        return rpc.DeleteTemplateResponse(templates=map(convert.template, rows))
+
+    async def UnpauseTemplate(self, request: rpc.UnpauseTemplateRequest, call: Call) -> rpc.UnpauseTemplateResponse:
+        """A template whose pause is to end."""
+        before, desk = await self._known(request, call), await self._desk(request, call)
+        row = await desk.once(lambda: desk.unpause(before))
+        return rpc.UnpauseTemplateResponse(template=convert.template(row))
+
+    async def UploadTemplateSample(
+        self, request: rpc.UploadTemplateSampleRequest, call: Call
+    ) -> rpc.UploadTemplateSampleResponse:
+        """The handle of a sample."""
+        sample = TemplateSample(content=request.content, mime_type=request.mime_type, file_name=request.file_name)
+        return rpc.UploadTemplateSampleResponse(handle=await (await self._desk(request, call)).upload(sample))
+
+    async def _desk(self, request: Any, call: Call) -> Desk:
+        """Where templates of a channel's account are written."""
+        async with call.database.session_snapshot() as (session, _):
+            channel = await channels.show(session, call.scope, uuid.UUID(request.channel_id))
+        account = await self._asked(await self._tenants.get(call.tenant_id), channel)
+        of = service.Owner(provider=channel.provider, business_account_id=account.business_account_id)
+        provider = self._providers[channel.provider]
+        return Desk(call=call, request=request, of=of, account=account, provider=provider)
+
+    async def _known(self, request: Any, call: Call) -> TemplateRow:
+        row, _ = await self._get(request, call)
+        return row
 
     @staticmethod
     async def _write(call: Call, work: Callable[[Write], Awaitable[list[NewEvent]]]) -> int:

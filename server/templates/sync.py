@@ -12,8 +12,11 @@ from server.providers.template import ListedTemplate, TemplateAccount, TemplateP
 PAGES_MOST = 200
 
 
-async def whole_list(provider: Provider, account: TemplateAccount) -> tuple[Sequence[ListedTemplate], bool]:
-    """All templates of an account, and whether that is all there are: an entry that cannot be read may be any of them.
+async def whole_list(
+    provider: Provider, account: TemplateAccount, *, name: str | None = None
+) -> tuple[Sequence[ListedTemplate], bool]:
+    """All templates of an account, or at least those of a name, and whether that is all there are: an entry that cannot be read may be
+    any of them.
 
     ProviderRefused, ProviderUnavailable: then nothing is known, since what was not reached may be there or not.
     """
@@ -21,7 +24,7 @@ async def whole_list(provider: Provider, account: TemplateAccount) -> tuple[Sequ
     after: str | None = None
     complete = True
     for _ in range(PAGES_MOST):
-        page = await provider.templates(account, after=after)
+        page = await provider.templates(account, after=after, name=name)
         if isinstance(page, Refused):
             raise ProviderRefused(page)
         if not isinstance(page, TemplatePage):

@@ -89,7 +89,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("contact-merges", "merge-contacts unmerge-contact"),
         ("intake", "receive-items"),
         ("invites", "accept create list resend revoke"),
-        ("templates", "get list preview sync"),
+        ("templates", "create delete get list preview sync unpause update upload-sample"),
         ("erasures", "erase-contact get list"),
         ("tenants", "create disable enable get list"),
         ("statistics", "get"),

@@ -9,6 +9,7 @@ from contract_requests import (
     blocked,
     conflict_page,
     connect,
+    drafted,
     filled,
     handed_in,
     handshake,
@@ -18,7 +19,9 @@ from contract_requests import (
     meta_app,
     notification,
     of_trail,
+    sampled,
     signature,
+    template_parts,
     two_contacts,
 )
 from contract_world import digits, nonce, unknown
@@ -258,6 +261,44 @@ TEMPLATES: dict[str, Case] = {
     "SyncTemplates": Case(
         ask=lambda w: templates.SyncTemplatesRequest(channel_id=w.channel_id),
         refuse=lambda w: templates.SyncTemplatesRequest(channel_id=w.call(api_channel()).channel.id),
+        reason="CHANNEL_WITHOUT_TEMPLATES",
+        caller="admin",
+    ),
+    "CreateTemplate": Case(
+        ask=lambda w: drafted(w.channel_id),
+        refuse=lambda w: drafted(w.channel_id, name="Order"),
+        reason="INVALID_FIELDS",
+        caller="admin",
+    ),
+    "UpdateTemplate": Case(
+        ask=lambda w: templates.UpdateTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(), components=template_parts(), request_id=nonce()
+        ),
+        refuse=lambda w: templates.UpdateTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(status="DISABLED"), components=template_parts()
+        ),
+        reason="TEMPLATE_NOT_EDITABLE",
+        caller="admin",
+    ),
+    "DeleteTemplate": Case(
+        ask=lambda w: templates.DeleteTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(), request_id=nonce()
+        ),
+        refuse=lambda w: templates.DeleteTemplateRequest(channel_id=w.channel_id, template_id=unknown()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="admin",
+    ),
+    "UnpauseTemplate": Case(
+        ask=lambda w: templates.UnpauseTemplateRequest(
+            channel_id=w.channel_id, template_id=w.template(status="PAUSED"), request_id=nonce()
+        ),
+        refuse=lambda w: templates.UnpauseTemplateRequest(channel_id=w.channel_id, template_id=w.template()),
+        reason="TEMPLATE_NOT_EDITABLE",
+        caller="admin",
+    ),
+    "UploadTemplateSample": Case(
+        ask=lambda w: sampled(w.channel_id),
+        refuse=lambda w: sampled(w.call(api_channel()).channel.id),
         reason="CHANNEL_WITHOUT_TEMPLATES",
         caller="admin",
     ),

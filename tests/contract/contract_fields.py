@@ -36,22 +36,24 @@ class Place(NamedTuple):
 
 
 def places() -> list[Place]:
-    """Every string of every request, but for those of filters within filters."""
+    """Every string of every request, but for those of messages within themselves."""
     return [
         Place(name, path, field)
         for name, method in methods().items()
-        for path, field in _strings(method.input_type, ())
+        for path, field in _strings(method.input_type, (), ())
     ]
 
 
-def _strings(message: Descriptor, above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
+def _strings(
+    message: Descriptor, above: tuple[str, ...], outer: tuple[Descriptor, ...]
+) -> Iterator[tuple[tuple[str, ...], FieldDescriptor]]:
     for field in message.fields:
         inner = field.message_type
         path = (*above, field.name + ("[0]" if inner is not None and field.is_repeated else ""))
         if field.type == FieldDescriptor.TYPE_STRING:
             yield path, field
-        elif inner is not None and inner is not message and inner.full_name.startswith("switchboard."):
-            yield from _strings(inner, path)
+        elif inner is not None and inner not in (*outer, message) and inner.full_name.startswith("switchboard."):
+            yield from _strings(inner, path, (*outer, message))
 
 
 def put(request: Message, path: tuple[str, ...], value: str) -> Message:

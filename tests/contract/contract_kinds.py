@@ -60,6 +60,7 @@ NO_IDS: Mapping[str, str] = {
     "reply_to_id": "the sender's own, of a message",
     "media_id": "of a header, which is looked up when it is sent; that of a file is a resource",
     "wa_id": "a number at WhatsApp, on a card",
+    "flow_id": "the provider's",
     "product_id": "of a catalog at the provider",
 }
 
@@ -98,7 +99,7 @@ class Holdings:
         """The id of the thing of this kind."""
         return str(getattr(self, f"_{kind}"))
 
-    @property
+    @cached_property
     def _channel(self) -> str:
         return self._side.channel_id
 

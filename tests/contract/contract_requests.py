@@ -22,6 +22,7 @@ from switchboard.v1 import (
     message_pb2,
     options_pb2,
     template_pb2,
+    template_service_pb2,
 )
 from switchboard.v1 import assignment_policy_service_pb2 as policies
 from switchboard.v1 import assignment_service_pb2 as assignments
@@ -103,6 +104,27 @@ def api_channel(callback_url: str = "https://desk.example/switchboard") -> chann
 def filled(*texts: str) -> template_pb2.TemplateFilling:
     """The places of a template's body, in their order."""
     return template_pb2.TemplateFilling(body=[template_pb2.TemplateParameter(text=text) for text in texts])
+
+
+def drafted(channel_id: str, **fields: Any) -> template_service_pb2.CreateTemplateRequest:
+    """A template to create."""
+    values = {"name": f"order_{nonce()}".lower(), "language": "en", "category": template_pb2.TEMPLATE_CATEGORY_UTILITY}
+    return template_service_pb2.CreateTemplateRequest(
+        channel_id=channel_id, components=template_parts(), request_id=nonce(), **{**values, **fields}
+    )
+
+
+def template_parts() -> list[template_pb2.TemplateComponent]:
+    """What a template is made of."""
+    text = "Hello {{1}}, your order is ready."
+    return [template_pb2.TemplateComponent(type="BODY", text=text, examples=["Mia"])]
+
+
+def sampled(channel_id: str) -> template_service_pb2.UploadTemplateSampleRequest:
+    """A sample to upload."""
+    return template_service_pb2.UploadTemplateSampleRequest(
+        channel_id=channel_id, content=b"picture", mime_type="image/jpeg", file_name="shop.jpg"
+    )
 
 
 def handed_in(channel_id: str) -> intake.ReceiveItemsRequest:

@@ -130,7 +130,7 @@ class Tenant:
     def token_of(self, agent_id: str) -> str:
         return str(self.call(CreateAgentTokenRequest(agent_id=agent_id)).token)
 
-    def template(self, channel_id: str = "") -> str:
+    def template(self, channel_id: str = "", status: str = "APPROVED") -> str:
         """A new template that the simulator has of a channel's account."""
         simulator, name, channel_id = self.dev["simulator"]["url"], nonce(), channel_id or self.channel_id
         account = self.call(GetChannelRequest(channel_id=channel_id)).channel.whatsapp
@@ -139,7 +139,7 @@ class Tenant:
             more = {"display_phone_number": "15550001111", "app_secret": "secret", "webhook_url": "http://127.0.0.1:9/"}
             post(f"{simulator}/_control/accounts", known | more)
         body = {"type": "BODY", "text": "Hello {{1}}, your order is ready.", "example": {"body_text": [["Mia"]]}}
-        made = {"wabaId": account.waba_id, "templates": [{"name": name, "components": [body]}]}
+        made = {"wabaId": account.waba_id, "templates": [{"name": name, "status": status, "components": [body]}]}
         (external_id,) = post(f"{simulator}/_control/templates", made)["ids"]
         self.call(SyncTemplatesRequest(channel_id=channel_id))
         listed = self.call(ListTemplatesRequest(channel_id=channel_id, page_size=200)).templates
@@ -229,6 +229,8 @@ class World(Tenant):
         self.foreign_role: str = self.foreign.call(CreateRoleRequest(name="foreign", permissions=read)).role.id
         invite = CreateInviteRequest(email="foreign@example.com", name="foreign")
         self.foreign_invite: str = self.foreign.call(invite).invite.id
+        # What is written stays as it was answered.
+        post(self.dev["simulator"]["url"] + "/_control/reviews", {"status": None})
         self.foreign_template: str = self.foreign.template()
         self.foreign_erasure: str = self.foreign.erased()
         self.foreign_media: str = self.foreign.media()

@@ -13,6 +13,7 @@ from contract_edge import Rest
 from contract_fields import Place, places, put
 from contract_kinds import CALLERS, KINDS, NO_IDS, ONESELF, SEEING_ALL, TENANT_WIDE, Cast, Holdings, Side, foreign
 from contract_outcome import Refused, methods, normal
+from contract_requests import connect
 from contract_table import CASES
 from contract_transports import Grpc
 from contract_world import World, nonce, unknown
@@ -110,7 +111,11 @@ class Asking:
         return put(self.with_things_of(found), self.place.path, value), value
 
     def _holdings(self, side: Side) -> Holdings:
-        return side.fresh() if self.changes else side.standing
+        found = side.fresh() if self.changes else side.standing
+        if self.place.rpc == "ChannelService.DisconnectChannel":
+            # One of its own: the side's is needed by what is asked afterwards.
+            vars(found).update(_channel=self.world.call(connect(self.world)).channel.id)
+        return found
 
     def with_things_of(self, holdings: Holdings) -> Message:
         """What the table asks for, about these things, and as if for the first time."""

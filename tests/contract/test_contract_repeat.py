@@ -42,6 +42,7 @@ WITHOUT_REQUEST_ID = {
     "InviteService.AcceptInvite": "the token is good once",
     "InviteService.ResendInvite": "shows a secret, this once: a repeat makes another",
     "TemplateService.SyncTemplates": "reads again: what is the same already stays",
+    "TemplateService.UploadTemplateSample": "keeps nothing here; a sample that nothing names is forgotten",
     "TenantService.CreateTenant": IN_THE_CONTROL_DATABASE,
     "TenantService.DisableTenant": ALWAYS_THE_SAME,
     "TenantService.EnableTenant": ALWAYS_THE_SAME,

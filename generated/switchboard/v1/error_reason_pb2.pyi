@@ -160,6 +160,23 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: none of the files failed or expired, so that none is fetched again."""
     ERROR_REASON_MEDIA_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 106
     """UNAVAILABLE: the store of files does not answer. Repeat."""
+    ERROR_REASON_TEMPLATE_REFUSED: _ErrorReason.ValueType  # 110
+    """FAILED_PRECONDITION: the provider will not have the template so; metadata "code" and "subcode" are its numbers, "problem" what they
+    mean: LIMIT_REACHED, NAME_EXISTS, NAME_BLOCKED, NOT_EDITABLE, TOO_LONG, HEADER_FORMAT, BODY_FORMAT, FOOTER_FORMAT,
+    TOO_MANY_PLACES, PLACE_AT_EDGE, or OTHER.
+    """
+    ERROR_REASON_TEMPLATE_EXISTS: _ErrorReason.ValueType  # 111
+    """ALREADY_EXISTS: the account has one of this name in this language, metadata "template_id"; or had an approved one, whose name is
+    free again at "free_time".
+    """
+    ERROR_REASON_TEMPLATE_NOT_EDITABLE: _ErrorReason.ValueType  # 112
+    """FAILED_PRECONDITION: the template cannot be changed so now; metadata "status", its provider's word, and "again_time" where it was
+    edited too often.
+    """
+    ERROR_REASON_MARKETING_OPTED_OUT: _ErrorReason.ValueType  # 113
+    """FAILED_PRECONDITION: the customer wants no marketing messages; metadata "template_id" and "category"."""
+    ERROR_REASON_TEMPLATE_RATE_LIMITED: _ErrorReason.ValueType  # 114
+    """RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes."""
     ERROR_REASON_CHANNEL_CHECK_FAILED: _ErrorReason.ValueType  # 115
     """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
     "code" and "trace_id" are the provider's where it refused.
@@ -306,6 +323,23 @@ ERROR_REASON_ATTACHMENT_NOT_RETRYABLE: ErrorReason.ValueType  # 105
 """FAILED_PRECONDITION: none of the files failed or expired, so that none is fetched again."""
 ERROR_REASON_MEDIA_STORE_UNAVAILABLE: ErrorReason.ValueType  # 106
 """UNAVAILABLE: the store of files does not answer. Repeat."""
+ERROR_REASON_TEMPLATE_REFUSED: ErrorReason.ValueType  # 110
+"""FAILED_PRECONDITION: the provider will not have the template so; metadata "code" and "subcode" are its numbers, "problem" what they
+mean: LIMIT_REACHED, NAME_EXISTS, NAME_BLOCKED, NOT_EDITABLE, TOO_LONG, HEADER_FORMAT, BODY_FORMAT, FOOTER_FORMAT,
+TOO_MANY_PLACES, PLACE_AT_EDGE, or OTHER.
+"""
+ERROR_REASON_TEMPLATE_EXISTS: ErrorReason.ValueType  # 111
+"""ALREADY_EXISTS: the account has one of this name in this language, metadata "template_id"; or had an approved one, whose name is
+free again at "free_time".
+"""
+ERROR_REASON_TEMPLATE_NOT_EDITABLE: ErrorReason.ValueType  # 112
+"""FAILED_PRECONDITION: the template cannot be changed so now; metadata "status", its provider's word, and "again_time" where it was
+edited too often.
+"""
+ERROR_REASON_MARKETING_OPTED_OUT: ErrorReason.ValueType  # 113
+"""FAILED_PRECONDITION: the customer wants no marketing messages; metadata "template_id" and "category"."""
+ERROR_REASON_TEMPLATE_RATE_LIMITED: ErrorReason.ValueType  # 114
+"""RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes."""
 ERROR_REASON_CHANNEL_CHECK_FAILED: ErrorReason.ValueType  # 115
 """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
 "code" and "trace_id" are the provider's where it refused.

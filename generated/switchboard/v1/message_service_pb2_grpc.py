@@ -68,7 +68,7 @@ class MessageServiceServicer:
 
     def SendMessage(self, request, context):
         """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
-        FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+        FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

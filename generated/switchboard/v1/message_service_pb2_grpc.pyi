@@ -35,7 +35,7 @@ class MessageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> MessageServiceAsyncStub: ...
     SendMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]
     """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
-    FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+    FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
     """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]
     """Gets a message."""
@@ -56,7 +56,7 @@ class MessageServiceAsyncStub(MessageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
-    FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+    FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Gets a message."""
@@ -80,7 +80,7 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
-        FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+        FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
         """
 
     @_abc_1.abstractmethod

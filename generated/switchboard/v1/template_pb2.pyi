@@ -281,7 +281,7 @@ Global___Template: _TypeAlias = Template  # noqa: Y015
 
 @_typing.final
 class TemplateComponent(_message.Message):
-    """A part of a template."""
+    """A part of a template. As it is read, and as it is written."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -291,23 +291,40 @@ class TemplateComponent(_message.Message):
     BUTTONS_FIELD_NUMBER: _builtins.int
     PLACES_FIELD_NUMBER: _builtins.int
     CARDS_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    SECURITY_RECOMMENDATION_FIELD_NUMBER: _builtins.int
+    CODE_EXPIRATION_MINUTES_FIELD_NUMBER: _builtins.int
+    EXPIRES_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """The provider's word, in upper case: HEADER, BODY, FOOTER, BUTTONS, CAROUSEL, LIMITED_TIME_OFFER and others."""
     format: _builtins.str
     """Of a header: TEXT, IMAGE, VIDEO, GIF, DOCUMENT, LOCATION; empty else."""
     text: _builtins.str
     """Its text with places such as {{1}}; empty where it has none."""
+    sample: _builtins.str
+    """Of a header that is a file, where it is written: the handle of a sample of UploadTemplateSample. Empty where it is read."""
+    security_recommendation: _builtins.bool
+    """Of BODY in AUTHENTICATION: it says too that the code is not to be shared."""
+    code_expiration_minutes: _builtins.int
+    """Of FOOTER in AUTHENTICATION: it says after how many minutes the code expires; 0 for no word of it."""
+    expires: _builtins.bool
+    """Of LIMITED_TIME_OFFER: it shows when the offer ends."""
     @_builtins.property
     def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateButton]:
         """Of buttons."""
 
     @_builtins.property
     def places(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The places of the text by name or number, in the order they first stand there."""
+        """The places of the text by name or number, in the order they first stand there. Only read."""
 
     @_builtins.property
     def cards(self) -> _containers.RepeatedCompositeFieldContainer[Global___TemplateCard]:
         """Of a carousel: its cards, each of components."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What could stand in each of the places, in their order; none where the provider does not tell."""
 
     def __init__(
         self,
@@ -318,10 +335,15 @@ class TemplateComponent(_message.Message):
         buttons: _abc.Iterable[Global___TemplateButton] | None = ...,
         places: _abc.Iterable[_builtins.str] | None = ...,
         cards: _abc.Iterable[Global___TemplateCard] | None = ...,
+        examples: _abc.Iterable[_builtins.str] | None = ...,
+        sample: _builtins.str = ...,
+        security_recommendation: _builtins.bool = ...,
+        code_expiration_minutes: _builtins.int = ...,
+        expires: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buttons", b"buttons", "cards", b"cards", "format", b"format", "places", b"places", "text", b"text", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buttons", b"buttons", "cards", b"cards", "code_expiration_minutes", b"code_expiration_minutes", "examples", b"examples", "expires", b"expires", "format", b"format", "places", b"places", "sample", b"sample", "security_recommendation", b"security_recommendation", "text", b"text", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -361,6 +383,8 @@ class TemplateButton(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     URL_FIELD_NUMBER: _builtins.int
     PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    FLOW_ID_FIELD_NUMBER: _builtins.int
     type: _builtins.str
     """The provider's word, in upper case: QUICK_REPLY, URL, PHONE_NUMBER, COPY_CODE, FLOW, CATALOG, MPM, OTP and others."""
     text: _builtins.str
@@ -369,6 +393,10 @@ class TemplateButton(_message.Message):
     """Of URL: where it leads, perhaps with one place at the end; empty else."""
     phone_number: _builtins.str
     """Of PHONE_NUMBER: whom it calls; empty else."""
+    example: _builtins.str
+    """Of URL with a place: a whole address. Of COPY_CODE: a code. Empty where the provider does not tell."""
+    flow_id: _builtins.str
+    """Of FLOW: its id at the provider; empty else."""
     def __init__(
         self,
         *,
@@ -376,10 +404,12 @@ class TemplateButton(_message.Message):
         text: _builtins.str = ...,
         url: _builtins.str = ...,
         phone_number: _builtins.str = ...,
+        example: _builtins.str = ...,
+        flow_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phone_number", b"phone_number", "text", b"text", "type", b"type", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["example", b"example", "flow_id", b"flow_id", "phone_number", b"phone_number", "text", b"text", "type", b"type", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
 from switchboard.v1 import template_pb2 as switchboard_dot_v1_dot_template__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchboard/v1/template_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/options.proto\x1a\x1dswitchboard/v1/template.proto\"Q\n\x12GetTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"P\n\x13GetTemplateResponse\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.switchboard.v1.Template\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\x80\x01\n\x14ListTemplatesRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x10\n\x08sendable\x18\x04 \x01(\x08\"l\n\x15ListTemplatesResponse\x12+\n\ttemplates\x18\x01 \x03(\x0b\x32\x18.switchboard.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"4\n\x14SyncTemplatesRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"W\n\x15SyncTemplatesResponse\x12\x13\n\x0b\x66ound_count\x18\x01 \x01(\x05\x12\x15\n\rchanged_count\x18\x02 \x01(\x05\x12\x12\n\ngone_count\x18\x03 \x01(\x05\"\x87\x01\n\x16PreviewTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x30\n\x07\x66illing\x18\x03 \x01(\x0b\x32\x1f.switchboard.v1.TemplateFilling\"\x87\x01\n\x17PreviewTemplateResponse\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x0e\n\x06\x66ooter\x18\x03 \x01(\t\x12/\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1e.switchboard.v1.TemplateButton\x12\r\n\x05\x61s_of\x18\x05 \x01(\t2\xa0\x05\n\x0fTemplateService\x12\x9a\x01\n\x0bGetTemplate\x12\".switchboard.v1.GetTemplateRequest\x1a#.switchboard.v1.GetTemplateResponse\"B\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/channels/{channel_id}/templates/{template_id}\x12\x92\x01\n\rListTemplates\x12$.switchboard.v1.ListTemplatesRequest\x1a%.switchboard.v1.ListTemplatesResponse\"4\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02%\x12#/v1/channels/{channel_id}/templates\x12\x97\x01\n\rSyncTemplates\x12$.switchboard.v1.SyncTemplatesRequest\x1a%.switchboard.v1.SyncTemplatesResponse\"9\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02-\"(/v1/channels/{channel_id}/templates:sync:\x01*\x12\xb1\x01\n\x0fPreviewTemplate\x12&.switchboard.v1.PreviewTemplateRequest\x1a\'.switchboard.v1.PreviewTemplateResponse\"M\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02>\"9/v1/channels/{channel_id}/templates/{template_id}:preview:\x01*\x1a\r\xaa\xbb\x18\ttemplatesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%switchboard/v1/template_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/options.proto\x1a\x1dswitchboard/v1/template.proto\"Q\n\x12GetTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"P\n\x13GetTemplateResponse\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.switchboard.v1.Template\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"\x80\x01\n\x14ListTemplatesRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x10\n\x08sendable\x18\x04 \x01(\x08\"l\n\x15ListTemplatesResponse\x12+\n\ttemplates\x18\x01 \x03(\x0b\x32\x18.switchboard.v1.Template\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"4\n\x14SyncTemplatesRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"W\n\x15SyncTemplatesResponse\x12\x13\n\x0b\x66ound_count\x18\x01 \x01(\x05\x12\x15\n\rchanged_count\x18\x02 \x01(\x05\x12\x12\n\ngone_count\x18\x03 \x01(\x05\"\x87\x01\n\x16PreviewTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x30\n\x07\x66illing\x18\x03 \x01(\x0b\x32\x1f.switchboard.v1.TemplateFilling\"\x87\x01\n\x17PreviewTemplateResponse\x12\x0e\n\x06header\x18\x01 \x01(\t\x12\x0c\n\x04\x62ody\x18\x02 \x01(\t\x12\x0e\n\x06\x66ooter\x18\x03 \x01(\t\x12/\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1e.switchboard.v1.TemplateButton\x12\r\n\x05\x61s_of\x18\x05 \x01(\t\"\x9e\x03\n\x15\x43reateTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x02 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x1c\n\x04name\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x04\xba\x01\x01\x00\x12\x36\n\x08language\x18\x04 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-z]{2,3}(_[A-Za-z]{2,4})?$\x12@\n\x08\x63\x61tegory\x18\x05 \x01(\x0e\x32 .switchboard.v1.TemplateCategoryB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x04\x12K\n\x10parameter_format\x18\x06 \x01(\x0e\x32\'.switchboard.v1.TemplateParameterFormatB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x41\n\ncomponents\x18\x07 \x03(\x0b\x32!.switchboard.v1.TemplateComponentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\n\x12\x1d\n\x15\x61llow_category_change\x18\x08 \x01(\x08\"D\n\x16\x43reateTemplateResponse\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.switchboard.v1.Template\"\x8d\x02\n\x15UpdateTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x45\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32 .switchboard.v1.TemplateCategoryB\x0c\xbaH\t\x82\x01\x06\x10\x01 \x00 \x04H\x00\x88\x01\x01\x12\x41\n\ncomponents\x18\x05 \x03(\x0b\x32!.switchboard.v1.TemplateComponentB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\nB\x0b\n\t_category\"D\n\x16UpdateTemplateResponse\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.switchboard.v1.Template\"\x8d\x01\n\x15\x44\x65leteTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12\x15\n\rall_languages\x18\x04 \x01(\x08\"E\n\x16\x44\x65leteTemplateResponse\x12+\n\ttemplates\x18\x01 \x03(\x0b\x32\x18.switchboard.v1.Template\"w\n\x16UnpauseTemplateRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x0btemplate_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\"E\n\x17UnpauseTemplateResponse\x12*\n\x08template\x18\x01 \x01(\x0b\x32\x18.switchboard.v1.Template\"\xc6\x01\n\x1bUploadTemplateSampleRequest\x12\x1c\n\nchannel_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1c\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\xc0\x84=\x12H\n\tmime_type\x18\x03 \x01(\tB5\xbaH2r02.^(image/(jpeg|png)|video/mp4|application/pdf)$\x12!\n\tfile_name\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xf0\x01\xba\x01\x01\x00\".\n\x1cUploadTemplateSampleResponse\x12\x0e\n\x06handle\x18\x01 \x01(\t2\xe9\x0b\n\x0fTemplateService\x12\x9a\x01\n\x0bGetTemplate\x12\".switchboard.v1.GetTemplateRequest\x1a#.switchboard.v1.GetTemplateResponse\"B\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02\x33\x12\x31/v1/channels/{channel_id}/templates/{template_id}\x12\x92\x01\n\rListTemplates\x12$.switchboard.v1.ListTemplatesRequest\x1a%.switchboard.v1.ListTemplatesResponse\"4\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02%\x12#/v1/channels/{channel_id}/templates\x12\x97\x01\n\rSyncTemplates\x12$.switchboard.v1.SyncTemplatesRequest\x1a%.switchboard.v1.SyncTemplatesResponse\"9\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02-\"(/v1/channels/{channel_id}/templates:sync:\x01*\x12\xb1\x01\n\x0fPreviewTemplate\x12&.switchboard.v1.PreviewTemplateRequest\x1a\'.switchboard.v1.PreviewTemplateResponse\"M\x90\x02\x01\xa2\xbb\x18\x02\x08\x07\x82\xd3\xe4\x93\x02>\"9/v1/channels/{channel_id}/templates/{template_id}:preview:\x01*\x12\x95\x01\n\x0e\x43reateTemplate\x12%.switchboard.v1.CreateTemplateRequest\x1a&.switchboard.v1.CreateTemplateResponse\"4\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02(\"#/v1/channels/{channel_id}/templates:\x01*\x12\xa3\x01\n\x0eUpdateTemplate\x12%.switchboard.v1.UpdateTemplateRequest\x1a&.switchboard.v1.UpdateTemplateResponse\"B\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x36\x32\x31/v1/channels/{channel_id}/templates/{template_id}:\x01*\x12\xa0\x01\n\x0e\x44\x65leteTemplate\x12%.switchboard.v1.DeleteTemplateRequest\x1a&.switchboard.v1.DeleteTemplateResponse\"?\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x33*1/v1/channels/{channel_id}/templates/{template_id}\x12\xae\x01\n\x0fUnpauseTemplate\x12&.switchboard.v1.UnpauseTemplateRequest\x1a\'.switchboard.v1.UnpauseTemplateResponse\"J\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02>\"9/v1/channels/{channel_id}/templates/{template_id}:unpause:\x01*\x12\xb4\x01\n\x14UploadTemplateSample\x12+.switchboard.v1.UploadTemplateSampleRequest\x1a,.switchboard.v1.UploadTemplateSampleResponse\"A\xa2\xbb\x18\x02\x08\x08\x82\xd3\xe4\x93\x02\x35\"0/v1/channels/{channel_id}/templates:uploadSample:\x01*\x1a\r\xaa\xbb\x18\ttemplatesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWTEMPLATEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_PREVIEWTEMPLATEREQUEST'].fields_by_name['template_id']._loaded_options = None
   _globals['_PREVIEWTEMPLATEREQUEST'].fields_by_name['template_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['name']._serialized_options = b'\272H\013r\t\020\001\030\200\004\272\001\001\000'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['language']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['language']._serialized_options = b'\272H!r\0372\035^[a-z]{2,3}(_[A-Za-z]{2,4})?$'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['category']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['category']._serialized_options = b'\272H\t\202\001\006\020\001 \000 \004'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['parameter_format']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['parameter_format']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['components']._loaded_options = None
+  _globals['_CREATETEMPLATEREQUEST'].fields_by_name['components']._serialized_options = b'\272H\007\222\001\004\010\001\020\n'
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['template_id']._loaded_options = None
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['template_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['category']._loaded_options = None
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['category']._serialized_options = b'\272H\t\202\001\006\020\001 \000 \004'
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['components']._loaded_options = None
+  _globals['_UPDATETEMPLATEREQUEST'].fields_by_name['components']._serialized_options = b'\272H\007\222\001\004\010\001\020\n'
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['template_id']._loaded_options = None
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['template_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_DELETETEMPLATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['template_id']._loaded_options = None
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['template_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_UNPAUSETEMPLATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['channel_id']._loaded_options = None
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['channel_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['content']._loaded_options = None
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['content']._serialized_options = b'\272H\010z\006\020\001\030\300\204='
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['mime_type']._loaded_options = None
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['mime_type']._serialized_options = b'\272H2r02.^(image/(jpeg|png)|video/mp4|application/pdf)$'
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['file_name']._loaded_options = None
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST'].fields_by_name['file_name']._serialized_options = b'\272H\013r\t\020\001\030\360\001\272\001\001\000'
   _globals['_TEMPLATESERVICE']._loaded_options = None
   _globals['_TEMPLATESERVICE']._serialized_options = b'\252\273\030\ttemplates'
   _globals['_TEMPLATESERVICE'].methods_by_name['GetTemplate']._loaded_options = None
@@ -61,6 +105,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TEMPLATESERVICE'].methods_by_name['SyncTemplates']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002-\"(/v1/channels/{channel_id}/templates:sync:\001*'
   _globals['_TEMPLATESERVICE'].methods_by_name['PreviewTemplate']._loaded_options = None
   _globals['_TEMPLATESERVICE'].methods_by_name['PreviewTemplate']._serialized_options = b'\220\002\001\242\273\030\002\010\007\202\323\344\223\002>\"9/v1/channels/{channel_id}/templates/{template_id}:preview:\001*'
+  _globals['_TEMPLATESERVICE'].methods_by_name['CreateTemplate']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['CreateTemplate']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002(\"#/v1/channels/{channel_id}/templates:\001*'
+  _globals['_TEMPLATESERVICE'].methods_by_name['UpdateTemplate']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['UpdateTemplate']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002621/v1/channels/{channel_id}/templates/{template_id}:\001*'
+  _globals['_TEMPLATESERVICE'].methods_by_name['DeleteTemplate']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['DeleteTemplate']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\0023*1/v1/channels/{channel_id}/templates/{template_id}'
+  _globals['_TEMPLATESERVICE'].methods_by_name['UnpauseTemplate']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['UnpauseTemplate']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\002>\"9/v1/channels/{channel_id}/templates/{template_id}:unpause:\001*'
+  _globals['_TEMPLATESERVICE'].methods_by_name['UploadTemplateSample']._loaded_options = None
+  _globals['_TEMPLATESERVICE'].methods_by_name['UploadTemplateSample']._serialized_options = b'\242\273\030\002\010\010\202\323\344\223\0025\"0/v1/channels/{channel_id}/templates:uploadSample:\001*'
   _globals['_GETTEMPLATEREQUEST']._serialized_start=177
   _globals['_GETTEMPLATEREQUEST']._serialized_end=258
   _globals['_GETTEMPLATERESPONSE']._serialized_start=260
@@ -77,6 +131,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWTEMPLATEREQUEST']._serialized_end=862
   _globals['_PREVIEWTEMPLATERESPONSE']._serialized_start=865
   _globals['_PREVIEWTEMPLATERESPONSE']._serialized_end=1000
-  _globals['_TEMPLATESERVICE']._serialized_start=1003
-  _globals['_TEMPLATESERVICE']._serialized_end=1675
+  _globals['_CREATETEMPLATEREQUEST']._serialized_start=1003
+  _globals['_CREATETEMPLATEREQUEST']._serialized_end=1417
+  _globals['_CREATETEMPLATERESPONSE']._serialized_start=1419
+  _globals['_CREATETEMPLATERESPONSE']._serialized_end=1487
+  _globals['_UPDATETEMPLATEREQUEST']._serialized_start=1490
+  _globals['_UPDATETEMPLATEREQUEST']._serialized_end=1759
+  _globals['_UPDATETEMPLATERESPONSE']._serialized_start=1761
+  _globals['_UPDATETEMPLATERESPONSE']._serialized_end=1829
+  _globals['_DELETETEMPLATEREQUEST']._serialized_start=1832
+  _globals['_DELETETEMPLATEREQUEST']._serialized_end=1973
+  _globals['_DELETETEMPLATERESPONSE']._serialized_start=1975
+  _globals['_DELETETEMPLATERESPONSE']._serialized_end=2044
+  _globals['_UNPAUSETEMPLATEREQUEST']._serialized_start=2046
+  _globals['_UNPAUSETEMPLATEREQUEST']._serialized_end=2165
+  _globals['_UNPAUSETEMPLATERESPONSE']._serialized_start=2167
+  _globals['_UNPAUSETEMPLATERESPONSE']._serialized_end=2236
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST']._serialized_start=2239
+  _globals['_UPLOADTEMPLATESAMPLEREQUEST']._serialized_end=2437
+  _globals['_UPLOADTEMPLATESAMPLERESPONSE']._serialized_start=2439
+  _globals['_UPLOADTEMPLATESAMPLERESPONSE']._serialized_end=2485
+  _globals['_TEMPLATESERVICE']._serialized_start=2488
+  _globals['_TEMPLATESERVICE']._serialized_end=4001
 # @@protoc_insertion_point(module_scope)

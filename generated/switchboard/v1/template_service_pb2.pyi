@@ -262,3 +262,313 @@ class PreviewTemplateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewTemplateResponse: _TypeAlias = PreviewTemplateResponse  # noqa: Y015
+
+@_typing.final
+class CreateTemplateRequest(_message.Message):
+    """Writes a template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    PARAMETER_FORMAT_FIELD_NUMBER: _builtins.int
+    COMPONENTS_FIELD_NUMBER: _builtins.int
+    ALLOW_CATEGORY_CHANGE_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """A channel of the account."""
+    request_id: _builtins.str
+    """A repeat with the same id and content is the same template."""
+    name: _builtins.str
+    """Lower-case letters, digits and underscores. It may have several languages."""
+    language: _builtins.str
+    """Such as en or pt_BR."""
+    category: _template_pb2.TemplateCategory.ValueType
+    """What it is for."""
+    parameter_format: _template_pb2.TemplateParameterFormat.ValueType
+    """How its places are told apart; positional when not given."""
+    allow_category_change: _builtins.bool
+    """Whether the provider may choose another category instead of refusing this one."""
+    @_builtins.property
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.TemplateComponent]:
+        """What it is made of."""
+
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        language: _builtins.str = ...,
+        category: _template_pb2.TemplateCategory.ValueType = ...,
+        parameter_format: _template_pb2.TemplateParameterFormat.ValueType = ...,
+        components: _abc.Iterable[_template_pb2.TemplateComponent] | None = ...,
+        allow_category_change: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_category_change", b"allow_category_change", "category", b"category", "channel_id", b"channel_id", "components", b"components", "language", b"language", "name", b"name", "parameter_format", b"parameter_format", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateTemplateRequest: _TypeAlias = CreateTemplateRequest  # noqa: Y015
+
+@_typing.final
+class CreateTemplateResponse(_message.Message):
+    """A new template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template:
+        """As the provider took it."""
+
+    def __init__(
+        self,
+        *,
+        template: _template_pb2.Template | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateTemplateResponse: _TypeAlias = CreateTemplateResponse  # noqa: Y015
+
+@_typing.final
+class UpdateTemplateRequest(_message.Message):
+    """Writes a template anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    COMPONENTS_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """A channel of the account."""
+    template_id: _builtins.str
+    """The template."""
+    request_id: _builtins.str
+    """A repeat with the same id and content writes nothing again."""
+    category: _template_pb2.TemplateCategory.ValueType
+    """Of one that is not approved: what it is for; the same as before when absent."""
+    @_builtins.property
+    def components(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.TemplateComponent]:
+        """All it is made of."""
+
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        template_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        category: _template_pb2.TemplateCategory.ValueType | None = ...,
+        components: _abc.Iterable[_template_pb2.TemplateComponent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_category", b"_category", "category", b"category"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_category", b"_category", "category", b"category", "channel_id", b"channel_id", "components", b"components", "request_id", b"request_id", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__category: _TypeAlias = _typing.Literal["category"]  # noqa: Y015
+    _WhichOneofArgType__category: _TypeAlias = _typing.Literal["_category", b"_category"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__category) -> _WhichOneofReturnType__category | None: ...
+
+Global___UpdateTemplateRequest: _TypeAlias = UpdateTemplateRequest  # noqa: Y015
+
+@_typing.final
+class UpdateTemplateResponse(_message.Message):
+    """A template that was written anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template:
+        """As it is now."""
+
+    def __init__(
+        self,
+        *,
+        template: _template_pb2.Template | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateTemplateResponse: _TypeAlias = UpdateTemplateResponse  # noqa: Y015
+
+@_typing.final
+class DeleteTemplateRequest(_message.Message):
+    """Deletes a template."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ALL_LANGUAGES_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """A channel of the account."""
+    template_id: _builtins.str
+    """The template."""
+    request_id: _builtins.str
+    """A repeat with the same id and content deletes nothing again."""
+    all_languages: _builtins.bool
+    """Also what has its name in other languages."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        template_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        all_languages: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all_languages", b"all_languages", "channel_id", b"channel_id", "request_id", b"request_id", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTemplateRequest: _TypeAlias = DeleteTemplateRequest  # noqa: Y015
+
+@_typing.final
+class DeleteTemplateResponse(_message.Message):
+    """What was deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def templates(self) -> _containers.RepeatedCompositeFieldContainer[_template_pb2.Template]:
+        """Those that are gone now, by language."""
+
+    def __init__(
+        self,
+        *,
+        templates: _abc.Iterable[_template_pb2.Template] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["templates", b"templates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteTemplateResponse: _TypeAlias = DeleteTemplateResponse  # noqa: Y015
+
+@_typing.final
+class UnpauseTemplateRequest(_message.Message):
+    """Ends a pause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    TEMPLATE_ID_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """A channel of the account."""
+    template_id: _builtins.str
+    """The template."""
+    request_id: _builtins.str
+    """A repeat with the same id and content asks for nothing again."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        template_id: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "request_id", b"request_id", "template_id", b"template_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseTemplateRequest: _TypeAlias = UnpauseTemplateRequest  # noqa: Y015
+
+@_typing.final
+class UnpauseTemplateResponse(_message.Message):
+    """A template whose pause was to end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEMPLATE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def template(self) -> _template_pb2.Template:
+        """As it is known now; a webhook tells what became of it."""
+
+    def __init__(
+        self,
+        *,
+        template: _template_pb2.Template | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["template", b"template"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnpauseTemplateResponse: _TypeAlias = UnpauseTemplateResponse  # noqa: Y015
+
+@_typing.final
+class UploadTemplateSampleRequest(_message.Message):
+    """Uploads a sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANNEL_ID_FIELD_NUMBER: _builtins.int
+    CONTENT_FIELD_NUMBER: _builtins.int
+    MIME_TYPE_FIELD_NUMBER: _builtins.int
+    FILE_NAME_FIELD_NUMBER: _builtins.int
+    channel_id: _builtins.str
+    """A channel of the account."""
+    content: _builtins.bytes
+    """At most a million bytes."""
+    mime_type: _builtins.str
+    """What it is."""
+    file_name: _builtins.str
+    """What it is called."""
+    def __init__(
+        self,
+        *,
+        channel_id: _builtins.str = ...,
+        content: _builtins.bytes = ...,
+        mime_type: _builtins.str = ...,
+        file_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel_id", b"channel_id", "content", b"content", "file_name", b"file_name", "mime_type", b"mime_type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadTemplateSampleRequest: _TypeAlias = UploadTemplateSampleRequest  # noqa: Y015
+
+@_typing.final
+class UploadTemplateSampleResponse(_message.Message):
+    """A sample."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HANDLE_FIELD_NUMBER: _builtins.int
+    handle: _builtins.str
+    """For TemplateComponent.sample, soon: the provider forgets it."""
+    def __init__(
+        self,
+        *,
+        handle: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["handle", b"handle"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UploadTemplateSampleResponse: _TypeAlias = UploadTemplateSampleResponse  # noqa: Y015

@@ -55,6 +55,31 @@ class TemplateServiceStub:
                 request_serializer=switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateResponse.FromString,
                 _registered_method=True)
+        self.CreateTemplate = channel.unary_unary(
+                '/switchboard.v1.TemplateService/CreateTemplate',
+                request_serializer=switchboard_dot_v1_dot_template__service__pb2.CreateTemplateRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_template__service__pb2.CreateTemplateResponse.FromString,
+                _registered_method=True)
+        self.UpdateTemplate = channel.unary_unary(
+                '/switchboard.v1.TemplateService/UpdateTemplate',
+                request_serializer=switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateResponse.FromString,
+                _registered_method=True)
+        self.DeleteTemplate = channel.unary_unary(
+                '/switchboard.v1.TemplateService/DeleteTemplate',
+                request_serializer=switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateResponse.FromString,
+                _registered_method=True)
+        self.UnpauseTemplate = channel.unary_unary(
+                '/switchboard.v1.TemplateService/UnpauseTemplate',
+                request_serializer=switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateResponse.FromString,
+                _registered_method=True)
+        self.UploadTemplateSample = channel.unary_unary(
+                '/switchboard.v1.TemplateService/UploadTemplateSample',
+                request_serializer=switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleResponse.FromString,
+                _registered_method=True)
 
 
 class TemplateServiceServicer:
@@ -93,6 +118,48 @@ class TemplateServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateTemplate(self, request, context):
+        """Writes a template at the provider, which looks at it before it may be sent: its status says so, a webhook what came of it. Every
+        limit is checked before the provider is asked, each wrong field by its path, such as components[1].text. TEMPLATE_EXISTS,
+        TEMPLATE_RATE_LIMITED; TEMPLATE_REFUSED with the provider's code where it will not. Where the provider does not answer, its list
+        says whether it has it: PROVIDER_UNAVAILABLE means that it is not known to be there, and that a repeat never makes two.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateTemplate(self, request, context):
+        """Writes all components of a template anew; the provider looks at it again. TEMPLATE_NOT_EDITABLE unless it is APPROVED, REJECTED or
+        PAUSED, and where an approved one was edited within a day, or ten times within 30 days. Refused as CreateTemplate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteTemplate(self, request, context):
+        """Deletes a template at the provider, in its language or in all it has. What was approved leaves its name blocked for 30 days. Here it
+        stays with a gone_time. Refused as CreateTemplate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnpauseTemplate(self, request, context):
+        """Ends the pause of a template that was paced; a pause for its quality ends by itself. TEMPLATE_NOT_EDITABLE unless it is PAUSED.
+        Refused as CreateTemplate.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadTemplateSample(self, request, context):
+        """Uploads a sample of a header's file, which who looks at the template sees; the handle goes into a component. Nothing is kept here.
+        Refused as SyncTemplates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TemplateServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -115,6 +182,31 @@ def add_TemplateServiceServicer_to_server(servicer, server):
                     servicer.PreviewTemplate,
                     request_deserializer=switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateResponse.SerializeToString,
+            ),
+            'CreateTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateTemplate,
+                    request_deserializer=switchboard_dot_v1_dot_template__service__pb2.CreateTemplateRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_template__service__pb2.CreateTemplateResponse.SerializeToString,
+            ),
+            'UpdateTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateTemplate,
+                    request_deserializer=switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateResponse.SerializeToString,
+            ),
+            'DeleteTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteTemplate,
+                    request_deserializer=switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateResponse.SerializeToString,
+            ),
+            'UnpauseTemplate': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnpauseTemplate,
+                    request_deserializer=switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateResponse.SerializeToString,
+            ),
+            'UploadTemplateSample': grpc.unary_unary_rpc_method_handler(
+                    servicer.UploadTemplateSample,
+                    request_deserializer=switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -226,6 +318,141 @@ class TemplateService:
             '/switchboard.v1.TemplateService/PreviewTemplate',
             switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateRequest.SerializeToString,
             switchboard_dot_v1_dot_template__service__pb2.PreviewTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.TemplateService/CreateTemplate',
+            switchboard_dot_v1_dot_template__service__pb2.CreateTemplateRequest.SerializeToString,
+            switchboard_dot_v1_dot_template__service__pb2.CreateTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.TemplateService/UpdateTemplate',
+            switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateRequest.SerializeToString,
+            switchboard_dot_v1_dot_template__service__pb2.UpdateTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.TemplateService/DeleteTemplate',
+            switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateRequest.SerializeToString,
+            switchboard_dot_v1_dot_template__service__pb2.DeleteTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnpauseTemplate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.TemplateService/UnpauseTemplate',
+            switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateRequest.SerializeToString,
+            switchboard_dot_v1_dot_template__service__pb2.UnpauseTemplateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadTemplateSample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.TemplateService/UploadTemplateSample',
+            switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleRequest.SerializeToString,
+            switchboard_dot_v1_dot_template__service__pb2.UploadTemplateSampleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,28 @@ class TemplateServiceStub:
     """Shows what the customer would get of a template with its places filled, and refuses what the provider would: each wrong place by
     its path, such as filling.body[1].text.
     """
+    CreateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.CreateTemplateRequest, _template_service_pb2.CreateTemplateResponse]
+    """Writes a template at the provider, which looks at it before it may be sent: its status says so, a webhook what came of it. Every
+    limit is checked before the provider is asked, each wrong field by its path, such as components[1].text. TEMPLATE_EXISTS,
+    TEMPLATE_RATE_LIMITED; TEMPLATE_REFUSED with the provider's code where it will not. Where the provider does not answer, its list
+    says whether it has it: PROVIDER_UNAVAILABLE means that it is not known to be there, and that a repeat never makes two.
+    """
+    UpdateTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.UpdateTemplateRequest, _template_service_pb2.UpdateTemplateResponse]
+    """Writes all components of a template anew; the provider looks at it again. TEMPLATE_NOT_EDITABLE unless it is APPROVED, REJECTED or
+    PAUSED, and where an approved one was edited within a day, or ten times within 30 days. Refused as CreateTemplate.
+    """
+    DeleteTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.DeleteTemplateRequest, _template_service_pb2.DeleteTemplateResponse]
+    """Deletes a template at the provider, in its language or in all it has. What was approved leaves its name blocked for 30 days. Here it
+    stays with a gone_time. Refused as CreateTemplate.
+    """
+    UnpauseTemplate: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.UnpauseTemplateRequest, _template_service_pb2.UnpauseTemplateResponse]
+    """Ends the pause of a template that was paced; a pause for its quality ends by itself. TEMPLATE_NOT_EDITABLE unless it is PAUSED.
+    Refused as CreateTemplate.
+    """
+    UploadTemplateSample: _grpc.UnaryUnaryMultiCallable[_template_service_pb2.UploadTemplateSampleRequest, _template_service_pb2.UploadTemplateSampleResponse]
+    """Uploads a sample of a header's file, which who looks at the template sees; the handle goes into a component. Nothing is kept here.
+    Refused as SyncTemplates.
+    """
 
 @_typing.type_check_only
 class TemplateServiceAsyncStub(TemplateServiceStub):
@@ -66,6 +88,28 @@ class TemplateServiceAsyncStub(TemplateServiceStub):
     PreviewTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.PreviewTemplateRequest, _template_service_pb2.PreviewTemplateResponse]  # type: ignore[assignment]
     """Shows what the customer would get of a template with its places filled, and refuses what the provider would: each wrong place by
     its path, such as filling.body[1].text.
+    """
+    CreateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.CreateTemplateRequest, _template_service_pb2.CreateTemplateResponse]  # type: ignore[assignment]
+    """Writes a template at the provider, which looks at it before it may be sent: its status says so, a webhook what came of it. Every
+    limit is checked before the provider is asked, each wrong field by its path, such as components[1].text. TEMPLATE_EXISTS,
+    TEMPLATE_RATE_LIMITED; TEMPLATE_REFUSED with the provider's code where it will not. Where the provider does not answer, its list
+    says whether it has it: PROVIDER_UNAVAILABLE means that it is not known to be there, and that a repeat never makes two.
+    """
+    UpdateTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.UpdateTemplateRequest, _template_service_pb2.UpdateTemplateResponse]  # type: ignore[assignment]
+    """Writes all components of a template anew; the provider looks at it again. TEMPLATE_NOT_EDITABLE unless it is APPROVED, REJECTED or
+    PAUSED, and where an approved one was edited within a day, or ten times within 30 days. Refused as CreateTemplate.
+    """
+    DeleteTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.DeleteTemplateRequest, _template_service_pb2.DeleteTemplateResponse]  # type: ignore[assignment]
+    """Deletes a template at the provider, in its language or in all it has. What was approved leaves its name blocked for 30 days. Here it
+    stays with a gone_time. Refused as CreateTemplate.
+    """
+    UnpauseTemplate: _aio.UnaryUnaryMultiCallable[_template_service_pb2.UnpauseTemplateRequest, _template_service_pb2.UnpauseTemplateResponse]  # type: ignore[assignment]
+    """Ends the pause of a template that was paced; a pause for its quality ends by itself. TEMPLATE_NOT_EDITABLE unless it is PAUSED.
+    Refused as CreateTemplate.
+    """
+    UploadTemplateSample: _aio.UnaryUnaryMultiCallable[_template_service_pb2.UploadTemplateSampleRequest, _template_service_pb2.UploadTemplateSampleResponse]  # type: ignore[assignment]
+    """Uploads a sample of a header's file, which who looks at the template sees; the handle goes into a component. Nothing is kept here.
+    Refused as SyncTemplates.
     """
 
 class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -107,6 +151,58 @@ class TemplateServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_template_service_pb2.PreviewTemplateResponse, _abc.Awaitable[_template_service_pb2.PreviewTemplateResponse]]:
         """Shows what the customer would get of a template with its places filled, and refuses what the provider would: each wrong place by
         its path, such as filling.body[1].text.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateTemplate(
+        self,
+        request: _template_service_pb2.CreateTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.CreateTemplateResponse, _abc.Awaitable[_template_service_pb2.CreateTemplateResponse]]:
+        """Writes a template at the provider, which looks at it before it may be sent: its status says so, a webhook what came of it. Every
+        limit is checked before the provider is asked, each wrong field by its path, such as components[1].text. TEMPLATE_EXISTS,
+        TEMPLATE_RATE_LIMITED; TEMPLATE_REFUSED with the provider's code where it will not. Where the provider does not answer, its list
+        says whether it has it: PROVIDER_UNAVAILABLE means that it is not known to be there, and that a repeat never makes two.
+        """
+
+    @_abc_1.abstractmethod
+    def UpdateTemplate(
+        self,
+        request: _template_service_pb2.UpdateTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.UpdateTemplateResponse, _abc.Awaitable[_template_service_pb2.UpdateTemplateResponse]]:
+        """Writes all components of a template anew; the provider looks at it again. TEMPLATE_NOT_EDITABLE unless it is APPROVED, REJECTED or
+        PAUSED, and where an approved one was edited within a day, or ten times within 30 days. Refused as CreateTemplate.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteTemplate(
+        self,
+        request: _template_service_pb2.DeleteTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.DeleteTemplateResponse, _abc.Awaitable[_template_service_pb2.DeleteTemplateResponse]]:
+        """Deletes a template at the provider, in its language or in all it has. What was approved leaves its name blocked for 30 days. Here it
+        stays with a gone_time. Refused as CreateTemplate.
+        """
+
+    @_abc_1.abstractmethod
+    def UnpauseTemplate(
+        self,
+        request: _template_service_pb2.UnpauseTemplateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.UnpauseTemplateResponse, _abc.Awaitable[_template_service_pb2.UnpauseTemplateResponse]]:
+        """Ends the pause of a template that was paced; a pause for its quality ends by itself. TEMPLATE_NOT_EDITABLE unless it is PAUSED.
+        Refused as CreateTemplate.
+        """
+
+    @_abc_1.abstractmethod
+    def UploadTemplateSample(
+        self,
+        request: _template_service_pb2.UploadTemplateSampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_template_service_pb2.UploadTemplateSampleResponse, _abc.Awaitable[_template_service_pb2.UploadTemplateSampleResponse]]:
+        """Uploads a sample of a header's file, which who looks at the template sees; the handle goes into a component. Nothing is kept here.
+        Refused as SyncTemplates.
         """
 
 def add_TemplateServiceServicer_to_server(servicer: TemplateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Index
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import DateTime, Index
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -16,7 +16,8 @@ class Template(TenantBase):
 
     business_account_id: the account that channels share. components: as the contract's TemplateComponent has them. stale: the
     provider told of a change and not of all of it. The four times say how new what is told of each aspect is; gone_time, when a
-    complete pass did not find it.
+    complete pass did not find it, or it was deleted here. made_time, edit_times: when it was written here. name_free_time: until when
+    its name is blocked.
     """
 
     __tablename__ = "templates"
@@ -52,5 +53,8 @@ class Template(TenantBase):
     category_time: Mapped[Time]
     components_time: Mapped[Time]
     gone_time: Mapped[Time | None]
+    made_time: Mapped[Time | None]
+    edit_times: Mapped[Any] = mapped_column(ARRAY(DateTime(timezone=True)))
+    name_free_time: Mapped[Time | None]
     create_time: Mapped[Time]
     update_time: Mapped[Time]

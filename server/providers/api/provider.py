@@ -28,9 +28,12 @@ from server.providers.contract import (
     SettingInvalid,
 )
 from server.providers.media import MediaFailed, MediaSink, MediaToBring, WantedMedia
-from server.providers.template import TemplateAccount, TemplatePage
+from server.providers.template import TemplateAccount, TemplatePage, TemplateSample, TemplateWrite, TemplateWritten
 
 CALLBACK_URL = "callback_url"
+NO_TEMPLATES = Refused(
+    error_class=ErrorClass.BUG, code="no_templates", message="Channels of one's own have no templates."
+)
 
 
 class Api:
@@ -114,9 +117,26 @@ class Api:
         account: TemplateAccount,  # noqa: ARG002
         *,
         after: str | None,  # noqa: ARG002
+        name: str | None = None,  # noqa: ARG002
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """As of Provider: its capabilities say that nobody asks."""
-        return _refused(ErrorClass.BUG, "no_templates", "Channels of one's own have no templates.")
+        return NO_TEMPLATES
+
+    async def write_template(
+        self,
+        account: TemplateAccount,  # noqa: ARG002
+        write: TemplateWrite,  # noqa: ARG002
+    ) -> TemplateWritten | Refused | NotSent | Ambiguous:
+        """As of Provider: its capabilities say that nobody asks."""
+        return NO_TEMPLATES
+
+    async def upload_sample(
+        self,
+        account: TemplateAccount,  # noqa: ARG002
+        sample: TemplateSample,  # noqa: ARG002
+    ) -> str | Refused | NotSent | Ambiguous:
+        """As of Provider: its capabilities say that nobody asks."""
+        return NO_TEMPLATES
 
     async def check(self, account: CheckedAccount) -> CheckReport:  # noqa: ARG002
         """As of Provider: each callback tells for itself."""

@@ -68,6 +68,20 @@ _PERMANENT = Rule(ErrorClass.PERMANENT)
 _STOP = Rule(ErrorClass.STOP_CHANNEL, holds=Holds.ACCOUNT)
 _BUG = Rule(ErrorClass.BUG)
 
+# Of templates that are written; Meta gives them as subcodes of 100, or alone.
+TEMPLATE_PROBLEMS: Mapping[int, str] = {
+    2388019: "LIMIT_REACHED",
+    2388023: "NAME_BLOCKED",
+    2388024: "NAME_EXISTS",
+    2388039: "NOT_EDITABLE",
+    2388040: "TOO_LONG",
+    2388047: "HEADER_FORMAT",
+    2388072: "BODY_FORMAT",
+    2388073: "FOOTER_FORMAT",
+    2388293: "TOO_MANY_PLACES",
+    2388299: "PLACE_AT_EDGE",
+}
+
 RULES: Mapping[int, Rule] = {
     0: _STOP,  # the token cannot be used
     190: _STOP,  # the token is invalid or has expired
@@ -141,8 +155,7 @@ RULES: Mapping[int, Rule] = {
     137000: _PERMANENT,  # the recipient's identity key changed
 } | {
     **dict.fromkeys(range(200, 300), _STOP),  # permissions of all kinds
-    # Of templates that are written: a limit, a name that exists, not to be edited, lengths, formats, variables.
-    **dict.fromkeys((2388019, 2388024, 2388039, 2388040, 2388047, 2388072, 2388073, 2388293, 2388299), _PERMANENT),
+    **dict.fromkeys(TEMPLATE_PROBLEMS, _PERMANENT),
     2593109: _PERMANENT,  # the user shares no history
 }
 
@@ -151,6 +164,7 @@ TOKEN_CODES = frozenset({0, 190})
 
 SUBCODES: Mapping[tuple[int, int], Rule] = {
     (100, 33): _STOP,  # the number does not exist, or is not this token's
+    **{(100, subcode): _PERMANENT for subcode in TEMPLATE_PROBLEMS},
 }
 
 
@@ -176,14 +190,15 @@ def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) 
     error = body.get("error") if isinstance(body, dict) else None
     error = error if isinstance(error, dict) else {}
     code = number(error.get("code"))
+    trace, subcode, advice = error.get("fbtrace_id"), number(error.get("error_subcode")), error.get("error_user_msg")
+    problem = TEMPLATE_PROBLEMS.get(subcode or 0) or TEMPLATE_PROBLEMS.get(code or 0)
     rule = rule_for(
         code,
-        subcode=number(error.get("error_subcode")),
+        subcode=subcode,
         transient=error.get("is_transient") is True,
         status=status,
     )
     spent = rule.retry is not None and attempt >= rule.retry.attempts
-    trace = error.get("fbtrace_id")
     return Refused(
         error_class=ErrorClass.PERMANENT if spent else rule.error_class,
         code=f"http_{status}" if code is None else str(code),
@@ -194,6 +209,9 @@ def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) 
         stops_marketing=rule.stops_marketing,
         ends_token=code in TOKEN_CODES,
         trace_id=clean_text(trace)[:128] if isinstance(trace, str) else None,
+        subcode=None if subcode is None else str(subcode),
+        problem=problem,
+        advice=clean_text(advice)[:_MESSAGE_MOST] if isinstance(advice, str) and advice else None,
     )
 
 

@@ -33,6 +33,7 @@ _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,2}", re.ASCII)
 # Numbers, but for what an installation calls its app, and paths that are no objects.
 _OBJECT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _TOKEN = re.compile(r"[!-~]{1,4096}", re.ASCII)
+_SESSION = re.compile(r"upload:[A-Za-z0-9+/=_:.-]{1,1024}(\?sig=[A-Za-z0-9_-]{1,256})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +143,9 @@ class GraphClient:
             await session.close()
 
     async def post(
-        self, *, version: str, object_id: str, edge: str, token: str, body: Json
+        self, *, version: str, object_id: str, edge: str | None, token: str, body: Json
     ) -> GraphAnswer | NotSent | Ambiguous:
-        """POST /{version}/{object_id}/{edge}. Never raises but for cancellation, after which the outcome is unknown.
+        """POST /{version}/{object_id}/{edge}, or to the object itself; after cancellation, all it raises, the outcome is unknown.
 
         Redirects are answers. Reasons are fixed words, fit for logs and metrics.
         """
@@ -154,7 +155,8 @@ class GraphClient:
             return NotSent("malformed_token")
         raw = _Body(json.dumps(body, separators=(",", ":")).encode("ascii"))
         try:
-            return await self._exchange(f"{self._base_url}/{version}/{object_id}/{edge}", token, raw)
+            url = f"{self._base_url}/{version}/{object_id}" + ("" if edge is None else f"/{edge}")
+            return await self._exchange(url, token, raw)
         except TimeoutError:
             return _failed(raw, "timeout")
         except (aiohttp.ClientError, OSError) as error:
@@ -179,14 +181,34 @@ class GraphClient:
         url = self._url(version, object_id, edge)
         return await self._repeatable("DELETE", url, token=token, query=query)
 
+    async def upload_sample(
+        self, *, version: str, session: str, token: str, content: bytes
+    ) -> GraphAnswer | NotSent | Ambiguous:
+        """POST /{version}/{session} of a whole file to a session of a resumable upload, which may be repeated too."""
+        url = (
+            f"{self._base_url}/{version}/{session}"
+            if _VERSION.fullmatch(version) and _SESSION.fullmatch(session)
+            else None
+        )
+        more = {"Authorization": f"OAuth {token}", "file_offset": "0"}
+        return await self._repeatable("POST", url, token=token, query={}, headers=more, data=content)
+
     async def _repeatable(
-        self, method: str, url: str | None, *, token: str, query: Mapping[str, str]
+        self,
+        method: str,
+        url: str | None,
+        *,
+        token: str,
+        query: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        data: bytes | None = None,
     ) -> GraphAnswer | NotSent | Ambiguous:
         if url is None:
             return NotSent("malformed_address")
         if not _TOKEN.fullmatch(token):
             return NotSent("malformed_token")
-        asked = self._open().request(method, url, params=query, headers=_headers(token), allow_redirects=False)
+        told = _headers(token) | dict(headers or {})
+        asked = self._open().request(method, url, params=query, headers=told, data=data, allow_redirects=False)
         try:
             async with asked as response:
                 text = await _read(response, most=LIST_MOST)

@@ -32,8 +32,8 @@ from server.providers.meta import erasing
 from server.providers.meta.envelope import Envelope, read_envelope
 from server.providers.meta.graph import GraphAnswer, GraphClient
 from server.providers.meta.media import MediaClient
-from server.providers.template import TemplateAccount, TemplatePage
-from server.providers.whatsapp import checking, contents, files, parse, send, templates
+from server.providers.template import TemplateAccount, TemplatePage, TemplateSample, TemplateWrite, TemplateWritten
+from server.providers.whatsapp import checking, contents, drafts, files, parse, send, templates
 
 SETTINGS = {
     "phone_number_id": r"[0-9]{5,30}",
@@ -120,10 +120,11 @@ class WhatsApp:
         return send.outcome(answer, partial(send.marked, mark), attempt=mark.attempt)
 
     async def templates(
-        self, account: TemplateAccount, *, after: str | None
+        self, account: TemplateAccount, *, after: str | None, name: str | None = None
     ) -> TemplatePage | Refused | NotSent | Ambiguous:
         """As of Provider."""
-        query = {"fields": templates.FIELDS, "limit": str(templates.PAGE)} | ({} if after is None else {"after": after})
+        query = {"fields": templates.FIELDS, "limit": str(templates.PAGE)}
+        query |= {key: value for key, value in (("after", after), ("name", name)) if value is not None}
         answer = await self._graph.get(
             version=str(account.settings.get("graph_version", "")),
             object_id=account.business_account_id,
@@ -132,6 +133,18 @@ class WhatsApp:
             query=query,
         )
         return send.read(answer, templates.read_page)
+
+    async def write_template(
+        self, account: TemplateAccount, write: TemplateWrite
+    ) -> TemplateWritten | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        return await drafts.write(self._graph, account, write)
+
+    async def upload_sample(
+        self, account: TemplateAccount, sample: TemplateSample
+    ) -> str | Refused | NotSent | Ambiguous:
+        """As of Provider."""
+        return await drafts.upload(self._graph, account, sample)
 
     async def check(self, account: CheckedAccount) -> CheckReport | Refused | NotSent | Ambiguous:
         """As of Provider."""

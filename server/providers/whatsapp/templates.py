@@ -72,13 +72,19 @@ def read_template(item: Mapping[str, Json]) -> ListedTemplate:
 def _component(given: Json) -> dict[str, Any]:
     """A component with the contract's names; what is empty is left out."""
     part = fields.mapping(given, "components")
-    text = fields.text(part, "text") or ""
+    offer = fields.optional_mapping(part.get("limited_time_offer"), "limited_time_offer")
+    text = fields.text(part, "text") or fields.text(offer, "text") or ""
+    minutes = part.get("code_expiration_minutes")
     made = {
         "type": word(part, "type"),
         "format": word(part, "format"),
         "text": text,
         "buttons": [_button(button) for button in fields.listed(part.get("buttons"), "buttons")],
         "places": places(text),
+        "examples": _examples(part.get("example"), places(text)),
+        "security_recommendation": part.get("add_security_recommendation") is True,
+        "code_expiration_minutes": minutes if isinstance(minutes, int) and 0 <= minutes <= 90 else 0,
+        "expires": offer.get("has_expiration") is True,
         "cards": [_card(card) for card in fields.listed(part.get("cards"), "cards")],
     }
     return {name: value for name, value in made.items() if value}
@@ -93,7 +99,35 @@ def _button(given: Json) -> dict[str, Any]:
     button = fields.mapping(given, "buttons")
     made = {"type": word(button, "type")}
     made |= {name: fields.text(button, name) or "" for name in ("text", "url", "phone_number")}
+    flow, example = button.get("flow_id"), button.get("example")
+    first = example[0] if isinstance(example, list) and example else example
+    made |= {"flow_id": str(flow) if isinstance(flow, (str, int)) else "", "example": _line(first)}
     return {name: value for name, value in made.items() if value}
+
+
+def _examples(given: Json, of: list[str]) -> list[str]:
+    """What could stand in each place; none where one of them is not told. Of numbered places Meta has them by number."""
+    example = given if isinstance(given, dict) else {}
+    for key, listed in example.items():
+        if not isinstance(listed, list) or not listed:
+            continue
+        if key.endswith("_named_params"):
+            told = {each.get("param_name"): _line(each.get("example")) for each in listed if isinstance(each, dict)}
+        else:
+            values = listed[0] if isinstance(listed[0], list) else listed
+            told = dict(zip(numbered(of), map(_line, values), strict=False))
+        if of and all(told.get(place) for place in of):
+            return [told[place] for place in of]
+    return []
+
+
+def numbered(given: list[str]) -> list[str]:
+    """Places by their numbers."""
+    return sorted(given, key=lambda place: (len(place), place))
+
+
+def _line(given: Json) -> str:
+    return clean_text(given)[:_REASON_MOST] if isinstance(given, str) else ""
 
 
 def places(text: str) -> list[str]:

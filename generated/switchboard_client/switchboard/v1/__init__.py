@@ -157,6 +157,8 @@ __all__ = (
     "CreateTagResponse",
     "CreateTeamRequest",
     "CreateTeamResponse",
+    "CreateTemplateRequest",
+    "CreateTemplateResponse",
     "CreateTenantRequest",
     "CreateTenantResponse",
     "CredentialRevoked",
@@ -174,6 +176,8 @@ __all__ = (
     "DeleteTagResponse",
     "DeleteTeamRequest",
     "DeleteTeamResponse",
+    "DeleteTemplateRequest",
+    "DeleteTemplateResponse",
     "Delivery",
     "DeliveryState",
     "DisableAgentRequest",
@@ -461,6 +465,8 @@ __all__ = (
     "UnblockContactResponse",
     "UnmergeContactRequest",
     "UnmergeContactResponse",
+    "UnpauseTemplateRequest",
+    "UnpauseTemplateResponse",
     "Unread",
     "UnsupportedContent",
     "UpdateAgentRequest",
@@ -487,10 +493,14 @@ __all__ = (
     "UpdateTagResponse",
     "UpdateTeamRequest",
     "UpdateTeamResponse",
+    "UpdateTemplateRequest",
+    "UpdateTemplateResponse",
     "UpdateTenantSettingsRequest",
     "UpdateTenantSettingsResponse",
     "UploadMediaRequest",
     "UploadMediaResponse",
+    "UploadTemplateSampleRequest",
+    "UploadTemplateSampleResponse",
     "VerifyMetaWebhookRequest",
     "WatchInboxRequest",
     "WatchInboxResponse",
@@ -2347,6 +2357,35 @@ class ErrorReason(betterproto2.Enum):
     UNAVAILABLE: the store of files does not answer. Repeat.
     """
 
+    TEMPLATE_REFUSED = 110
+    """
+    FAILED_PRECONDITION: the provider will not have the template so; metadata "code" and "subcode" are its numbers, "problem" what they
+    mean: LIMIT_REACHED, NAME_EXISTS, NAME_BLOCKED, NOT_EDITABLE, TOO_LONG, HEADER_FORMAT, BODY_FORMAT, FOOTER_FORMAT,
+    TOO_MANY_PLACES, PLACE_AT_EDGE, or OTHER.
+    """
+
+    TEMPLATE_EXISTS = 111
+    """
+    ALREADY_EXISTS: the account has one of this name in this language, metadata "template_id"; or had an approved one, whose name is
+    free again at "free_time".
+    """
+
+    TEMPLATE_NOT_EDITABLE = 112
+    """
+    FAILED_PRECONDITION: the template cannot be changed so now; metadata "status", its provider's word, and "again_time" where it was
+    edited too often.
+    """
+
+    MARKETING_OPTED_OUT = 113
+    """
+    FAILED_PRECONDITION: the customer wants no marketing messages; metadata "template_id" and "category".
+    """
+
+    TEMPLATE_RATE_LIMITED = 114
+    """
+    RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes.
+    """
+
     CHANNEL_CHECK_FAILED = 115
     """
     FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
@@ -2423,6 +2462,11 @@ class ErrorReason(betterproto2.Enum):
             104: "ERROR_REASON_CHANNEL_DISCONNECTED",
             105: "ERROR_REASON_ATTACHMENT_NOT_RETRYABLE",
             106: "ERROR_REASON_MEDIA_STORE_UNAVAILABLE",
+            110: "ERROR_REASON_TEMPLATE_REFUSED",
+            111: "ERROR_REASON_TEMPLATE_EXISTS",
+            112: "ERROR_REASON_TEMPLATE_NOT_EDITABLE",
+            113: "ERROR_REASON_MARKETING_OPTED_OUT",
+            114: "ERROR_REASON_TEMPLATE_RATE_LIMITED",
             115: "ERROR_REASON_CHANNEL_CHECK_FAILED",
         }
 
@@ -2496,6 +2540,11 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_CHANNEL_DISCONNECTED": 104,
             "ERROR_REASON_ATTACHMENT_NOT_RETRYABLE": 105,
             "ERROR_REASON_MEDIA_STORE_UNAVAILABLE": 106,
+            "ERROR_REASON_TEMPLATE_REFUSED": 110,
+            "ERROR_REASON_TEMPLATE_EXISTS": 111,
+            "ERROR_REASON_TEMPLATE_NOT_EDITABLE": 112,
+            "ERROR_REASON_MARKETING_OPTED_OUT": 113,
+            "ERROR_REASON_TEMPLATE_RATE_LIMITED": 114,
             "ERROR_REASON_CHANNEL_CHECK_FAILED": 115,
         }
 
@@ -8353,6 +8402,75 @@ default_message_pool.register_message("switchboard.v1", "CreateTeamResponse", Cr
 
 
 @dataclass(eq=False, repr=False)
+class CreateTemplateRequest(betterproto2.Message):
+    """
+    Writes a template.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A channel of the account.
+    """
+
+    request_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    A repeat with the same id and content is the same template.
+    """
+
+    name: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    Lower-case letters, digits and underscores. It may have several languages.
+    """
+
+    language: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    Such as en or pt_BR.
+    """
+
+    category: "TemplateCategory" = betterproto2.field(
+        5, betterproto2.TYPE_ENUM, default_factory=lambda: TemplateCategory(0)
+    )
+    """
+    What it is for.
+    """
+
+    parameter_format: "TemplateParameterFormat" = betterproto2.field(
+        6, betterproto2.TYPE_ENUM, default_factory=lambda: TemplateParameterFormat(0)
+    )
+    """
+    How its places are told apart; positional when not given.
+    """
+
+    components: "list[TemplateComponent]" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What it is made of.
+    """
+
+    allow_category_change: "bool" = betterproto2.field(8, betterproto2.TYPE_BOOL)
+    """
+    Whether the provider may choose another category instead of refusing this one.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CreateTemplateRequest", CreateTemplateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class CreateTemplateResponse(betterproto2.Message):
+    """
+    A new template.
+    """
+
+    template: "Template | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    As the provider took it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "CreateTemplateResponse", CreateTemplateResponse)
+
+
+@dataclass(eq=False, repr=False)
 class CreateTenantRequest(betterproto2.Message):
     """
     Asks for a tenant.
@@ -8645,6 +8763,51 @@ class DeleteTeamResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "DeleteTeamResponse", DeleteTeamResponse)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteTemplateRequest(betterproto2.Message):
+    """
+    Deletes a template.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A channel of the account.
+    """
+
+    template_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The template.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    A repeat with the same id and content deletes nothing again.
+    """
+
+    all_languages: "bool" = betterproto2.field(4, betterproto2.TYPE_BOOL)
+    """
+    Also what has its name in other languages.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteTemplateRequest", DeleteTemplateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteTemplateResponse(betterproto2.Message):
+    """
+    What was deleted.
+    """
+
+    templates: "list[Template]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Those that are gone now, by language.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteTemplateResponse", DeleteTemplateResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -15271,6 +15434,16 @@ class TemplateButton(betterproto2.Message):
     Of PHONE_NUMBER: whom it calls; empty else.
     """
 
+    example: "str" = betterproto2.field(5, betterproto2.TYPE_STRING)
+    """
+    Of URL with a place: a whole address. Of COPY_CODE: a code. Empty where the provider does not tell.
+    """
+
+    flow_id: "str" = betterproto2.field(6, betterproto2.TYPE_STRING)
+    """
+    Of FLOW: its id at the provider; empty else.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "TemplateButton", TemplateButton)
 
@@ -15356,7 +15529,7 @@ default_message_pool.register_message("switchboard.v1", "TemplateChanged", Templ
 @dataclass(eq=False, repr=False)
 class TemplateComponent(betterproto2.Message):
     """
-    A part of a template.
+    A part of a template. As it is read, and as it is written.
     """
 
     type: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
@@ -15381,12 +15554,37 @@ class TemplateComponent(betterproto2.Message):
 
     places: "list[str]" = betterproto2.field(5, betterproto2.TYPE_STRING, repeated=True)
     """
-    The places of the text by name or number, in the order they first stand there.
+    The places of the text by name or number, in the order they first stand there. Only read.
     """
 
     cards: "list[TemplateCard]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
     """
     Of a carousel: its cards, each of components.
+    """
+
+    examples: "list[str]" = betterproto2.field(7, betterproto2.TYPE_STRING, repeated=True)
+    """
+    What could stand in each of the places, in their order; none where the provider does not tell.
+    """
+
+    sample: "str" = betterproto2.field(8, betterproto2.TYPE_STRING)
+    """
+    Of a header that is a file, where it is written: the handle of a sample of UploadTemplateSample. Empty where it is read.
+    """
+
+    security_recommendation: "bool" = betterproto2.field(9, betterproto2.TYPE_BOOL)
+    """
+    Of BODY in AUTHENTICATION: it says too that the code is not to be shared.
+    """
+
+    code_expiration_minutes: "int" = betterproto2.field(10, betterproto2.TYPE_INT32)
+    """
+    Of FOOTER in AUTHENTICATION: it says after how many minutes the code expires; 0 for no word of it.
+    """
+
+    expires: "bool" = betterproto2.field(11, betterproto2.TYPE_BOOL)
+    """
+    Of LIMITED_TIME_OFFER: it shows when the offer ends.
     """
 
 
@@ -15888,6 +16086,46 @@ class UnmergeContactResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UnmergeContactResponse", UnmergeContactResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UnpauseTemplateRequest(betterproto2.Message):
+    """
+    Ends a pause.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A channel of the account.
+    """
+
+    template_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The template.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    A repeat with the same id and content asks for nothing again.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UnpauseTemplateRequest", UnpauseTemplateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UnpauseTemplateResponse(betterproto2.Message):
+    """
+    A template whose pause was to end.
+    """
+
+    template: "Template | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    As it is known now; a webhook tells what became of it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UnpauseTemplateResponse", UnpauseTemplateResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -16516,6 +16754,56 @@ default_message_pool.register_message("switchboard.v1", "UpdateTeamResponse", Up
 
 
 @dataclass(eq=False, repr=False)
+class UpdateTemplateRequest(betterproto2.Message):
+    """
+    Writes a template anew.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A channel of the account.
+    """
+
+    template_id: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    The template.
+    """
+
+    request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    A repeat with the same id and content writes nothing again.
+    """
+
+    category: "TemplateCategory | None" = betterproto2.field(4, betterproto2.TYPE_ENUM, optional=True)
+    """
+    Of one that is not approved: what it is for; the same as before when absent.
+    """
+
+    components: "list[TemplateComponent]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    All it is made of.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateTemplateRequest", UpdateTemplateRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateTemplateResponse(betterproto2.Message):
+    """
+    A template that was written anew.
+    """
+
+    template: "Template | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    As it is now.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateTemplateResponse", UpdateTemplateResponse)
+
+
+@dataclass(eq=False, repr=False)
 class UpdateTenantSettingsRequest(betterproto2.Message):
     """
     Changes settings.
@@ -16612,6 +16900,51 @@ class UploadMediaResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "UploadMediaResponse", UploadMediaResponse)
+
+
+@dataclass(eq=False, repr=False)
+class UploadTemplateSampleRequest(betterproto2.Message):
+    """
+    Uploads a sample.
+    """
+
+    channel_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    A channel of the account.
+    """
+
+    content: "bytes" = betterproto2.field(2, betterproto2.TYPE_BYTES)
+    """
+    At most a million bytes.
+    """
+
+    mime_type: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    What it is.
+    """
+
+    file_name: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    What it is called.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UploadTemplateSampleRequest", UploadTemplateSampleRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UploadTemplateSampleResponse(betterproto2.Message):
+    """
+    A sample.
+    """
+
+    handle: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    For TemplateComponent.sample, soon: the provider forgets it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UploadTemplateSampleResponse", UploadTemplateSampleResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -7,7 +7,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import { file_switchboard_v1_options } from "./options_pb";
-import type { Template, TemplateButton, TemplateFilling } from "./template_pb";
+import type { Template, TemplateButton, TemplateCategory, TemplateComponent, TemplateFilling, TemplateParameterFormat } from "./template_pb";
 import { file_switchboard_v1_template } from "./template_pb";
 import type { Message } from "@bufbuild/protobuf";
 
@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/template_service.proto.
  */
 export const file_switchboard_v1_template_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVzd2l0Y2hib2FyZC92MS90ZW1wbGF0ZV9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSJRChJHZXRUZW1wbGF0ZVJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESHQoLdGVtcGxhdGVfaWQYAiABKAlCCLpIBXIDsAEBIlAKE0dldFRlbXBsYXRlUmVzcG9uc2USKgoIdGVtcGxhdGUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZRINCgVhc19vZhgCIAEoCSKAAQoUTGlzdFRlbXBsYXRlc1JlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhAKCHNlbmRhYmxlGAQgASgIImwKFUxpc3RUZW1wbGF0ZXNSZXNwb25zZRIrCgl0ZW1wbGF0ZXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiNAoUU3luY1RlbXBsYXRlc1JlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQEiVwoVU3luY1RlbXBsYXRlc1Jlc3BvbnNlEhMKC2ZvdW5kX2NvdW50GAEgASgFEhUKDWNoYW5nZWRfY291bnQYAiABKAUSEgoKZ29uZV9jb3VudBgDIAEoBSKHAQoWUHJldmlld1RlbXBsYXRlUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIdCgt0ZW1wbGF0ZV9pZBgCIAEoCUIIukgFcgOwAQESMAoHZmlsbGluZxgDIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlRmlsbGluZyKHAQoXUHJldmlld1RlbXBsYXRlUmVzcG9uc2USDgoGaGVhZGVyGAEgASgJEgwKBGJvZHkYAiABKAkSDgoGZm9vdGVyGAMgASgJEi8KB2J1dHRvbnMYBCADKAsyHi5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUJ1dHRvbhINCgVhc19vZhgFIAEoCTKgBQoPVGVtcGxhdGVTZXJ2aWNlEpoBCgtHZXRUZW1wbGF0ZRIiLnN3aXRjaGJvYXJkLnYxLkdldFRlbXBsYXRlUmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLkdldFRlbXBsYXRlUmVzcG9uc2UiQpACAaK7GAIIB4LT5JMCMxIxL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS90ZW1wbGF0ZXMve3RlbXBsYXRlX2lkfRKSAQoNTGlzdFRlbXBsYXRlcxIkLnN3aXRjaGJvYXJkLnYxLkxpc3RUZW1wbGF0ZXNSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuTGlzdFRlbXBsYXRlc1Jlc3BvbnNlIjSQAgGiuxgCCAeC0+STAiUSIy92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzEpcBCg1TeW5jVGVtcGxhdGVzEiQuc3dpdGNoYm9hcmQudjEuU3luY1RlbXBsYXRlc1JlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5TeW5jVGVtcGxhdGVzUmVzcG9uc2UiOaK7GAIICILT5JMCLSIoL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS90ZW1wbGF0ZXM6c3luYzoBKhKxAQoPUHJldmlld1RlbXBsYXRlEiYuc3dpdGNoYm9hcmQudjEuUHJldmlld1RlbXBsYXRlUmVxdWVzdBonLnN3aXRjaGJvYXJkLnYxLlByZXZpZXdUZW1wbGF0ZVJlc3BvbnNlIk2QAgGiuxgCCAeC0+STAj4iOS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzL3t0ZW1wbGF0ZV9pZH06cHJldmlldzoBKhoNqrsYCXRlbXBsYXRlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_options, file_switchboard_v1_template]);
+  fileDesc("CiVzd2l0Y2hib2FyZC92MS90ZW1wbGF0ZV9zZXJ2aWNlLnByb3RvEg5zd2l0Y2hib2FyZC52MSJRChJHZXRUZW1wbGF0ZVJlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESHQoLdGVtcGxhdGVfaWQYAiABKAlCCLpIBXIDsAEBIlAKE0dldFRlbXBsYXRlUmVzcG9uc2USKgoIdGVtcGxhdGUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZRINCgVhc19vZhgCIAEoCSKAAQoUTGlzdFRlbXBsYXRlc1JlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhAKCHNlbmRhYmxlGAQgASgIImwKFUxpc3RUZW1wbGF0ZXNSZXNwb25zZRIrCgl0ZW1wbGF0ZXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkiNAoUU3luY1RlbXBsYXRlc1JlcXVlc3QSHAoKY2hhbm5lbF9pZBgBIAEoCUIIukgFcgOwAQEiVwoVU3luY1RlbXBsYXRlc1Jlc3BvbnNlEhMKC2ZvdW5kX2NvdW50GAEgASgFEhUKDWNoYW5nZWRfY291bnQYAiABKAUSEgoKZ29uZV9jb3VudBgDIAEoBSKHAQoWUHJldmlld1RlbXBsYXRlUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIdCgt0ZW1wbGF0ZV9pZBgCIAEoCUIIukgFcgOwAQESMAoHZmlsbGluZxgDIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlRmlsbGluZyKHAQoXUHJldmlld1RlbXBsYXRlUmVzcG9uc2USDgoGaGVhZGVyGAEgASgJEgwKBGJvZHkYAiABKAkSDgoGZm9vdGVyGAMgASgJEi8KB2J1dHRvbnMYBCADKAsyHi5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUJ1dHRvbhINCgVhc19vZhgFIAEoCSKeAwoVQ3JlYXRlVGVtcGxhdGVSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEiAKCnJlcXVlc3RfaWQYAiABKAlCDLpICXIHGIABugEBABIcCgRuYW1lGAMgASgJQg66SAtyCRABGIAEugEBABI2CghsYW5ndWFnZRgEIAEoCUIkukghch8yHV5bYS16XXsyLDN9KF9bQS1aYS16XXsyLDR9KT8kEkAKCGNhdGVnb3J5GAUgASgOMiAuc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVDYXRlZ29yeUIMukgJggEGEAEgACAEEksKEHBhcmFtZXRlcl9mb3JtYXQYBiABKA4yJy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZVBhcmFtZXRlckZvcm1hdEIIukgFggECEAESQQoKY29tcG9uZW50cxgHIAMoCzIhLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlQ29tcG9uZW50Qgq6SAeSAQQIARAKEh0KFWFsbG93X2NhdGVnb3J5X2NoYW5nZRgIIAEoCCJEChZDcmVhdGVUZW1wbGF0ZVJlc3BvbnNlEioKCHRlbXBsYXRlGAEgASgLMhguc3dpdGNoYm9hcmQudjEuVGVtcGxhdGUijQIKFVVwZGF0ZVRlbXBsYXRlUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIdCgt0ZW1wbGF0ZV9pZBgCIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEkUKCGNhdGVnb3J5GAQgASgOMiAuc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVDYXRlZ29yeUIMukgJggEGEAEgACAESACIAQESQQoKY29tcG9uZW50cxgFIAMoCzIhLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlQ29tcG9uZW50Qgq6SAeSAQQIARAKQgsKCV9jYXRlZ29yeSJEChZVcGRhdGVUZW1wbGF0ZVJlc3BvbnNlEioKCHRlbXBsYXRlGAEgASgLMhguc3dpdGNoYm9hcmQudjEuVGVtcGxhdGUijQEKFURlbGV0ZVRlbXBsYXRlUmVxdWVzdBIcCgpjaGFubmVsX2lkGAEgASgJQgi6SAVyA7ABARIdCgt0ZW1wbGF0ZV9pZBgCIAEoCUIIukgFcgOwAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAEhUKDWFsbF9sYW5ndWFnZXMYBCABKAgiRQoWRGVsZXRlVGVtcGxhdGVSZXNwb25zZRIrCgl0ZW1wbGF0ZXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZSJ3ChZVbnBhdXNlVGVtcGxhdGVSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEh0KC3RlbXBsYXRlX2lkGAIgASgJQgi6SAVyA7ABARIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQAiRQoXVW5wYXVzZVRlbXBsYXRlUmVzcG9uc2USKgoIdGVtcGxhdGUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZSLGAQobVXBsb2FkVGVtcGxhdGVTYW1wbGVSZXF1ZXN0EhwKCmNoYW5uZWxfaWQYASABKAlCCLpIBXIDsAEBEhwKB2NvbnRlbnQYAiABKAxCC7pICHoGEAEYwIQ9EkgKCW1pbWVfdHlwZRgDIAEoCUI1ukgycjAyLl4oaW1hZ2UvKGpwZWd8cG5nKXx2aWRlby9tcDR8YXBwbGljYXRpb24vcGRmKSQSIQoJZmlsZV9uYW1lGAQgASgJQg66SAtyCRABGPABugEBACIuChxVcGxvYWRUZW1wbGF0ZVNhbXBsZVJlc3BvbnNlEg4KBmhhbmRsZRgBIAEoCTLpCwoPVGVtcGxhdGVTZXJ2aWNlEpoBCgtHZXRUZW1wbGF0ZRIiLnN3aXRjaGJvYXJkLnYxLkdldFRlbXBsYXRlUmVxdWVzdBojLnN3aXRjaGJvYXJkLnYxLkdldFRlbXBsYXRlUmVzcG9uc2UiQpACAaK7GAIIB4LT5JMCMxIxL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS90ZW1wbGF0ZXMve3RlbXBsYXRlX2lkfRKSAQoNTGlzdFRlbXBsYXRlcxIkLnN3aXRjaGJvYXJkLnYxLkxpc3RUZW1wbGF0ZXNSZXF1ZXN0GiUuc3dpdGNoYm9hcmQudjEuTGlzdFRlbXBsYXRlc1Jlc3BvbnNlIjSQAgGiuxgCCAeC0+STAiUSIy92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzEpcBCg1TeW5jVGVtcGxhdGVzEiQuc3dpdGNoYm9hcmQudjEuU3luY1RlbXBsYXRlc1JlcXVlc3QaJS5zd2l0Y2hib2FyZC52MS5TeW5jVGVtcGxhdGVzUmVzcG9uc2UiOaK7GAIICILT5JMCLSIoL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS90ZW1wbGF0ZXM6c3luYzoBKhKxAQoPUHJldmlld1RlbXBsYXRlEiYuc3dpdGNoYm9hcmQudjEuUHJldmlld1RlbXBsYXRlUmVxdWVzdBonLnN3aXRjaGJvYXJkLnYxLlByZXZpZXdUZW1wbGF0ZVJlc3BvbnNlIk2QAgGiuxgCCAeC0+STAj4iOS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzL3t0ZW1wbGF0ZV9pZH06cHJldmlldzoBKhKVAQoOQ3JlYXRlVGVtcGxhdGUSJS5zd2l0Y2hib2FyZC52MS5DcmVhdGVUZW1wbGF0ZVJlcXVlc3QaJi5zd2l0Y2hib2FyZC52MS5DcmVhdGVUZW1wbGF0ZVJlc3BvbnNlIjSiuxgCCAiC0+STAigiIy92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzOgEqEqMBCg5VcGRhdGVUZW1wbGF0ZRIlLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZVRlbXBsYXRlUmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLlVwZGF0ZVRlbXBsYXRlUmVzcG9uc2UiQqK7GAIICILT5JMCNjIxL3YxL2NoYW5uZWxzL3tjaGFubmVsX2lkfS90ZW1wbGF0ZXMve3RlbXBsYXRlX2lkfToBKhKgAQoORGVsZXRlVGVtcGxhdGUSJS5zd2l0Y2hib2FyZC52MS5EZWxldGVUZW1wbGF0ZVJlcXVlc3QaJi5zd2l0Y2hib2FyZC52MS5EZWxldGVUZW1wbGF0ZVJlc3BvbnNlIj+iuxgCCAiC0+STAjMqMS92MS9jaGFubmVscy97Y2hhbm5lbF9pZH0vdGVtcGxhdGVzL3t0ZW1wbGF0ZV9pZH0SrgEKD1VucGF1c2VUZW1wbGF0ZRImLnN3aXRjaGJvYXJkLnYxLlVucGF1c2VUZW1wbGF0ZVJlcXVlc3QaJy5zd2l0Y2hib2FyZC52MS5VbnBhdXNlVGVtcGxhdGVSZXNwb25zZSJKorsYAggIgtPkkwI+IjkvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3RlbXBsYXRlcy97dGVtcGxhdGVfaWR9OnVucGF1c2U6ASoStAEKFFVwbG9hZFRlbXBsYXRlU2FtcGxlEisuc3dpdGNoYm9hcmQudjEuVXBsb2FkVGVtcGxhdGVTYW1wbGVSZXF1ZXN0Giwuc3dpdGNoYm9hcmQudjEuVXBsb2FkVGVtcGxhdGVTYW1wbGVSZXNwb25zZSJBorsYAggIgtPkkwI1IjAvdjEvY2hhbm5lbHMve2NoYW5uZWxfaWR9L3RlbXBsYXRlczp1cGxvYWRTYW1wbGU6ASoaDaq7GAl0ZW1wbGF0ZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_options, file_switchboard_v1_template]);
 
 /**
  * Asks for a template.
@@ -291,6 +291,349 @@ export const PreviewTemplateResponseSchema: GenMessage<PreviewTemplateResponse> 
   messageDesc(file_switchboard_v1_template_service, 7);
 
 /**
+ * Writes a template.
+ *
+ * @generated from message switchboard.v1.CreateTemplateRequest
+ */
+export type CreateTemplateRequest = Message<"switchboard.v1.CreateTemplateRequest"> & {
+  /**
+   * A channel of the account.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * A repeat with the same id and content is the same template.
+   *
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * Lower-case letters, digits and underscores. It may have several languages.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * Such as en or pt_BR.
+   *
+   * @generated from field: string language = 4;
+   */
+  language: string;
+
+  /**
+   * What it is for.
+   *
+   * @generated from field: switchboard.v1.TemplateCategory category = 5;
+   */
+  category: TemplateCategory;
+
+  /**
+   * How its places are told apart; positional when not given.
+   *
+   * @generated from field: switchboard.v1.TemplateParameterFormat parameter_format = 6;
+   */
+  parameterFormat: TemplateParameterFormat;
+
+  /**
+   * What it is made of.
+   *
+   * @generated from field: repeated switchboard.v1.TemplateComponent components = 7;
+   */
+  components: TemplateComponent[];
+
+  /**
+   * Whether the provider may choose another category instead of refusing this one.
+   *
+   * @generated from field: bool allow_category_change = 8;
+   */
+  allowCategoryChange: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateTemplateRequest.
+ * Use `create(CreateTemplateRequestSchema)` to create a new message.
+ */
+export const CreateTemplateRequestSchema: GenMessage<CreateTemplateRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 8);
+
+/**
+ * A new template.
+ *
+ * @generated from message switchboard.v1.CreateTemplateResponse
+ */
+export type CreateTemplateResponse = Message<"switchboard.v1.CreateTemplateResponse"> & {
+  /**
+   * As the provider took it.
+   *
+   * @generated from field: switchboard.v1.Template template = 1;
+   */
+  template?: Template | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.CreateTemplateResponse.
+ * Use `create(CreateTemplateResponseSchema)` to create a new message.
+ */
+export const CreateTemplateResponseSchema: GenMessage<CreateTemplateResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 9);
+
+/**
+ * Writes a template anew.
+ *
+ * @generated from message switchboard.v1.UpdateTemplateRequest
+ */
+export type UpdateTemplateRequest = Message<"switchboard.v1.UpdateTemplateRequest"> & {
+  /**
+   * A channel of the account.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * The template.
+   *
+   * @generated from field: string template_id = 2;
+   */
+  templateId: string;
+
+  /**
+   * A repeat with the same id and content writes nothing again.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+
+  /**
+   * Of one that is not approved: what it is for; the same as before when absent.
+   *
+   * @generated from field: optional switchboard.v1.TemplateCategory category = 4;
+   */
+  category?: TemplateCategory | undefined;
+
+  /**
+   * All it is made of.
+   *
+   * @generated from field: repeated switchboard.v1.TemplateComponent components = 5;
+   */
+  components: TemplateComponent[];
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateTemplateRequest.
+ * Use `create(UpdateTemplateRequestSchema)` to create a new message.
+ */
+export const UpdateTemplateRequestSchema: GenMessage<UpdateTemplateRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 10);
+
+/**
+ * A template that was written anew.
+ *
+ * @generated from message switchboard.v1.UpdateTemplateResponse
+ */
+export type UpdateTemplateResponse = Message<"switchboard.v1.UpdateTemplateResponse"> & {
+  /**
+   * As it is now.
+   *
+   * @generated from field: switchboard.v1.Template template = 1;
+   */
+  template?: Template | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UpdateTemplateResponse.
+ * Use `create(UpdateTemplateResponseSchema)` to create a new message.
+ */
+export const UpdateTemplateResponseSchema: GenMessage<UpdateTemplateResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 11);
+
+/**
+ * Deletes a template.
+ *
+ * @generated from message switchboard.v1.DeleteTemplateRequest
+ */
+export type DeleteTemplateRequest = Message<"switchboard.v1.DeleteTemplateRequest"> & {
+  /**
+   * A channel of the account.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * The template.
+   *
+   * @generated from field: string template_id = 2;
+   */
+  templateId: string;
+
+  /**
+   * A repeat with the same id and content deletes nothing again.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+
+  /**
+   * Also what has its name in other languages.
+   *
+   * @generated from field: bool all_languages = 4;
+   */
+  allLanguages: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteTemplateRequest.
+ * Use `create(DeleteTemplateRequestSchema)` to create a new message.
+ */
+export const DeleteTemplateRequestSchema: GenMessage<DeleteTemplateRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 12);
+
+/**
+ * What was deleted.
+ *
+ * @generated from message switchboard.v1.DeleteTemplateResponse
+ */
+export type DeleteTemplateResponse = Message<"switchboard.v1.DeleteTemplateResponse"> & {
+  /**
+   * Those that are gone now, by language.
+   *
+   * @generated from field: repeated switchboard.v1.Template templates = 1;
+   */
+  templates: Template[];
+};
+
+/**
+ * Describes the message switchboard.v1.DeleteTemplateResponse.
+ * Use `create(DeleteTemplateResponseSchema)` to create a new message.
+ */
+export const DeleteTemplateResponseSchema: GenMessage<DeleteTemplateResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 13);
+
+/**
+ * Ends a pause.
+ *
+ * @generated from message switchboard.v1.UnpauseTemplateRequest
+ */
+export type UnpauseTemplateRequest = Message<"switchboard.v1.UnpauseTemplateRequest"> & {
+  /**
+   * A channel of the account.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * The template.
+   *
+   * @generated from field: string template_id = 2;
+   */
+  templateId: string;
+
+  /**
+   * A repeat with the same id and content asks for nothing again.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UnpauseTemplateRequest.
+ * Use `create(UnpauseTemplateRequestSchema)` to create a new message.
+ */
+export const UnpauseTemplateRequestSchema: GenMessage<UnpauseTemplateRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 14);
+
+/**
+ * A template whose pause was to end.
+ *
+ * @generated from message switchboard.v1.UnpauseTemplateResponse
+ */
+export type UnpauseTemplateResponse = Message<"switchboard.v1.UnpauseTemplateResponse"> & {
+  /**
+   * As it is known now; a webhook tells what became of it.
+   *
+   * @generated from field: switchboard.v1.Template template = 1;
+   */
+  template?: Template | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.UnpauseTemplateResponse.
+ * Use `create(UnpauseTemplateResponseSchema)` to create a new message.
+ */
+export const UnpauseTemplateResponseSchema: GenMessage<UnpauseTemplateResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 15);
+
+/**
+ * Uploads a sample.
+ *
+ * @generated from message switchboard.v1.UploadTemplateSampleRequest
+ */
+export type UploadTemplateSampleRequest = Message<"switchboard.v1.UploadTemplateSampleRequest"> & {
+  /**
+   * A channel of the account.
+   *
+   * @generated from field: string channel_id = 1;
+   */
+  channelId: string;
+
+  /**
+   * At most a million bytes.
+   *
+   * @generated from field: bytes content = 2;
+   */
+  content: Uint8Array;
+
+  /**
+   * What it is.
+   *
+   * @generated from field: string mime_type = 3;
+   */
+  mimeType: string;
+
+  /**
+   * What it is called.
+   *
+   * @generated from field: string file_name = 4;
+   */
+  fileName: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UploadTemplateSampleRequest.
+ * Use `create(UploadTemplateSampleRequestSchema)` to create a new message.
+ */
+export const UploadTemplateSampleRequestSchema: GenMessage<UploadTemplateSampleRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 16);
+
+/**
+ * A sample.
+ *
+ * @generated from message switchboard.v1.UploadTemplateSampleResponse
+ */
+export type UploadTemplateSampleResponse = Message<"switchboard.v1.UploadTemplateSampleResponse"> & {
+  /**
+   * For TemplateComponent.sample, soon: the provider forgets it.
+   *
+   * @generated from field: string handle = 1;
+   */
+  handle: string;
+};
+
+/**
+ * Describes the message switchboard.v1.UploadTemplateSampleResponse.
+ * Use `create(UploadTemplateSampleResponseSchema)` to create a new message.
+ */
+export const UploadTemplateSampleResponseSchema: GenMessage<UploadTemplateSampleResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_template_service, 17);
+
+/**
  * Templates of the accounts that channels belong to, kept as the provider has them.
  *
  * @generated from service switchboard.v1.TemplateService
@@ -339,6 +682,63 @@ export const TemplateService: GenService<{
     methodKind: "unary";
     input: typeof PreviewTemplateRequestSchema;
     output: typeof PreviewTemplateResponseSchema;
+  },
+  /**
+   * Writes a template at the provider, which looks at it before it may be sent: its status says so, a webhook what came of it. Every
+   * limit is checked before the provider is asked, each wrong field by its path, such as components[1].text. TEMPLATE_EXISTS,
+   * TEMPLATE_RATE_LIMITED; TEMPLATE_REFUSED with the provider's code where it will not. Where the provider does not answer, its list
+   * says whether it has it: PROVIDER_UNAVAILABLE means that it is not known to be there, and that a repeat never makes two.
+   *
+   * @generated from rpc switchboard.v1.TemplateService.CreateTemplate
+   */
+  createTemplate: {
+    methodKind: "unary";
+    input: typeof CreateTemplateRequestSchema;
+    output: typeof CreateTemplateResponseSchema;
+  },
+  /**
+   * Writes all components of a template anew; the provider looks at it again. TEMPLATE_NOT_EDITABLE unless it is APPROVED, REJECTED or
+   * PAUSED, and where an approved one was edited within a day, or ten times within 30 days. Refused as CreateTemplate.
+   *
+   * @generated from rpc switchboard.v1.TemplateService.UpdateTemplate
+   */
+  updateTemplate: {
+    methodKind: "unary";
+    input: typeof UpdateTemplateRequestSchema;
+    output: typeof UpdateTemplateResponseSchema;
+  },
+  /**
+   * Deletes a template at the provider, in its language or in all it has. What was approved leaves its name blocked for 30 days. Here it
+   * stays with a gone_time. Refused as CreateTemplate.
+   *
+   * @generated from rpc switchboard.v1.TemplateService.DeleteTemplate
+   */
+  deleteTemplate: {
+    methodKind: "unary";
+    input: typeof DeleteTemplateRequestSchema;
+    output: typeof DeleteTemplateResponseSchema;
+  },
+  /**
+   * Ends the pause of a template that was paced; a pause for its quality ends by itself. TEMPLATE_NOT_EDITABLE unless it is PAUSED.
+   * Refused as CreateTemplate.
+   *
+   * @generated from rpc switchboard.v1.TemplateService.UnpauseTemplate
+   */
+  unpauseTemplate: {
+    methodKind: "unary";
+    input: typeof UnpauseTemplateRequestSchema;
+    output: typeof UnpauseTemplateResponseSchema;
+  },
+  /**
+   * Uploads a sample of a header's file, which who looks at the template sees; the handle goes into a component. Nothing is kept here.
+   * Refused as SyncTemplates.
+   *
+   * @generated from rpc switchboard.v1.TemplateService.UploadTemplateSample
+   */
+  uploadTemplateSample: {
+    methodKind: "unary";
+    input: typeof UploadTemplateSampleRequestSchema;
+    output: typeof UploadTemplateSampleResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_switchboard_v1_template_service, 0);
