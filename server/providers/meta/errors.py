@@ -122,7 +122,8 @@ RULES: Mapping[int, Rule] = {
     131052: _PERMANENT,  # the user's media could not be fetched
     131053: _PERMANENT,  # our media was refused
     131055: _BUG,  # the method is not allowed
-    131057: _retry(_seconds(60), 2, _seconds(300), 30, Holds.ACCOUNT),  # the number is in maintenance
+    # An upgrade of the number takes a minute at most, and what is held goes as soon as it is over.
+    131057: _retry(_seconds(5), 2, _seconds(300), 30, Holds.ACCOUNT),  # the number is in maintenance
     131060: _PERMANENT,  # the message is not available
     131062: _PERMANENT,  # not to a user id, the phone number is needed
     131063: _PERMANENT,  # marketing templates are off for this account
