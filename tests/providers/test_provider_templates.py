@@ -194,8 +194,13 @@ def test_a_page_is_read_whole() -> None:
                 category="UTILITY",
                 quality="GREEN",
                 components=(
-                    {"type": "HEADER", "format": "TEXT", "text": "Order {{1}}", "places": ["1"]},
-                    {"type": "BODY", "text": "Hello {{1}}, {{2}} is ready, {{1}}.", "places": ["1", "2"]},
+                    {"type": "HEADER", "format": "TEXT", "text": "Order {{1}}", "places": ["1"], "examples": ["17"]},
+                    {
+                        "type": "BODY",
+                        "text": "Hello {{1}}, {{2}} is ready, {{1}}.",
+                        "places": ["1", "2"],
+                        "examples": ["Mia", "it"],
+                    },
                     {"type": "FOOTER", "text": "Bye"},
                     {
                         "type": "BUTTONS",
