@@ -138,6 +138,9 @@ class Bringer:
         """Begins what is due, without waiting for it, and drops what nobody sent."""
         free = 0 if self._slots.locked() else TENANT_MOST - len(self._tasks)
         async with tenant.database.connection() as connection:
+            due = await next_due(connection)
+            if due is None or due.wait > timedelta(0):
+                return
             records = await connection.fetch(CLAIM, free, LEASE) if free > 0 else []
             await brought.drop_due(connection)
         for record in records:

@@ -83,6 +83,10 @@ SELECT m.conversation_id, m.id FROM unnest($1::uuid[]) AS k (id) CROSS JOIN LATE
 NEWEST = "SELECT id FROM messages WHERE conversation_id = $1 ORDER BY arrival DESC LIMIT 1"
 ARRIVALS = "SELECT id, conversation_id, arrival FROM messages WHERE id = ANY($1::uuid[])"
 ATTACHMENTS = "SELECT * FROM message_attachments WHERE message_id = ANY($1::uuid[]) ORDER BY message_id, position"
+PART_ERRORS = """
+SELECT DISTINCT ON (message_id) message_id, error_code, error_message FROM message_parts
+WHERE message_id = ANY($1::uuid[]) AND status = 'failed' ORDER BY message_id, position
+"""
 PAGE = f"""
 SELECT l.*, h.epoch, h.head, h.floor, h.head_event_id
 FROM stream_head h LEFT JOIN LATERAL (
@@ -179,7 +183,17 @@ async def with_attachments(connection: Connection, rows: list[MessageRow]) -> li
         found.setdefault(record["message_id"], []).append(AttachmentRow(**values))
     for row in rows:
         row.attachments = found.get(row.id, ())
+    await _with_errors([row for row in rows if row.status == "failed" and len(row.attachments) > 1], connection)
     return rows
+
+
+async def _with_errors(rows: Sequence[MessageRow], connection: Connection) -> None:
+    """Of messages with several parts, why the first of those failed that did."""
+    records = await connection.fetch(PART_ERRORS, [row.id for row in rows]) if rows else []
+    errors = {record["message_id"]: record for record in records}
+    for row in rows:
+        if row.id in errors:
+            row.error_code, row.error_message = errors[row.id]["error_code"], errors[row.id]["error_message"]
 
 
 async def page(

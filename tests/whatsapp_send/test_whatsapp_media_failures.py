@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from switchboard.v1 import message_pb2
 
 from server.kit.egress import Egress
 from server.media import linked
 from server.media.spool import Spool
+from server.messages import convert, repository
 from server.messages.attached import Asked
 from server.messages.delivering import Sender
 from server.providers.media import MediaFailed
@@ -105,6 +107,24 @@ async def test_a_crash_between_upload_and_send_sends_once(desk: Desk, tmp_path: 
         await made.deliver()
         assert (len(await side.at_meta()), len(await made.requests())) == (2, 1)
         assert (await delivery(side, message_id))[0] == "accepted"
+
+
+async def test_one_part_that_fails_fails_the_message_and_says_why_and_the_others_arrive(
+    desk: Desk, tmp_path: Path
+) -> None:
+    async with line(desk) as made:
+        side = files(made, tmp_path)
+        wanted = [named(await side.bring(each)) for each in (JPEG, PDF, JPEG)]
+        message_id = await side.queue(*wanted)
+        await side.work()
+        await made.deliver()
+        await made.arm(kind="error", code=131026, count=1)
+        await made.deliver()
+        await made.deliver()
+        assert [row["part"] for row in await side.left(message_id)] == ["sent", "failed", "sent"]
+        async with desk.database.connection() as connection:
+            message = convert.message(await repository.get_visible(connection, ALL, message_id))
+        assert (message.status, message.error.code) == (message_pb2.MESSAGE_STATUS_FAILED, "131026")
 
 
 async def test_a_message_keeps_its_place_behind_one_that_waits_for_its_file(desk: Desk, tmp_path: Path) -> None:
