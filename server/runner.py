@@ -155,7 +155,6 @@ class Fetches:
 
     most_bytes: int
     slots: asyncio.Semaphore
-    egress: Egress
 
 
 class Runner:
@@ -187,7 +186,8 @@ class Runner:
             providers=parts.providers,
             store=parts.store,
             most_bytes=fetches.most_bytes,
-            egress=fetches.egress,
+            # Whoever may send says where links lead, so that they lead to public addresses alone.
+            egress=Egress(()),
             slots=fetches.slots,
             wake=self._dispatcher.wake,
         )

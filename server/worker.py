@@ -19,7 +19,6 @@ from prometheus_client import Gauge
 from server import app, housekeeping
 from server.composition import Parts, background, compose, shared_loops
 from server.kit import collector, logging, tracing
-from server.kit.egress import Egress
 from server.kit.errors import Refusal
 from server.messages import fetching
 from server.messages.dispatching import Slots
@@ -83,9 +82,7 @@ class Worker:
         self._look = asyncio.Event()
         self._backlog = Backlog(share=BACKLOG_SHARE)
         self._slots = Slots()
-        self._fetches = Fetches(
-            settings.media_most_bytes, asyncio.Semaphore(fetching.PROCESS_MOST), Egress(settings.callback_networks)
-        )
+        self._fetches = Fetches(settings.media_most_bytes, asyncio.Semaphore(fetching.PROCESS_MOST))
         TENANTS.set_function(lambda: len(self._runners))
         LAG.set_function(lambda: max((runner.lag for runner in self._runners.values()), default=0.0))
 

@@ -44,6 +44,7 @@ from server.timers import service as timers
 Result = Stored | Duplicate | Withheld | Refusal
 # Another run stored the same thing first: look again, it is a repeat now.
 RACES = ("uq_conversations_live", "uq_message_parts_channel_id_provider_message_id", "uq_messages_request")
+OF_FILE = "fk_message_attachments_media_id"
 CLOCK_AHEAD = timedelta(minutes=1)
 
 
@@ -83,6 +84,8 @@ class Unit:
             if error.constraint_name in RACES:
                 return None
             raise
+        except asyncpg.ForeignKeyViolationError as error:
+            raise self._without_file(error) from error
         if appended is None:
             return None
         await finish(self._write, appended, self._plan.events)
@@ -123,7 +126,13 @@ class Unit:
             if error.constraint_name in RACES:
                 raise Raced from error
             raise
+        except asyncpg.ForeignKeyViolationError as error:
+            raise self._without_file(error) from error
         return results
+
+    def _without_file(self, error: asyncpg.ForeignKeyViolationError) -> Exception:
+        """A file that was there when the message was asked for went with another message's erasure; of several items, one is guilty."""
+        return NotFound("media") if len(self._items) == 1 and error.constraint_name == OF_FILE else error
 
     async def _newest(self, conversation_id: uuid.UUID) -> uuid.UUID | None:
         """The message that arrived last, which need not be the one shown last: whoever has seen it passes the fence."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,11 +15,13 @@ from aiohttp.test_utils import TestServer
 from switchboard.v1 import message_pb2
 
 from server.kit.egress import Egress
+from server.kit.errors import NotFound
 from server.media import linked
 from server.media.spool import Spool
-from server.messages import convert, repository
+from server.messages import attached, convert, repository
 from server.messages.attached import Asked
 from server.messages.delivering import Sender
+from server.messages.items import Stored
 from server.providers.media import MediaFailed
 from server.redelivery import service as redelivery
 from tests.desk import ALL, Desk, nobody
@@ -107,6 +110,21 @@ async def test_a_crash_between_upload_and_send_sends_once(desk: Desk, tmp_path: 
         await made.deliver()
         assert (len(await side.at_meta()), len(await made.requests())) == (2, 1)
         assert (await delivery(side, message_id))[0] == "accepted"
+
+
+async def test_a_file_that_is_gone_meanwhile_is_not_found_and_harms_no_neighbour(desk: Desk, tmp_path: Path) -> None:
+    async with line(desk) as made:
+        side, writer = files(made, tmp_path), desk.writer()
+        media = await side.bring(JPEG)
+        rows = await side.rows(named(media))
+        await desk.execute("DELETE FROM media WHERE id = $1", media["id"])
+        sends = [
+            writer.enqueue(desk.send(made.conversation_id, "", content=attached.media_of(rows), files=rows)),
+            writer.enqueue(desk.send(made.conversation_id, "a neighbour")),
+        ]
+        lost, neighbour = await asyncio.gather(*sends, return_exceptions=True)
+        assert isinstance(lost, NotFound)
+        assert isinstance(neighbour, Stored)
 
 
 async def test_one_part_that_fails_fails_the_message_and_says_why_and_the_others_arrive(
@@ -247,7 +265,7 @@ async def test_a_name_that_means_another_address_a_moment_later_is_asked_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DNS rebinding: the first answer is good, each later one leads to ourselves. The resolver is the outside world here."""
-    answers = []
+    answers: list[str] = []
     real = socket.getaddrinfo
 
     def lying(host: Any, port: Any, *rest: Any, **more: Any) -> Any:
