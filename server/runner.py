@@ -39,6 +39,8 @@ from server.messages.bringing import Bringer
 from server.messages.dispatching import Dispatcher, Slots
 from server.messages.fetching import Fetcher
 from server.providers.registry import TOKENS
+from server.templates import reading
+from server.templates.reading import Reader
 from server.tenancy.tenants import Tenant
 from server.tenancy.work import Lease
 from server.timers import service as timers
@@ -182,6 +184,7 @@ class Runner:
         )
         checker = Checker(providers=parts.providers, meta_apps=parts.meta_apps)
         self._watcher = Watcher(checker=checker, providers=parts.providers)
+        self._reader = Reader(providers=parts.providers)
         self._bringer = Bringer(
             providers=parts.providers,
             store=parts.store,
@@ -200,6 +203,7 @@ class Runner:
             Lane("audit", self._enter, apart=STATISTICS_APART_SECONDS, hinted=True),
             Lane("payloads", self._apply_left, apart=IDLE_SECONDS, hinted=False),
             Lane("erasures", self._erase, apart=0, hinted=True),
+            Lane("templates", self._read_templates, apart=IDLE_SECONDS, hinted=False),
             Lane("channels", self._watch, apart=IDLE_SECONDS, hinted=False),
             Lane("media", self._fetch_media, apart=TIMERS_APART_SECONDS, hinted=True),
             Lane("files", self._bring_files, apart=TIMERS_APART_SECONDS, hinted=True),
@@ -250,6 +254,7 @@ class Runner:
             await self._dispatcher.stop()
             await self._fetcher.stop()
             await self._watcher.stop()
+            await self._reader.stop()
             await self._bringer.stop()
             if self._stopping:
                 await self._release()
@@ -362,6 +367,12 @@ class Runner:
         await self._watcher.look(tenant)
         async with tenant.database.connection() as connection:
             return Look(busy=self._watcher.busy, due=await watching.next_due(connection))
+
+    async def _read_templates(self, tenant: Tenant) -> Look:
+        """In the same way."""
+        await self._reader.look(tenant)
+        async with tenant.database.connection() as connection:
+            return Look(busy=self._reader.busy, due=await reading.next_due(connection))
 
     async def _bring_files(self, tenant: Tenant) -> Look:
         """Files for the provider, in the same way."""

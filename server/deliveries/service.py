@@ -33,7 +33,7 @@ RETURNING id
 AGAIN = """
 UPDATE deliveries
 SET state = 'queued', due_time = clock_now() + $3::interval, uncounted = uncounted + $4::integer, error_code = $5,
-    error_message = $6, worker = NULL, lease_until = NULL
+    error_message = $6, worker = NULL, lease_until = NULL, awaited_template_id = $7
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
 """
@@ -54,6 +54,10 @@ UPDATE deliveries h SET due_time = clock_now()
 FROM deliveries u
 WHERE u.part_id = ANY($1::uuid[]) AND u.state = 'unknown'
     AND h.conversation_id = u.conversation_id AND h.state = 'queued' AND h.due_time = u.hold_until
+"""
+RELEASE_TEMPLATE = """
+UPDATE deliveries SET due_time = clock_now(), awaited_template_id = NULL
+WHERE awaited_template_id = ANY($1::uuid[]) AND state = 'queued'
 """
 # One that is not sent yet too: whatever made us try again, the provider has it.
 RESOLVE = """
@@ -95,10 +99,16 @@ async def again(
     code: str | None,
     message: str | None,
     counts: bool = True,
+    awaited_template_id: uuid.UUID | None = None,
 ) -> bool:
-    """Queues a delivery again; counts: whether the attempt is spent. False when it is no longer this claim's."""
+    """Queues a delivery again; counts: whether the attempt is spent. awaited_template_id: what it waits for, at most so long.
+
+    False when it is no longer this claim's.
+    """
     free = 0 if counts else 1
-    found = await connection.fetchval(AGAIN, claimed.id, claimed.attempt, after, free, code, message)
+    found = await connection.fetchval(
+        AGAIN, claimed.id, claimed.attempt, after, free, code, message, awaited_template_id
+    )
     return found is not None
 
 
@@ -110,6 +120,11 @@ async def take_back(connection: Connection, *, worker: str, sending: list[uuid.U
 async def release(connection: Connection, part_ids: Sequence[uuid.UUID]) -> None:
     """Before unknown deliveries stop being unknown: what they hold back need not wait."""
     await connection.execute(RELEASE, part_ids)
+
+
+async def release_template(connection: Connection, template_ids: Sequence[uuid.UUID]) -> None:
+    """What waits for these templates need not wait longer."""
+    await connection.execute(RELEASE_TEMPLATE, template_ids)
 
 
 async def promote(connection: Connection, conversation_ids: Sequence[uuid.UUID]) -> None:

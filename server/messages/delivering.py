@@ -43,6 +43,7 @@ from server.providers.contract import (
     Provider,
     Refused,
 )
+from server.templates import service as templates
 from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
@@ -63,6 +64,9 @@ JOIN messages m ON m.id = p.message_id
 JOIN conversations c ON c.id = p.conversation_id
 JOIN channels ch ON ch.id = p.channel_id
 WHERE p.id = $1
+"""
+TEMPLATE_OF = """
+SELECT m.details #>> '{template,template_id}' FROM message_parts p JOIN messages m ON m.id = p.message_id WHERE p.id = $1
 """
 QUOTED = "SELECT provider_message_id FROM message_parts WHERE message_id = $1 AND position = 0"
 ADDRESSES = """
@@ -261,13 +265,28 @@ async def _refused(write: Write, claimed: Claimed, outcome: Refused) -> list[New
         ErrorClass.BUG: _bug,
     }
     events: list[NewEvent] = await settle[outcome.error_class](write, claimed, outcome)
+    if outcome.of_template and (template_id := await _template_of(write, claimed)) is not None:
+        events += await templates.mark_stale(write, template_id, origin=origin_of(claimed))
     return events
+
+
+async def _template_of(write: Write, claimed: Claimed) -> uuid.UUID | None:
+    found: str | None = await write.connection.fetchval(TEMPLATE_OF, claimed.part_id)
+    return None if found is None else uuid.UUID(found)
 
 
 async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEvent]:
     """Later; and if the provider has enough of the account, of what it begins, or of it at this recipient, their others wait too."""
     after = deliveries.jittered(outcome.retry_after or timedelta(seconds=1))
-    if not await deliveries.again(write.connection, claimed, after=after, code=outcome.code, message=outcome.message):
+    awaited = await _template_of(write, claimed) if outcome.of_template else None
+    if not await deliveries.again(
+        write.connection,
+        claimed,
+        after=after,
+        code=outcome.code,
+        message=outcome.message,
+        awaited_template_id=awaited,
+    ):
         return []
     if outcome.holds is Holds.ACCOUNT:
         await claiming.hold_account(write.connection, claimed, after=after)

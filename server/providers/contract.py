@@ -396,8 +396,9 @@ class Refused:
     retry_after: set for RETRY and WAIT; add jitter. When the attempts a code is worth are used up the class is
     PERMANENT instead. holds: who else should wait meanwhile. ends_token: the token is not accepted any more.
     closes_reply_window, stops_marketing: as of ProviderError. trace_id: what the provider's support asks for. of_file: a file of it
-    is not there, or not as it should be: bringing it anew may help. subcode: its
-    second number. problem: what it does not like of a template, a word of the contract's TEMPLATE_REFUSED. advice: what it says to users.
+    is not there, or not as it should be: bringing it anew may help. of_template: what is known here of its template is wrong by now.
+    subcode: its second number. problem: what it does not like of a template, a word of the contract's TEMPLATE_REFUSED. advice: what
+    it says to users.
     """
 
     error_class: ErrorClass
@@ -410,6 +411,7 @@ class Refused:
     ends_token: bool = False
     trace_id: str | None = None
     of_file: bool = False
+    of_template: bool = False
     subcode: str | None = None
     problem: str | None = None
     advice: str | None = None

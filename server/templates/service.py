@@ -6,11 +6,12 @@ import json
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from switchboard.v1 import event_pb2
 
+from server.deliveries import service as deliveries
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import NotFound
@@ -22,6 +23,12 @@ from server.templates import convert
 from server.templates.row import NAMES, TemplateRow, changed_fields, listed, new_row, row_of, told
 
 COLUMNS = ", ".join(NAMES)
+# Of every channel of an account; the details are the provider's own.
+READ_SOON = """
+UPDATE channels SET templates_due_time = least(coalesce(templates_due_time, $3), $3)
+WHERE provider = $1 AND state <> 'disconnected' AND EXISTS (SELECT FROM jsonb_each_text(details) AS d WHERE d.value = $2)
+"""
+OF_ID = f"SELECT {COLUMNS} FROM templates WHERE id = $1 FOR UPDATE"
 # Of which account how many were made here since.
 MADE = """
 SELECT count(*) AS count, min(made_time) AS first FROM templates
@@ -65,6 +72,9 @@ WHERE provider = $1 AND business_account_id = $2 AND gone_time IS NULL AND creat
     AND provider_template_id <> ALL ($4::text[])
 ORDER BY id FOR UPDATE
 """
+
+# A webhook that says half of it is often followed by one with the rest.
+SOON = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +188,7 @@ async def alter(
     origin: Origin,
 ) -> tuple[list[TemplateRow], list[NewEvent]]:
     """Changes templates that are known; how they are now, and an event for each that the contract shows differently."""
-    rows, events = [], []
+    rows, events, changes = [], [], []
     locked = await write.connection.fetch(LOCK, of.provider, of.business_account_id, list(provider_ids))
     for row in map(row_of, locked):
         after = change(row)
@@ -188,7 +198,44 @@ async def alter(
         if changed_fields(row, after):
             events.append(_event(origin, row, after, new=False))
         rows.append(after)
+        changes.append((row, after))
+    await _follow(write.connection, of, changes)
     return rows, events
+
+
+async def mark_stale(write: Write, template_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:
+    """The provider refused a message of a template for what is not known here yet: it is read again soon."""
+    record = await write.connection.fetchrow(OF_ID, template_id)
+    if record is None:
+        return []
+    row = row_of(record)
+    of = Owner(provider=row.provider, business_account_id=row.business_account_id)
+    _, events = await alter(
+        write,
+        of=of,
+        provider_ids=[row.provider_template_id],
+        change=lambda before: replace(before, stale=True),
+        origin=origin,
+    )
+    return events
+
+
+async def read_again(connection: Connection, *, of: Owner, at: datetime) -> None:
+    """Has the templates of an account read at a time, if not before."""
+    await connection.execute(READ_SOON, of.provider, of.business_account_id, at)
+
+
+async def _follow(connection: Connection, of: Owner, changes: Sequence[tuple[TemplateRow, TemplateRow]]) -> None:
+    """What else comes of changes: what is stale is read soon, and what waits for a template that may be sent now waits no longer."""
+    if any(after.stale and not after.gone_time for _, after in changes):
+        await read_again(connection, of=of, at=utc_now() + SOON)
+    free = [
+        after.id
+        for before, after in changes
+        if after.sendable and not after.stale and (before.stale or not before.sendable)
+    ]
+    if free:
+        await deliveries.release_template(connection, free)
 
 
 async def mark_gone(write: Write, *, of: Owner, kept: Sequence[str], at: datetime, origin: Origin) -> list[NewEvent]:
@@ -222,7 +269,7 @@ async def _change(
     new = {row.id for row in made}
     # Another process may have made one meanwhile: then its row is the one that is locked and changed.
     await connection.executemany(INSERT, [_values(row) for row in made])
-    events = []
+    events, changes = [], []
     for row in map(row_of, await connection.fetch(LOCK, of.provider, of.business_account_id, ids)):
         after = changed(row)
         if after != row:
@@ -231,6 +278,8 @@ async def _change(
             await connection.execute(UPDATE, *_values(after))
         if row.id in new or changed_fields(row, after):
             events.append(_event(origin, row, after, new=row.id in new))
+            changes.append((row, after))
+    await _follow(connection, of, changes)
     return events
 
 

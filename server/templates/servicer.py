@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 from switchboard.v1 import template_service_pb2 as rpc
@@ -13,11 +12,9 @@ from switchboard.v1.template_service_pb2_grpc import TemplateServiceServicer
 from server.channels import service as channels
 from server.channels.refusals import ChannelDisconnected
 from server.kit.clock import utc_now
-from server.kit.db import Write
 from server.kit.errors import NotFound
-from server.log.append import append
 from server.log.cursor import Cursors
-from server.log.event import NewEvent, origin_of
+from server.log.event import origin_of
 from server.log.read import read_head
 from server.models.tenant import Channel
 from server.providers.contract import Provider
@@ -30,9 +27,6 @@ from server.templates.row import TemplateRow
 from server.templates.writing import Desk
 from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenant, Tenants
-
-# Templates of one unit of work: it holds the head of the log, which every other write waits for.
-CHUNK = 100
 
 
 class TemplateServicer(TemplateServiceServicer):
@@ -105,17 +99,10 @@ class TemplateServicer(TemplateServiceServicer):
             channel = await channels.show(session, call.scope, uuid.UUID(request.channel_id))
         account = await self._asked(await self._tenants.get(call.tenant_id), channel)
         at = utc_now()
-        found, complete = await sync.whole_list(self._providers[channel.provider], account)
         of = service.Owner(provider=channel.provider, business_account_id=account.business_account_id)
-        origin = origin_of(call, "")
-        changed = gone = 0
-        for start in range(0, len(found), CHUNK):
-            part = found[start : start + CHUNK]
-            changed += await self._write(call, partial(service.store_listed, of=of, found=part, at=at, origin=origin))
-        if complete:
-            kept = [item.provider_id for item in found]
-            gone = await self._write(call, partial(service.mark_gone, of=of, kept=kept, at=at, origin=origin))
-        return rpc.SyncTemplatesResponse(found_count=len(found), changed_count=changed, gone_count=gone)
+        provider, origin = self._providers[channel.provider], origin_of(call, "")
+        done = await sync.synchronise(call.database, provider, account, of=of, at=at, origin=origin)
+        return rpc.SyncTemplatesResponse(found_count=done.found, changed_count=done.changed, gone_count=done.gone)
 
     async def CreateTemplate(self, request: rpc.CreateTemplateRequest, call: Call) -> rpc.CreateTemplateResponse:
         """A new template."""
@@ -168,17 +155,6 @@ class TemplateServicer(TemplateServiceServicer):
     async def _known(self, request: Any, call: Call) -> TemplateRow:
         row, _ = await self._get(request, call)
         return row
-
-    @staticmethod
-    async def _write(call: Call, work: Callable[[Write], Awaitable[list[NewEvent]]]) -> int:
-        """A unit of work; how many events it made."""
-
-        async def unit(write: Write) -> int:
-            events = await work(write)
-            await append(write, events)
-            return len(events)
-
-        return await call.database.write(unit)
 
     async def _asked(self, tenant: Tenant, channel: Channel) -> TemplateAccount:
         """The account of a channel, whose webhooks are the tenant's from now on. ChannelWithoutTemplates, ChannelDisconnected."""

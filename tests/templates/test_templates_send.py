@@ -192,3 +192,24 @@ def test_a_repeated_call_is_the_same_message_though_the_template_was_paused_mean
     )
     assert detail["reason"] == "TEMPLATE_NOT_SENDABLE"
     assert BODY["text"].startswith("Hello")
+
+
+def test_what_waits_for_a_paused_template_goes_when_the_pause_ends(sender: Sender) -> None:
+    """O9: the list said APPROVED, and the provider had paused it a moment before."""
+    (template_id,) = sender.put("paused_meanwhile")
+    sender.sync()
+    conversation_id = sender.customer(hours=1)
+    told = {"kind": "error", "code": 132015, "count": 1, "filter": {"phoneNumberId": sender.number}}
+    sender.control("faults", told)
+    filling = {"body": [{"text": "Mia"}, {"text": "17"}]}
+    message = sender.template(conversation_id, "paused_meanwhile", filling)
+    sender.until("paused_meanwhile", lambda each: each["status"].endswith("APPROVED"))
+    path = f"conversations/{conversation_id}/messages"
+    deadline = time.monotonic() + 30
+    while True:
+        (found,) = [each for each in sender.ask(path)["messages"] if each["id"] == message["id"]]
+        if found["status"] != "MESSAGE_STATUS_QUEUED":
+            break
+        assert time.monotonic() < deadline, "it waits for three hours"
+        time.sleep(0.05)
+    assert template_id

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.embedded.stack import Stack
+from tests.known_number import know
 from tests.templates.template_shop import Shop
 
 BODY: dict[str, Any] = {"type": "BODY", "text": "Hello {{1}}, your order is ready.", "examples": ["Mia"]}
@@ -162,3 +163,22 @@ def test_what_the_provider_does_not_like_is_said_in_a_word(shop: Shop, subcode: 
     shop.control("faults", fault)
     reason, data = shop.refused(shop.path, draft("disliked"))
     assert (reason, data) == ("TEMPLATE_REFUSED", {"code": "100", "subcode": str(subcode), "problem": problem})
+
+
+def test_an_account_is_read_when_its_channel_is_connected(stack: Stack) -> None:
+    number, waba, token = f"3{uuid.uuid4().int % 10**14:014}", f"{uuid.uuid4().int % 10**15:015}", uuid.uuid4().hex
+    shop = Shop(stack, stack.dev())
+    know(shop.dev, number, waba, token)
+    body = {"type": "BODY", "text": "Thank you."}
+    shop.control("templates", {"wabaId": waba, "templates": [{"name": "there", "components": [body]}]})
+    channel = {"name": "Read", "phoneNumberId": number, "wabaId": waba, "accessToken": token}
+    connected = shop.ask("channels:connectWhatsapp", channel)
+    shop.path = f"channels/{connected['channel']['id']}/templates"
+    assert shop.until("there", lambda each: not each["stale"])["status"] == "TEMPLATE_STATUS_APPROVED"
+
+
+def test_what_a_webhook_leaves_open_is_read_soon(shop: Shop) -> None:
+    template = made(shop, "open")
+    shop.control(f"templates/{template['externalId']}", {"status": "REINSTATED"})
+    shop.control("templates", {"wabaId": shop.waba, "templates": [{"name": "open", "language": "en_US"}]})
+    assert shop.until("open", lambda each: not each["stale"] and not each["components"])["id"] == template["id"]

@@ -25,6 +25,7 @@ class Channel(TenantBase):
     then nothing but answers.
     health: fields of the contract's ChannelHealth by name, enums as words; health_times: the provider's time of each.
     check_due_time: when its provider is asked again, None for never; check_subscribes: and its webhooks are begun anew.
+    templates_due_time: when the templates of its account are read again.
     """
 
     __tablename__ = "channels"
@@ -38,6 +39,11 @@ class Channel(TenantBase):
             "account_id",
             unique=True,
             postgresql_where=text("account_id IS NOT NULL"),
+        ),
+        Index(
+            "ix_channels_templates_due_time",
+            "templates_due_time",
+            postgresql_where=text("templates_due_time IS NOT NULL"),
         ),
         Index("ix_channels_check_due_time", "check_due_time", postgresql_where=text("check_due_time IS NOT NULL")),
     )
@@ -64,6 +70,7 @@ class Channel(TenantBase):
 
     check_due_time: Mapped[Time | None]
     check_subscribes: Mapped[bool] = mapped_column(server_default=text("false"))
+    templates_due_time: Mapped[Time | None] = mapped_column(server_default=text("now()"))
 
     @property
     def account(self) -> dict[str, str]:

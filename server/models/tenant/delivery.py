@@ -19,6 +19,7 @@ class Delivery(TenantBase):
     flight, and the others are waiting. lane: 0 before 1 before 2 where a channel has more to send than it may.
     hold_until: until when an unknown send keeps the conversation's next one back.
     attempt: of the claims, never lowered, it guards the end of each; uncounted: those that cost no attempt.
+    awaited_template_id: the template it waits for, since the provider paused it.
     """
 
     __tablename__ = "deliveries"
@@ -41,6 +42,11 @@ class Delivery(TenantBase):
         Index("ix_deliveries_unknown", "conversation_id", postgresql_where=text("state = 'unknown'")),
         Index("ix_deliveries_ended", "state", "id", postgresql_where=text("state IN ('failed', 'unknown')")),
         Index("ix_deliveries_part", "part_id"),
+        Index(
+            "ix_deliveries_awaited_template",
+            "awaited_template_id",
+            postgresql_where=text("awaited_template_id IS NOT NULL AND state = 'queued'"),
+        ),
     )
 
     id: Mapped[Id]
@@ -59,6 +65,7 @@ class Delivery(TenantBase):
     hold_until: Mapped[Time | None]
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
+    awaited_template_id: Mapped[uuid.UUID | None]
     create_time: Mapped[Time]
 
 

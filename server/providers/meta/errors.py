@@ -44,6 +44,7 @@ class Rule:
     closes_reply_window: bool = False
     stops_marketing: bool = False
     obeys_usage: bool = False
+    of_template: bool = False
 
 
 def _retry(first: timedelta, factor: int, longest: timedelta, attempts: int, holds: Holds = Holds.MESSAGE) -> Rule:
@@ -67,6 +68,7 @@ _UNKNOWN = _retry(_seconds(5), 4, _seconds(60), 3)
 _PERMANENT = Rule(ErrorClass.PERMANENT)
 _STOP = Rule(ErrorClass.STOP_CHANNEL, holds=Holds.ACCOUNT)
 _BUG = Rule(ErrorClass.BUG)
+_STALE = replace(_PERMANENT, of_template=True)
 
 # Of templates that are written; Meta gives them as subcodes of 100, or alone.
 TEMPLATE_PROBLEMS: Mapping[int, str] = {
@@ -128,14 +130,14 @@ RULES: Mapping[int, Rule] = {
     131062: _PERMANENT,  # not to a user id, the phone number is needed
     131063: _PERMANENT,  # marketing templates are off for this account
     131064: _wait(timedelta(hours=1), 2, 6),  # too many templates of the wrong category
-    132000: _PERMANENT,  # another number of parameters than the template has
-    132001: _PERMANENT,  # no such template in this language
+    132000: _STALE,  # another number of parameters than the template has
+    132001: _STALE,  # no such template in this language
     132005: _PERMANENT,  # the rendered text is too long
     132007: _PERMANENT,  # the template breaks a policy
     132008: _PERMANENT,  # a parameter's format
     132012: _PERMANENT,  # a parameter's format
-    132015: _wait(timedelta(hours=3), 2, 4),  # the template is paused: 3 hours, then 6
-    132016: _PERMANENT,  # the template is disabled
+    132015: replace(_wait(timedelta(hours=3), 2, 4), of_template=True),  # the template is paused: 3 hours, then 6
+    132016: _STALE,  # the template is disabled
     132018: _PERMANENT,  # the template's parameters
     132068: _PERMANENT,  # the flow is blocked
     132069: _retry(_seconds(360), 2, _seconds(3600), 6),  # the flow may be sent 10 times an hour
@@ -210,6 +212,7 @@ def refusal(body: Json, *, status: int, attempt: int, usage: str | None = None) 
         stops_marketing=rule.stops_marketing,
         ends_token=code in TOKEN_CODES,
         trace_id=clean_text(trace)[:128] if isinstance(trace, str) else None,
+        of_template=rule.of_template,
         subcode=None if subcode is None else str(subcode),
         problem=problem,
         advice=clean_text(advice)[:_MESSAGE_MOST] if isinstance(advice, str) and advice else None,

@@ -217,6 +217,16 @@ CREATE UNIQUE INDEX uq_templates_provider_template_id ON templates (provider, bu
 
 CREATE INDEX ix_templates_name ON templates (provider, business_account_id, name, language, id);
 
+-- When the templates of a channel's account are read again; of a new channel at once.
+ALTER TABLE channels ADD COLUMN templates_due_time timestamptz DEFAULT now();
+
+CREATE INDEX ix_channels_templates_due_time ON channels (templates_due_time) WHERE templates_due_time IS NOT NULL;
+
+-- Which template a send waits for, since it is paused.
+ALTER TABLE deliveries ADD COLUMN awaited_template_id uuid;
+
+CREATE INDEX ix_deliveries_awaited_template ON deliveries (awaited_template_id) WHERE awaited_template_id IS NOT NULL AND state = 'queued';
+
 -- == Channels.
 
 ALTER TABLE channels ADD COLUMN health jsonb NOT NULL DEFAULT '{}',
