@@ -17,7 +17,7 @@ import uvloop
 from grpc import aio
 
 from server.embedded.stack import Options, Stack
-from tests.bench import fanout, intake, live, reference, sends
+from tests.bench import fanout, intake, live, outbound, reference, sends
 from tests.bench.measuring import Row, show
 from tests.bench.stand import Stand, connect
 
@@ -26,6 +26,7 @@ GROUPS: Mapping[str, Callable[[Stand], Awaitable[list[Row]]]] = {
     "live": live.rows,
     "fanout": lambda stand: fanout.measured(stand.stack),
     "intake": intake.rows,
+    "outbound": outbound.rows,
 }
 
 
