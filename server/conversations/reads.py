@@ -11,7 +11,7 @@ from server.conversations import convert, repository, rules
 from server.conversations.events import conversation_event
 from server.conversations.row import ConversationRow
 from server.conversations.service import Changed
-from server.deliveries import read_marks
+from server.deliveries import marks
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import NotFound
@@ -61,7 +61,7 @@ async def mark_read(
     mine_moved = agent_id is not None and await move(write.connection, row, agent_id, arrival=arrival, read=read)
     if read <= row.team_read_count and not mine_moved:
         return Changed(row)
-    if read > row.team_read_count and providers[row.provider].capabilities.read_marks:
+    if read > row.team_read_count and "read" in providers[row.provider].capabilities.marks:
         await _tell(write.connection, row, arrival)
     row.team_read_count = max(row.team_read_count, read)
     if mine_moved:
@@ -79,7 +79,7 @@ async def _tell(connection: Connection, row: ConversationRow, arrival: int) -> N
     if arrival < row.last_inbound_arrival:
         newest = await connection.fetchval(INBOUND_UNTIL, row.id, arrival)
     if newest is not None:
-        await read_marks.want(connection, row.id, channel_id=row.channel_id, provider_message_id=newest)
+        await marks.want(connection, row.id, channel_id=row.channel_id, provider_message_id=newest)
 
 
 async def _arrival(connection: Connection, row: ConversationRow, message_id: uuid.UUID | None) -> int:

@@ -155,7 +155,7 @@ SELECT clock_now() AS now,
      ) d WHERE c.state = 'active') AS send,
     (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight') AS lease,
     (SELECT min(m.due_time) FROM channels c CROSS JOIN LATERAL (
-        SELECT due_time FROM read_marks WHERE channel_id = c.id ORDER BY due_time LIMIT 1
+        SELECT due_time FROM marks WHERE channel_id = c.id ORDER BY due_time LIMIT 1
      ) m WHERE c.state = 'active') AS mark
 """
 # Places that are free at the same time are as good as each other: each row takes the place of one of them.

@@ -52,7 +52,7 @@ timed AS (DELETE FROM timers WHERE key = ANY($1::uuid[])),
 cancelled AS (
     DELETE FROM deliveries WHERE conversation_id = ANY($1::uuid[]) AND state IN ('waiting', 'queued') RETURNING id
 ),
-marked AS (DELETE FROM read_marks WHERE conversation_id = ANY($1::uuid[])),
+marked AS (DELETE FROM marks WHERE conversation_id = ANY($1::uuid[])),
 profiled AS (UPDATE identities SET profile_name = NULL WHERE id = ANY($2::uuid[])),
 forgotten AS (DELETE FROM identity_aliases WHERE identity_id = ANY($2::uuid[]) RETURNING value)
 SELECT ARRAY(SELECT DISTINCT value FROM forgotten ORDER BY value) AS addresses, (SELECT count(*) FROM cancelled) AS cancelled

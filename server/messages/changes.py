@@ -22,8 +22,10 @@ from server.conversations import rules
 from server.conversations.convert import conversation as convert_conversation
 from server.conversations.events import conversation_event
 from server.conversations.row import ConversationRow
+from server.deliveries.marks import Mark
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
+from server.kit.ids import new_id
 from server.log.event import Actor, NewEvent, Origin
 from server.messages import content, convert, repository
 from server.messages.row import FIRST_PART, SELECTED, MessageRow, from_record
@@ -169,6 +171,43 @@ async def _change(
     return await _saved(write, row, message, changed, _by(asked, origin, row))
 
 
+async def set_reaction(
+    write: Write, row: ConversationRow, message_id: uuid.UUID, emoji: str | None, *, origin: Origin
+) -> tuple[MessageRow, list[NewEvent]]:
+    """The tenant's reaction to a message whose conversation is locked; None takes it away. No event when it was so before."""
+    message = await locked(write.connection, message_id)
+    asked = Asked(
+        id=str(new_id()),
+        provider=row.provider,
+        channel_id=row.channel_id,
+        target="",
+        change="reaction",
+        time=utc_now(),
+        addresses=(),
+        by=BUSINESS,
+        emoji=emoji,
+    )
+    details, actor = _details(message), origin.actor
+    author = {"kind": int(actor.kind), **({} if actor.id is None else {"id": str(actor.id)})}
+    changed = react(details, asked, author=author)
+    if not changed:
+        return message, []
+    message.details = json.dumps(details)
+    return message, await _saved(write, row, message, changed, origin)
+
+
+async def take_back(write: Write, mark: Mark, *, origin: Origin) -> list[NewEvent]:
+    """A reaction that did not go: it is not there, unless it was changed again since."""
+    rows = await conversations.lock_many(write.connection, [mark.conversation_id])
+    row = rows.get(mark.conversation_id)
+    if row is None:
+        return []
+    held = _details(await locked(write.connection, mark.key)).get(REACTIONS, [])
+    if mark.emoji is None or not any(each["by"] == BUSINESS and each["emoji"] == mark.emoji for each in held):
+        return []
+    return (await set_reaction(write, row, mark.key, None, origin=origin))[1]
+
+
 def _by(asked: Asked, origin: Origin, row: ConversationRow) -> Origin:
     actor = EXTERNAL if asked.ours else Actor(kind=actor_pb2.ACTOR_KIND_CONTACT, id=row.contact_id)
     return Origin(actor=actor, cause=origin.cause)
@@ -215,6 +254,11 @@ def take(message: MessageRow, asked: Asked, *, contact_id: uuid.UUID) -> list[st
         changed = _revoke(message, details, asked)
     message.details = json.dumps(details) if details else None
     return changed
+
+
+def is_deleted(message: MessageRow) -> bool:
+    """Whether the customer took it back."""
+    return DELETE_TIME in _details(message)
 
 
 def _details(message: MessageRow) -> dict[str, Any]:

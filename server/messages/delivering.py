@@ -86,6 +86,13 @@ def origin_of(claimed: Claimed) -> Origin:
     return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.id)))
 
 
+async def address_of(connection: Connection, identity_id: uuid.UUID, provider: Provider) -> Address | None:
+    """Where a customer is written to; None where the provider writes to none of what is known."""
+    found = await connection.fetch(ADDRESSES, identity_id)
+    kinds = provider.capabilities.address_kinds
+    return next((Address(each["kind"], each["value"]) for each in found if each["kind"] in kinds), None)
+
+
 class Sender:
     """Delivers sends of a tenant."""
 
@@ -173,9 +180,7 @@ class Sender:
         row = await connection.fetchrow(LOAD, claimed.part_id)
         if row is None:
             return _bad("no_message", "What was to be sent is not there.")
-        kinds = self._providers[row["provider"]].capabilities.address_kinds
-        addresses = await connection.fetch(ADDRESSES, row["identity_id"])
-        to = next((address for address in addresses if address["kind"] in kinds), None)
+        to = await address_of(connection, row["identity_id"], self._providers[row["provider"]])
         if to is None:
             return _bad("no_address", "The customer has no address that the channel's provider sends to.")
         details = json.loads(row["details"]) if row["details"] else {}
@@ -193,7 +198,7 @@ class Sender:
             account_id=row["account_id"],
             token=channels.token_of(self._secrets, claimed.channel_id, row["access_token"]),
             settings=json.loads(row["account"]),
-            to=Address(to["kind"], to["value"]),
+            to=to,
             text=row["text"] or "",
             opaque=str(claimed.part_id),
             attempt=claimed.tries,

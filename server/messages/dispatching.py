@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
-from server.deliveries import claiming, read_marks
+from server.deliveries import claiming, marks
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Depth, Next
-from server.deliveries.read_marks import Mark
+from server.deliveries.marks import Mark
 from server.kit.db import Connection
 from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable, Refusal
@@ -233,8 +233,8 @@ class Dispatcher:
         """Begins to tell what was read, with the slots that sends left."""
         marker = Marker(tenant.database, tenant.secrets, self._providers)
         async with tenant.database.connection() as connection:
-            marks = await read_marks.claim(connection, limit=limit)
-        for mark in marks:
+            claimed = await marks.claim(connection, limit=limit)
+        for mark in claimed:
             self._slots.take(tenant.id)
             task = asyncio.create_task(self._tell(marker, mark))
             self._marks.add(task)
@@ -246,7 +246,7 @@ class Dispatcher:
             # It is due again when its lease ends.
             FAILED.labels(type(error).__name__).inc()
             unexpected = None if isinstance(error, Refusal) else error
-            log.warning("read_mark.failed", conversation=str(mark.conversation_id), exc_info=unexpected)
+            log.warning("mark.failed", kind=mark.kind, conversation=str(mark.conversation_id), exc_info=unexpected)
 
     def _told(self, task: asyncio.Task[None]) -> None:
         self._marks.discard(task)

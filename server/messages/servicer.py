@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Literal
 
@@ -12,13 +13,14 @@ from switchboard.v1 import message_service_pb2 as rpc
 from switchboard.v1.message_service_pb2_grpc import MessageServiceServicer
 
 from server.conversations.rules import ReplyWindowClosed
+from server.kit import pb
 from server.kit.db import Write
 from server.kit.ids import parse_id
 from server.log.append import append
 from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.media.links import Links
-from server.messages import attached, convert, refetching, repository, service, templated
+from server.messages import attached, convert, refetching, repository, service, signalling, templated
 from server.messages import content as contents
 from server.messages.batch import BatchWriters
 from server.messages.items import Send, Stored
@@ -76,6 +78,28 @@ class MessageServicer(MessageServiceServicer):
             message=await self._of(result, call),
             unseen_message_id=None if unseen_id is None else str(unseen_id),
         )
+
+    async def ReactToMessage(self, request: rpc.ReactToMessageRequest, call: Call) -> rpc.ReactToMessageResponse:
+        """The tenant's reaction to a message."""
+        message_id, origin = uuid.UUID(request.message_id), origin_of(call)
+
+        async def unit(write: Write) -> MessageRow:
+            return await signalling.react(
+                write, call.scope, message_id, request.emoji, origin=origin, providers=self._providers
+            )
+
+        return rpc.ReactToMessageResponse(message=self._shown(call, await call.database.write(unit)))
+
+    async def SendTypingIndicator(
+        self, request: rpc.SendTypingIndicatorRequest, call: Call
+    ) -> rpc.SendTypingIndicatorResponse:
+        """That an answer is being written."""
+        conversation_id = uuid.UUID(request.conversation_id)
+
+        async def unit(write: Write) -> datetime | None:
+            return await signalling.typing(write, call.scope, conversation_id, providers=self._providers)
+
+        return rpc.SendTypingIndicatorResponse(expire_time=pb.timestamp(await call.database.write(unit)))
 
     async def _asked(
         self, request: rpc.SendMessageRequest, call: Call

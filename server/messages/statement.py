@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from server.conversations import repository as conversations
-from server.deliveries import read_marks
+from server.deliveries import marks
 from server.journal import items as journal_items
 from server.log.append import append_sql
 
@@ -155,7 +155,7 @@ PARTS: Mapping[str, Part] = {
         WHERE read_positions.arrival < excluded.arrival
         """,
     ),
-    "read_marks": Part(read_marks.KINDS, read_marks.WANT_FROM),
+    "read_marks": Part(marks.KINDS, marks.WANT_FROM),
     "items": Part(journal_items.KINDS, journal_items.INSERT_FROM),
     "answered": Part(conversations.ANSWERED.kinds, conversations.ANSWERED.sql),
     "conversations": Part(conversations.SAVED.kinds, conversations.SAVED.sql),

@@ -481,7 +481,7 @@ class Unit:
     def _mark_read(self, item: Send, row: ConversationRow) -> None:
         """A reply marks read for its author, and what nobody had read before is told to the provider."""
         newest = row.last_inbound_provider_id
-        if row.team_read_count < row.inbound_count and newest and self._capabilities(row.provider).read_marks:
+        if row.team_read_count < row.inbound_count and newest and "read" in self._capabilities(row.provider).marks:
             self._plan.read_marks[row.id] = (row.channel_id, newest)
         row.team_read_count = row.inbound_count
         author = item.origin.actor

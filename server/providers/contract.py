@@ -40,6 +40,7 @@ from server.providers.template import (
 Json: TypeAlias = object
 
 AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group", "user_ref"]
+MarkKind = Literal["read", "typing", "reaction"]
 
 MessageKind = Literal[
     "text",
@@ -361,16 +362,21 @@ class Outgoing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReadMark:
-    """That a customer's message, and all before it in its thread, were read.
+class Mark:
+    """What is told of a message, and may be told again: that it and all before it in its thread were read, that somebody writes an
+    answer too, or a reaction to it.
 
-    account_id, token, settings: as of Outgoing. provider_message_id: the message's id at the provider. attempt: 1 for the first try.
+    account_id, token, settings: as of Outgoing. provider_message_id: the message's id at the provider. to: whose thread a reaction is
+    in; emoji: the reaction, None to take it away. attempt: 1 for the first try.
     """
 
+    kind: MarkKind
     account_id: str
     token: str = field(repr=False)
     settings: Mapping[str, Json]
     provider_message_id: str = field(repr=False)
+    to: Address | None = field(default=None, repr=False)
+    emoji: str | None = field(default=None, repr=False)
     attempt: int = 1
 
 
@@ -462,9 +468,10 @@ class Capabilities:
     clocks and transport. human_agent_window: longer window for answers written by people, None for none. contents:
     what it can send beside plain text, and how much of it. address_kinds: kinds of Outgoing.to it can send to. sends_per_second:
     of one account in any second, where the account has no number of its own. recipient_pace: from one account to one recipient.
-    read_marks: whether customers can be shown that their messages were read. shared_account: the detail that names the account
-    which channels share, whose webhooks name no channel; None for none. templates: whether such an account has templates.
-    free_entry: of customers who come by an advertisement; None where nothing is free. files: kinds of files it can send.
+    marks: what can be told of messages. reaction_age: of the oldest message that takes a reaction. shared_account: the detail
+    that names the account which channels share, whose webhooks name no channel; None for none. templates: whether such an
+    account has templates. free_entry: of customers who come by an advertisement; None where nothing is free. files: kinds of
+    files it can send.
     """
 
     text_characters: int
@@ -476,7 +483,8 @@ class Capabilities:
     human_agent_window: timedelta | None = None
     contents: Mapping[ContentKind, ContentLimits] = field(default_factory=dict)
     address_kinds: frozenset[AddressKind] = frozenset()
-    read_marks: bool = False
+    marks: frozenset[MarkKind] = frozenset()
+    reaction_age: timedelta | None = None
     shared_account: str | None = None
     templates: bool = False
     free_entry: FreeEntry | None = None
@@ -575,8 +583,8 @@ class Provider(Protocol):
         Ambiguous.
         """
 
-    async def mark_read(self, mark: ReadMark) -> Outcome:
-        """Marks a message read, which may be repeated; never raises but for cancellation. Asked only where Capabilities.read_marks."""
+    async def mark(self, mark: Mark) -> Outcome:
+        """Tells something of a message, which may be repeated; never raises but for cancellation. Only what Capabilities.marks has."""
 
     async def templates(
         self, account: TemplateAccount, *, after: str | None, name: str | None = None

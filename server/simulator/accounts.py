@@ -13,6 +13,7 @@ from server.simulator.limits import PairRate, Throughput
 from server.simulator.payloads import Number
 
 WINDOW_SECONDS = 24 * 3600
+REACTION_SECONDS = 30 * 24 * 3600
 KEPT = 100_000
 # Meta's limit for one number.
 REGISTRATIONS_MOST, REGISTRATIONS_WITHIN = 10, 72 * 3600
@@ -42,6 +43,8 @@ class SentMessage:
     wamid: str
     person: Person
     opaque: str | None
+    sent_time: float = 0.0
+    reaction: bool = False
 
 
 class Account:
@@ -54,7 +57,7 @@ class Account:
         self.pairs = PairRate(seconds=config.limits.pair_seconds, burst=config.limits.pair_burst)
         self._people: OrderedDict[str, Person] = OrderedDict()
         self._sent: OrderedDict[str, SentMessage] = OrderedDict()
-        self._received: OrderedDict[str, None] = OrderedDict()
+        self._received: OrderedDict[str, float] = OrderedDict()
         self._registrations: list[float] = []
 
     @property
@@ -112,7 +115,7 @@ class Account:
     def wrote(self, person: Person, *, wamid: str, timestamp: float) -> None:
         """An inbound message: opens the window from the message's own time, as Meta counts it."""
         person.window_until = max(person.window_until, timestamp + WINDOW_SECONDS)
-        _keep(self._received, wamid, None)
+        _keep(self._received, wamid, timestamp)
 
     def remember(self, sent: SentMessage) -> None:
         """Keeps an accepted message for its receipts."""
@@ -126,6 +129,13 @@ class Account:
         """Whether this number received a message with that id."""
         return wamid in self._received
 
+    def reacts_to(self, wamid: str, now: float) -> bool:
+        """Whether a reaction may be put on the message of that id: one that is known, no reaction, and 30 days old at most."""
+        sent = self._sent.get(wamid)
+        if sent is not None:
+            return not sent.reaction and now - sent.sent_time <= REACTION_SECONDS
+        return wamid in self._received and now - self._received[wamid] <= REACTION_SECONDS
+
     def people(self) -> list[Person]:
         """Every customer once, the one longest unheard of first."""
         return list({id(person): person for person in self._people.values()}.values())
@@ -135,9 +145,9 @@ class Account:
         return self._received
 
     def receive_ids(self, wamids: Iterable[str]) -> None:
-        """Takes over ids an earlier process received."""
+        """Takes over ids an earlier process received, as if they were new."""
         for wamid in wamids:
-            _keep(self._received, wamid, None)
+            _keep(self._received, wamid, math.inf)
 
 
 class AccountBook:

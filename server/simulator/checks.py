@@ -306,12 +306,6 @@ def _group_known(attempt: Attempt) -> str | None:
     return "The group does not exist." if attempt.value("recipient_type") == "group" else None
 
 
-def _carried_type(attempt: Attempt) -> str | None:
-    if attempt.carries in ("text", *contents.SHAPES):
-        return None
-    return f"Message type unknown: this number sends {', '.join(('text', *contents.SHAPES))} only."
-
-
 def _content_given(attempt: Attempt) -> str | None:
     word = attempt.carries
     return None if attempt.value(str(word)) is not None else f"Parameter '{word}' is mandatory for type '{word}'."
@@ -382,6 +376,12 @@ def _message_received(attempt: Attempt) -> str | None:
     return None if known else "The message ID does not belong to a message this phone number received."
 
 
+def _reaction_message(attempt: Attempt) -> str | None:
+    wamid = attempt.value("reaction.message_id")
+    known = attempt.carries != "reaction" or attempt.number.reacts_to(str(wamid), attempt.wall)
+    return None if known else "Reaction failed to send: the message is unknown, too old, or a reaction itself."
+
+
 CHECKS: tuple[Row, ...] = (
     # The path and who asks.
     Row("version", "POST /{version}/{phone_number_id}/messages: version", _version, errors.UNKNOWN_PATH, Of.ANY),
@@ -407,7 +407,6 @@ CHECKS: tuple[Row, ...] = (
     Row("group_known", "to: group id, when recipient_type is group", _group_known, errors.BAD_VALUE),
     # What.
     Row("type", "type: one of the message types, text when absent", _one_of("type", *TYPES), errors.PARAMETER),
-    Row("type_carried", "131051: message type unknown", _carried_type, errors.UNSUPPORTED_TYPE),
     Row("message_keys", "100: unsupported or misspelled parameter",
         _body_keys(MESSAGE_KEYS), errors.INVALID_PARAMETER),
     Row("content_given", "one object named after the type", _content_given, errors.MISSING_PARAMETER),
@@ -426,6 +425,8 @@ CHECKS: tuple[Row, ...] = (
         _content(errors.BAD_VALUE), errors.BAD_VALUE),
     Row("media_known", "100: an id of a file of this number, no older than 30 days", _file(errors.PARAMETER), errors.PARAMETER),
     Row("media_fits", "131053: type and size of a file of the kind", _file(errors.MEDIA_REFUSED), errors.MEDIA_REFUSED),
+    Row("reaction_message", "131009: reaction.message_id: of a message, 30 days old at most, no reaction",
+        _reaction_message, errors.BAD_VALUE),
     Row("context_object", "context: object", _object("context"), errors.PARAMETER),
     Row("context_keys", "context: message_id only",
         _known_keys("context", "message_id"), errors.INVALID_PARAMETER),

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import emoji as emojis
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
@@ -106,6 +107,12 @@ def _different(buttons: list[_ReplyButton]) -> list[_ReplyButton]:
         if len({getattr(button.reply, name) for button in buttons}) < len(buttons):
             raise ValueError(f"Button {name}s must be unique")
     return buttons
+
+
+def _one_emoji(emoji: str) -> str:
+    if emoji and not emojis.is_emoji(emoji):
+        raise ValueError("Param reaction.emoji is not an emoji")
+    return emoji
 
 
 class _ButtonsAction(_Object):
@@ -321,6 +328,12 @@ class _Template(_Object):
     components: list[_Component] | None = None
 
 
+class _Reaction(_Object):
+    message_id: Annotated[str, _text(512)]
+    # Empty takes the reaction away.
+    emoji: Annotated[str, Field(max_length=64), AfterValidator(_one_emoji)]
+
+
 # By the message's type; what is not here this number neither sends nor receives. A text has rows of its own.
 SHAPES: Mapping[str, TypeAdapter[object]] = {
     "interactive": TypeAdapter(Annotated[_Buttons | _List | _Link | _LocationRequest, Field(discriminator="type")]),
@@ -330,6 +343,7 @@ SHAPES: Mapping[str, TypeAdapter[object]] = {
     "document": TypeAdapter(_Document),
     "sticker": TypeAdapter(_Sent),
     "location": TypeAdapter(_Location),
+    "reaction": TypeAdapter(_Reaction),
     "template": TypeAdapter(_Template),
     "contacts": TypeAdapter(Annotated[list[_Contact], Field(min_length=1, max_length=257)]),
 }

@@ -45,7 +45,6 @@ RECIPIENT_IS_SENDER = ErrorKind(131021, Wording.TITLED, "Recipient cannot be sen
 UNDELIVERABLE = ErrorKind(131026, Wording.TITLED, "Message undeliverable")
 REENGAGEMENT = ErrorKind(131047, Wording.TITLED, "Re-engagement message")
 MEDIA_REFUSED = ErrorKind(131053, Wording.TITLED, "Media upload error")
-UNSUPPORTED_TYPE = ErrorKind(131051, Wording.TITLED, "Unsupported message type")
 PARAMETER_COUNT = ErrorKind(132000, Wording.TITLED, "Number of parameters does not match the expected number of params")
 TEMPLATE_MISSING = ErrorKind(132001, Wording.TITLED, "Template name does not exist in the translation", status=404)
 TEXT_TOO_LONG = ErrorKind(132005, Wording.TITLED, "Translated text too long")

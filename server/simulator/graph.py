@@ -228,7 +228,8 @@ class GraphApi:
         account.pairs.spend(person.address, attempt.steady)
         opaque = attempt.value("biz_opaque_callback_data")
         wamid = new_wamid(peer=person.address, direction="outbound")
-        sent = SentMessage(wamid, person, opaque if isinstance(opaque, str) else None)
+        reaction = attempt.carries == "reaction"
+        sent = SentMessage(wamid, person, opaque if isinstance(opaque, str) else None, attempt.wall, reaction)
         account.remember(sent)
         first = self._faults.all(ReceiptsFirst, target)
         named = [*faults, *(early.id for early in first)]
@@ -240,7 +241,8 @@ class GraphApi:
         else:
             early = [status for each in first for status in each.fault.statuses]
             await self._simulator.send_receipts_now(account, sent, early)
-            self._simulator.send_receipts(account, sent, without=early)
+            # Of a reaction nobody is told more than that it left.
+            self._simulator.send_receipts(account, sent, without=("delivered", "read") if reaction else early)
         return {"messaging_product": "whatsapp", "contacts": [_contact(attempt)], "messages": [{"id": wamid}]}
 
     def _record(self, attempt: Attempt, *, status: int | None, faults: Sequence[str], wamid: str | None = None) -> None:

@@ -66,7 +66,7 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
             "list list-notes mark-read remove-participant remove-tags restore update update-note update-status",
         ),
         ("tags", "create delete list update"),
-        ("messages", "get list list-status-updates retry-attachment send"),
+        ("messages", "get list list-status-updates react-to-message retry-attachment send send-typing-indicator"),
         ("deliveries", "get give-up-delivery list retry"),
         ("assignments", "assign-conversation list-conversation-assignments preview unassign-conversation"),
         ("assignment-policies", "create delete get list update"),

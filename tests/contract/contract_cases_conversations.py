@@ -208,6 +208,16 @@ MESSAGES: dict[str, Case] = {
         refuse=lambda w: messages.ListMessagesRequest(conversation_id=unknown()),
         reason="RESOURCE_NOT_FOUND",
     ),
+    "ReactToMessage": Case(
+        ask=lambda w: messages.ReactToMessageRequest(message_id=w.conversation().last_message_id, emoji="👍"),
+        refuse=lambda w: messages.ReactToMessageRequest(message_id=w.sample.last_message_id, emoji="yes"),
+        reason="INVALID_FIELDS",
+    ),
+    "SendTypingIndicator": Case(
+        ask=lambda w: messages.SendTypingIndicatorRequest(conversation_id=w.conversation().id),
+        refuse=lambda w: messages.SendTypingIndicatorRequest(conversation_id=w.archived.id),
+        reason="CONVERSATION_ARCHIVED",
+    ),
     "ListMessageStatusUpdates": Case(
         ask=lambda w: messages.ListMessageStatusUpdatesRequest(message_id=w.sent),
         refuse=lambda w: messages.ListMessageStatusUpdatesRequest(message_id="not an id"),

@@ -41,6 +41,8 @@ WITHOUT_REQUEST_ID = {
     "IntakeService.ReceiveItems": "the sender's own ids tell items apart",
     "InviteService.AcceptInvite": "the token is good once",
     "InviteService.ResendInvite": "shows a secret, this once: a repeat makes another",
+    "MessageService.ReactToMessage": ALWAYS_THE_SAME,
+    "MessageService.SendTypingIndicator": "stores nothing that lasts",
     "TemplateService.SyncTemplates": "reads again: what is the same already stays",
     "TemplateService.UploadTemplateSample": "keeps nothing here; a sample that nothing names is forgotten",
     "TenantService.CreateTenant": IN_THE_CONTROL_DATABASE,

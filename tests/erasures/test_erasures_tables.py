@@ -30,7 +30,7 @@ BECOMES = {
     **dict.fromkeys(
         (
             *("contact_keys", "conversation_attribute_keys", "conversation_participants", "conversation_tags"),
-            *("read_marks", "read_positions", "media_fetches", "provider_media"),
+            *("marks", "read_positions", "media_fetches", "provider_media"),
         ),
         CASCADE,
     ),

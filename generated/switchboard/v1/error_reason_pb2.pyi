@@ -177,6 +177,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the customer wants no marketing messages; metadata "template_id" and "category"."""
     ERROR_REASON_TEMPLATE_RATE_LIMITED: _ErrorReason.ValueType  # 114
     """RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes."""
+    ERROR_REASON_MESSAGE_NOT_REACTABLE: _ErrorReason.ValueType  # 125
+    """FAILED_PRECONDITION: the message takes no reaction; metadata "why": provider (it has none), not_sent (it does not have the message),
+    deleted, age.
+    """
+    ERROR_REASON_TYPING_NOT_SHOWN: _ErrorReason.ValueType  # 126
+    """FAILED_PRECONDITION: the customer cannot be shown that somebody writes; metadata "why": provider, nothing_written (there is no
+    message of theirs), read_receipts (it would show that messages were read, and the tenant's settings say no).
+    """
     ERROR_REASON_CHANNEL_CHECK_FAILED: _ErrorReason.ValueType  # 115
     """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
     "code" and "trace_id" are the provider's where it refused.
@@ -340,6 +348,14 @@ ERROR_REASON_MARKETING_OPTED_OUT: ErrorReason.ValueType  # 113
 """FAILED_PRECONDITION: the customer wants no marketing messages; metadata "template_id" and "category"."""
 ERROR_REASON_TEMPLATE_RATE_LIMITED: ErrorReason.ValueType  # 114
 """RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes."""
+ERROR_REASON_MESSAGE_NOT_REACTABLE: ErrorReason.ValueType  # 125
+"""FAILED_PRECONDITION: the message takes no reaction; metadata "why": provider (it has none), not_sent (it does not have the message),
+deleted, age.
+"""
+ERROR_REASON_TYPING_NOT_SHOWN: ErrorReason.ValueType  # 126
+"""FAILED_PRECONDITION: the customer cannot be shown that somebody writes; metadata "why": provider, nothing_written (there is no
+message of theirs), read_receipts (it would show that messages were read, and the tenant's settings say no).
+"""
 ERROR_REASON_CHANNEL_CHECK_FAILED: ErrorReason.ValueType  # 115
 """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
 "code" and "trace_id" are the provider's where it refused.

@@ -24,6 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from switchboard.v1 import content_pb2 as switchboard_dot_v1_dot_content__pb2
 from switchboard.v1 import message_pb2 as switchboard_dot_v1_dot_message__pb2
 from switchboard.v1 import options_pb2 as switchboard_dot_v1_dot_options__pb2
@@ -31,7 +32,7 @@ from switchboard.v1 import status_update_pb2 as switchboard_dot_v1_dot_status__u
 from switchboard.v1 import template_pb2 as switchboard_dot_v1_dot_template__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1cswitchboard/v1/content.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\x1a\x1dswitchboard/v1/template.proto\"\x85\x01\n\x16RetryAttachmentRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x08position\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0b\n\t_position\"C\n\x17RetryAttachmentResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\"\xa6\x05\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12*\n\x05media\x18\x05 \x01(\x0b\x32\x19.switchboard.v1.SendMediaH\x00\x12.\n\x07\x62uttons\x18\x06 \x01(\x0b\x32\x1b.switchboard.v1.SendButtonsH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.switchboard.v1.SendListH\x00\x12(\n\x04link\x18\x08 \x01(\x0b\x32\x18.switchboard.v1.SendLinkH\x00\x12?\n\x10location_request\x18\t \x01(\x0b\x32#.switchboard.v1.SendLocationRequestH\x00\x12\x30\n\x08location\x18\n \x01(\x0b\x32\x1c.switchboard.v1.SendLocationH\x00\x12\x30\n\x08\x63ontacts\x18\x0b \x01(\x0b\x32\x1c.switchboard.v1.SendContactsH\x00\x12\x30\n\x08template\x18\r \x01(\x0b\x32\x1c.switchboard.v1.SendTemplateH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12*\n\x13reply_to_message_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_idB\x16\n\x14_reply_to_message_id\"f\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12;\n\rquick_replies\x18\x02 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\x08\xbaH\x05\x92\x01\x02\x10\x14\"@\n\tSendMedia\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32\x18.switchboard.v1.SendFileB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x1e\"\x98\x02\n\x08SendFile\x12\x1c\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12-\n\x04link\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x10\x32\x10^https://[!-~]+$\x88\x01\x01H\x00\x12\x36\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x07\x63\x61ption\x18\x04 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00H\x01\x88\x01\x01\x12&\n\tfile_name\x18\x05 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x02\x88\x01\x01\x12\r\n\x05voice\x18\x06 \x01(\x08\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\x42\n\n\x08_captionB\x0c\n\n_file_name\"\xe2\x01\n\x0fSendHeaderMedia\x12!\n\x08media_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xba\x01\x01\x00H\x00\x12-\n\x04link\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x10\x32\x10^https://[!-~]+$\x88\x01\x01H\x00\x12\x36\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12&\n\tfile_name\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xf0\x01\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\x42\x0c\n\n_file_name\"\xfc\x01\n\x0bSendButtons\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x37\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x35\n\x0cheader_media\x18\x05 \x01(\x0b\x32\x1f.switchboard.v1.SendHeaderMediaB\t\n\x07_headerB\t\n\x07_footer\"\xe3\x01\n\x08SendList\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12\x39\n\x08sections\x18\x05 \x03(\x0b\x32\x1b.switchboard.v1.ListSectionB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x42\t\n\x07_headerB\t\n\x07_footer\"\x85\x02\n\x08SendLink\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12$\n\x03url\x18\x05 \x01(\tB\x17\xbaH\x14r\x12\x18\xd0\x0f\x32\n^https?://\x88\x01\x01\x12\x35\n\x0cheader_media\x18\x06 \x01(\x0b\x32\x1f.switchboard.v1.SendHeaderMediaB\t\n\x07_headerB\t\n\x07_footer\"4\n\x13SendLocationRequest\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc3\x01\n\x0cSendLocation\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\x12!\n\x04name\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12$\n\x07\x61\x64\x64ress\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_address\"\xa0\x01\n\x0cSendTemplate\x12\x1f\n\x0btemplate_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1b.switchboard.v1.TemplateKeyH\x00\x12\x30\n\x07\x66illing\x18\x03 \x01(\x0b\x32\x1f.switchboard.v1.TemplateFillingB\x11\n\x08template\x12\x05\xbaH\x02\x08\x01\"n\n\x0bTemplateKey\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^[a-z0-9_]{1,512}$\x12\x36\n\x08language\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-z]{2,3}(_[A-Za-z]{2,4})?$\"J\n\x0cSendContacts\x12:\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1b.switchboard.v1.ContactCardB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x81\x02\"u\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x1e\n\x11unseen_message_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x14\n\x12_unseen_message_id\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x9e\x01\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x04part\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x42\x07\n\x05_part\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xaf\x06\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x9f\x01\n\x0fRetryAttachment\x12&.switchboard.v1.RetryAttachmentRequest\x1a\'.switchboard.v1.RetryAttachmentResponse\";\xa2\xbb\x18\x02\x08\x02\x82\xd3\xe4\x93\x02/\"*/v1/messages/{message_id}/retry-attachment:\x01*\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$switchboard/v1/message_service.proto\x12\x0eswitchboard.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/content.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1cswitchboard/v1/options.proto\x1a\"switchboard/v1/status_update.proto\x1a\x1dswitchboard/v1/template.proto\"\x85\x01\n\x16RetryAttachmentRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1e\n\x08position\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x42\x0b\n\t_position\"C\n\x17RetryAttachmentResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\"M\n\x15ReactToMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x16\n\x05\x65moji\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@\"B\n\x16ReactToMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\"?\n\x1aSendTypingIndicatorRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"N\n\x1bSendTypingIndicatorResponse\x12/\n\x0b\x65xpire_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xa6\x05\n\x12SendMessageRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12(\n\x04text\x18\x02 \x01(\x0b\x32\x18.switchboard.v1.SendTextH\x00\x12*\n\x05media\x18\x05 \x01(\x0b\x32\x19.switchboard.v1.SendMediaH\x00\x12.\n\x07\x62uttons\x18\x06 \x01(\x0b\x32\x1b.switchboard.v1.SendButtonsH\x00\x12(\n\x04list\x18\x07 \x01(\x0b\x32\x18.switchboard.v1.SendListH\x00\x12(\n\x04link\x18\x08 \x01(\x0b\x32\x18.switchboard.v1.SendLinkH\x00\x12?\n\x10location_request\x18\t \x01(\x0b\x32#.switchboard.v1.SendLocationRequestH\x00\x12\x30\n\x08location\x18\n \x01(\x0b\x32\x1c.switchboard.v1.SendLocationH\x00\x12\x30\n\x08\x63ontacts\x18\x0b \x01(\x0b\x32\x1c.switchboard.v1.SendContactsH\x00\x12\x30\n\x08template\x18\r \x01(\x0b\x32\x1c.switchboard.v1.SendTemplateH\x00\x12 \n\nrequest_id\x18\x03 \x01(\tB\x0c\xbaH\tr\x07\x18\x80\x01\xba\x01\x01\x00\x12+\n\x14last_seen_message_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01\x88\x01\x01\x12*\n\x13reply_to_message_id\x18\x0e \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02\x88\x01\x01\x42\x10\n\x07\x63ontent\x12\x05\xbaH\x02\x08\x01\x42\x17\n\x15_last_seen_message_idB\x16\n\x14_reply_to_message_id\"f\n\x08SendText\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12;\n\rquick_replies\x18\x02 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\x08\xbaH\x05\x92\x01\x02\x10\x14\"@\n\tSendMedia\x12\x33\n\x05items\x18\x01 \x03(\x0b\x32\x18.switchboard.v1.SendFileB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x1e\"\x98\x02\n\x08SendFile\x12\x1c\n\x08media_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12-\n\x04link\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x10\x32\x10^https://[!-~]+$\x88\x01\x01H\x00\x12\x36\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12%\n\x07\x63\x61ption\x18\x04 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00H\x01\x88\x01\x01\x12&\n\tfile_name\x18\x05 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x02\x88\x01\x01\x12\r\n\x05voice\x18\x06 \x01(\x08\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\x42\n\n\x08_captionB\x0c\n\n_file_name\"\xe2\x01\n\x0fSendHeaderMedia\x12!\n\x08media_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xba\x01\x01\x00H\x00\x12-\n\x04link\x18\x02 \x01(\tB\x1d\xbaH\x1ar\x18\x18\x80\x10\x32\x10^https://[!-~]+$\x88\x01\x01H\x00\x12\x36\n\x04kind\x18\x03 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12&\n\tfile_name\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\xf0\x01\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x0f\n\x06source\x12\x05\xbaH\x02\x08\x01\x42\x0c\n\n_file_name\"\xfc\x01\n\x0bSendButtons\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x37\n\x07\x62uttons\x18\x04 \x03(\x0b\x32\x1a.switchboard.v1.QuickReplyB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x14\x12\x35\n\x0cheader_media\x18\x05 \x01(\x0b\x32\x1f.switchboard.v1.SendHeaderMediaB\t\n\x07_headerB\t\n\x07_footer\"\xe3\x01\n\x08SendList\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12\x39\n\x08sections\x18\x05 \x03(\x0b\x32\x1b.switchboard.v1.ListSectionB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\x42\t\n\x07_headerB\t\n\x07_footer\"\x85\x02\n\x08SendLink\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\x12#\n\x06header\x18\x02 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12#\n\x06\x66ooter\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x12\x1d\n\x05label\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x02\xba\x01\x01\x00\x12$\n\x03url\x18\x05 \x01(\tB\x17\xbaH\x14r\x12\x18\xd0\x0f\x32\n^https?://\x88\x01\x01\x12\x35\n\x0cheader_media\x18\x06 \x01(\x0b\x32\x1f.switchboard.v1.SendHeaderMediaB\t\n\x07_headerB\t\n\x07_footer\"4\n\x13SendLocationRequest\x12\x1d\n\x04\x62ody\x18\x01 \x01(\tB\x0f\xbaH\x0cr\n\x10\x01(\x80\x80\x04\xba\x01\x01\x00\"\xc3\x01\n\x0cSendLocation\x12)\n\x08latitude\x18\x01 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80V@)\x00\x00\x00\x00\x00\x80V\xc0\x12*\n\tlongitude\x18\x02 \x01(\x01\x42\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x80\x66@)\x00\x00\x00\x00\x00\x80\x66\xc0\x12!\n\x04name\x18\x03 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x00\x88\x01\x01\x12$\n\x07\x61\x64\x64ress\x18\x04 \x01(\tB\x0e\xbaH\x0br\t\x10\x01\x18\x80\x08\xba\x01\x01\x00H\x01\x88\x01\x01\x42\x07\n\x05_nameB\n\n\x08_address\"\xa0\x01\n\x0cSendTemplate\x12\x1f\n\x0btemplate_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00\x12*\n\x03key\x18\x02 \x01(\x0b\x32\x1b.switchboard.v1.TemplateKeyH\x00\x12\x30\n\x07\x66illing\x18\x03 \x01(\x0b\x32\x1f.switchboard.v1.TemplateFillingB\x11\n\x08template\x12\x05\xbaH\x02\x08\x01\"n\n\x0bTemplateKey\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xbaH\x16r\x14\x32\x12^[a-z0-9_]{1,512}$\x12\x36\n\x08language\x18\x02 \x01(\tB$\xbaH!r\x1f\x32\x1d^[a-z]{2,3}(_[A-Za-z]{2,4})?$\"J\n\x0cSendContacts\x12:\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x1b.switchboard.v1.ContactCardB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\x81\x02\"u\n\x13SendMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\x1e\n\x11unseen_message_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x42\x14\n\x12_unseen_message_id\"1\n\x11GetMessageRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"M\n\x12GetMessageResponse\x12(\n\x07message\x18\x01 \x01(\x0b\x32\x17.switchboard.v1.Message\x12\r\n\x05\x61s_of\x18\x02 \x01(\t\"r\n\x13ListMessagesRequest\x12!\n\x0f\x63onversation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\"i\n\x14ListMessagesResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.switchboard.v1.Message\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t\"\x9e\x01\n\x1fListMessageStatusUpdatesRequest\x12\x1c\n\nmessage_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\x12\x1a\n\tpage_size\x18\x02 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1a\n\x04part\x18\x04 \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x00H\x00\x88\x01\x01\x42\x07\n\x05_part\"\x80\x01\n ListMessageStatusUpdatesResponse\x12\x34\n\x0estatus_updates\x18\x01 \x03(\x0b\x32\x1c.switchboard.v1.StatusUpdate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\r\n\x05\x61s_of\x18\x03 \x01(\t2\xf7\x08\n\x0eMessageService\x12\x95\x01\n\x0bSendMessage\x12\".switchboard.v1.SendMessageRequest\x1a#.switchboard.v1.SendMessageResponse\"=\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02\x31\",/v1/conversations/{conversation_id}/messages:\x01*\x12\x94\x01\n\x0eReactToMessage\x12%.switchboard.v1.ReactToMessageRequest\x1a&.switchboard.v1.ReactToMessageResponse\"3\x90\x02\x02\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02$\"\x1f/v1/messages/{message_id}/react:\x01*\x12\xae\x01\n\x13SendTypingIndicator\x12*.switchboard.v1.SendTypingIndicatorRequest\x1a+.switchboard.v1.SendTypingIndicatorResponse\">\x90\x02\x02\xa2\xbb\x18\x02\x08\x05\x82\xd3\xe4\x93\x02/\"*/v1/conversations/{conversation_id}/typing:\x01*\x12\x7f\n\nGetMessage\x12!.switchboard.v1.GetMessageRequest\x1a\".switchboard.v1.GetMessageResponse\"*\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/messages/{message_id}\x12\x98\x01\n\x0cListMessages\x12#.switchboard.v1.ListMessagesRequest\x1a$.switchboard.v1.ListMessagesResponse\"=\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02.\x12,/v1/conversations/{conversation_id}/messages\x12\x9f\x01\n\x0fRetryAttachment\x12&.switchboard.v1.RetryAttachmentRequest\x1a\'.switchboard.v1.RetryAttachmentResponse\";\xa2\xbb\x18\x02\x08\x02\x82\xd3\xe4\x93\x02/\"*/v1/messages/{message_id}/retry-attachment:\x01*\x12\xb8\x01\n\x18ListMessageStatusUpdates\x12/.switchboard.v1.ListMessageStatusUpdatesRequest\x1a\x30.switchboard.v1.ListMessageStatusUpdatesResponse\"9\x90\x02\x01\xa2\xbb\x18\x02\x08\x01\x82\xd3\xe4\x93\x02*\x12(/v1/messages/{message_id}/status-updates\x1a\x0c\xaa\xbb\x18\x08messagesb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +45,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYATTACHMENTREQUEST'].fields_by_name['position']._serialized_options = b'\272H\004\032\002(\000'
   _globals['_RETRYATTACHMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RETRYATTACHMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\tr\007\030\200\001\272\001\001\000'
+  _globals['_REACTTOMESSAGEREQUEST'].fields_by_name['message_id']._loaded_options = None
+  _globals['_REACTTOMESSAGEREQUEST'].fields_by_name['message_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REACTTOMESSAGEREQUEST'].fields_by_name['emoji']._loaded_options = None
+  _globals['_REACTTOMESSAGEREQUEST'].fields_by_name['emoji']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SENDTYPINGINDICATORREQUEST'].fields_by_name['conversation_id']._loaded_options = None
+  _globals['_SENDTYPINGINDICATORREQUEST'].fields_by_name['conversation_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_SENDMESSAGEREQUEST'].oneofs_by_name['content']._loaded_options = None
   _globals['_SENDMESSAGEREQUEST'].oneofs_by_name['content']._serialized_options = b'\272H\002\010\001'
   _globals['_SENDMESSAGEREQUEST'].fields_by_name['conversation_id']._loaded_options = None
@@ -150,6 +157,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGESERVICE']._serialized_options = b'\252\273\030\010messages'
   _globals['_MESSAGESERVICE'].methods_by_name['SendMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['SendMessage']._serialized_options = b'\242\273\030\002\010\005\202\323\344\223\0021\",/v1/conversations/{conversation_id}/messages:\001*'
+  _globals['_MESSAGESERVICE'].methods_by_name['ReactToMessage']._loaded_options = None
+  _globals['_MESSAGESERVICE'].methods_by_name['ReactToMessage']._serialized_options = b'\220\002\002\242\273\030\002\010\005\202\323\344\223\002$\"\037/v1/messages/{message_id}/react:\001*'
+  _globals['_MESSAGESERVICE'].methods_by_name['SendTypingIndicator']._loaded_options = None
+  _globals['_MESSAGESERVICE'].methods_by_name['SendTypingIndicator']._serialized_options = b'\220\002\002\242\273\030\002\010\005\202\323\344\223\002/\"*/v1/conversations/{conversation_id}/typing:\001*'
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['GetMessage']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\002\033\022\031/v1/messages/{message_id}'
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessages']._loaded_options = None
@@ -158,50 +169,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGESERVICE'].methods_by_name['RetryAttachment']._serialized_options = b'\242\273\030\002\010\002\202\323\344\223\002/\"*/v1/messages/{message_id}/retry-attachment:\001*'
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessageStatusUpdates']._loaded_options = None
   _globals['_MESSAGESERVICE'].methods_by_name['ListMessageStatusUpdates']._serialized_options = b'\220\002\001\242\273\030\002\010\001\202\323\344\223\002*\022(/v1/messages/{message_id}/status-updates'
-  _globals['_RETRYATTACHMENTREQUEST']._serialized_start=273
-  _globals['_RETRYATTACHMENTREQUEST']._serialized_end=406
-  _globals['_RETRYATTACHMENTRESPONSE']._serialized_start=408
-  _globals['_RETRYATTACHMENTRESPONSE']._serialized_end=475
-  _globals['_SENDMESSAGEREQUEST']._serialized_start=478
-  _globals['_SENDMESSAGEREQUEST']._serialized_end=1156
-  _globals['_SENDTEXT']._serialized_start=1158
-  _globals['_SENDTEXT']._serialized_end=1260
-  _globals['_SENDMEDIA']._serialized_start=1262
-  _globals['_SENDMEDIA']._serialized_end=1326
-  _globals['_SENDFILE']._serialized_start=1329
-  _globals['_SENDFILE']._serialized_end=1609
-  _globals['_SENDHEADERMEDIA']._serialized_start=1612
-  _globals['_SENDHEADERMEDIA']._serialized_end=1838
-  _globals['_SENDBUTTONS']._serialized_start=1841
-  _globals['_SENDBUTTONS']._serialized_end=2093
-  _globals['_SENDLIST']._serialized_start=2096
-  _globals['_SENDLIST']._serialized_end=2323
-  _globals['_SENDLINK']._serialized_start=2326
-  _globals['_SENDLINK']._serialized_end=2587
-  _globals['_SENDLOCATIONREQUEST']._serialized_start=2589
-  _globals['_SENDLOCATIONREQUEST']._serialized_end=2641
-  _globals['_SENDLOCATION']._serialized_start=2644
-  _globals['_SENDLOCATION']._serialized_end=2839
-  _globals['_SENDTEMPLATE']._serialized_start=2842
-  _globals['_SENDTEMPLATE']._serialized_end=3002
-  _globals['_TEMPLATEKEY']._serialized_start=3004
-  _globals['_TEMPLATEKEY']._serialized_end=3114
-  _globals['_SENDCONTACTS']._serialized_start=3116
-  _globals['_SENDCONTACTS']._serialized_end=3190
-  _globals['_SENDMESSAGERESPONSE']._serialized_start=3192
-  _globals['_SENDMESSAGERESPONSE']._serialized_end=3309
-  _globals['_GETMESSAGEREQUEST']._serialized_start=3311
-  _globals['_GETMESSAGEREQUEST']._serialized_end=3360
-  _globals['_GETMESSAGERESPONSE']._serialized_start=3362
-  _globals['_GETMESSAGERESPONSE']._serialized_end=3439
-  _globals['_LISTMESSAGESREQUEST']._serialized_start=3441
-  _globals['_LISTMESSAGESREQUEST']._serialized_end=3555
-  _globals['_LISTMESSAGESRESPONSE']._serialized_start=3557
-  _globals['_LISTMESSAGESRESPONSE']._serialized_end=3662
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=3665
-  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=3823
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=3826
-  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=3954
-  _globals['_MESSAGESERVICE']._serialized_start=3957
-  _globals['_MESSAGESERVICE']._serialized_end=4772
+  _globals['_RETRYATTACHMENTREQUEST']._serialized_start=306
+  _globals['_RETRYATTACHMENTREQUEST']._serialized_end=439
+  _globals['_RETRYATTACHMENTRESPONSE']._serialized_start=441
+  _globals['_RETRYATTACHMENTRESPONSE']._serialized_end=508
+  _globals['_REACTTOMESSAGEREQUEST']._serialized_start=510
+  _globals['_REACTTOMESSAGEREQUEST']._serialized_end=587
+  _globals['_REACTTOMESSAGERESPONSE']._serialized_start=589
+  _globals['_REACTTOMESSAGERESPONSE']._serialized_end=655
+  _globals['_SENDTYPINGINDICATORREQUEST']._serialized_start=657
+  _globals['_SENDTYPINGINDICATORREQUEST']._serialized_end=720
+  _globals['_SENDTYPINGINDICATORRESPONSE']._serialized_start=722
+  _globals['_SENDTYPINGINDICATORRESPONSE']._serialized_end=800
+  _globals['_SENDMESSAGEREQUEST']._serialized_start=803
+  _globals['_SENDMESSAGEREQUEST']._serialized_end=1481
+  _globals['_SENDTEXT']._serialized_start=1483
+  _globals['_SENDTEXT']._serialized_end=1585
+  _globals['_SENDMEDIA']._serialized_start=1587
+  _globals['_SENDMEDIA']._serialized_end=1651
+  _globals['_SENDFILE']._serialized_start=1654
+  _globals['_SENDFILE']._serialized_end=1934
+  _globals['_SENDHEADERMEDIA']._serialized_start=1937
+  _globals['_SENDHEADERMEDIA']._serialized_end=2163
+  _globals['_SENDBUTTONS']._serialized_start=2166
+  _globals['_SENDBUTTONS']._serialized_end=2418
+  _globals['_SENDLIST']._serialized_start=2421
+  _globals['_SENDLIST']._serialized_end=2648
+  _globals['_SENDLINK']._serialized_start=2651
+  _globals['_SENDLINK']._serialized_end=2912
+  _globals['_SENDLOCATIONREQUEST']._serialized_start=2914
+  _globals['_SENDLOCATIONREQUEST']._serialized_end=2966
+  _globals['_SENDLOCATION']._serialized_start=2969
+  _globals['_SENDLOCATION']._serialized_end=3164
+  _globals['_SENDTEMPLATE']._serialized_start=3167
+  _globals['_SENDTEMPLATE']._serialized_end=3327
+  _globals['_TEMPLATEKEY']._serialized_start=3329
+  _globals['_TEMPLATEKEY']._serialized_end=3439
+  _globals['_SENDCONTACTS']._serialized_start=3441
+  _globals['_SENDCONTACTS']._serialized_end=3515
+  _globals['_SENDMESSAGERESPONSE']._serialized_start=3517
+  _globals['_SENDMESSAGERESPONSE']._serialized_end=3634
+  _globals['_GETMESSAGEREQUEST']._serialized_start=3636
+  _globals['_GETMESSAGEREQUEST']._serialized_end=3685
+  _globals['_GETMESSAGERESPONSE']._serialized_start=3687
+  _globals['_GETMESSAGERESPONSE']._serialized_end=3764
+  _globals['_LISTMESSAGESREQUEST']._serialized_start=3766
+  _globals['_LISTMESSAGESREQUEST']._serialized_end=3880
+  _globals['_LISTMESSAGESRESPONSE']._serialized_start=3882
+  _globals['_LISTMESSAGESRESPONSE']._serialized_end=3987
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_start=3990
+  _globals['_LISTMESSAGESTATUSUPDATESREQUEST']._serialized_end=4148
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_start=4151
+  _globals['_LISTMESSAGESTATUSUPDATESRESPONSE']._serialized_end=4279
+  _globals['_MESSAGESERVICE']._serialized_start=4282
+  _globals['_MESSAGESERVICE']._serialized_end=5425
 # @@protoc_insertion_point(module_scope)

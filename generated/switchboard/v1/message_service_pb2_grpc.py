@@ -40,6 +40,16 @@ class MessageServiceStub:
                 request_serializer=switchboard_dot_v1_dot_message__service__pb2.SendMessageRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_message__service__pb2.SendMessageResponse.FromString,
                 _registered_method=True)
+        self.ReactToMessage = channel.unary_unary(
+                '/switchboard.v1.MessageService/ReactToMessage',
+                request_serializer=switchboard_dot_v1_dot_message__service__pb2.ReactToMessageRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_message__service__pb2.ReactToMessageResponse.FromString,
+                _registered_method=True)
+        self.SendTypingIndicator = channel.unary_unary(
+                '/switchboard.v1.MessageService/SendTypingIndicator',
+                request_serializer=switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorResponse.FromString,
+                _registered_method=True)
         self.GetMessage = channel.unary_unary(
                 '/switchboard.v1.MessageService/GetMessage',
                 request_serializer=switchboard_dot_v1_dot_message__service__pb2.GetMessageRequest.SerializeToString,
@@ -69,6 +79,24 @@ class MessageServiceServicer:
     def SendMessage(self, request, context):
         """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
         FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReactToMessage(self, request, context):
+        """Puts a reaction on a message, in the place of the tenant's reaction that is there, and lets the customer see it. The message is
+        changed at once (message_updated with "reactions"); where the provider refuses it for good, it is taken back.
+        INVALID_ARGUMENT INVALID_FIELDS; FAILED_PRECONDITION MESSAGE_NOT_REACTABLE, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SendTypingIndicator(self, request, context):
+        """Shows the customer that an answer is being written, for 25 seconds or until it comes. The provider marks the conversation read
+        with it. Repeat it every 20 seconds; calls within 10 seconds of one are one.
+        FAILED_PRECONDITION TYPING_NOT_SHOWN, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,6 +139,16 @@ def add_MessageServiceServicer_to_server(servicer, server):
                     servicer.SendMessage,
                     request_deserializer=switchboard_dot_v1_dot_message__service__pb2.SendMessageRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_message__service__pb2.SendMessageResponse.SerializeToString,
+            ),
+            'ReactToMessage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReactToMessage,
+                    request_deserializer=switchboard_dot_v1_dot_message__service__pb2.ReactToMessageRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_message__service__pb2.ReactToMessageResponse.SerializeToString,
+            ),
+            'SendTypingIndicator': grpc.unary_unary_rpc_method_handler(
+                    servicer.SendTypingIndicator,
+                    request_deserializer=switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorResponse.SerializeToString,
             ),
             'GetMessage': grpc.unary_unary_rpc_method_handler(
                     servicer.GetMessage,
@@ -161,6 +199,60 @@ class MessageService:
             '/switchboard.v1.MessageService/SendMessage',
             switchboard_dot_v1_dot_message__service__pb2.SendMessageRequest.SerializeToString,
             switchboard_dot_v1_dot_message__service__pb2.SendMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReactToMessage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.MessageService/ReactToMessage',
+            switchboard_dot_v1_dot_message__service__pb2.ReactToMessageRequest.SerializeToString,
+            switchboard_dot_v1_dot_message__service__pb2.ReactToMessageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SendTypingIndicator(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.MessageService/SendTypingIndicator',
+            switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorRequest.SerializeToString,
+            switchboard_dot_v1_dot_message__service__pb2.SendTypingIndicatorResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,16 @@ class MessageServiceStub:
     """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
     FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
     """
+    ReactToMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ReactToMessageRequest, _message_service_pb2.ReactToMessageResponse]
+    """Puts a reaction on a message, in the place of the tenant's reaction that is there, and lets the customer see it. The message is
+    changed at once (message_updated with "reactions"); where the provider refuses it for good, it is taken back.
+    INVALID_ARGUMENT INVALID_FIELDS; FAILED_PRECONDITION MESSAGE_NOT_REACTABLE, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+    """
+    SendTypingIndicator: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.SendTypingIndicatorRequest, _message_service_pb2.SendTypingIndicatorResponse]
+    """Shows the customer that an answer is being written, for 25 seconds or until it comes. The provider marks the conversation read
+    with it. Repeat it every 20 seconds; calls within 10 seconds of one are one.
+    FAILED_PRECONDITION TYPING_NOT_SHOWN, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+    """
     GetMessage: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]
     """Gets a message."""
     ListMessages: _grpc.UnaryUnaryMultiCallable[_message_service_pb2.ListMessagesRequest, _message_service_pb2.ListMessagesResponse]
@@ -57,6 +67,16 @@ class MessageServiceAsyncStub(MessageServiceStub):
     SendMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendMessageRequest, _message_service_pb2.SendMessageResponse]  # type: ignore[assignment]
     """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
     FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+    """
+    ReactToMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.ReactToMessageRequest, _message_service_pb2.ReactToMessageResponse]  # type: ignore[assignment]
+    """Puts a reaction on a message, in the place of the tenant's reaction that is there, and lets the customer see it. The message is
+    changed at once (message_updated with "reactions"); where the provider refuses it for good, it is taken back.
+    INVALID_ARGUMENT INVALID_FIELDS; FAILED_PRECONDITION MESSAGE_NOT_REACTABLE, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+    """
+    SendTypingIndicator: _aio.UnaryUnaryMultiCallable[_message_service_pb2.SendTypingIndicatorRequest, _message_service_pb2.SendTypingIndicatorResponse]  # type: ignore[assignment]
+    """Shows the customer that an answer is being written, for 25 seconds or until it comes. The provider marks the conversation read
+    with it. Repeat it every 20 seconds; calls within 10 seconds of one are one.
+    FAILED_PRECONDITION TYPING_NOT_SHOWN, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
     """
     GetMessage: _aio.UnaryUnaryMultiCallable[_message_service_pb2.GetMessageRequest, _message_service_pb2.GetMessageResponse]  # type: ignore[assignment]
     """Gets a message."""
@@ -81,6 +101,28 @@ class MessageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_message_service_pb2.SendMessageResponse, _abc.Awaitable[_message_service_pb2.SendMessageResponse]]:
         """Sends a message to the customer. Answers once it is durable, status pending; watch message_status_updated for the rest.
         FAILED_PRECONDITION REPLY_WINDOW_CLOSED (its `templates` are some that may be sent instead), TEMPLATE_NOT_SENDABLE, MARKETING_OPTED_OUT, CONVERSATION_ARCHIVED, CONVERSATION_SUPERSEDED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED; ABORTED REPLY_OUTDATED; INVALID_ARGUMENT PROVIDER_LIMIT.
+        """
+
+    @_abc_1.abstractmethod
+    def ReactToMessage(
+        self,
+        request: _message_service_pb2.ReactToMessageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.ReactToMessageResponse, _abc.Awaitable[_message_service_pb2.ReactToMessageResponse]]:
+        """Puts a reaction on a message, in the place of the tenant's reaction that is there, and lets the customer see it. The message is
+        changed at once (message_updated with "reactions"); where the provider refuses it for good, it is taken back.
+        INVALID_ARGUMENT INVALID_FIELDS; FAILED_PRECONDITION MESSAGE_NOT_REACTABLE, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+        """
+
+    @_abc_1.abstractmethod
+    def SendTypingIndicator(
+        self,
+        request: _message_service_pb2.SendTypingIndicatorRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_message_service_pb2.SendTypingIndicatorResponse, _abc.Awaitable[_message_service_pb2.SendTypingIndicatorResponse]]:
+        """Shows the customer that an answer is being written, for 25 seconds or until it comes. The provider marks the conversation read
+        with it. Repeat it every 20 seconds; calls within 10 seconds of one are one.
+        FAILED_PRECONDITION TYPING_NOT_SHOWN, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
         """
 
     @_abc_1.abstractmethod

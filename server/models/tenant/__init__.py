@@ -25,7 +25,7 @@ from server.models.tenant.conversation import (
     ConversationParticipant,
     ReadPosition,
 )
-from server.models.tenant.delivery import Delivery, ReadMark, RecipientBucket
+from server.models.tenant.delivery import Delivery, Mark, RecipientBucket
 from server.models.tenant.erasure import ErasedKey, Erasure
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
@@ -85,6 +85,7 @@ __all__ = [
     "Invite",
     "Journal",
     "JournalItem",
+    "Mark",
     "MarketingConsent",
     "Media",
     "MediaFetch",
@@ -95,7 +96,6 @@ __all__ = [
     "MessageStatusUpdate",
     "ParkedReceipt",
     "ProviderMedia",
-    "ReadMark",
     "ReadPosition",
     "RecipientBucket",
     "Role",

@@ -69,21 +69,27 @@ class Delivery(TenantBase):
     create_time: Mapped[Time]
 
 
-class ReadMark(TenantBase):
-    """That the provider is to be told how far a conversation was read: the newest message it is to know of, until it was told.
+class Mark(TenantBase):
+    """What the provider is to be told of one of its messages, and may be told again; the row is there until it was told.
 
-    due_time: when the next attempt may be made; an attempt moves it on, for as long as it may take. attempt: of this message.
+    key: of which there is one at most: the conversation, of a reaction the message. due_time: when the next attempt may be made; an
+    attempt moves it on, for as long as it may take. attempt: of this message. expire_time: when it is of no use any more.
     """
 
-    __tablename__ = "read_marks"
-    __table_args__ = (Index("ix_read_marks_due", "channel_id", "due_time", "conversation_id"),)
-
-    conversation_id: Mapped[uuid.UUID] = mapped_column(
-        ForeignKey("conversations.id", ondelete="CASCADE"), primary_key=True
+    __tablename__ = "marks"
+    __table_args__ = (
+        words("kind", ("read", "typing", "reaction")),
+        Index("ix_marks_due", "channel_id", "due_time", "key"),
     )
+
+    kind: Mapped[Word] = mapped_column(primary_key=True, server_default=text("'read'"))
+    key: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
     channel_id: Mapped[uuid.UUID]
     provider_message_id: Mapped[Word]
+    emoji: Mapped[Word | None]
     due_time: Mapped[Time]
+    expire_time: Mapped[Time | None]
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
 
 

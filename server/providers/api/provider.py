@@ -18,11 +18,11 @@ from server.providers.contract import (
     Erased,
     ErrorClass,
     Item,
+    Mark,
     NotSent,
     Outcome,
     Outgoing,
     Pace,
-    ReadMark,
     Refused,
     Rotated,
     SettingInvalid,
@@ -108,9 +108,9 @@ class Api:
             url, body_of(outgoing), message_id=outgoing.opaque, keys=keys, attempt=outgoing.attempt
         )
 
-    async def mark_read(self, mark: ReadMark) -> Outcome:  # noqa: ARG002
+    async def mark(self, mark: Mark) -> Outcome:  # noqa: ARG002
         """As of Provider: its capabilities say that nobody asks."""
-        return _refused(ErrorClass.BUG, "no_read_marks", "Channels of one's own are told of no reading.")
+        return _refused(ErrorClass.BUG, "no_marks", "Channels of one's own are told of no reading.")
 
     async def templates(
         self,

@@ -19,11 +19,11 @@ from server.providers.contract import (
     FreeEntry,
     Item,
     Json,
+    Mark,
     NotSent,
     Outcome,
     Outgoing,
     Pace,
-    ReadMark,
     Refused,
     SettingInvalid,
 )
@@ -61,7 +61,8 @@ class WhatsApp:
         # One in 6 s to each user, and up to 45 at once, borrowed from the time after.
         recipient_pace=Pace(every=timedelta(seconds=6), ahead=44 * timedelta(seconds=6)),
         address_kinds=frozenset({"wa_id", "bsuid", "parent_bsuid", "group"}),
-        read_marks=True,
+        marks=frozenset({"read", "typing", "reaction"}),
+        reaction_age=timedelta(days=30),
         contents=contents.LIMITS,
         files=files.LIMITS,
         shared_account="waba_id",
@@ -114,10 +115,11 @@ class WhatsApp:
         answer = await self._post(outgoing, send.message_body(outgoing))
         return files.judged(outgoing.content, send.outcome(answer, send.accepted, attempt=outgoing.attempt))
 
-    async def mark_read(self, mark: ReadMark) -> Outcome:
+    async def mark(self, mark: Mark) -> Outcome:
         """As of Provider."""
-        answer = await self._post(mark, send.read_body(mark))
-        return send.outcome(answer, partial(send.marked, mark), attempt=mark.attempt)
+        answer = await self._post(mark, send.mark_body(mark))
+        accept = send.accepted if mark.kind == "reaction" else partial(send.marked, mark)
+        return send.outcome(answer, accept, attempt=mark.attempt)
 
     async def templates(
         self, account: TemplateAccount, *, after: str | None, name: str | None = None
@@ -170,7 +172,7 @@ class WhatsApp:
         )
         return send.read(answer, files.brought)
 
-    async def _post(self, of: Outgoing | ReadMark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
+    async def _post(self, of: Outgoing | Mark, body: Json) -> GraphAnswer | NotSent | Ambiguous:
         return await self._graph.post(
             version=str(of.settings.get("graph_version", "")),
             object_id=of.account_id,

@@ -14,10 +14,10 @@ from server.providers.contract import (
     Ambiguous,
     ErrorClass,
     Json,
+    Mark,
     NotSent,
     Outcome,
     Outgoing,
-    ReadMark,
     Refused,
 )
 from server.providers.meta import errors
@@ -47,9 +47,18 @@ def _text(body: str) -> dict[str, Json]:
     return {"type": "text", "text": {"body": body}}
 
 
-def read_body(mark: ReadMark) -> dict[str, Json]:
-    """The body that marks a message, and those before it in its thread, read."""
-    return {"messaging_product": "whatsapp", "status": "read", "message_id": mark.provider_message_id}
+def mark_body(mark: Mark) -> dict[str, Json]:
+    """The body that marks a message, and those before it in its thread, read, with or without a typing indicator; or reacts to it."""
+    if mark.kind == "reaction":
+        assert mark.to is not None
+        reaction = {"message_id": mark.provider_message_id, "emoji": mark.emoji or ""}
+        return {"messaging_product": "whatsapp", **_recipient(mark.to), "type": "reaction", "reaction": reaction}
+    read: dict[str, Json] = {
+        "messaging_product": "whatsapp",
+        "status": "read",
+        "message_id": mark.provider_message_id,
+    }
+    return read if mark.kind == "read" else {**read, "typing_indicator": {"type": "text"}}
 
 
 def outcome(
@@ -111,7 +120,7 @@ def _has_error(body: Json) -> bool:
     return isinstance(body, dict) and isinstance(body.get("error"), dict)
 
 
-def marked(mark: ReadMark, body: Json) -> Accepted | None:
+def marked(mark: Mark, body: Json) -> Accepted | None:
     """What a read mark is answered with."""
     success = isinstance(body, dict) and body.get("success") is True
     return Accepted(provider_id=mark.provider_message_id) if success else None

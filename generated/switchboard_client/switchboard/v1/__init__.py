@@ -351,6 +351,8 @@ __all__ = (
     "Provider",
     "QueueOrder",
     "QuickReply",
+    "ReactToMessageRequest",
+    "ReactToMessageResponse",
     "Reaction",
     "ReauthRequired",
     "ReauthorizeChannelRequest",
@@ -409,6 +411,8 @@ __all__ = (
     "SendMessageResponse",
     "SendTemplate",
     "SendText",
+    "SendTypingIndicatorRequest",
+    "SendTypingIndicatorResponse",
     "SetAgentCapacityRequest",
     "SetAgentCapacityResponse",
     "SetAgentMembershipsRequest",
@@ -2386,6 +2390,18 @@ class ErrorReason(betterproto2.Enum):
     RESOURCE_EXHAUSTED: more templates of an account were written than the provider takes; RetryInfo says when the next one passes.
     """
 
+    MESSAGE_NOT_REACTABLE = 125
+    """
+    FAILED_PRECONDITION: the message takes no reaction; metadata "why": provider (it has none), not_sent (it does not have the message),
+    deleted, age.
+    """
+
+    TYPING_NOT_SHOWN = 126
+    """
+    FAILED_PRECONDITION: the customer cannot be shown that somebody writes; metadata "why": provider, nothing_written (there is no
+    message of theirs), read_receipts (it would show that messages were read, and the tenant's settings say no).
+    """
+
     CHANNEL_CHECK_FAILED = 115
     """
     FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
@@ -2467,6 +2483,8 @@ class ErrorReason(betterproto2.Enum):
             112: "ERROR_REASON_TEMPLATE_NOT_EDITABLE",
             113: "ERROR_REASON_MARKETING_OPTED_OUT",
             114: "ERROR_REASON_TEMPLATE_RATE_LIMITED",
+            125: "ERROR_REASON_MESSAGE_NOT_REACTABLE",
+            126: "ERROR_REASON_TYPING_NOT_SHOWN",
             115: "ERROR_REASON_CHANNEL_CHECK_FAILED",
         }
 
@@ -2545,6 +2563,8 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_TEMPLATE_NOT_EDITABLE": 112,
             "ERROR_REASON_MARKETING_OPTED_OUT": 113,
             "ERROR_REASON_TEMPLATE_RATE_LIMITED": 114,
+            "ERROR_REASON_MESSAGE_NOT_REACTABLE": 125,
+            "ERROR_REASON_TYPING_NOT_SHOWN": 126,
             "ERROR_REASON_CHANNEL_CHECK_FAILED": 115,
         }
 
@@ -13307,6 +13327,41 @@ default_message_pool.register_message("switchboard.v1", "Reaction", Reaction)
 
 
 @dataclass(eq=False, repr=False)
+class ReactToMessageRequest(betterproto2.Message):
+    """
+    Puts a reaction on a message.
+    """
+
+    message_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The message, of either side.
+    """
+
+    emoji: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    One emoji; empty takes the tenant's reaction away.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ReactToMessageRequest", ReactToMessageRequest)
+
+
+@dataclass(eq=False, repr=False)
+class ReactToMessageResponse(betterproto2.Message):
+    """
+    The message with its reactions.
+    """
+
+    message: "Message | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The message after it.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ReactToMessageResponse", ReactToMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
 class ReauthorizeChannelRequest(betterproto2.Message):
     """
     Gives a channel a new token.
@@ -14668,6 +14723,38 @@ class SendText(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "SendText", SendText)
+
+
+@dataclass(eq=False, repr=False)
+class SendTypingIndicatorRequest(betterproto2.Message):
+    """
+    Shows that an answer is being written.
+    """
+
+    conversation_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The conversation.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendTypingIndicatorRequest", SendTypingIndicatorRequest)
+
+
+@dataclass(eq=False, repr=False)
+class SendTypingIndicatorResponse(betterproto2.Message):
+    """
+    How long it is shown.
+    """
+
+    expire_time: "datetime.datetime | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until then, unless an answer comes before. Absent where one was asked for less than 10 seconds ago.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendTypingIndicatorResponse", SendTypingIndicatorResponse)
 
 
 @dataclass(eq=False, repr=False)

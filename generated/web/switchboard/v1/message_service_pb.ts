@@ -6,6 +6,8 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
+import type { Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { ContactCard, ListSection, QuickReply } from "./content_pb";
 import { file_switchboard_v1_content } from "./content_pb";
 import type { AttachmentKind, Message as Message$1 } from "./message_pb";
@@ -21,7 +23,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoUBChZSZXRyeUF0dGFjaG1lbnRSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEh4KCHBvc2l0aW9uGAIgASgFQge6SAQaAigASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgsKCV9wb3NpdGlvbiJDChdSZXRyeUF0dGFjaG1lbnRSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSKmBQoSU2VuZE1lc3NhZ2VSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESKAoEdGV4dBgCIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRUZXh0SAASKgoFbWVkaWEYBSABKAsyGS5zd2l0Y2hib2FyZC52MS5TZW5kTWVkaWFIABIuCgdidXR0b25zGAYgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZEJ1dHRvbnNIABIoCgRsaXN0GAcgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpc3RIABIoCgRsaW5rGAggASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZExpbmtIABI/ChBsb2NhdGlvbl9yZXF1ZXN0GAkgASgLMiMuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uUmVxdWVzdEgAEjAKCGxvY2F0aW9uGAogASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZExvY2F0aW9uSAASMAoIY29udGFjdHMYCyABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdHNIABIwCgh0ZW1wbGF0ZRgNIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRUZW1wbGF0ZUgAEiAKCnJlcXVlc3RfaWQYAyABKAlCDLpICXIHGIABugEBABIrChRsYXN0X3NlZW5fbWVzc2FnZV9pZBgEIAEoCUIIukgFcgOwAQFIAYgBARIqChNyZXBseV90b19tZXNzYWdlX2lkGA4gASgJQgi6SAVyA7ABAUgCiAEBQhAKB2NvbnRlbnQSBbpIAggBQhcKFV9sYXN0X3NlZW5fbWVzc2FnZV9pZEIWChRfcmVwbHlfdG9fbWVzc2FnZV9pZCJmCghTZW5kVGV4dBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASOwoNcXVpY2tfcmVwbGllcxgCIAMoCzIaLnN3aXRjaGJvYXJkLnYxLlF1aWNrUmVwbHlCCLpIBZIBAhAUIkAKCVNlbmRNZWRpYRIzCgVpdGVtcxgBIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRGaWxlQgq6SAeSAQQIARAeIpgCCghTZW5kRmlsZRIcCghtZWRpYV9pZBgBIAEoCUIIukgFcgOwAQFIABItCgRsaW5rGAIgASgJQh26SBpyGBiAEDIQXmh0dHBzOi8vWyEtfl0rJIgBAUgAEjYKBGtpbmQYAyABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZEIIukgFggECEAESJQoHY2FwdGlvbhgEIAEoCUIPukgMcgoQASiAgAS6AQEASAGIAQESJgoJZmlsZV9uYW1lGAUgASgJQg66SAtyCRABGIAIugEBAEgCiAEBEg0KBXZvaWNlGAYgASgIQg8KBnNvdXJjZRIFukgCCAFCCgoIX2NhcHRpb25CDAoKX2ZpbGVfbmFtZSLiAQoPU2VuZEhlYWRlck1lZGlhEiEKCG1lZGlhX2lkGAEgASgJQg26SApyCBABGEC6AQEASAASLQoEbGluaxgCIAEoCUIdukgachgYgBAyEF5odHRwczovL1shLX5dKySIAQFIABI2CgRraW5kGAMgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCCLpIBYIBAhABEiYKCWZpbGVfbmFtZRgEIAEoCUIOukgLcgkQARjwAboBAQBIAYgBAUIPCgZzb3VyY2USBbpIAggBQgwKCl9maWxlX25hbWUi/AEKC1NlbmRCdXR0b25zEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEjcKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgq6SAeSAQQIARAUEjUKDGhlYWRlcl9tZWRpYRgFIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIi4wEKCFNlbmRMaXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABI5CghzZWN0aW9ucxgFIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkxpc3RTZWN0aW9uQgq6SAeSAQQIARBkQgkKB19oZWFkZXJCCQoHX2Zvb3RlciKFAgoIU2VuZExpbmsSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmhlYWRlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQESHQoFbGFiZWwYBCABKAlCDrpIC3IJEAEYgAK6AQEAEiQKA3VybBgFIAEoCUIXukgUchIY0A8yCl5odHRwcz86Ly+IAQESNQoMaGVhZGVyX21lZGlhGAYgASgLMh8uc3dpdGNoYm9hcmQudjEuU2VuZEhlYWRlck1lZGlhQgkKB19oZWFkZXJCCQoHX2Zvb3RlciI0ChNTZW5kTG9jYXRpb25SZXF1ZXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBACLDAQoMU2VuZExvY2F0aW9uEikKCGxhdGl0dWRlGAEgASgBQhe6SBQSEhkAAAAAAIBWQCkAAAAAAIBWwBIqCglsb25naXR1ZGUYAiABKAFCF7pIFBISGQAAAAAAgGZAKQAAAAAAgGbAEiEKBG5hbWUYAyABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESJAoHYWRkcmVzcxgEIAEoCUIOukgLcgkQARiACLoBAQBIAYgBAUIHCgVfbmFtZUIKCghfYWRkcmVzcyKgAQoMU2VuZFRlbXBsYXRlEh8KC3RlbXBsYXRlX2lkGAEgASgJQgi6SAVyA7ABAUgAEioKA2tleRgCIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlS2V5SAASMAoHZmlsbGluZxgDIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlRmlsbGluZ0IRCgh0ZW1wbGF0ZRIFukgCCAEibgoLVGVtcGxhdGVLZXkSJwoEbmFtZRgBIAEoCUIZukgWchQyEl5bYS16MC05X117MSw1MTJ9JBI2CghsYW5ndWFnZRgCIAEoCUIkukghch8yHV5bYS16XXsyLDN9KF9bQS1aYS16XXsyLDR9KT8kIkoKDFNlbmRDb250YWN0cxI6Cghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkQgu6SAiSAQUIARCBAiJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMq8GCg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEn8KCkdldE1lc3NhZ2USIS5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVxdWVzdBoiLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXNwb25zZSIqkAIBorsYAggBgtPkkwIbEhkvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9EpgBCgxMaXN0TWVzc2FnZXMSIy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXF1ZXN0GiQuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVzcG9uc2UiPZACAaK7GAIIAYLT5JMCLhIsL3YxL2NvbnZlcnNhdGlvbnMve2NvbnZlcnNhdGlvbl9pZH0vbWVzc2FnZXMSnwEKD1JldHJ5QXR0YWNobWVudBImLnN3aXRjaGJvYXJkLnYxLlJldHJ5QXR0YWNobWVudFJlcXVlc3QaJy5zd2l0Y2hib2FyZC52MS5SZXRyeUF0dGFjaG1lbnRSZXNwb25zZSI7orsYAggCgtPkkwIvIiovdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3JldHJ5LWF0dGFjaG1lbnQ6ASoSuAEKGExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlcxIvLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QaMC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXNwb25zZSI5kAIBorsYAggBgtPkkwIqEigvdjEvbWVzc2FnZXMve21lc3NhZ2VfaWR9L3N0YXR1cy11cGRhdGVzGgyquxgIbWVzc2FnZXNiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoUBChZSZXRyeUF0dGFjaG1lbnRSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEh4KCHBvc2l0aW9uGAIgASgFQge6SAQaAigASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgsKCV9wb3NpdGlvbiJDChdSZXRyeUF0dGFjaG1lbnRSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSJNChVSZWFjdFRvTWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESFgoFZW1vamkYAiABKAlCB7pIBHICGEAiQgoWUmVhY3RUb01lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSI/ChpTZW5kVHlwaW5nSW5kaWNhdG9yUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBIk4KG1NlbmRUeXBpbmdJbmRpY2F0b3JSZXNwb25zZRIvCgtleHBpcmVfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipgUKElNlbmRNZXNzYWdlUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEigKBHRleHQYAiABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kVGV4dEgAEioKBW1lZGlhGAUgASgLMhkuc3dpdGNoYm9hcmQudjEuU2VuZE1lZGlhSAASLgoHYnV0dG9ucxgGIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlNlbmRCdXR0b25zSAASKAoEbGlzdBgHIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaXN0SAASKAoEbGluaxgIIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaW5rSAASPwoQbG9jYXRpb25fcmVxdWVzdBgJIAEoCzIjLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvblJlcXVlc3RIABIwCghsb2NhdGlvbhgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvbkgAEjAKCGNvbnRhY3RzGAsgASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZENvbnRhY3RzSAASMAoIdGVtcGxhdGUYDSABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kVGVtcGxhdGVIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQESKgoTcmVwbHlfdG9fbWVzc2FnZV9pZBgOIAEoCUIIukgFcgOwAQFIAogBAUIQCgdjb250ZW50EgW6SAIIAUIXChVfbGFzdF9zZWVuX21lc3NhZ2VfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiZgoIU2VuZFRleHQSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEjsKDXF1aWNrX3JlcGxpZXMYAiADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgi6SAWSAQIQFCJACglTZW5kTWVkaWESMwoFaXRlbXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kRmlsZUIKukgHkgEECAEQHiKYAgoIU2VuZEZpbGUSHAoIbWVkaWFfaWQYASABKAlCCLpIBXIDsAEBSAASLQoEbGluaxgCIAEoCUIdukgachgYgBAyEF5odHRwczovL1shLX5dKySIAQFIABI2CgRraW5kGAMgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCCLpIBYIBAhABEiUKB2NhcHRpb24YBCABKAlCD7pIDHIKEAEogIAEugEBAEgBiAEBEiYKCWZpbGVfbmFtZRgFIAEoCUIOukgLcgkQARiACLoBAQBIAogBARINCgV2b2ljZRgGIAEoCEIPCgZzb3VyY2USBbpIAggBQgoKCF9jYXB0aW9uQgwKCl9maWxlX25hbWUi4gEKD1NlbmRIZWFkZXJNZWRpYRIhCghtZWRpYV9pZBgBIAEoCUINukgKcggQARhAugEBAEgAEi0KBGxpbmsYAiABKAlCHbpIGnIYGIAQMhBeaHR0cHM6Ly9bIS1+XSskiAEBSAASNgoEa2luZBgDIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQgi6SAWCAQIQARImCglmaWxlX25hbWUYBCABKAlCDrpIC3IJEAEY8AG6AQEASAGIAQFCDwoGc291cmNlEgW6SAIIAUIMCgpfZmlsZV9uYW1lIvwBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFBI1CgxoZWFkZXJfbWVkaWEYBSABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kSGVhZGVyTWVkaWFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIuMBCghTZW5kTGlzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASOQoIc2VjdGlvbnMYBSADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbkIKukgHkgEECAEQZEIJCgdfaGVhZGVyQgkKB19mb290ZXIihQIKCFNlbmRMaW5rEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABIkCgN1cmwYBSABKAlCF7pIFHISGNAPMgpeaHR0cHM/Oi8viAEBEjUKDGhlYWRlcl9tZWRpYRgGIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIiNAoTU2VuZExvY2F0aW9uUmVxdWVzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQAiwwEKDFNlbmRMb2NhdGlvbhIpCghsYXRpdHVkZRgBIAEoAUIXukgUEhIZAAAAAACAVkApAAAAAACAVsASKgoJbG9uZ2l0dWRlGAIgASgBQhe6SBQSEhkAAAAAAIBmQCkAAAAAAIBmwBIhCgRuYW1lGAMgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiQKB2FkZHJlc3MYBCABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3MioAEKDFNlbmRUZW1wbGF0ZRIfCgt0ZW1wbGF0ZV9pZBgBIAEoCUIIukgFcgOwAQFIABIqCgNrZXkYAiABKAsyGy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUtleUgAEjAKB2ZpbGxpbmcYAyABKAsyHy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUZpbGxpbmdCEQoIdGVtcGxhdGUSBbpIAggBIm4KC1RlbXBsYXRlS2V5EicKBG5hbWUYASABKAlCGbpIFnIUMhJeW2EtejAtOV9dezEsNTEyfSQSNgoIbGFuZ3VhZ2UYAiABKAlCJLpIIXIfMh1eW2Etel17MiwzfShfW0EtWmEtel17Miw0fSk/JCJKCgxTZW5kQ29udGFjdHMSOgoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZEILukgIkgEFCAEQgQIidQoTU2VuZE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIeChF1bnNlZW5fbWVzc2FnZV9pZBgCIAEoCUgAiAEBQhQKEl91bnNlZW5fbWVzc2FnZV9pZCIxChFHZXRNZXNzYWdlUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USDQoFYXNfb2YYAiABKAkicgoTTGlzdE1lc3NhZ2VzUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACCJpChRMaXN0TWVzc2FnZXNSZXNwb25zZRIpCghtZXNzYWdlcxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJIp4BCh9MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACBIaCgRwYXJ0GAQgASgFQge6SAQaAigASACIAQFCBwoFX3BhcnQigAEKIExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlEjQKDnN0YXR1c191cGRhdGVzGAEgAygLMhwuc3dpdGNoYm9hcmQudjEuU3RhdHVzVXBkYXRlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTL3CAoOTWVzc2FnZVNlcnZpY2USlQEKC1NlbmRNZXNzYWdlEiIuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXNwb25zZSI9orsYAggFgtPkkwIxIiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlczoBKhKUAQoOUmVhY3RUb01lc3NhZ2USJS5zd2l0Y2hib2FyZC52MS5SZWFjdFRvTWVzc2FnZVJlcXVlc3QaJi5zd2l0Y2hib2FyZC52MS5SZWFjdFRvTWVzc2FnZVJlc3BvbnNlIjOQAgKiuxgCCAWC0+STAiQiHy92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vcmVhY3Q6ASoSrgEKE1NlbmRUeXBpbmdJbmRpY2F0b3ISKi5zd2l0Y2hib2FyZC52MS5TZW5kVHlwaW5nSW5kaWNhdG9yUmVxdWVzdBorLnN3aXRjaGJvYXJkLnYxLlNlbmRUeXBpbmdJbmRpY2F0b3JSZXNwb25zZSI+kAICorsYAggFgtPkkwIvIiovdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS90eXBpbmc6ASoSfwoKR2V0TWVzc2FnZRIhLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlc3BvbnNlIiqQAgGiuxgCCAGC0+STAhsSGS92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0SmAEKDExpc3RNZXNzYWdlcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXNwb25zZSI9kAIBorsYAggBgtPkkwIuEiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlcxKfAQoPUmV0cnlBdHRhY2htZW50EiYuc3dpdGNoYm9hcmQudjEuUmV0cnlBdHRhY2htZW50UmVxdWVzdBonLnN3aXRjaGJvYXJkLnYxLlJldHJ5QXR0YWNobWVudFJlc3BvbnNlIjuiuxgCCAKC0+STAi8iKi92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vcmV0cnktYXR0YWNobWVudDoBKhK4AQoYTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzEi8uc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBowLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlIjmQAgGiuxgCCAGC0+STAioSKC92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vc3RhdHVzLXVwZGF0ZXMaDKq7GAhtZXNzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_timestamp, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
 
 /**
  * Asks for the files of a customer's message that did not come.
@@ -78,6 +80,97 @@ export type RetryAttachmentResponse = Message<"switchboard.v1.RetryAttachmentRes
  */
 export const RetryAttachmentResponseSchema: GenMessage<RetryAttachmentResponse> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message_service, 1);
+
+/**
+ * Puts a reaction on a message.
+ *
+ * @generated from message switchboard.v1.ReactToMessageRequest
+ */
+export type ReactToMessageRequest = Message<"switchboard.v1.ReactToMessageRequest"> & {
+  /**
+   * The message, of either side.
+   *
+   * @generated from field: string message_id = 1;
+   */
+  messageId: string;
+
+  /**
+   * One emoji; empty takes the tenant's reaction away.
+   *
+   * @generated from field: string emoji = 2;
+   */
+  emoji: string;
+};
+
+/**
+ * Describes the message switchboard.v1.ReactToMessageRequest.
+ * Use `create(ReactToMessageRequestSchema)` to create a new message.
+ */
+export const ReactToMessageRequestSchema: GenMessage<ReactToMessageRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 2);
+
+/**
+ * The message with its reactions.
+ *
+ * @generated from message switchboard.v1.ReactToMessageResponse
+ */
+export type ReactToMessageResponse = Message<"switchboard.v1.ReactToMessageResponse"> & {
+  /**
+   * The message after it.
+   *
+   * @generated from field: switchboard.v1.Message message = 1;
+   */
+  message?: Message$1 | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.ReactToMessageResponse.
+ * Use `create(ReactToMessageResponseSchema)` to create a new message.
+ */
+export const ReactToMessageResponseSchema: GenMessage<ReactToMessageResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 3);
+
+/**
+ * Shows that an answer is being written.
+ *
+ * @generated from message switchboard.v1.SendTypingIndicatorRequest
+ */
+export type SendTypingIndicatorRequest = Message<"switchboard.v1.SendTypingIndicatorRequest"> & {
+  /**
+   * The conversation.
+   *
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.SendTypingIndicatorRequest.
+ * Use `create(SendTypingIndicatorRequestSchema)` to create a new message.
+ */
+export const SendTypingIndicatorRequestSchema: GenMessage<SendTypingIndicatorRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 4);
+
+/**
+ * How long it is shown.
+ *
+ * @generated from message switchboard.v1.SendTypingIndicatorResponse
+ */
+export type SendTypingIndicatorResponse = Message<"switchboard.v1.SendTypingIndicatorResponse"> & {
+  /**
+   * Until then, unless an answer comes before. Absent where one was asked for less than 10 seconds ago.
+   *
+   * @generated from field: google.protobuf.Timestamp expire_time = 1;
+   */
+  expireTime?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendTypingIndicatorResponse.
+ * Use `create(SendTypingIndicatorResponseSchema)` to create a new message.
+ */
+export const SendTypingIndicatorResponseSchema: GenMessage<SendTypingIndicatorResponse> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 5);
 
 /**
  * Sends a message.
@@ -199,7 +292,7 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
  * Use `create(SendMessageRequestSchema)` to create a new message.
  */
 export const SendMessageRequestSchema: GenMessage<SendMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 2);
+  messageDesc(file_switchboard_v1_message_service, 6);
 
 /**
  * Text to send.
@@ -229,7 +322,7 @@ export type SendText = Message<"switchboard.v1.SendText"> & {
  * Use `create(SendTextSchema)` to create a new message.
  */
 export const SendTextSchema: GenMessage<SendText> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 3);
+  messageDesc(file_switchboard_v1_message_service, 7);
 
 /**
  * Files to send. Each is a message of its own at the provider, with receipts of its own, in their order; here they are one.
@@ -250,7 +343,7 @@ export type SendMedia = Message<"switchboard.v1.SendMedia"> & {
  * Use `create(SendMediaSchema)` to create a new message.
  */
 export const SendMediaSchema: GenMessage<SendMedia> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 4);
+  messageDesc(file_switchboard_v1_message_service, 8);
 
 /**
  * A file to send. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -315,7 +408,7 @@ export type SendFile = Message<"switchboard.v1.SendFile"> & {
  * Use `create(SendFileSchema)` to create a new message.
  */
 export const SendFileSchema: GenMessage<SendFile> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 5);
+  messageDesc(file_switchboard_v1_message_service, 9);
 
 /**
  * A picture, a film or a file above a text.
@@ -366,7 +459,7 @@ export type SendHeaderMedia = Message<"switchboard.v1.SendHeaderMedia"> & {
  * Use `create(SendHeaderMediaSchema)` to create a new message.
  */
 export const SendHeaderMediaSchema: GenMessage<SendHeaderMedia> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 6);
+  messageDesc(file_switchboard_v1_message_service, 10);
 
 /**
  * A question with buttons to answer by. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -415,7 +508,7 @@ export type SendButtons = Message<"switchboard.v1.SendButtons"> & {
  * Use `create(SendButtonsSchema)` to create a new message.
  */
 export const SendButtonsSchema: GenMessage<SendButtons> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 7);
+  messageDesc(file_switchboard_v1_message_service, 11);
 
 /**
  * A question with a list to choose from. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -464,7 +557,7 @@ export type SendList = Message<"switchboard.v1.SendList"> & {
  * Use `create(SendListSchema)` to create a new message.
  */
 export const SendListSchema: GenMessage<SendList> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 8);
+  messageDesc(file_switchboard_v1_message_service, 12);
 
 /**
  * Text with a button that leads to a page. A channel may take less of everything: PROVIDER_LIMIT names each field.
@@ -520,7 +613,7 @@ export type SendLink = Message<"switchboard.v1.SendLink"> & {
  * Use `create(SendLinkSchema)` to create a new message.
  */
 export const SendLinkSchema: GenMessage<SendLink> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 9);
+  messageDesc(file_switchboard_v1_message_service, 13);
 
 /**
  * A question where the customer is, with a button to answer by.
@@ -541,7 +634,7 @@ export type SendLocationRequest = Message<"switchboard.v1.SendLocationRequest"> 
  * Use `create(SendLocationRequestSchema)` to create a new message.
  */
 export const SendLocationRequestSchema: GenMessage<SendLocationRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 10);
+  messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
  * A place to send.
@@ -583,7 +676,7 @@ export type SendLocation = Message<"switchboard.v1.SendLocation"> & {
  * Use `create(SendLocationSchema)` to create a new message.
  */
 export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 11);
+  messageDesc(file_switchboard_v1_message_service, 15);
 
 /**
  * A template with its places filled.
@@ -627,7 +720,7 @@ export type SendTemplate = Message<"switchboard.v1.SendTemplate"> & {
  * Use `create(SendTemplateSchema)` to create a new message.
  */
 export const SendTemplateSchema: GenMessage<SendTemplate> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 12);
+  messageDesc(file_switchboard_v1_message_service, 16);
 
 /**
  * Names a template in one language. There is no other language to fall back on.
@@ -655,7 +748,7 @@ export type TemplateKey = Message<"switchboard.v1.TemplateKey"> & {
  * Use `create(TemplateKeySchema)` to create a new message.
  */
 export const TemplateKeySchema: GenMessage<TemplateKey> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 13);
+  messageDesc(file_switchboard_v1_message_service, 17);
 
 /**
  * Cards of people to send.
@@ -676,7 +769,7 @@ export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
  * Use `create(SendContactsSchema)` to create a new message.
  */
 export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 14);
+  messageDesc(file_switchboard_v1_message_service, 18);
 
 /**
  * The message, durable.
@@ -704,7 +797,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 15);
+  messageDesc(file_switchboard_v1_message_service, 19);
 
 /**
  * Asks for a message.
@@ -725,7 +818,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 16);
+  messageDesc(file_switchboard_v1_message_service, 20);
 
 /**
  * A message.
@@ -753,7 +846,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 17);
+  messageDesc(file_switchboard_v1_message_service, 21);
 
 /**
  * Asks for a page of messages.
@@ -788,7 +881,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 18);
+  messageDesc(file_switchboard_v1_message_service, 22);
 
 /**
  * A page of messages.
@@ -823,7 +916,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 19);
+  messageDesc(file_switchboard_v1_message_service, 23);
 
 /**
  * Asks for a page of status updates.
@@ -865,7 +958,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 20);
+  messageDesc(file_switchboard_v1_message_service, 24);
 
 /**
  * A page of status updates.
@@ -900,7 +993,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 21);
+  messageDesc(file_switchboard_v1_message_service, 25);
 
 /**
  * Messages of conversations.
@@ -918,6 +1011,30 @@ export const MessageService: GenService<{
     methodKind: "unary";
     input: typeof SendMessageRequestSchema;
     output: typeof SendMessageResponseSchema;
+  },
+  /**
+   * Puts a reaction on a message, in the place of the tenant's reaction that is there, and lets the customer see it. The message is
+   * changed at once (message_updated with "reactions"); where the provider refuses it for good, it is taken back.
+   * INVALID_ARGUMENT INVALID_FIELDS; FAILED_PRECONDITION MESSAGE_NOT_REACTABLE, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+   *
+   * @generated from rpc switchboard.v1.MessageService.ReactToMessage
+   */
+  reactToMessage: {
+    methodKind: "unary";
+    input: typeof ReactToMessageRequestSchema;
+    output: typeof ReactToMessageResponseSchema;
+  },
+  /**
+   * Shows the customer that an answer is being written, for 25 seconds or until it comes. The provider marks the conversation read
+   * with it. Repeat it every 20 seconds; calls within 10 seconds of one are one.
+   * FAILED_PRECONDITION TYPING_NOT_SHOWN, REPLY_WINDOW_CLOSED, CONVERSATION_ARCHIVED, CHANNEL_NOT_SENDING, CONTACT_BLOCKED.
+   *
+   * @generated from rpc switchboard.v1.MessageService.SendTypingIndicator
+   */
+  sendTypingIndicator: {
+    methodKind: "unary";
+    input: typeof SendTypingIndicatorRequestSchema;
+    output: typeof SendTypingIndicatorResponseSchema;
   },
   /**
    * Gets a message.

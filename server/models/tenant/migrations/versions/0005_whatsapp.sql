@@ -46,6 +46,30 @@ DROP INDEX ix_deliveries_due;
 
 CREATE INDEX ix_deliveries_due ON deliveries (channel_id, lane, due_time, id) WHERE state = 'queued';
 
+-- What a provider may be told again, of all kinds: how far a conversation was read, that somebody writes, a reaction.
+ALTER TABLE read_marks RENAME TO marks;
+
+ALTER TABLE marks RENAME CONSTRAINT fk_read_marks_conversation_id TO fk_marks_conversation_id;
+
+ALTER TABLE marks
+    ADD COLUMN kind text NOT NULL DEFAULT 'read' CONSTRAINT ck_marks_kind CHECK (kind IN ('read', 'typing', 'reaction')),
+    ADD COLUMN key uuid,
+    ADD COLUMN emoji text,
+    ADD COLUMN expire_time timestamptz;
+
+UPDATE marks SET key = conversation_id;
+
+ALTER TABLE marks
+    ALTER COLUMN key SET NOT NULL,
+    DROP CONSTRAINT pk_read_marks,
+    ADD CONSTRAINT pk_marks PRIMARY KEY (kind, key);
+
+DROP INDEX ix_read_marks_due;
+
+CREATE INDEX ix_marks_due ON marks (channel_id, due_time, key);
+
+CREATE INDEX ix_marks_conversation_id ON marks (conversation_id);
+
 -- == Media.
 
 -- As it is stored: type by the first bytes, hash in hexadecimal digits. The columns without `stored_` are what the provider told.

@@ -13,8 +13,8 @@ from aiohttp.test_utils import TestServer
 from server.conversations import reads
 from server.conversations import service as conversations
 from server.conversations.timers import HANDLERS
-from server.deliveries import claiming, read_marks
-from server.deliveries.read_marks import Mark
+from server.deliveries import claiming, marks
+from server.deliveries.marks import Mark
 from server.kit.db import Write
 from server.log.event import Origin
 from server.messages.dispatching import MARKS_MOST
@@ -62,22 +62,22 @@ class Reading:
 
     async def waiting(self) -> list[str]:
         """The messages of which the provider is to be told."""
-        return [row["provider_message_id"] for row in await self.desk.rows("SELECT * FROM read_marks")]
+        return [row["provider_message_id"] for row in await self.desk.rows("SELECT * FROM marks")]
 
     async def claim(self) -> list[Mark]:
         async with self.desk.database.connection() as connection:
-            return await read_marks.claim(connection, limit=MARKS_MOST)
+            return await marks.claim(connection, limit=MARKS_MOST)
 
     async def settle(self, mark: Mark, outcome: Outcome) -> None:
         await Marker(self.desk.database, self.desk.tenant.secrets, self.desk.providers).settle(mark, outcome)
 
     async def due(self) -> None:
-        await self.desk.execute("UPDATE read_marks SET due_time = clock_now()")
+        await self.desk.execute("UPDATE marks SET due_time = clock_now()")
 
 
 @pytest.fixture
 async def reading(desk: Desk) -> AsyncIterator[Reading]:
-    await desk.execute("DELETE FROM read_marks")
+    await desk.execute("DELETE FROM marks")
     yield Reading(desk, await desk.new_channel(), phone())
     await desk.execute("UPDATE tenant_settings SET read_receipts = true")
 
@@ -151,7 +151,7 @@ async def test_whoever_died_is_followed_by_another_after_the_lease(reading: Read
     async with reading.desk.database.connection() as connection:
         coming = await claiming.upcoming(connection, {})
     assert coming.mark is not None
-    assert timedelta(seconds=50) < coming.mark - coming.now <= read_marks.LEASE
+    assert timedelta(seconds=50) < coming.mark - coming.now <= marks.LEASE
     await reading.due()
     (again,) = await reading.claim()
     assert (mark.attempt, again.attempt, again.provider_message_id) == (1, 2, wamid)

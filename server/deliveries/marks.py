@@ -1,0 +1,127 @@
+"""What providers are still to be told that may be told again: how far a conversation was read, that somebody writes, a reaction.
+
+Unlike a send this may be repeated: a provider that has marked a message read says so again. So there is no unknown: an attempt moves
+the due time on for as long as it may take, and whoever looks then tries again. There is one mark of a kind for each key: of a
+conversation the newest message that was read, or that somebody writes, and of a message its reaction. A later mark replaces one that
+waits (reading a message reads those before it), and one that was told in the meantime ends nothing but its own.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from server.kit.db import Connection
+from server.providers.contract import MarkKind
+
+# Longer than a request may take from its claim on.
+LEASE = timedelta(seconds=60)
+
+KINDS = ("uuid", "uuid", "text")
+# `{arrays}` are conversations, their channels and messages, `{guard}` is one more condition. Nothing where the tenant wants none told.
+WANT_FROM = """
+INSERT INTO marks AS m (kind, key, conversation_id, channel_id, provider_message_id, due_time)
+SELECT 'read', u.id, u.*, clock_now() FROM unnest({arrays}) AS u (id, channel_id, provider_message_id)
+CROSS JOIN tenant_settings s WHERE s.read_receipts AND {guard}
+ON CONFLICT (kind, key) DO UPDATE
+SET provider_message_id = excluded.provider_message_id, due_time = excluded.due_time, attempt = 0
+WHERE m.provider_message_id <> excluded.provider_message_id
+"""
+# What says that somebody writes is of no use a little later, and until then it is said once.
+WANT_MARK = """
+INSERT INTO marks AS m (kind, key, conversation_id, channel_id, provider_message_id, emoji, due_time, expire_time)
+VALUES ($1, $2, $3, $4, $5, $6, clock_now(), clock_now() + $7::interval)
+ON CONFLICT (kind, key) DO UPDATE
+SET provider_message_id = excluded.provider_message_id, emoji = excluded.emoji, due_time = excluded.due_time,
+    expire_time = excluded.expire_time, attempt = 0
+WHERE m.expire_time IS NULL OR m.expire_time <= clock_now()
+RETURNING true
+"""
+WANT = WANT_FROM.format(arrays="ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::text]", guard="TRUE")
+CLAIM = """
+WITH due AS (
+    SELECT d.kind, d.key FROM channels c CROSS JOIN LATERAL (
+        SELECT kind, key, due_time FROM marks WHERE channel_id = c.id AND due_time <= clock_now()
+        ORDER BY due_time, key LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) d WHERE c.state = 'active' ORDER BY d.due_time, d.key LIMIT $1
+)
+UPDATE marks m SET due_time = clock_now() + $2::interval, attempt = m.attempt + 1
+FROM due, channels c WHERE m.kind = due.kind AND m.key = due.key AND c.id = m.channel_id
+RETURNING m.kind, m.key, m.conversation_id, m.channel_id, m.provider_message_id, m.emoji, m.attempt,
+    coalesce(m.expire_time <= clock_now(), false) AS expired, c.provider, c.account_id, c.details, c.access_token
+"""
+OWN = "kind = $1 AND key = $2 AND provider_message_id = $3 AND emoji IS NOT DISTINCT FROM $4"
+END = f"DELETE FROM marks WHERE {OWN} AND (expire_time IS NULL OR expire_time <= clock_now())"
+REST = f"UPDATE marks SET due_time = expire_time WHERE {OWN} AND expire_time > clock_now()"
+AGAIN = f"""
+UPDATE marks SET due_time = clock_now() + $6::interval, attempt = attempt - $7::integer WHERE {OWN} AND attempt = $5
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mark:
+    """A mark that was taken. key: of the conversation, of a reaction the message. emoji: of a reaction, None to take it away.
+
+    attempt: counted from 1; expired: it is of no use any more; details: JSON, of the account; access_token: sealed.
+    """
+
+    kind: MarkKind
+    key: uuid.UUID
+    conversation_id: uuid.UUID
+    channel_id: uuid.UUID
+    provider_message_id: str = field(repr=False)
+    emoji: str | None = None
+    attempt: int
+    expired: bool = False
+    provider: str
+    account_id: str
+    details: str
+    access_token: Any = field(repr=False)
+
+
+async def want(
+    connection: Connection, conversation_id: uuid.UUID, *, channel_id: uuid.UUID, provider_message_id: str
+) -> None:
+    """The provider is to be told that this message, and all before it, were read. The conversation is locked."""
+    await connection.execute(WANT, conversation_id, channel_id, provider_message_id)
+
+
+async def want_mark(
+    connection: Connection,
+    kind: MarkKind,
+    key: uuid.UUID,
+    *,
+    conversation_id: uuid.UUID,
+    channel_id: uuid.UUID,
+    provider_message_id: str,
+    emoji: str | None = None,
+    lasts: timedelta | None = None,
+) -> bool:
+    """The provider is to be told this of a message; False when that was so already, for the time that it lasts.
+
+    lasts: for how long it is of use, None for ever. The conversation is locked.
+    """
+    about = (conversation_id, channel_id, provider_message_id)
+    return bool(await connection.fetchval(WANT_MARK, kind, key, *about, emoji, lasts))
+
+
+async def claim(connection: Connection, *, limit: int) -> list[Mark]:
+    """Takes what is due on channels that are active, the longest due first. Committed before anybody is told."""
+    return [Mark(**record) for record in await connection.fetch(CLAIM, limit, LEASE)]
+
+
+async def end(connection: Connection, mark: Mark) -> None:
+    """It was told, or is told no more; a later mark stays, and one that lasts stays for its time."""
+    await connection.execute(REST, *_own(mark))
+    await connection.execute(END, *_own(mark))
+
+
+async def again(connection: Connection, mark: Mark, *, after: timedelta, counts: bool = True) -> None:
+    """It is tried again after a time. counts: whether the attempt is spent."""
+    await connection.execute(AGAIN, *_own(mark), mark.attempt, after, 0 if counts else 1)
+
+
+def _own(mark: Mark) -> tuple[str, uuid.UUID, str, str | None]:
+    return mark.kind, mark.key, mark.provider_message_id, mark.emoji
