@@ -19,12 +19,14 @@ HOURS = 3600
 
 
 class Sender(Shop):
-    """A shop with a customer who wrote so many hours ago."""
+    """A shop with a customer who wrote so many hours ago. phone: of the last one."""
+
+    phone = ""
 
     def customer(self, *, hours: float) -> str:
         """The id of the conversation."""
         before = set(self.mine())
-        phone = f"49{uuid.uuid4().int % 10**10:010}"
+        phone = self.phone = f"49{uuid.uuid4().int % 10**10:010}"
         said = {"from": phone, "text": "hello", "timestamp": int(time.time() - hours * HOURS)}
         assert self.control("inbound", said | {"phoneNumberId": self.number})["webhookStatus"] == 200
         deadline = time.monotonic() + 30
@@ -213,3 +215,31 @@ def test_what_waits_for_a_paused_template_goes_when_the_pause_ends(sender: Sende
         assert time.monotonic() < deadline, "it waits for three hours"
         time.sleep(0.05)
     assert template_id
+
+
+def test_marketing_is_not_sent_to_who_wants_none(sender: Sender) -> None:
+    """Also where the template became marketing after it was approved for something else (A4)."""
+    made = [
+        {"name": name, "language": "en_US", "category": "UTILITY", "components": [PLAIN]} for name in ("offer", "bill")
+    ]
+    offer, _ = sender.control("templates", {"wabaId": sender.waba, "templates": made})["ids"]
+    sender.sync()
+    sender.control(f"templates/{offer}", {"category": "MARKETING"})
+    sender.until("offer", lambda each: each["category"] == "TEMPLATE_CATEGORY_MARKETING")
+    conversation_id = sender.customer(hours=1)
+    sender.template(conversation_id, "offer", {})
+    word = {"wa_id": sender.phone, "detail": "stop", "category": "marketing_messages", "value": "stop"}
+    value = {"user_preferences": [word | {"timestamp": int(time.time())}]}
+    told = {"field": "user_preferences", "phoneNumberId": sender.number, "value": value}
+    assert sender.control("fields", told)["webhookStatus"] == 200
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            sender.template(conversation_id, "offer", {})
+        except urllib.error.HTTPError as error:
+            detail = json.load(error)["details"][0]
+            break
+        assert time.monotonic() < deadline, "it is sent still"
+        time.sleep(0.2)
+    assert (detail["reason"], detail["metadata"]["category"]) == ("MARKETING_OPTED_OUT", "MARKETING")
+    sender.template(conversation_id, "bill", {})
