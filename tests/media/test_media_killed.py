@@ -65,8 +65,8 @@ async def test_files_outlive_the_workers_that_carry_them(side: Side, own: Stack)
     await first.ended()
     path = f"/v1/conversations/{(await first.message())['conversationId']}/messages"
     media = [await brought(side) for _ in range(OURS)]
-    contents = [b"\xff\xd8\xff" + os.urandom(2 * MB) for _ in range(THEIRS)]
-    theirs = [await side.send(await side.put(content, mimeType="image/jpeg", cutAfter=700_000)) for content in contents]
+    contents = [b"\xff\xd8\xff" + os.urandom(500_000) for _ in range(THEIRS)]
+    theirs = [await side.send(await side.put(content, mimeType="image/jpeg", cutAfter=200_000)) for content in contents]
     ours: list[str] = []
     for media_id in media:
         body = {"media": {"items": [{"mediaId": media_id}]}}
