@@ -1,11 +1,13 @@
 """A customer of the first tenant, through the simulator: signed webhooks in, Graph requests out."""
 
+import base64
 import itertools
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _numbers = itertools.count(491_520_000_001)
 
 
@@ -29,6 +31,19 @@ class Customer:
         body = {"from": self.number, "name": self.name, "text": text, "phoneNumberId": self.phone_number_id}
         async with self.client.post(f"{self.simulator}/_control/inbound", json=body) as answer:
             assert answer.status == 200, await answer.text()
+
+    async def sends_picture(self, caption: str) -> bytes:
+        """A picture of one pixel; its content."""
+        media_id = str(next(_numbers))
+        about = {"phoneNumberId": self.phone_number_id, "mimeType": "image/png", "bytes": PIXEL}
+        async with self.client.put(f"{self.simulator}/_control/media/{media_id}", json=about) as answer:
+            assert answer.status == 200, await answer.text()
+            digest = (await answer.json())["sha256"]
+        content = {"id": media_id, "mime_type": "image/png", "sha256": digest, "caption": caption}
+        body = {"from": self.number, "type": "image", "content": content, "phoneNumberId": self.phone_number_id}
+        async with self.client.post(f"{self.simulator}/_control/inbound", json=body) as answer:
+            assert answer.status == 200, await answer.text()
+        return base64.b64decode(PIXEL)
 
     async def received(self) -> list[str]:
         """The texts that reached this customer's number."""

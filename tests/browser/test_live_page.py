@@ -32,6 +32,21 @@ async def test_a_customers_message_appears_by_itself_and_counts_as_unread(
     await expect(inbox.row(customer.name).locator(".badge")).to_be_hidden()
 
 
+async def test_a_picture_is_shown_with_its_size_and_leads_to_the_file(new_page: NewPage, customer: Customer) -> None:
+    inbox = await chosen(new_page, customer)
+    content = await customer.sends_picture("Like this one")
+    message = inbox.message("Like this one")
+    await expect(message.locator(".file-name")).to_have_text(f"image · {len(content)} B")
+    picture = message.locator("img")
+    await expect(picture).to_have_count(1)
+    assert await picture.evaluate("each => each.decode().then(() => each.naturalWidth)") == 1
+    link = await message.locator("a.file").get_attribute("href")
+    assert link is not None
+    async with customer.client.get(link) as answer:
+        assert await answer.read() == content
+    assert inbox.complaints == []
+
+
 async def test_an_answer_goes_out_and_its_ticks_turn_to_read(new_page: NewPage, customer: Customer) -> None:
     inbox = await chosen(new_page, customer)
     await inbox.reply("Good morning")
