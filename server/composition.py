@@ -102,6 +102,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
         control,
         directory,
         after_commit=commits,
+        changed=hints.publish_rights,
         pool_size=settings.pool_size,
         max_connections=settings.max_connections,
         rates=Rates(caller=settings.calls_per_second_of_caller, tenant=settings.calls_per_second),
@@ -134,6 +135,7 @@ async def compose(settings: Settings, *, follow_all: bool) -> AsyncIterator[tupl
     watch_pools(control, tenants)
     watch_hints(lambda: hints.healthy, lambda: hints.lag_seconds)
     BATCH_WAITING.set_function(lambda: writers.waiting)
+    hints.on_rights(tenants.forget)
     hints.start()
     try:
         yield parts, commits

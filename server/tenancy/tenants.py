@@ -105,8 +105,8 @@ def _ignore(_tenant_id: uuid.UUID, _write: Write) -> None:
 class Tenants:
     """Tenants on demand. A pool is made at the first use, closed after five idle minutes, and made again at the next use.
 
-    after_commit is called with the tenant and the write once it is durable. Above max_connections in all, the pools that were
-    not used for longest are closed first.
+    after_commit is called with the tenant and the write once it is durable, changed with a tenant whose row this
+    process changed. Above max_connections in all, the pools that were not used for longest are closed first.
     """
 
     def __init__(
@@ -115,18 +115,24 @@ class Tenants:
         directory: WorkDirectory,
         *,
         after_commit: Callable[[uuid.UUID, Write], None] = _ignore,
+        changed: Callable[[uuid.UUID], None] = lambda _tenant_id: None,
         pool_size: int = 8,
         max_connections: int = 100,
         rates: Rates = UNLIMITED,
     ) -> None:
         self._control = control
         self._rates = rates
+        self._changed = changed
         self._directory = directory
         self._after_commit = after_commit
         self._pool_size = pool_size
         self._max_connections = max_connections
         self._rows: Cache[uuid.UUID, TenantRow] = Cache(self._load, name="tenants")
         self._open: dict[uuid.UUID, _Open] = {}
+
+    def forget(self, tenant_id: uuid.UUID) -> None:
+        """Another process changed the tenant: its row is read anew."""
+        self._rows.forget(tenant_id)
 
     async def get(self, tenant_id: uuid.UUID, *, disabled_too: bool = False) -> Tenant:
         """The tenant, ready to be used; its row is at most 30 s old.
@@ -170,25 +176,27 @@ class Tenants:
         return [row["id"] for row in rows]
 
     async def set_state(self, tenant_id: uuid.UUID, state: str) -> TenantRow:
-        """Disables or enables a tenant. Other processes follow within 30 s. NOT_FOUND."""
+        """Disables or enables a tenant. Other processes follow at once, without Valkey within 30 s. NOT_FOUND."""
         async with self._control.database.connection() as connection:
             await connection.execute(
                 "UPDATE tenants SET state = $2 WHERE id = $1 AND state <> 'provisioning'", tenant_id, state
             )
-        self._rows.forget(tenant_id)
+        self.forget(tenant_id)
+        self._changed(tenant_id)
         if state == "active":
             # What its webhooks left meanwhile is found by a worker at once.
             await self._directory.announce(tenant_id)
         return await self.row(tenant_id)
 
     async def limit(self, tenant_id: uuid.UUID, rates: Mapping[str, int | None]) -> None:
-        """Sets limits of a tenant's own, by column; None: those of the settings. Processes follow within 30 s."""
+        """Sets limits of a tenant's own, by column; None: those of the settings. Other processes follow at once, 30 s without Valkey."""
         async with self._control.database.connection() as connection:
             for column, value in rates.items():
                 await connection.execute(
                     f"UPDATE tenants SET {identifier(column)} = $2 WHERE id = $1", tenant_id, value
                 )
-        self._rows.forget(tenant_id)
+        self.forget(tenant_id)
+        self._changed(tenant_id)
 
     def dsn(self, row: TenantRow) -> str:
         """The address of the tenant's database, as its own role."""

@@ -106,6 +106,14 @@ class Post:
             assert response.status == 200, await response.text()
             return await response.json()
 
+    async def refusal(self, side: Side) -> str:
+        """Why a tenant's key is not served by the process that the edge asks next; empty where it is."""
+        headers = {"Authorization": f"Bearer {side.key}"}
+        async with self.session.get(f"{self.dev['url']}/v1/channels", headers=headers) as response:
+            found = await response.json()
+        reasons = [detail.get("reason", "") for detail in found.get("details", [])]
+        return next(filter(None, reasons), "")
+
     async def quarantined(self, body: bytes) -> list[asyncpg.Record]:
         """Parts of this body in the quarantine."""
         hashed = hashlib.sha256(body).digest()

@@ -300,7 +300,9 @@ async def test_a_disabled_tenants_messages_are_kept_and_applied_once_it_is_enabl
     path = f"/v1/tenants/{side.tenant_id}"
     await post.call("POST", f"{path}/disable", key=post.dev["platform_key"], body={})
     try:
-        # The other process reads the tenant's row at most 30 s later; whoever applies it meanwhile does no harm to this test.
+        # Every process follows: the edge asks one after the other.
+        while any([await post.refusal(side) != "TENANT_DISABLED" for _ in range(8)]):
+            await asyncio.sleep(0.05)
         data = payloads.encode(body_of(side, text(said)))
         assert (await post.signed(data)).status == 200
         stored = await side.database.fetchrow(
@@ -309,4 +311,6 @@ async def test_a_disabled_tenants_messages_are_kept_and_applied_once_it_is_enabl
         assert stored is not None
     finally:
         await post.call("POST", f"{path}/enable", key=post.dev["platform_key"], body={})
+    while any([await post.refusal(side) for _ in range(8)]):
+        await asyncio.sleep(0.05)
     assert await applied(side, said, 1, within=60) == [said]
