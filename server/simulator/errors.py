@@ -111,6 +111,7 @@ TITLES: dict[int, tuple[str, int]] = {
     132001: ("Template does not exist", 404),
     132005: ("Template hydrated text too long", 400),
     132007: ("Template format character policy violated", 400),
+    132008: ("Template parameter format is not valid", 400),
     132012: ("Template parameter format mismatch", 400),
     132015: ("Template is paused", 400),
     132016: ("Template is disabled", 400),
