@@ -142,7 +142,7 @@ class Settings(BaseSettings):
     """Signs links to files, at least 32 characters; set it where a CDN checks signatures by itself. Unset: made from the master key."""
 
     media_most_bytes: int = Field(default=100 * 1024 * 1024, ge=1, le=2 * 1024**3)
-    """The largest file of a customer's that is fetched."""
+    """The largest file: of a customer's that is fetched, of a caller's that is brought, of what a link leads to."""
 
     callback_networks: Annotated[tuple[str, ...], NoDecode] = ()
     """Networks, such as 10.0.0.0/8, that callbacks of channels may go to beside public addresses, separated by commas. None by
