@@ -20,7 +20,7 @@ from server.providers.contract import Address
 NAME_CHARACTERS = 100
 
 KNOWN = """
-SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, c.name, c.name_source,
+SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, i.profile_time, c.name, c.name_source,
     c.block_time IS NOT NULL AS blocked
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, value)
 JOIN identity_aliases a USING (channel_id, kind, value)
@@ -69,8 +69,13 @@ SELECT id, name, source, attributes, time, time
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS u (id, name, source, attributes, time)
 """
 ADD_IDENTITIES = """
-INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[])
+INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time, profile_time)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+"""
+HEARD = """
+SELECT i.id AS identity_id, timestamptz '2020-01-01 00:00:00+00' + (max(c.last_inbound_sequence) >> 12) * interval '1 ms' AS time
+FROM identities i JOIN conversations c ON c.channel_id = i.channel_id AND c.identity_id = i.id
+WHERE i.id = ANY($1::uuid[]) AND c.last_inbound_sequence > 0 GROUP BY i.id
 """
 ADD_CONFLICT = """
 INSERT INTO identity_conflicts (id, channel_id, identity_id, other_identity_id, kind, value_hash, create_time)
@@ -103,13 +108,15 @@ Key = tuple[uuid.UUID, str, str]
 class Person:
     """Who wrote, as a payload says it: addresses on one channel, the best first, and a profile name.
 
-    given_name: how an agent calls a stranger; given_attributes: what it says of one, as JSON. Neither is looked at for somebody known.
+    told_time: when it says so, by the provider's clock. given_name: how an agent calls a stranger; given_attributes: what it says
+    of one, as JSON. Neither is looked at for somebody known.
     """
 
     channel_id: uuid.UUID
     provider: str
     addresses: tuple[Address, ...]
     profile_name: str | None = None
+    told_time: datetime | None = None
     given_name: str | None = None
     given_attributes: str | None = None
 
@@ -134,6 +141,7 @@ class Resolved:
     name: str
     name_source: str
     profile_name: str | None
+    profile_time: datetime | None = None
     attributes: str | None = None
     new_identity: bool = False
     new_contact: bool = False
@@ -161,6 +169,7 @@ def display_name(profile_name: str | None, addresses: Sequence[Address]) -> tupl
 async def resolve(connection: Connection, people: Sequence[Person], *, origin: Origin, now: datetime) -> Resolution:
     """Finds or creates an identity for each person. Raced when another transaction created one of them meanwhile."""
     known = await _known(connection, {key for person in people for key in person.keys})
+    await _heard(connection, people, known)
     joined, elsewhere = await _joined(connection, people, known)
     result = Resolution()
     aliases: dict[Key, uuid.UUID] = {}
@@ -206,11 +215,26 @@ async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resol
                 name=record["name"],
                 name_source=record["name_source"],
                 profile_name=record["profile_name"],
+                profile_time=record["profile_time"],
                 blocked=record["blocked"],
             ),
         )
         found[(record["channel_id"], record["kind"], record["value"])] = resolved
     return found
+
+
+async def _heard(connection: Connection, people: Sequence[Person], known: Mapping[Key, Resolved]) -> None:
+    """Up to when the names of those are good who call themselves something else now: each of their messages said it again."""
+    others = {
+        found.identity_id: found
+        for person in people
+        for key in person.keys
+        if (found := known.get(key)) is not None and person.profile_name not in (None, found.profile_name)
+    }
+    records = await connection.fetch(HEARD, list(others)) if others else []
+    for record in records:
+        found = others[record["identity_id"]]
+        found.profile_time = max(record["time"], found.profile_time or record["time"])
 
 
 async def _joined(
@@ -244,6 +268,7 @@ def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str,
         name=name,
         name_source=name_source,
         profile_name=person.profile_name,
+        profile_time=person.told_time,
         new_identity=True,
         blocked=blocked,
     )
@@ -265,6 +290,7 @@ def _stranger(person: Person) -> Resolved:
         name=name,
         name_source=source,
         profile_name=person.profile_name,
+        profile_time=person.told_time,
         attributes=person.given_attributes,
         new_identity=True,
         new_contact=True,
@@ -272,7 +298,8 @@ def _stranger(person: Person) -> Resolved:
 
 
 def _rename(found: Resolved, person: Person) -> None:
-    """Follows the provider's name, unless an agent chose another. What somebody blocked calls itself is not looked at.
+    """Follows the provider's name, unless an agent chose another: the one that was told last by the provider's clock, and of two of
+    one second the greater one, in whatever order they come. What somebody blocked calls itself is not looked at.
 
     Who has no name is called by the phone number once it is known, whether it came first or later.
     """
@@ -284,13 +311,24 @@ def _rename(found: Resolved, person: Person) -> None:
         and not found.name.startswith("+")
     ):
         found.name, found.renamed = "+" + first.value, not found.new_contact
-    if found.blocked or person.profile_name is None or found.new_contact or person.profile_name == found.profile_name:
+    if found.blocked or person.profile_name is None or not _newer(found, person):
+        return
+    # Of a name that stays only memory knows when it was told last: nothing is written for it.
+    found.profile_time = person.told_time
+    if person.profile_name == found.profile_name:
         return
     found.profile_name = person.profile_name
     name, source = display_name(person.profile_name, person.addresses)
-    found.renamed = True
+    found.renamed = not found.new_contact
     if found.name_source != "agent" and source == "provider":
         found.name, found.name_source = name, source
+
+
+def _newer(found: Resolved, person: Person) -> bool:
+    """Whether a name is not older than the one that is known."""
+    if person.told_time is None or found.profile_time is None or found.profile_name is None:
+        return True
+    return (person.told_time, person.profile_name or "") >= (found.profile_time, found.profile_name)
 
 
 async def _share(
@@ -316,19 +354,20 @@ async def _store(
         (item.contact_id, item.name, item.name_source, item.attributes, now) for item in unique if item.new_contact
     ]
     identities = [
-        (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now)
+        (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now, item.profile_time)
         for item in unique
         if item.new_identity
     ]
     if contacts:
         await connection.execute(ADD_CONTACTS, *_transposed(contacts, 5))
     if identities:
-        await connection.execute(ADD_IDENTITIES, *_transposed(identities, 5))
+        await connection.execute(ADD_IDENTITIES, *_transposed(identities, 6))
     await _add_aliases(connection, aliases, now=now)
     for item in sorted(unique, key=lambda item: item.contact_id):
         if item.renamed:
             await connection.execute(
-                "UPDATE identities SET profile_name = $2 WHERE id = $1", item.identity_id, item.profile_name
+                "UPDATE identities SET profile_name = $2, profile_time = $3 WHERE id = $1",
+                *(item.identity_id, item.profile_name, item.profile_time),
             )
             await connection.execute(
                 "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1 AND name_source <> 'agent'",

@@ -62,6 +62,7 @@ CHANGED: tuple[tuple[str, str], ...] = (
     ("last_outbound_arrival", "integer"),
     ("last_outbound_author_id", "uuid"),
     ("last_inbound_provider_id", "text"),
+    ("last_inbound_sequence", "bigint"),
     ("last_sequence", "bigint"),
     ("last_message_id", "uuid"),
     ("last_message_preview", "text"),

@@ -58,6 +58,8 @@ class ConversationRow:
     # When an advertisement led the customer here, until that is answered; and until when messages are free after it was.
     referral_time: datetime | None = None
     free_entry_expire_time: datetime | None = None
+    # Of the message that last_inbound_provider_id names.
+    last_inbound_sequence: int = 0
     my_read_count: int | None = None
     # Who is known to hold it, and what it weighs there; `save` tells the counters of agents what became of that.
     counted: Holding = dataclasses.field(init=False, compare=False)

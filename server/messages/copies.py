@@ -148,6 +148,7 @@ class _Copying:
                 provider=self._channel.provider,
                 addresses=each.item.addresses,
                 profile_name=each.item.profile_name,
+                told_time=each.item.provider_time,
             )
             for each in new
         ]

@@ -93,6 +93,7 @@ class Receive:
             provider=self.channel.provider,
             addresses=self.inbound.addresses,
             profile_name=self.inbound.profile_name,
+            told_time=self.inbound.provider_time,
         )
 
     @property

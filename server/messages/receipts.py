@@ -116,6 +116,10 @@ DELETE FROM parked_receipts r USING unnest($1::uuid[], $2::text[]) AS k (channel
 WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id
 RETURNING r.*
 """
+APPLIED = """
+UPDATE journal_items i SET state = 'applied' FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
+WHERE i.channel_id = k.channel_id AND i.kind = 'receipt' AND i.provider_id = k.provider_message_id AND i.state = 'parked'
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -458,6 +462,8 @@ async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Upd
     keys = _turns(learned)
     await connection.execute(TAKE_TURNS, keys[1])
     records = await connection.fetch(UNPARK, *keys)
+    if records:
+        await connection.execute(APPLIED, *keys)
     origins = {(update.channel_id, update.provider_message_id): update.origin for update in learned}
     return [
         Update(

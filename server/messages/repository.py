@@ -9,6 +9,7 @@ from typing import Any
 
 from server.conversations.repository import MARK
 from server.conversations.row import COLUMNS
+from server.conversations.rules import SEQUENCE_BITS
 from server.kit.db import Connection
 from server.kit.errors import NotFound
 from server.log.cursor import HeadRow
@@ -69,10 +70,11 @@ FROM unnest($1::uuid[], $2::uuid[]) AS k (channel_id, identity_id)
 JOIN conversations c USING (channel_id, identity_id)
 WHERE c.status IN ('new', 'open', 'pending', 'snoozed') AND c.delete_time IS NULL
 """
-TAKEN = """
+MILLISECOND = 1 << SEQUENCE_BITS
+TAKEN = f"""
 SELECT k.conversation_id, k.base, max(m.sequence) AS sequence
 FROM unnest($1::uuid[], $2::bigint[]) AS k (conversation_id, base)
-JOIN messages m ON m.conversation_id = k.conversation_id AND m.sequence >= k.base AND m.sequence < k.base + 4096
+JOIN messages m ON m.conversation_id = k.conversation_id AND m.sequence >= k.base AND m.sequence < k.base + {MILLISECOND}
 GROUP BY k.conversation_id, k.base
 """
 NEWEST_OF = """
@@ -151,9 +153,25 @@ async def live(
 
 
 async def taken(connection: Connection, keys: Sequence[tuple[uuid.UUID, int]]) -> dict[tuple[uuid.UUID, int], int]:
-    """The highest sequence of a conversation in the millisecond that starts at a base."""
-    records = await connection.fetch(TAKEN, *transposed(keys, 2)) if keys else []
-    return {(record["conversation_id"], record["base"]): record["sequence"] for record in records}
+    """The highest sequence of a conversation in the millisecond that starts at a base.
+
+    Where that millisecond is full, those of its messages that found no place go on in the next ones: the highest of the last of these.
+    """
+    found: dict[tuple[uuid.UUID, int], int] = {}
+    asked = {key: key[1] for key in keys}
+    while asked:
+        looked = sorted({(key[0], base) for key, base in asked.items()})
+        records = await connection.fetch(TAKEN, *transposed(looked, 2))
+        highest = {(record["conversation_id"], record["base"]): record["sequence"] for record in records}
+        full: dict[tuple[uuid.UUID, int], int] = {}
+        for key, base in asked.items():
+            sequence = highest.get((key[0], base), base - 1)
+            if sequence == base + MILLISECOND - 1:
+                full[key] = base + MILLISECOND
+            elif sequence >= key[1]:
+                found[key] = sequence
+        asked = full
+    return found
 
 
 async def newest(connection: Connection, conversation_id: uuid.UUID) -> uuid.UUID | None:

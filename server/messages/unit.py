@@ -336,7 +336,8 @@ class Unit:
             preview_text=rules.preview(inbound.text, inbound.type),
             outbound_by=None,
         )
-        row.last_inbound_provider_id = inbound.provider_id
+        if place.sequence > row.last_inbound_sequence:
+            row.last_inbound_provider_id, row.last_inbound_sequence = inbound.provider_id, place.sequence
         if "referral" in inbound.details:
             row.referral_time = max(order_time, row.referral_time or order_time)
         person = self._people[item.message_id]

@@ -1,7 +1,7 @@
 """Meta's payloads as items. Each file under payloads/ is one webhook body in Meta's shape."""
 
 import base64
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 import pytest
@@ -172,6 +172,19 @@ def test_an_answer_without_its_object_is_a_message_and_the_error_beside_it_is_no
 )
 def test_what_is_not_a_message_is_recorded_and_not_applied(name: str, kind: str) -> None:
     assert only(name, Ignored).kind == kind
+
+
+def test_a_field_that_is_not_applied_is_another_item_at_another_time_and_of_another_account() -> None:
+    told = Change(
+        "whatsapp_business_account", 0, 0, "1", "telepathy_update", {"a": 1}, None, datetime(2026, 11, 1, tzinfo=UTC)
+    )
+    others = [replace(told, time=datetime(2026, 11, 2, tzinfo=UTC)), replace(told, entry_id="2")]
+    keys = {
+        (item.kind, item.provider_id, item.discriminator, item.provider_time)
+        for change in (told, told, *others)
+        for item in parse(change)
+    }
+    assert len(keys) == 3
 
 
 def test_an_echo_is_a_copy_of_what_the_business_wrote() -> None:

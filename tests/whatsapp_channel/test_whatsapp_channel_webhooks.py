@@ -31,7 +31,7 @@ def test_a_business_that_shares_no_history_is_said_so_of_its_number(numbers: Num
     about = {"display_phone_number": "15550001111", "phone_number_id": channel["whatsapp"]["phoneNumberId"]}
     error = {"code": 2593109, "title": "History sharing is turned off", "error_data": {"details": "By the business."}}
     assert numbers.webhook("history", {"metadata": about, "history": [{"errors": [error]}]}) == 200
-    told = "2593109: History sharing is turned off: By the business."
+    told = "2593109: History sharing is turned off"
     numbers.until(channel, alert={"type": "HISTORY_DECLINED", "severity": "INFO", "description": told})
     assert "alert" not in numbers.channel(other)["health"]
 

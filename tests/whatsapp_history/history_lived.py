@@ -3,9 +3,8 @@
 What may depend on the order in which webhooks come, and is left out of `dump`, is all of this: the ids and times of ours, `arrival`
 and the numbers that count commits (`version`), which of the messages of one second stands first, whether a receipt moved its
 message when it came, waited for it or was late (`applied`, state `parked`), and by how many of the addresses of one person something
-waits for its message (the contacts of a POST name them for all of its messages). Not part of the histories are two things that depend on
-it as well: the name of a customer who changed it is the one that came last, and two addresses that no webhook told to be one
-person's before each of them wrote are two people.
+waits for its message (the contacts of a POST name them for all of its messages). Not part of the histories is one thing that depends on
+it: two addresses that no webhook told to be one person's before each of them wrote are two people.
 """
 
 from __future__ import annotations

@@ -128,7 +128,8 @@ class Maker:
 
     def sender(self, who: Customer, shown: str) -> tuple[dict[str, Any], dict[str, Any]]:
         """The fields of an item, and its contact."""
-        message, contact = {}, {} if who.name is None else {"profile": {"name": who.name}}
+        name = None if who.name is None else self.one_of([who.name, who.name, f"{who.name} Silva"])
+        message, contact = {}, {} if name is None else {"profile": {"name": name}}
         if "P" in shown:
             message["from"] = contact["wa_id"] = f"@P{who.number}@"
         if "U" in shown:

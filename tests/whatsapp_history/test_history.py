@@ -20,7 +20,7 @@ from server.providers.registry import ProviderSettings, create_providers
 from tests.desk import Desk, close_desk, open_desk
 from tests.installation import Installed
 
-FEW = (94, 139, 1, 2, 3, 4)
+FEW = (139, 309, 1, 2, 3, 4)
 
 
 @dataclass

@@ -82,6 +82,15 @@ ROWS: Mapping[str, Any] = {
     "name_long": odd("x" * 500),
     "name_url": odd("https://example.com/<b>"),
     "name_changed": lambda who: [wrote(who, 0, phone=who.old), wrote(who, 1, phone=who.old, name="Ana Silva")],
+    "name_changed_out_of_order": lambda who: [
+        wrote(who, 5, phone=who.old, name="Ana Silva"),
+        wrote(who, 1, phone=who.old),
+    ],
+    "name_told_again_then_an_older_one": lambda who: [
+        wrote(who, 1, phone=who.old),
+        wrote(who, 5, phone=who.old),
+        wrote(who, 3, phone=who.old, name="Bo"),
+    ],
     "number_changed": lambda who: [
         wrote(who, 0, phone=who.old),
         moved(who, 1, wa_id=who.new),

@@ -108,6 +108,8 @@ class Identity(TenantBase):
     channel_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("channels.id"), index=True)
     profile_name: Mapped[Word | None]
     create_time: Mapped[Time]
+    # When the provider told that name, by its clock.
+    profile_time: Mapped[Time | None]
 
 
 class IdentityAlias(TenantBase):

@@ -126,6 +126,7 @@ class Conversation(TenantBase):
     last_outbound_arrival: Mapped[int] = mapped_column(server_default=text("0"))
     last_outbound_author_id: Mapped[uuid.UUID | None]
     last_inbound_provider_id: Mapped[Word | None]
+    last_inbound_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     last_sequence: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     last_message_id: Mapped[uuid.UUID | None]
     last_message_preview: Mapped[Word] = mapped_column(server_default=text("''"))

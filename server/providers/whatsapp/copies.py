@@ -24,7 +24,6 @@ from server.providers.contract import (
 )
 from server.providers.health import AccountChange
 from server.providers.meta.errors import number as code_of
-from server.providers.meta.errors import words
 from server.providers.meta.text import fingerprint
 from server.providers.whatsapp import carried, fields
 from server.providers.whatsapp.account import digits
@@ -77,25 +76,21 @@ def number_of(value: Mapping[str, Json]) -> str:
     return digits(fields.text(carried.inner(value.get("metadata")), "display_phone_number") or "")
 
 
-def of_error(item: Mapping[str, Json], change: Change, number: str) -> Item:
-    """Why there is no history: the business did not want to share it (2593109), or something went wrong."""
+def of_error(item: Mapping[str, Json], change: Change, *, account_id: str) -> AccountChange:
+    """Why there is no history: the business did not want to share it (2593109), or something went wrong. Malformed without a code."""
     code = code_of(item.get("code"))
-    if change.entry_id is None:
-        return Ignored(
-            kind="error",
-            provider_id=fingerprint(dict(item)),
-            account_id=change.account_id,
-            reason="error_of_the_number",
-        )
+    if code is None:
+        raise Malformed("code is no number")
+    # What stands beside the title may name a customer.
+    title = fields.text(item, "title") or fields.text(item, "message") or ""
     kind = "HISTORY_DECLINED" if code == _DECLINED else "HISTORY_FAILED"
-    told = f"{'' if code is None else code}: {words(item)}".strip(": ")
     return AccountChange(
-        business_account_id=change.entry_id,
-        number=number or None,
-        provider_id=change.entry_id,
+        business_account_id=change.entry_id or "",
+        account_id=account_id,
+        provider_id=account_id,
         discriminator=f"history/{fingerprint(dict(item))}",
         provider_time=change.time,
-        values={"alert": {"type": kind, "severity": "INFO", "description": told}},
+        values={"alert": {"type": kind, "severity": "INFO", "description": f"{code}: {title[:1024]}"}},
     )
 
 

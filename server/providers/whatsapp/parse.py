@@ -101,7 +101,7 @@ def _history(change: Change) -> list[Item]:
     number = copies.number_of(value)
     found: list[Item] = []
     for chunk in _objects(value, "history", account_id, found):
-        found += _each(chunk, "errors", account_id, lambda error: copies.of_error(error, change, number))
+        found += _each(chunk, "errors", account_id, lambda error: copies.of_error(error, change, account_id=account_id))
         for talk in _objects(chunk, "threads", account_id, found):
             found += _each(talk, "messages", account_id, copies.reader(talk, account_id, number))
     # Files of the history come later, each as a message of its own.
@@ -243,6 +243,9 @@ def _field_not_applied(change: Change) -> Ignored:
     return Ignored(
         kind=f"field:{clean_text(change.field)[:_WORD_MOST]}",
         provider_id=fingerprint(change.value),
+        discriminator=change.entry_id or "",
+        # The same again may be told of another account, and at another time.
+        provider_time=change.time,
         account_id=change.account_id,
         reason="field_not_applied",
     )

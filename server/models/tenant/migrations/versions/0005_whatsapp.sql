@@ -14,6 +14,10 @@ ALTER TABLE identity_aliases
     ADD COLUMN end_time timestamptz,
     ADD COLUMN told_time timestamptz;
 
+ALTER TABLE identities ADD COLUMN profile_time timestamptz;
+
+ALTER TABLE conversations ADD COLUMN last_inbound_sequence bigint NOT NULL DEFAULT 0;
+
 -- Who wants no marketing messages, by address: the word may come before whoever has it.
 CREATE TABLE marketing_consents (
     channel_id uuid NOT NULL,
