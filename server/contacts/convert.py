@@ -17,7 +17,7 @@ PROVIDER = pb.Words(channel_pb2.Provider, "PROVIDER_")
 
 
 def contact(record: Any, identities: Iterable[Any] = ()) -> contact_pb2.Contact:
-    """A contact. identities: rows of (id, channel_id, provider, profile_name, alias_kind, alias_value,
+    """A contact. identities: rows of (id, channel_id, provider, profile_name, username, alias_kind, alias_value,
     alias_end_time, consent_state, consent_time), one per alias.
     """
     return contact_pb2.Contact(
@@ -58,6 +58,7 @@ def _identities(rows: Iterable[Any]) -> list[contact_pb2.Identity]:
                 channel_id=str(row["channel_id"]),
                 provider=PROVIDER.number(row["provider"]),
                 profile_name=row["profile_name"],
+                username=row["username"],
             ),
         )
         kind, ended = ALIAS_KIND.number(row["alias_kind"]), pb.timestamp(row["alias_end_time"])

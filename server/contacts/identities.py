@@ -126,7 +126,9 @@ async def add(connection: Connection, scope: Scope, given: Given, *, origin: Ori
             raise InvalidFields(FieldViolation("identity_id", "another identity of the contact has the address"))
         return []
     if given.identity_id is None:
-        await connection.execute(ADD_IDENTITIES, [identity_id], [given.contact_id], [given.channel_id], [None], [now])
+        await connection.execute(
+            ADD_IDENTITIES, [identity_id], [given.contact_id], [given.channel_id], [None], [now], [None], [None]
+        )
     columns = [new_id(), given.channel_id, given.kind, value, identity_id, now]
     (added,) = await connection.fetch(ADD_ALIASES, *([column] for column in columns))
     if added["identity_id"] != identity_id:

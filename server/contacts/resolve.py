@@ -20,7 +20,7 @@ from server.providers.contract import Address
 NAME_CHARACTERS = 100
 
 KNOWN = """
-SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, i.profile_time, c.name, c.name_source,
+SELECT a.channel_id, a.kind, a.value, a.identity_id, i.contact_id, i.profile_name, i.profile_time, i.username, c.name, c.name_source,
     c.block_time IS NOT NULL AS blocked
 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (channel_id, kind, value)
 JOIN identity_aliases a USING (channel_id, kind, value)
@@ -69,8 +69,8 @@ SELECT id, name, source, attributes, time, time
 FROM unnest($1::uuid[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[]) AS u (id, name, source, attributes, time)
 """
 ADD_IDENTITIES = """
-INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time, profile_time)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[])
+INSERT INTO identities (id, contact_id, channel_id, profile_name, create_time, profile_time, username)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[])
 """
 HEARD = """
 SELECT i.id AS identity_id, timestamptz '2020-01-01 00:00:00+00' + (max(c.last_inbound_sequence) >> 12) * interval '1 ms' AS time
@@ -83,7 +83,7 @@ VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (identity_id, other_identity_id, kind, value_hash) DO UPDATE SET kind = excluded.kind RETURNING id
 """
 IDENTITIES = """
-SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, a.kind AS alias_kind, a.value AS alias_value,
+SELECT i.contact_id, i.id, i.channel_id, ch.provider, i.profile_name, i.username, a.kind AS alias_kind, a.value AS alias_value,
     a.end_time AS alias_end_time, m.state AS consent_state, m.provider_time AS consent_time
 FROM identities i
 JOIN channels ch ON ch.id = i.channel_id
@@ -117,6 +117,7 @@ class Person:
     addresses: tuple[Address, ...]
     profile_name: str | None = None
     told_time: datetime | None = None
+    username: str | None = None
     given_name: str | None = None
     given_attributes: str | None = None
 
@@ -142,6 +143,7 @@ class Resolved:
     name_source: str
     profile_name: str | None
     profile_time: datetime | None = None
+    username: str | None = None
     attributes: str | None = None
     new_identity: bool = False
     new_contact: bool = False
@@ -216,6 +218,7 @@ async def _known(connection: Connection, keys: Iterable[Key]) -> dict[Key, Resol
                 name_source=record["name_source"],
                 profile_name=record["profile_name"],
                 profile_time=record["profile_time"],
+                username=record["username"],
                 blocked=record["blocked"],
             ),
         )
@@ -229,7 +232,8 @@ async def _heard(connection: Connection, people: Sequence[Person], known: Mappin
         found.identity_id: found
         for person in people
         for key in person.keys
-        if (found := known.get(key)) is not None and person.profile_name not in (None, found.profile_name)
+        if (found := known.get(key)) is not None
+        and (person.profile_name not in (None, found.profile_name) or person.username not in (None, found.username))
     }
     records = await connection.fetch(HEARD, list(others)) if others else []
     for record in records:
@@ -269,6 +273,7 @@ def _joining(person: Person, contact_id: uuid.UUID, name: str, name_source: str,
         name_source=name_source,
         profile_name=person.profile_name,
         profile_time=person.told_time,
+        username=person.username,
         new_identity=True,
         blocked=blocked,
     )
@@ -291,6 +296,7 @@ def _stranger(person: Person) -> Resolved:
         name_source=source,
         profile_name=person.profile_name,
         profile_time=person.told_time,
+        username=person.username,
         attributes=person.given_attributes,
         new_identity=True,
         new_contact=True,
@@ -311,7 +317,11 @@ def _rename(found: Resolved, person: Person) -> None:
         and not found.name.startswith("+")
     ):
         found.name, found.renamed = "+" + first.value, not found.new_contact
-    if found.blocked or person.profile_name is None or not _newer(found, person):
+    if found.blocked or not _newer(found, person):
+        return
+    if person.username not in (None, found.username):
+        found.username, found.renamed = person.username, not found.new_contact
+    if person.profile_name is None:
         return
     # Of a name that stays only memory knows when it was told last: nothing is written for it.
     found.profile_time = person.told_time
@@ -326,9 +336,10 @@ def _rename(found: Resolved, person: Person) -> None:
 
 def _newer(found: Resolved, person: Person) -> bool:
     """Whether a name is not older than the one that is known."""
-    if person.told_time is None or found.profile_time is None or found.profile_name is None:
+    if person.told_time is None or found.profile_time is None:
         return True
-    return (person.told_time, person.profile_name or "") >= (found.profile_time, found.profile_name)
+    names = (person.profile_name or "", person.username or ""), (found.profile_name or "", found.username or "")
+    return (person.told_time, names[0]) >= (found.profile_time, names[1])
 
 
 async def _share(
@@ -354,20 +365,20 @@ async def _store(
         (item.contact_id, item.name, item.name_source, item.attributes, now) for item in unique if item.new_contact
     ]
     identities = [
-        (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now, item.profile_time)
+        (item.identity_id, item.contact_id, item.channel_id, item.profile_name, now, item.profile_time, item.username)
         for item in unique
         if item.new_identity
     ]
     if contacts:
         await connection.execute(ADD_CONTACTS, *_transposed(contacts, 5))
     if identities:
-        await connection.execute(ADD_IDENTITIES, *_transposed(identities, 6))
+        await connection.execute(ADD_IDENTITIES, *_transposed(identities, 7))
     await _add_aliases(connection, aliases, now=now)
     for item in sorted(unique, key=lambda item: item.contact_id):
         if item.renamed:
             await connection.execute(
-                "UPDATE identities SET profile_name = $2, profile_time = $3 WHERE id = $1",
-                *(item.identity_id, item.profile_name, item.profile_time),
+                "UPDATE identities SET profile_name = $2, profile_time = $3, username = $4 WHERE id = $1",
+                *(item.identity_id, item.profile_name, item.profile_time, item.username),
             )
             await connection.execute(
                 "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1 AND name_source <> 'agent'",

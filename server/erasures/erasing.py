@@ -67,12 +67,6 @@ CONTACTS: Sequence[tuple[str, str, Sequence[str]]] = (
     ),
     ("buckets", "DELETE FROM recipient_buckets WHERE identity_id = ANY($1::uuid[])", ("identity_ids",)),
     (
-        "consents",
-        "DELETE FROM marketing_consents m USING identity_aliases a WHERE a.identity_id = ANY($1::uuid[])"
-        " AND (m.channel_id, m.kind, m.value) = (a.channel_id, a.kind, a.value)",
-        ("identity_ids",),
-    ),
-    (
         "conflicts",
         "DELETE FROM identity_conflicts WHERE identity_id = ANY($1::uuid[]) OR other_identity_id = ANY($1::uuid[])",
         ("identity_ids",),

@@ -53,7 +53,11 @@ cancelled AS (
     DELETE FROM deliveries WHERE conversation_id = ANY($1::uuid[]) AND state IN ('waiting', 'queued') RETURNING id
 ),
 marked AS (DELETE FROM marks WHERE conversation_id = ANY($1::uuid[])),
-profiled AS (UPDATE identities SET profile_name = NULL WHERE id = ANY($2::uuid[])),
+profiled AS (UPDATE identities SET profile_name = NULL, username = NULL WHERE id = ANY($2::uuid[])),
+consented AS (
+    DELETE FROM marketing_consents m USING identity_aliases a
+    WHERE a.identity_id = ANY($2::uuid[]) AND (m.channel_id, m.kind, m.value) = (a.channel_id, a.kind, a.value)
+),
 forgotten AS (DELETE FROM identity_aliases WHERE identity_id = ANY($2::uuid[]) RETURNING value)
 SELECT ARRAY(SELECT DISTINCT value FROM forgotten ORDER BY value) AS addresses, (SELECT count(*) FROM cancelled) AS cancelled
 """

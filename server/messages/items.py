@@ -94,6 +94,7 @@ class Receive:
             addresses=self.inbound.addresses,
             profile_name=self.inbound.profile_name,
             told_time=self.inbound.provider_time,
+            username=username if isinstance(username := self.inbound.details.get("username"), str) else None,
         )
 
     @property

@@ -356,6 +356,16 @@ class Names:
         return found | {part: f"O{number}" for number, part in enumerate(self.parts)}
 
 
+def renames(value: Mapping[str, Any], contact: Mapping[str, Any] | None) -> bool:
+    """Whether a customer has another name in a change already: one change knows everybody by one name."""
+    named = {} if contact is None else contact
+    return any(
+        each.get("profile") != named.get("profile")
+        for each in value.get("contacts", [])
+        if any(each.get(kind, "-") == named.get(kind) for kind in ("wa_id", "user_id"))
+    )
+
+
 def body(
     history: History, entries: Sequence[Entry], names: Names, number: Number, *, began: int, cuts: Sequence[bool]
 ) -> Any:
@@ -368,16 +378,15 @@ def body(
             value |= {"metadata": metadata} if entry.array in NUMBERED else {}
             changes.append({"time": began + entry.at, "change": {"field": entry.array, "value": value}})
             continue
-        if cut or not changes or "time" in changes[-1]:
+        contact = None if entry.contact is None else names.put(entry.contact, at=0)
+        if cut or not changes or "time" in changes[-1] or renames(changes[-1]["change"]["value"], contact):
             changes.append(
                 {"change": {"field": "messages", "value": {"messaging_product": "whatsapp", "metadata": metadata}}}
             )
         inside = changes[-1]["change"]["value"]
         inside.setdefault(entry.array, []).append(value)
-        if entry.contact is not None:
-            contact = names.put(entry.contact, at=0)
-            if contact not in inside.setdefault("contacts", []):
-                inside["contacts"].append(contact)
+        if contact is not None and contact not in inside.setdefault("contacts", []):
+            inside["contacts"].append(contact)
     entries_of = [
         {"id": number.waba_id, **({"time": each["time"]} if "time" in each else {}), "changes": [each["change"]]}
         for each in changes

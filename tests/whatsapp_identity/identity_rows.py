@@ -91,6 +91,18 @@ ROWS: Mapping[str, Any] = {
         wrote(who, 5, phone=who.old),
         wrote(who, 3, phone=who.old, name="Bo"),
     ],
+    "username_changed": lambda who: [
+        wrote(who, 0, user_id=who.old_id, username="ana.s"),
+        wrote(who, 1, user_id=who.old_id, username="ana.silva"),
+    ],
+    "username_changed_out_of_order": lambda who: [
+        wrote(who, 1, user_id=who.old_id, username="ana.silva"),
+        wrote(who, 0, user_id=who.old_id, username="ana.s"),
+    ],
+    "username_of_two_people": lambda who: [
+        wrote(who, 0, user_id=who.old_id, username="ana.s"),
+        wrote(who, 1, user_id=who.new_id, name="Bo", username="ana.s"),
+    ],
     "number_changed": lambda who: [
         wrote(who, 0, phone=who.old),
         moved(who, 1, wa_id=who.new),

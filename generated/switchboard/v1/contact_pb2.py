@@ -27,25 +27,25 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from switchboard.v1 import channel_pb2 as switchboard_dot_v1_dot_channel__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/contact.proto\x12\x0eswitchboard.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/channel.proto\"\xd8\x02\n\x07\x43ontact\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\nidentities\x18\x03 \x03(\x0b\x32\x18.switchboard.v1.Identity\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nblock_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x62lock_reason\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\x12merged_contact_ids\x18\t \x03(\tB\x0f\n\r_block_reason\"\xe7\x01\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.switchboard.v1.Provider\x12\x19\n\x0cprofile_name\x18\x04 \x01(\tH\x00\x88\x01\x01\x12&\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x15.switchboard.v1.Alias\x12;\n\x11marketing_consent\x18\x07 \x01(\x0b\x32 .switchboard.v1.MarketingConsentB\x0f\n\r_profile_name\"r\n\x10MarketingConsent\x12\x34\n\x05state\x18\x01 \x01(\x0e\x32%.switchboard.v1.MarketingConsentState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x05\x41lias\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\x12\r\n\x05value\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x01\n\x0f\x43ontactConflict\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\x12\x12\n\ncontact_id\x18\x04 \x01(\t\x12\x13\n\x0bidentity_id\x18\x05 \x01(\t\x12\x18\n\x10other_contact_id\x18\x06 \x01(\t\x12\x19\n\x11other_identity_id\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb1\x01\n\x15MarketingConsentState\x12\'\n#MARKETING_CONSENT_STATE_UNSPECIFIED\x10\x00\x12#\n\x1fMARKETING_CONSENT_STATE_STOPPED\x10\x01\x12#\n\x1fMARKETING_CONSENT_STATE_RESUMED\x10\x02\x12%\n!MARKETING_CONSENT_STATE_SIGNED_UP\x10\x03*\x89\x01\n\tAliasKind\x12\x1a\n\x16\x41LIAS_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LIAS_KIND_WA_ID\x10\x01\x12\x14\n\x10\x41LIAS_KIND_BSUID\x10\x02\x12\x1b\n\x17\x41LIAS_KIND_PARENT_BSUID\x10\x03\x12\x17\n\x13\x41LIAS_KIND_USER_REF\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/contact.proto\x12\x0eswitchboard.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/channel.proto\"\xd8\x02\n\x07\x43ontact\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12,\n\nidentities\x18\x03 \x03(\x0b\x32\x18.switchboard.v1.Identity\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\nattributes\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nblock_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x0c\x62lock_reason\x18\x08 \x01(\tH\x00\x88\x01\x01\x12\x1a\n\x12merged_contact_ids\x18\t \x03(\tB\x0f\n\r_block_reason\"\x8b\x02\n\x08Identity\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.switchboard.v1.Provider\x12\x19\n\x0cprofile_name\x18\x04 \x01(\tH\x00\x88\x01\x01\x12&\n\x07\x61liases\x18\x05 \x03(\x0b\x32\x15.switchboard.v1.Alias\x12\x15\n\x08username\x18\x06 \x01(\tH\x01\x88\x01\x01\x12;\n\x11marketing_consent\x18\x07 \x01(\x0b\x32 .switchboard.v1.MarketingConsentB\x0f\n\r_profile_nameB\x0b\n\t_username\"r\n\x10MarketingConsent\x12\x34\n\x05state\x18\x01 \x01(\x0e\x32%.switchboard.v1.MarketingConsentState\x12(\n\x04time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"m\n\x05\x41lias\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\x12\r\n\x05value\x18\x02 \x01(\t\x12,\n\x08\x65nd_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x01\n\x0f\x43ontactConflict\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nchannel_id\x18\x02 \x01(\t\x12\'\n\x04kind\x18\x03 \x01(\x0e\x32\x19.switchboard.v1.AliasKind\x12\x12\n\ncontact_id\x18\x04 \x01(\t\x12\x13\n\x0bidentity_id\x18\x05 \x01(\t\x12\x18\n\x10other_contact_id\x18\x06 \x01(\t\x12\x19\n\x11other_identity_id\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xb1\x01\n\x15MarketingConsentState\x12\'\n#MARKETING_CONSENT_STATE_UNSPECIFIED\x10\x00\x12#\n\x1fMARKETING_CONSENT_STATE_STOPPED\x10\x01\x12#\n\x1fMARKETING_CONSENT_STATE_RESUMED\x10\x02\x12%\n!MARKETING_CONSENT_STATE_SIGNED_UP\x10\x03*\x89\x01\n\tAliasKind\x12\x1a\n\x16\x41LIAS_KIND_UNSPECIFIED\x10\x00\x12\x14\n\x10\x41LIAS_KIND_WA_ID\x10\x01\x12\x14\n\x10\x41LIAS_KIND_BSUID\x10\x02\x12\x1b\n\x17\x41LIAS_KIND_PARENT_BSUID\x10\x03\x12\x17\n\x13\x41LIAS_KIND_USER_REF\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.contact_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MARKETINGCONSENTSTATE']._serialized_start=1186
-  _globals['_MARKETINGCONSENTSTATE']._serialized_end=1363
-  _globals['_ALIASKIND']._serialized_start=1366
-  _globals['_ALIASKIND']._serialized_end=1503
+  _globals['_MARKETINGCONSENTSTATE']._serialized_start=1222
+  _globals['_MARKETINGCONSENTSTATE']._serialized_end=1399
+  _globals['_ALIASKIND']._serialized_start=1402
+  _globals['_ALIASKIND']._serialized_end=1539
   _globals['_CONTACT']._serialized_start=142
   _globals['_CONTACT']._serialized_end=486
   _globals['_IDENTITY']._serialized_start=489
-  _globals['_IDENTITY']._serialized_end=720
-  _globals['_MARKETINGCONSENT']._serialized_start=722
-  _globals['_MARKETINGCONSENT']._serialized_end=836
-  _globals['_ALIAS']._serialized_start=838
-  _globals['_ALIAS']._serialized_end=947
-  _globals['_CONTACTCONFLICT']._serialized_start=950
-  _globals['_CONTACTCONFLICT']._serialized_end=1183
+  _globals['_IDENTITY']._serialized_end=756
+  _globals['_MARKETINGCONSENT']._serialized_start=758
+  _globals['_MARKETINGCONSENT']._serialized_end=872
+  _globals['_ALIAS']._serialized_start=874
+  _globals['_ALIAS']._serialized_end=983
+  _globals['_CONTACTCONFLICT']._serialized_start=986
+  _globals['_CONTACTCONFLICT']._serialized_end=1219
 # @@protoc_insertion_point(module_scope)

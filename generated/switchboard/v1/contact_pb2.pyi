@@ -161,6 +161,7 @@ class Identity(_message.Message):
     PROVIDER_FIELD_NUMBER: _builtins.int
     PROFILE_NAME_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
     MARKETING_CONSENT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
@@ -170,6 +171,10 @@ class Identity(_message.Message):
     """Kind of channel."""
     profile_name: _builtins.str
     """Name the provider told last; absent when it told none."""
+    username: _builtins.str
+    """Name that the person chose to be found by at the provider, as it was told last; absent when none was. It may change, and change hands:
+    nobody is known by it.
+    """
     @_builtins.property
     def aliases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alias]:
         """Its addresses."""
@@ -186,15 +191,21 @@ class Identity(_message.Message):
         provider: _channel_pb2.Provider.ValueType = ...,
         profile_name: _builtins.str | None = ...,
         aliases: _abc.Iterable[Global___Alias] | None = ...,
+        username: _builtins.str | None = ...,
         marketing_consent: Global___MarketingConsent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "_username", b"_username", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name", "username", b"username"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "aliases", b"aliases", "channel_id", b"channel_id", "id", b"id", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name", "provider", b"provider"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name", "_username", b"_username", "aliases", b"aliases", "channel_id", b"channel_id", "id", b"id", "marketing_consent", b"marketing_consent", "profile_name", b"profile_name", "provider", b"provider", "username", b"username"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__profile_name: _TypeAlias = _typing.Literal["profile_name"]  # noqa: Y015
     _WhichOneofArgType__profile_name: _TypeAlias = _typing.Literal["_profile_name", b"_profile_name"]  # noqa: Y015
+    _WhichOneofReturnType__username: _TypeAlias = _typing.Literal["username"]  # noqa: Y015
+    _WhichOneofArgType__username: _TypeAlias = _typing.Literal["_username", b"_username"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__profile_name) -> _WhichOneofReturnType__profile_name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__username) -> _WhichOneofReturnType__username | None: ...
 
 Global___Identity: _TypeAlias = Identity  # noqa: Y015
 

@@ -110,6 +110,8 @@ class Identity(TenantBase):
     create_time: Mapped[Time]
     # When the provider told that name, by its clock.
     profile_time: Mapped[Time | None]
+    # What the person is called by others; it may change hands, and nobody is found by it.
+    username: Mapped[Word | None]
 
 
 class IdentityAlias(TenantBase):

@@ -10377,6 +10377,12 @@ class Identity(betterproto2.Message):
     Its addresses.
     """
 
+    username: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True)
+    """
+    Name that the person chose to be found by at the provider, as it was told last; absent when none was. It may change, and change hands:
+    nobody is known by it.
+    """
+
     marketing_consent: "MarketingConsent | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Whether the person wants marketing messages; absent when that was never told.

@@ -14,7 +14,7 @@ ALTER TABLE identity_aliases
     ADD COLUMN end_time timestamptz,
     ADD COLUMN told_time timestamptz;
 
-ALTER TABLE identities ADD COLUMN profile_time timestamptz;
+ALTER TABLE identities ADD COLUMN profile_time timestamptz, ADD COLUMN username text;
 
 ALTER TABLE conversations ADD COLUMN last_inbound_sequence bigint NOT NULL DEFAULT 0;
 
