@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -18,6 +19,7 @@ from server.media import brought
 from server.messages import attached
 from server.messages.attached import Asked
 from server.messages.items import Stored
+from server.simulator import payloads
 from server.simulator.wamid import new_wamid
 from tests.desk import ALL, Desk, nobody, phone
 from tests.erasures.erasures_desk import Eraser, traces
@@ -52,9 +54,26 @@ async def met(eraser: Eraser, sender: str) -> uuid.UUID:
     return conversation_id
 
 
+def elsewhere(eraser: Eraser, sender: str) -> list[Any]:
+    """What fields beside `messages` tell of a customer: what it wants, what it was written on the phone, and before."""
+    number, now = eraser.desk.numbers[eraser.inlet.channel.id], int(time.time())
+    said = {"timestamp": str(now - 90), "type": "text", "text": {"body": f"Said{sender} elsewhere"}}
+    echo = {"from": "1", "to": sender, "id": f"wamid.echo{uuid.uuid4().hex}", **said}
+    past = {"from": sender, "id": f"wamid.past{uuid.uuid4().hex}", **said}
+    wish = {"wa_id": sender, "category": "marketing_messages", "value": "stop", "timestamp": now}
+    fields: list[tuple[str, dict[str, Any]]] = [
+        ("smb_message_echoes", {"message_echoes": [echo]}),
+        ("history", {"history": [{"metadata": {"phase": 0}, "threads": [{"id": sender, "messages": [past]}]}]}),
+        ("user_preferences", {"user_preferences": [wish]}),
+    ]
+    return [payloads.field_body(number, name, payloads.numbered(number) | value, time=now) for name, value in fields]
+
+
 async def test_nothing_of_a_contact_is_left_and_all_of_another_stays(eraser: Eraser) -> None:
     sender, other = phone(), phone()
     conversation_id, other_conversation = await met(eraser, sender), await met(eraser, other)
+    for body in (*elsewhere(eraser, sender), *elsewhere(eraser, other)):
+        await eraser.inlet.taken(body)
     async with eraser.desk.database.connection() as connection:
         await connection.execute(
             "UPDATE conversations SET subject = $2 WHERE id = $1", conversation_id, f"Said{sender}"
@@ -90,9 +109,12 @@ async def test_one_post_of_two_people_keeps_what_is_the_others(eraser: Eraser) -
 async def test_a_webhook_that_is_repeated_days_later_brings_nothing_back(eraser: Eraser) -> None:
     sender = phone()
     body = eraser.inlet.texts(f"Said{sender}", sender=sender)
-    await eraser.inlet.taken(body)
+    bodies = [body, *elsewhere(eraser, sender)]
+    for each in bodies:
+        await eraser.inlet.taken(each)
     await eraser.erased(sender)
-    again = await eraser.inlet.taken(body)
+    for each in reversed(bodies):
+        again = await eraser.inlet.taken(each)
     assert await eraser.contact_of(sender) is None
     assert (await eraser.inlet.payload(again.id))["state"] == "applied"
     assert traces(await eraser.whole(), words(sender)) == []
