@@ -84,4 +84,5 @@ def status_update(record: Any) -> status_update_pb2.StatusUpdate:
         error=error(record["error_code"], record["error_message"]),
         provider_time=pb.timestamp(record["provider_time"]),
         create_time=pb.timestamp(record["create_time"]),
+        note=record["note"],
     )

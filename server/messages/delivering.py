@@ -237,7 +237,9 @@ async def _settle(write: Write, claimed: Claimed, outcome: Outcome | files.Waits
 async def _accepted(write: Write, claimed: Claimed, outcome: Accepted) -> list[NewEvent]:
     """The provider has it, whatever became of the claim meanwhile."""
     origin = origin_of(claimed)
-    sent = _update(claimed, "sent", origin, source="response", provider_message_id=outcome.provider_id)
+    sent = _update(
+        claimed, "sent", origin, source="response", provider_message_id=outcome.provider_id, note=outcome.note
+    )
     applied = await receipts.apply(write, [sent])
     await deliveries.finish(write.connection, claimed, state="accepted")
     return applied.events

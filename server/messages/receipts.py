@@ -79,11 +79,12 @@ FIRST_IDS = (
 )
 RECORD = """
 INSERT INTO message_status_updates (
-    id, create_time, message_id, part_id, position, status, source, applied, error_code, error_message, provider_time
+    id, create_time, message_id, part_id, position, status, source, applied, error_code, error_message, provider_time,
+    note
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::boolean[], $9::text[],
-    $10::text[], $11::timestamptz[]
+    $10::text[], $11::timestamptz[], $12::text[]
 )
 """
 # Whoever parks a receipt and whoever stores the id it waits for take turns; without it both could miss the other.
@@ -142,6 +143,7 @@ class Update:
     error_message: str | None = None
     closes_reply_window: bool = False
     stops_marketing: bool = False
+    note: str | None = None
     asked: bool = False
 
 
@@ -281,6 +283,7 @@ def _record(part: Part, update: Update, *, now: datetime) -> dict[str, Any]:
         "error_code": update.error_code,
         "error_message": update.error_message,
         "provider_time": update.provider_time,
+        "note": update.note,
     }
 
 

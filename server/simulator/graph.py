@@ -243,7 +243,12 @@ class GraphApi:
             await self._simulator.send_receipts_now(account, sent, early)
             # Of a reaction nobody is told more than that it left.
             self._simulator.send_receipts(account, sent, without=("delivered", "read") if reaction else early)
-        return {"messaging_product": "whatsapp", "contacts": [_contact(attempt)], "messages": [{"id": wamid}]}
+        taken: Json = {"id": wamid}
+        if attempt.value("type") == "template":
+            taken["message_status"] = self._simulator.templates.pacing(
+                account.config.waba_id, attempt.value("template")
+            )
+        return {"messaging_product": "whatsapp", "contacts": [_contact(attempt)], "messages": [taken]}
 
     def _record(self, attempt: Attempt, *, status: int | None, faults: Sequence[str], wamid: str | None = None) -> None:
         self._simulator.record(

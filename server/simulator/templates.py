@@ -35,9 +35,13 @@ class TemplatesInput(Input):
 
 
 class TemplateChangeInput(Input):
-    """What becomes different, each told by its own webhook. `correct_category` announces a category instead of changing it."""
+    """What becomes different, each told by its own webhook; `correct_category` announces a category instead of changing it.
+
+    pacing: what is said of messages when they are taken.
+    """
 
     status: Upper | None = None
+    pacing: Literal["held_for_quality_assessment", "paused", "accepted"] | None = None
     reason: Annotated[str, Field(max_length=200)] | None = None
     other_info: dict[str, str] | None = None
     quality: Upper | None = None
@@ -70,6 +74,7 @@ class TemplateBook:
         self._owners: dict[str, str] = {}
         self._created: dict[str, list[float]] = {}
         self._edited: dict[str, list[float]] = {}
+        self._pacing: dict[str, str] = {}
         self._blocked: dict[tuple[str, str, str], float] = {}
         self.reviews: dict[str | None, ReviewInput] = {None: ReviewInput()}
         self.sessions: dict[str, tuple[int, str]] = {}
@@ -130,6 +135,14 @@ class TemplateBook:
         wanted = (name, language)
         return next((each for each in self.of(waba_id) if (each["name"], each["language"]) == wanted), None)
 
+    def pacing(self, waba_id: str, template: object) -> str:
+        """What is said of a message of a template when it is taken. template: as the message names it."""
+        named = template if isinstance(template, Mapping) else {}
+        language = named.get("language")
+        code = language.get("code") if isinstance(language, Mapping) else ""
+        held = self.named(waba_id, str(named.get("name")), str(code))
+        return "accepted" if held is None else self._pacing.get(str(held["id"]), "accepted")
+
     def of(self, waba_id: str) -> list[Json]:
         """The templates of an account."""
         return [each for template_id, each in self._templates.items() if self._owners[template_id] == waba_id]
@@ -147,6 +160,8 @@ class TemplateBook:
         """Changes a template; the fields and values of the webhooks that tell of it."""
         template = self._templates[template_id]
         told: list[tuple[str, Json]] = []
+        if given.pacing is not None:
+            self._pacing[template_id] = given.pacing
         if given.status is not None:
             template["status"], template["rejected_reason"] = given.status, given.reason or "NONE"
             event: Json = {"event": given.status, "reason": given.reason}

@@ -243,3 +243,16 @@ def test_marketing_is_not_sent_to_who_wants_none(sender: Sender) -> None:
         time.sleep(0.2)
     assert (detail["reason"], detail["metadata"]["category"]) == ("MARKETING_OPTED_OUT", "MARKETING")
     sender.template(conversation_id, "bill", {})
+
+
+def test_what_is_held_back_is_said_so(sender: Sender) -> None:
+    (template_id,) = sender.put("paced")
+    sender.sync()
+    sender.control(f"templates/{template_id}", {"pacing": "held_for_quality_assessment"})
+    conversation_id = sender.customer(hours=1)
+    message = sender.template(conversation_id, "paced", {"body": [{"text": "Mia"}, {"text": "17"}]})
+    path, deadline = f"messages/{message['id']}/status-updates", time.monotonic() + 30
+    while not (told := [each for each in sender.ask(path)["statusUpdates"] if each["source"].endswith("RESPONSE")]):
+        assert time.monotonic() < deadline, "it is not sent"
+        time.sleep(0.05)
+    assert told[0]["note"] == "held_for_quality_assessment"

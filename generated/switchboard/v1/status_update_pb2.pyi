@@ -12,10 +12,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -62,6 +62,7 @@ class StatusUpdate(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     PROVIDER_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     message_id: _builtins.str
@@ -74,6 +75,10 @@ class StatusUpdate(_message.Message):
     """Where it came from."""
     applied: _builtins.bool
     """Whether it moved the part; late and repeated ones do not."""
+    note: _builtins.str
+    """The provider's word where it took the message and holds it back, as it does with new templates: held_for_quality_assessment or
+    paused. Absent else.
+    """
     @_builtins.property
     def error(self) -> _message_pb2.MessageError:
         """Why it failed; absent when it did not."""
@@ -98,11 +103,14 @@ class StatusUpdate(_message.Message):
         error: _message_pb2.MessageError | None = ...,
         provider_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "error", b"error", "provider_time", b"provider_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "create_time", b"create_time", "error", b"error", "note", b"note", "provider_time", b"provider_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "create_time", b"create_time", "error", b"error", "id", b"id", "message_id", b"message_id", "part", b"part", "provider_time", b"provider_time", "source", b"source", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "applied", b"applied", "create_time", b"create_time", "error", b"error", "id", b"id", "message_id", b"message_id", "note", b"note", "part", b"part", "provider_time", b"provider_time", "source", b"source", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___StatusUpdate: _TypeAlias = StatusUpdate  # noqa: Y015

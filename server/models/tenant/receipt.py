@@ -32,6 +32,7 @@ class MessageStatusUpdate(TenantBase):
     error_code: Mapped[Word | None]
     error_message: Mapped[Word | None]
     provider_time: Mapped[Time | None]
+    note: Mapped[Word | None]
 
 
 class ParkedReceipt(TenantBase):

@@ -15127,6 +15127,12 @@ class StatusUpdate(betterproto2.Message):
     Our time.
     """
 
+    note: "str | None" = betterproto2.field(10, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's word where it took the message and holds it back, as it does with new templates: held_for_quality_assessment or
+    paused. Absent else.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "StatusUpdate", StatusUpdate)
 

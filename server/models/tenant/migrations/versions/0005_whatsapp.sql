@@ -250,6 +250,9 @@ ALTER TABLE channels ADD COLUMN templates_due_time timestamptz DEFAULT now();
 
 CREATE INDEX ix_channels_templates_due_time ON channels (templates_due_time) WHERE templates_due_time IS NOT NULL;
 
+-- What the provider said of a message that it took and holds back.
+ALTER TABLE message_status_updates ADD COLUMN note text;
+
 -- Which template a send waits for, since it is paused.
 ALTER TABLE deliveries ADD COLUMN awaited_template_id uuid;
 
