@@ -337,6 +337,26 @@ class ChannelServicer(ChannelServiceServicer):
         )
         return rpc.CreateMetaAppResponse(meta_app=_meta_app(app))
 
+    async def GetMetaApp(self, request: rpc.GetMetaAppRequest, call: Call) -> rpc.GetMetaAppResponse:  # noqa: ARG002
+        """An app at Meta."""
+        return rpc.GetMetaAppResponse(meta_app=_meta_app(await self._meta_apps.app(request.meta_app_id)))
+
+    async def UpdateMetaApp(self, request: rpc.UpdateMetaAppRequest, call: Call) -> rpc.UpdateMetaAppResponse:  # noqa: ARG002
+        """Changes an app at Meta."""
+        app = await self._meta_apps.update(
+            request.meta_app_id,
+            name=request.name if request.HasField("name") else None,
+            app_secret=request.app_secret if request.HasField("app_secret") else None,
+            verify_token=request.verify_token if request.HasField("verify_token") else None,
+            overlap=request.secret_overlap.ToTimedelta() if request.HasField("secret_overlap") else OVERLAP,
+        )
+        return rpc.UpdateMetaAppResponse(meta_app=_meta_app(app))
+
+    async def DeleteMetaApp(self, request: rpc.DeleteMetaAppRequest, call: Call) -> rpc.DeleteMetaAppResponse:  # noqa: ARG002
+        """Takes an app at Meta away."""
+        await self._meta_apps.delete(request.meta_app_id)
+        return rpc.DeleteMetaAppResponse()
+
     async def ListMetaApps(self, request: rpc.ListMetaAppsRequest, call: Call) -> rpc.ListMetaAppsResponse:
         """A page of apps."""
         size, after = page_size(request.page_size), self._tokens.read(call, request)
@@ -358,5 +378,10 @@ def _changes(request: rpc.UpdateChannelRequest) -> service.Changes:
 
 def _meta_app(app: MetaApp) -> channel_pb2.MetaApp:
     return channel_pb2.MetaApp(
-        id=app.id, name=app.name, webhook_path=app.webhook_path, create_time=pb.timestamp(app.create_time)
+        id=app.id,
+        name=app.name,
+        webhook_path=app.webhook_path,
+        create_time=pb.timestamp(app.create_time),
+        secret_rotate_time=pb.timestamp(app.rotate_time),
+        previous_secret_expire_time=pb.timestamp(app.previous_expire_time),
     )

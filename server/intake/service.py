@@ -112,6 +112,10 @@ class Intake:
         app = await self._meta_apps.get(app_id)
         secret_index = signature.matching_secret(raw, header, app.app_secrets if app is not None else ())
         if secret_index is None:
+            # It may be a new secret that another process was told.
+            app = await self._meta_apps.latest(app_id)
+            secret_index = signature.matching_secret(raw, header, app.app_secrets if app is not None else ())
+        if secret_index is None:
             RECEIVED.labels("refused").inc()
             raise SignatureInvalid()
         delivery = Delivery(app_id, raw, secret_index, hashlib.sha256(raw).digest(), utc_now())

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
 
 from server.kit.cache import Cache
 from server.kit.clock import utc_now
-from server.kit.errors import AlreadyExists
+from server.kit.errors import AlreadyExists, NotFound
 from server.tenancy.control import Control
+
+# What is signed with no secret that is known has them read anew, at most so often.
+LATEST = timedelta(seconds=1)
+SHOWN = "id, name, create_time, rotate_time, CASE WHEN previous_expire_time > now() THEN previous_expire_time END AS previous_expire_time"
+UPDATE = """
+UPDATE meta_apps SET name = coalesce($2, name), verify_token = coalesce($3, verify_token),
+    app_secret = CASE WHEN $4 THEN $5 ELSE app_secret END,
+    previous_app_secret = CASE WHEN $4 THEN $6 ELSE previous_app_secret END,
+    rotate_time = CASE WHEN $4 THEN now() ELSE rotate_time END,
+    previous_expire_time = CASE WHEN $4 THEN now() + $7::interval ELSE previous_expire_time END
+WHERE id = $1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +37,13 @@ class MetaAppSecrets:
 
 @dataclass(frozen=True, slots=True)
 class MetaApp:
-    """An app as everybody may see it."""
+    """An app as everybody may see it. previous_expire_time: until when the secret before the last change counts too."""
 
     id: str
     name: str
     create_time: datetime
+    rotate_time: datetime | None = None
+    previous_expire_time: datetime | None = None
 
     @property
     def webhook_path(self) -> str:
@@ -43,10 +57,53 @@ class MetaApps:
     def __init__(self, control: Control) -> None:
         self._control = control
         self._cache: Cache[str, MetaAppSecrets] = Cache(self._load)
+        self._latest: Cache[str, MetaAppSecrets] = Cache(self._load, keep=LATEST, keep_missing=LATEST)
 
     async def get(self, app_id: str) -> MetaAppSecrets | None:
         """The app's secrets, at most 30 s old; None when it is unknown."""
         return await self._cache.get(app_id)
+
+    async def latest(self, app_id: str) -> MetaAppSecrets | None:
+        """The same, at most a second old: what another process has changed counts at once."""
+        found = await self._latest.get(app_id)
+        self._cache.forget(app_id)
+        return found
+
+    async def app(self, app_id: str) -> MetaApp:
+        """The app. NotFound."""
+        async with self._control.database.connection() as connection:
+            row = await connection.fetchrow(f"SELECT {SHOWN} FROM meta_apps WHERE id = $1", app_id)
+        if row is None:
+            raise NotFound("meta_app")
+        return MetaApp(**row)
+
+    async def update(
+        self, app_id: str, *, name: str | None, app_secret: str | None, verify_token: str | None, overlap: timedelta
+    ) -> MetaApp:
+        """Changes what is given. A secret that was replaced counts for the overlap. NotFound."""
+        held = await self._load(app_id)
+        if held is None:
+            raise NotFound("meta_app")
+        rotates = app_secret is not None and app_secret.encode() != held.app_secrets[0]
+        async with self._control.database.connection() as connection:
+            await connection.execute(
+                UPDATE,
+                *(app_id, name, None if verify_token is None else self._seal(app_id, "verify_token", verify_token)),
+                rotates,
+                self._seal(app_id, "app_secret", app_secret or ""),
+                self._seal(app_id, "previous_app_secret", held.app_secrets[0]),
+                overlap,
+            )
+        self._cache.forget(app_id)
+        return await self.app(app_id)
+
+    async def delete(self, app_id: str) -> None:
+        """Takes an app away. NotFound."""
+        async with self._control.database.connection() as connection:
+            found = await connection.fetchval("DELETE FROM meta_apps WHERE id = $1 RETURNING id", app_id)
+        if found is None:
+            raise NotFound("meta_app")
+        self._cache.forget(app_id)
 
     async def create(self, *, app_id: str, name: str, app_secret: str, verify_token: str) -> MetaApp:
         """Adds an app. ALREADY_EXISTS when the id is taken."""
@@ -78,7 +135,9 @@ class MetaApps:
         async with self._control.database.connection() as connection:
             await connection.execute(
                 "UPDATE meta_apps SET verify_token = $2, app_secret = coalesce($3, app_secret),"
-                " previous_app_secret = coalesce($4, previous_app_secret) WHERE id = $1",
+                " previous_app_secret = coalesce($4, previous_app_secret),"
+                " rotate_time = CASE WHEN $3 IS NULL THEN rotate_time ELSE now() END,"
+                " previous_expire_time = CASE WHEN $3 IS NULL THEN previous_expire_time END WHERE id = $1",
                 app_id,
                 self._seal(app_id, "verify_token", verify_token),
                 self._seal(app_id, "app_secret", app_secret) if changed else None,
@@ -90,14 +149,17 @@ class MetaApps:
         """Up to size apps by id, after that id."""
         async with self._control.database.connection() as connection:
             rows = await connection.fetch(
-                "SELECT id, name, create_time FROM meta_apps WHERE id > $1 ORDER BY id LIMIT $2", after or "", size
+                f"SELECT {SHOWN} FROM meta_apps WHERE id > $1 ORDER BY id LIMIT $2", after or "", size
             )
-        return [MetaApp(id=row["id"], name=row["name"], create_time=row["create_time"]) for row in rows]
+        return [MetaApp(**row) for row in rows]
 
     async def _load(self, app_id: str) -> MetaAppSecrets | None:
         async with self._control.database.connection() as connection:
             row = await connection.fetchrow(
-                "SELECT app_secret, previous_app_secret, verify_token FROM meta_apps WHERE id = $1", app_id
+                "SELECT app_secret, verify_token,"
+                " CASE WHEN coalesce(previous_expire_time > now(), true) THEN previous_app_secret END AS previous_app_secret"
+                " FROM meta_apps WHERE id = $1",
+                app_id,
             )
         if row is None:
             return None

@@ -75,8 +75,8 @@ def test_every_rpc_is_a_command_or_excluded_by_name():
         ("auth", "create-agent-token create-api-key get-caller list-api-keys revoke-api-key"),
         (
             "channels",
-            "check connect connect-whatsapp-channel create-meta-app disconnect get list list-meta-apps reauthorize resume"
-            " rotate-secret update",
+            "check connect connect-whatsapp-channel create-meta-app delete-meta-app disconnect get get-meta-app list list-meta-apps"
+            " reauthorize resume rotate-secret update update-meta-app",
         ),
         ("attributes", "create delete list update"),
         ("settings", "get-tenant-settings update-tenant-settings"),

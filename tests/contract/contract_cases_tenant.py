@@ -24,7 +24,7 @@ from contract_requests import (
     template_parts,
     two_contacts,
 )
-from contract_world import digits, nonce, unknown
+from contract_world import World, digits, nonce, unknown
 from google.protobuf import duration_pb2
 from switchboard.v1 import attribute_definition_service_pb2 as attributes
 from switchboard.v1 import audit_service_pb2 as audit
@@ -170,6 +170,15 @@ ATTRIBUTES: dict[str, Case] = {
         refused="agent",
     ),
 }
+
+
+def made_app(world: World) -> str:
+    """An app at Meta of its own."""
+    app_id = nonce()
+    world.call(meta_app(app_id), token=world.platform_key)
+    return app_id
+
+
 CHANNELS: dict[str, Case] = {
     "ConnectWhatsappChannel": Case(
         ask=connect, refuse=lambda w: connect(w, w.phone_number_id), reason="RESOURCE_EXISTS"
@@ -228,6 +237,24 @@ CHANNELS: dict[str, Case] = {
         ask=lambda w: meta_app(nonce()),
         refuse=lambda w: meta_app(w.meta_app["id"]),
         reason="RESOURCE_EXISTS",
+        caller="platform",
+    ),
+    "GetMetaApp": Case(
+        ask=lambda w: channels.GetMetaAppRequest(meta_app_id=w.meta_app["id"]),
+        refuse=lambda w: channels.GetMetaAppRequest(meta_app_id=nonce()),
+        reason="RESOURCE_NOT_FOUND",
+        caller="platform",
+    ),
+    "UpdateMetaApp": Case(
+        ask=lambda w: channels.UpdateMetaAppRequest(meta_app_id=made_app(w), app_secret="another secret"),
+        refuse=lambda w: channels.UpdateMetaAppRequest(meta_app_id=nonce(), name="Nobody's"),
+        reason="RESOURCE_NOT_FOUND",
+        caller="platform",
+    ),
+    "DeleteMetaApp": Case(
+        ask=lambda w: channels.DeleteMetaAppRequest(meta_app_id=made_app(w)),
+        refuse=lambda w: channels.DeleteMetaAppRequest(meta_app_id=nonce()),
+        reason="RESOURCE_NOT_FOUND",
         caller="platform",
     ),
     "ListMetaApps": Case(

@@ -56,6 +56,7 @@ NO_IDS: Mapping[str, str] = {
     "waba_id": "Meta's",
     "resource_id": "whatever a call of the tenant named, in the tenant's own trail",
     "app_id": "Meta's, of an app of the installation",
+    "meta_app_id": "Meta's, of an app of the installation",
     "id": "Meta's, of an app of the installation; or of an item, unknown ones of which are kept until they are known",
     "reply_to_id": "the sender's own, of a message",
     "media_id": "of a header, which is looked up when it is sent; that of a file is a resource",

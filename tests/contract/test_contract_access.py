@@ -33,7 +33,7 @@ def test_only_webhooks_and_who_accepts_an_invite_are_public_and_only_the_install
     }
     assert kinds["platform"] == {
         *(name for name in RULES if name.startswith("TenantService.")),
-        "ChannelService.CreateMetaApp",
+        *(f"ChannelService.{verb}MetaApp" for verb in ("Create", "Get", "Update", "Delete")),
         "ChannelService.ListMetaApps",
     }
     assert [name for name, rule in RULES.items() if rule and rule.kind == "tenant"] == ["AuthService.GetCaller"]

@@ -28,6 +28,8 @@ UNRECORDED: Mapping[str, str] = {
     "AvailabilityService.Heartbeat": "says twice a minute that somebody is still there, and changes nothing that was decided",
     "WebhookService.ReceiveMetaWebhook": "the provider's, which is nobody; the journal keeps it whole",
     "ChannelService.CreateMetaApp": NO_TENANT,
+    "ChannelService.UpdateMetaApp": NO_TENANT,
+    "ChannelService.DeleteMetaApp": NO_TENANT,
     "TenantService.CreateTenant": NO_TENANT,
     "TenantService.DisableTenant": NO_TENANT,
     "TenantService.EnableTenant": NO_TENANT,

@@ -38,6 +38,8 @@ WITHOUT_REQUEST_ID = {
     "AvailabilityService.Heartbeat": ALWAYS_THE_SAME,
     "ChannelService.CheckChannel": "asks again: what is the same already stays",
     "ChannelService.CreateMetaApp": IN_THE_CONTROL_DATABASE,
+    "ChannelService.UpdateMetaApp": ALWAYS_THE_SAME,
+    "ChannelService.DeleteMetaApp": "gone is gone: a repeat finds nothing",
     "IntakeService.ReceiveItems": "the sender's own ids tell items apart",
     "InviteService.AcceptInvite": "the token is good once",
     "InviteService.ResendInvite": "shows a secret, this once: a repeat makes another",

@@ -1,6 +1,8 @@
+from datetime import timedelta
+
 import pytest
 
-from server.kit.errors import AlreadyExists
+from server.kit.errors import AlreadyExists, NotFound
 from server.kit.ids import new_id
 from server.tenancy.meta_apps import MetaApps, MetaAppSecrets
 from tests.installation import Installed
@@ -33,6 +35,36 @@ async def test_a_replaced_secret_is_accepted_beside_the_new_one(apps: MetaApps, 
     for secret in ("first", "first", "second"):
         await apps.ensure(app_id=app_id, name="Ours", app_secret=secret, verify_token=f"{secret} token")
     assert await apps.get(app_id) == MetaAppSecrets((b"second", b"first"), b"second token")
+
+
+async def test_a_secret_is_replaced_with_an_overlap_that_ends(
+    installed: Installed, apps: MetaApps, app_id: str
+) -> None:
+    other = MetaApps(installed.control)
+    await apps.create(app_id=app_id, name="Ours", app_secret="the first", verify_token="a token")
+    assert await other.get(app_id) == MetaAppSecrets((b"the first",), b"a token")
+    day = timedelta(days=1)
+    app = await apps.update(app_id, name=None, app_secret="the second", verify_token=None, overlap=day)
+    assert app.name == "Ours"
+    assert app.rotate_time is not None
+    assert app.previous_expire_time == app.rotate_time + day
+    assert await other.latest(app_id) == MetaAppSecrets((b"the second", b"the first"), b"a token"), "another process"
+    assert await other.get(app_id) == await other.latest(app_id)
+    same = await apps.update(app_id, name="Mine", app_secret="the second", verify_token="another", overlap=day)
+    assert (same.name, same.rotate_time) == ("Mine", app.rotate_time), "the same secret is no new one"
+    assert await apps.get(app_id) == MetaAppSecrets((b"the second", b"the first"), b"another")
+    app = await apps.update(app_id, name=None, app_secret="the third", verify_token=None, overlap=timedelta(0))
+    assert app.previous_expire_time is None
+    assert await apps.get(app_id) == MetaAppSecrets((b"the third",), b"another"), "of one that leaked nothing is taken"
+
+
+async def test_an_app_that_is_deleted_is_unknown(apps: MetaApps, app_id: str) -> None:
+    await apps.create(app_id=app_id, name="Ours", app_secret="a secret", verify_token="a token")
+    await apps.delete(app_id)
+    assert await apps.get(app_id) is None
+    for gone in (apps.app(app_id), apps.delete(app_id)):
+        with pytest.raises(NotFound):
+            await gone
 
 
 async def test_secrets_are_sealed(installed: Installed, apps: MetaApps, app_id: str) -> None:

@@ -67,22 +67,22 @@ class Line:
         assert isinstance(stored, Stored), stored
         return stored.message.id
 
-    async def deliver(self) -> None:
+    async def deliver(self, *, at_once: int = 50) -> None:
         """Claims what is due, when its account may send again, and sends it."""
-        while not await self.sent():
+        while not await self.sent(at_once):
             await asyncio.sleep(0.01)
 
-    async def sent(self) -> int:
+    async def sent(self, at_once: int = 50) -> int:
         """Claims what may be sent now, and sends it; how many these were."""
-        taken = await self.claimed()
+        taken = await self.claimed(at_once)
         sender = Sender(self.desk.database, self.desk.tenant.secrets, self.providers)
         await asyncio.gather(*(sender.deliver(claimed) for claimed in taken))
         return len(taken)
 
-    async def claimed(self) -> list[claiming.Claimed]:
+    async def claimed(self, most: int = 50) -> list[claiming.Claimed]:
         """Claims what may be sent now, and leaves it at that."""
         async with self.desk.database.connection() as connection:
-            taken = await claiming.claim(connection, worker="w", limit=50, providers=self.desk.providers)
+            taken = await claiming.claim(connection, worker="w", limit=most, providers=self.desk.providers)
         return taken.claimed
 
     async def requests(self) -> list[Any]:

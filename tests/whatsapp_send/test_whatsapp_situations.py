@@ -80,12 +80,12 @@ async def test_o4_a_customer_who_gets_too_much_waits_alone(desk: Desk) -> None:
 
 
 async def test_o5_a_revoked_token_burns_no_attempt_and_all_go_after_a_new_one(desk: Desk) -> None:
-    number = 60
+    number = 30
     async with line(desk, access_token="EAAJnew") as made:
         for _ in range(number):
             await made.queue()
             made.conversation_id = await another(made)
-        await made.deliver()
+        await made.deliver(at_once=8)
         assert await states(made) == [("queued", 0, number)], "none failed, none counts"
         assert len(await made.requests()) < number, "a paused channel asks no more"
         assert await desk.value("SELECT state FROM channels WHERE id = $1", made.channel.id) == "paused"
@@ -101,7 +101,7 @@ async def test_o5_a_revoked_token_burns_no_attempt_and_all_go_after_a_new_one(de
 
         await desk.database.write(resume)
         while (await states(made))[0][0] != "accepted" or len(await states(made)) > 1:
-            await made.deliver()
+            await made.deliver(at_once=8)
         assert await states(made) == [("accepted", 1, number)]
 
 

@@ -664,6 +664,8 @@ class MetaApp(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     WEBHOOK_PATH_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SECRET_ROTATE_TIME_FIELD_NUMBER: _builtins.int
+    PREVIOUS_SECRET_EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The app's id; part of the webhook's path."""
     name: _builtins.str
@@ -674,6 +676,14 @@ class MetaApp(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was added."""
 
+    @_builtins.property
+    def secret_rotate_time(self) -> _timestamp_pb2.Timestamp:
+        """When its secret was last replaced; absent: it is the first one."""
+
+    @_builtins.property
+    def previous_secret_expire_time(self) -> _timestamp_pb2.Timestamp:
+        """Until then webhooks signed with the secret before it are taken too; absent: only those of the present one are."""
+
     def __init__(
         self,
         *,
@@ -681,10 +691,12 @@ class MetaApp(_message.Message):
         name: _builtins.str = ...,
         webhook_path: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        secret_rotate_time: _timestamp_pb2.Timestamp | None = ...,
+        previous_secret_expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "previous_secret_expire_time", b"previous_secret_expire_time", "secret_rotate_time", b"secret_rotate_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "name", b"name", "webhook_path", b"webhook_path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "id", b"id", "name", b"name", "previous_secret_expire_time", b"previous_secret_expire_time", "secret_rotate_time", b"secret_rotate_time", "webhook_path", b"webhook_path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -718,6 +718,166 @@ class CreateMetaAppResponse(_message.Message):
 Global___CreateMetaAppResponse: _TypeAlias = CreateMetaAppResponse  # noqa: Y015
 
 @_typing.final
+class GetMetaAppRequest(_message.Message):
+    """Asks for an app at Meta."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    META_APP_ID_FIELD_NUMBER: _builtins.int
+    meta_app_id: _builtins.str
+    """The app's id at Meta."""
+    def __init__(
+        self,
+        *,
+        meta_app_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta_app_id", b"meta_app_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetaAppRequest: _TypeAlias = GetMetaAppRequest  # noqa: Y015
+
+@_typing.final
+class GetMetaAppResponse(_message.Message):
+    """The app."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    META_APP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meta_app(self) -> _channel_pb2.MetaApp:
+        """The app."""
+
+    def __init__(
+        self,
+        *,
+        meta_app: _channel_pb2.MetaApp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["meta_app", b"meta_app"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta_app", b"meta_app"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetMetaAppResponse: _TypeAlias = GetMetaAppResponse  # noqa: Y015
+
+@_typing.final
+class UpdateMetaAppRequest(_message.Message):
+    """Changes an app at Meta."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    META_APP_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    APP_SECRET_FIELD_NUMBER: _builtins.int
+    VERIFY_TOKEN_FIELD_NUMBER: _builtins.int
+    SECRET_OVERLAP_FIELD_NUMBER: _builtins.int
+    meta_app_id: _builtins.str
+    """The app's id at Meta."""
+    name: _builtins.str
+    """What to call it."""
+    app_secret: _builtins.str
+    """Signs the webhooks from now on. The same as before changes nothing."""
+    verify_token: _builtins.str
+    """What the operator types in Meta's dashboard."""
+    @_builtins.property
+    def secret_overlap(self) -> _duration_pb2.Duration:
+        """For how long webhooks signed with the secret before are taken too; absent: 24 hours. At most 30 days, 0 for none."""
+
+    def __init__(
+        self,
+        *,
+        meta_app_id: _builtins.str = ...,
+        name: _builtins.str | None = ...,
+        app_secret: _builtins.str | None = ...,
+        verify_token: _builtins.str | None = ...,
+        secret_overlap: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_app_secret", b"_app_secret", "_name", b"_name", "_verify_token", b"_verify_token", "app_secret", b"app_secret", "name", b"name", "secret_overlap", b"secret_overlap", "verify_token", b"verify_token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_app_secret", b"_app_secret", "_name", b"_name", "_verify_token", b"_verify_token", "app_secret", b"app_secret", "meta_app_id", b"meta_app_id", "name", b"name", "secret_overlap", b"secret_overlap", "verify_token", b"verify_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__app_secret: _TypeAlias = _typing.Literal["app_secret"]  # noqa: Y015
+    _WhichOneofArgType__app_secret: _TypeAlias = _typing.Literal["_app_secret", b"_app_secret"]  # noqa: Y015
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__verify_token: _TypeAlias = _typing.Literal["verify_token"]  # noqa: Y015
+    _WhichOneofArgType__verify_token: _TypeAlias = _typing.Literal["_verify_token", b"_verify_token"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__app_secret) -> _WhichOneofReturnType__app_secret | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__verify_token) -> _WhichOneofReturnType__verify_token | None: ...
+
+Global___UpdateMetaAppRequest: _TypeAlias = UpdateMetaAppRequest  # noqa: Y015
+
+@_typing.final
+class UpdateMetaAppResponse(_message.Message):
+    """The app after it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    META_APP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def meta_app(self) -> _channel_pb2.MetaApp:
+        """The app."""
+
+    def __init__(
+        self,
+        *,
+        meta_app: _channel_pb2.MetaApp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["meta_app", b"meta_app"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta_app", b"meta_app"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateMetaAppResponse: _TypeAlias = UpdateMetaAppResponse  # noqa: Y015
+
+@_typing.final
+class DeleteMetaAppRequest(_message.Message):
+    """Deletes an app at Meta."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    META_APP_ID_FIELD_NUMBER: _builtins.int
+    meta_app_id: _builtins.str
+    """The app's id at Meta."""
+    def __init__(
+        self,
+        *,
+        meta_app_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meta_app_id", b"meta_app_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMetaAppRequest: _TypeAlias = DeleteMetaAppRequest  # noqa: Y015
+
+@_typing.final
+class DeleteMetaAppResponse(_message.Message):
+    """It is gone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteMetaAppResponse: _TypeAlias = DeleteMetaAppResponse  # noqa: Y015
+
+@_typing.final
 class ListMetaAppsRequest(_message.Message):
     """Asks for a page of apps at Meta."""
 

@@ -90,6 +90,21 @@ class ChannelServiceStub:
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppRequest.SerializeToString,
                 response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppResponse.FromString,
                 _registered_method=True)
+        self.GetMetaApp = channel.unary_unary(
+                '/switchboard.v1.ChannelService/GetMetaApp',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppResponse.FromString,
+                _registered_method=True)
+        self.UpdateMetaApp = channel.unary_unary(
+                '/switchboard.v1.ChannelService/UpdateMetaApp',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppResponse.FromString,
+                _registered_method=True)
+        self.DeleteMetaApp = channel.unary_unary(
+                '/switchboard.v1.ChannelService/DeleteMetaApp',
+                request_serializer=switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppRequest.SerializeToString,
+                response_deserializer=switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppResponse.FromString,
+                _registered_method=True)
         self.ListMetaApps = channel.unary_unary(
                 '/switchboard.v1.ChannelService/ListMetaApps',
                 request_serializer=switchboard_dot_v1_dot_channel__service__pb2.ListMetaAppsRequest.SerializeToString,
@@ -184,6 +199,28 @@ class ChannelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetMetaApp(self, request, context):
+        """Gets an app at Meta. Its secrets are never shown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateMetaApp(self, request, context):
+        """Changes an app's name, its secret or its verify token; what is absent stays. A new secret counts at once in every process, and
+        webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMetaApp(self, request, context):
+        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMetaApps(self, request, context):
         """Lists the apps at Meta by id.
         """
@@ -248,6 +285,21 @@ def add_ChannelServiceServicer_to_server(servicer, server):
                     servicer.CreateMetaApp,
                     request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppRequest.FromString,
                     response_serializer=switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppResponse.SerializeToString,
+            ),
+            'GetMetaApp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetMetaApp,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppResponse.SerializeToString,
+            ),
+            'UpdateMetaApp': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateMetaApp,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppResponse.SerializeToString,
+            ),
+            'DeleteMetaApp': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMetaApp,
+                    request_deserializer=switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppRequest.FromString,
+                    response_serializer=switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppResponse.SerializeToString,
             ),
             'ListMetaApps': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMetaApps,
@@ -553,6 +605,87 @@ class ChannelService:
             '/switchboard.v1.ChannelService/CreateMetaApp',
             switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppRequest.SerializeToString,
             switchboard_dot_v1_dot_channel__service__pb2.CreateMetaAppResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetMetaApp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/GetMetaApp',
+            switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.GetMetaAppResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateMetaApp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/UpdateMetaApp',
+            switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.UpdateMetaAppResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMetaApp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/switchboard.v1.ChannelService/DeleteMetaApp',
+            switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppRequest.SerializeToString,
+            switchboard_dot_v1_dot_channel__service__pb2.DeleteMetaAppResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -66,6 +66,14 @@ class ChannelServiceStub:
     """
     CreateMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
+    GetMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.GetMetaAppRequest, _channel_service_pb2.GetMetaAppResponse]
+    """Gets an app at Meta. Its secrets are never shown."""
+    UpdateMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateMetaAppRequest, _channel_service_pb2.UpdateMetaAppResponse]
+    """Changes an app's name, its secret or its verify token; what is absent stays. A new secret counts at once in every process, and
+    webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
+    """
+    DeleteMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteMetaAppRequest, _channel_service_pb2.DeleteMetaAppResponse]
+    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
     ListMetaApps: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]
     """Lists the apps at Meta by id."""
 
@@ -107,6 +115,14 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """
     CreateMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.CreateMetaAppRequest, _channel_service_pb2.CreateMetaAppResponse]  # type: ignore[assignment]
     """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
+    GetMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.GetMetaAppRequest, _channel_service_pb2.GetMetaAppResponse]  # type: ignore[assignment]
+    """Gets an app at Meta. Its secrets are never shown."""
+    UpdateMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateMetaAppRequest, _channel_service_pb2.UpdateMetaAppResponse]  # type: ignore[assignment]
+    """Changes an app's name, its secret or its verify token; what is absent stays. A new secret counts at once in every process, and
+    webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
+    """
+    DeleteMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteMetaAppRequest, _channel_service_pb2.DeleteMetaAppResponse]  # type: ignore[assignment]
+    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
     ListMetaApps: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]  # type: ignore[assignment]
     """Lists the apps at Meta by id."""
 
@@ -211,6 +227,32 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.CreateMetaAppResponse, _abc.Awaitable[_channel_service_pb2.CreateMetaAppResponse]]:
         """Adds an app at Meta to the installation. Its secrets are stored encrypted."""
+
+    @_abc_1.abstractmethod
+    def GetMetaApp(
+        self,
+        request: _channel_service_pb2.GetMetaAppRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.GetMetaAppResponse, _abc.Awaitable[_channel_service_pb2.GetMetaAppResponse]]:
+        """Gets an app at Meta. Its secrets are never shown."""
+
+    @_abc_1.abstractmethod
+    def UpdateMetaApp(
+        self,
+        request: _channel_service_pb2.UpdateMetaAppRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.UpdateMetaAppResponse, _abc.Awaitable[_channel_service_pb2.UpdateMetaAppResponse]]:
+        """Changes an app's name, its secret or its verify token; what is absent stays. A new secret counts at once in every process, and
+        webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteMetaApp(
+        self,
+        request: _channel_service_pb2.DeleteMetaAppRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_channel_service_pb2.DeleteMetaAppResponse, _abc.Awaitable[_channel_service_pb2.DeleteMetaAppResponse]]:
+        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
 
     @_abc_1.abstractmethod
     def ListMetaApps(

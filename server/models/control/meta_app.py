@@ -9,7 +9,10 @@ from server.models.base import ControlBase, Time, Word
 
 
 class MetaApp(ControlBase):
-    """An app. Its secrets are sealed; the previous one is accepted beside the present one while it is being changed."""
+    """An app. Its secrets are sealed.
+
+    The previous one is accepted beside the present one until previous_expire_time, None for ever.
+    """
 
     __tablename__ = "meta_apps"
 
@@ -19,3 +22,5 @@ class MetaApp(ControlBase):
     previous_app_secret: Mapped[bytes | None] = mapped_column(LargeBinary)
     verify_token: Mapped[bytes] = mapped_column(LargeBinary)
     create_time: Mapped[Time]
+    rotate_time: Mapped[Time | None]
+    previous_expire_time: Mapped[Time | None]

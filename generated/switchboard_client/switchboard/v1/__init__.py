@@ -170,6 +170,8 @@ __all__ = (
     "DeleteConversationNoteResponse",
     "DeleteConversationRequest",
     "DeleteConversationResponse",
+    "DeleteMetaAppRequest",
+    "DeleteMetaAppResponse",
     "DeleteRoleRequest",
     "DeleteRoleResponse",
     "DeleteTagRequest",
@@ -233,6 +235,8 @@ __all__ = (
     "GetMediaResponse",
     "GetMessageRequest",
     "GetMessageResponse",
+    "GetMetaAppRequest",
+    "GetMetaAppResponse",
     "GetRoleRequest",
     "GetRoleResponse",
     "GetStatisticsRequest",
@@ -491,6 +495,8 @@ __all__ = (
     "UpdateConversationResponse",
     "UpdateConversationStatusRequest",
     "UpdateConversationStatusResponse",
+    "UpdateMetaAppRequest",
+    "UpdateMetaAppResponse",
     "UpdateRoleRequest",
     "UpdateRoleResponse",
     "UpdateTagRequest",
@@ -8690,6 +8696,33 @@ default_message_pool.register_message("switchboard.v1", "DeleteConversationRespo
 
 
 @dataclass(eq=False, repr=False)
+class DeleteMetaAppRequest(betterproto2.Message):
+    """
+    Deletes an app at Meta.
+    """
+
+    meta_app_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The app's id at Meta.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteMetaAppRequest", DeleteMetaAppRequest)
+
+
+@dataclass(eq=False, repr=False)
+class DeleteMetaAppResponse(betterproto2.Message):
+    """
+    It is gone.
+    """
+
+    pass
+
+
+default_message_pool.register_message("switchboard.v1", "DeleteMetaAppResponse", DeleteMetaAppResponse)
+
+
+@dataclass(eq=False, repr=False)
 class DeleteRoleRequest(betterproto2.Message):
     """
     Deletes a role.
@@ -9928,6 +9961,36 @@ class GetMessageResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "GetMessageResponse", GetMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class GetMetaAppRequest(betterproto2.Message):
+    """
+    Asks for an app at Meta.
+    """
+
+    meta_app_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The app's id at Meta.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "GetMetaAppRequest", GetMetaAppRequest)
+
+
+@dataclass(eq=False, repr=False)
+class GetMetaAppResponse(betterproto2.Message):
+    """
+    The app.
+    """
+
+    meta_app: "MetaApp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The app.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "GetMetaAppResponse", GetMetaAppResponse)
 
 
 @dataclass(eq=False, repr=False)
@@ -12906,6 +12969,20 @@ class MetaApp(betterproto2.Message):
     )
     """
     When it was added.
+    """
+
+    secret_rotate_time: "datetime.datetime | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    When its secret was last replaced; absent: it is the first one.
+    """
+
+    previous_secret_expire_time: "datetime.datetime | None" = betterproto2.field(
+        6, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Timestamp, optional=True
+    )
+    """
+    Until then webhooks signed with the secret before it are taken too; absent: only those of the present one are.
     """
 
 
@@ -16715,6 +16792,58 @@ class UpdateConversationStatusResponse(betterproto2.Message):
 default_message_pool.register_message(
     "switchboard.v1", "UpdateConversationStatusResponse", UpdateConversationStatusResponse
 )
+
+
+@dataclass(eq=False, repr=False)
+class UpdateMetaAppRequest(betterproto2.Message):
+    """
+    Changes an app at Meta.
+    """
+
+    meta_app_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The app's id at Meta.
+    """
+
+    name: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    What to call it.
+    """
+
+    app_secret: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Signs the webhooks from now on. The same as before changes nothing.
+    """
+
+    verify_token: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    What the operator types in Meta's dashboard.
+    """
+
+    secret_overlap: "datetime.timedelta | None" = betterproto2.field(
+        5, betterproto2.TYPE_MESSAGE, unwrap=lambda: __google__protobuf__.Duration, optional=True
+    )
+    """
+    For how long webhooks signed with the secret before are taken too; absent: 24 hours. At most 30 days, 0 for none.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateMetaAppRequest", UpdateMetaAppRequest)
+
+
+@dataclass(eq=False, repr=False)
+class UpdateMetaAppResponse(betterproto2.Message):
+    """
+    The app after it.
+    """
+
+    meta_app: "MetaApp | None" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The app.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "UpdateMetaAppResponse", UpdateMetaAppResponse)
 
 
 @dataclass(eq=False, repr=False)

@@ -5,3 +5,6 @@ ALTER TABLE routes ADD COLUMN shared_id text;
 ALTER TABLE routes ADD COLUMN release_time timestamptz;
 
 CREATE INDEX ix_routes_shared_id ON routes (provider, shared_id) WHERE shared_id IS NOT NULL;
+
+-- When the secret of an app was replaced, and until when the one before counts.
+ALTER TABLE meta_apps ADD COLUMN rotate_time timestamptz, ADD COLUMN previous_expire_time timestamptz;
