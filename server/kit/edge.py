@@ -1,6 +1,6 @@
 """Where a worker catches everything: what one tenant, timer or delivery does must not keep the others from going on.
 
-Beside the interceptor that answers calls and the intake's loop over items, no other place does.
+Beside the interceptor that answers calls, the intake's loop over items and the parser's, no other place does.
 """
 
 from __future__ import annotations

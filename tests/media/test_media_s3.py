@@ -60,27 +60,29 @@ def _listens(port: int) -> bool:
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
     home = tmp_path_factory.mktemp("weed")
-    ports = choose(home / "ports.json", ["master", "volume", "filer", "s3"], fixed={})
+    # Each has two: left alone, the one for gRPC is 10,000 higher, where the kernel gives ports to whoever connects.
+    names = [f"{name}.port{kind}" for name in ("master", "volume", "filer", "s3") for kind in ("", ".grpc")]
+    ports = choose(home / "ports.json", names, fixed={})
     access = {"name": "inbox", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
     (home / "s3.json").write_text(json.dumps({"identities": [access]}))
     (home / "data").mkdir()
     command = [
         *(str(Path(sys.executable).parent / "weed"), "server", f"-dir={home / 'data'}", "-ip=127.0.0.1"),
         *("-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={home / 's3.json'}", "-master.volumeSizeLimitMB=64"),
-        *(f"-{name}.port={port}" for name, port in ports.items()),
+        *(f"-{name}={port}" for name, port in ports.items()),
     ]
     with ExitStack() as held:
         log = held.enter_context((home / "log").open("wb"))
         child = subprocess.Popen(command, cwd=home, stdout=log, stderr=log, env={**os.environ, "HOME": str(home)})
         held.callback(child.wait)
         held.callback(child.kill)
-        made = f"http://127.0.0.1:{ports['filer']}/buckets/files/"
+        made = f"http://127.0.0.1:{ports['filer.port']}/buckets/files/"
         ends = time.monotonic() + 40
-        while not (_made(made) and _listens(ports["s3"])):
+        while not (_made(made) and _listens(ports["s3.port"])):
             assert child.poll() is None, (home / "log").read_text()[-2000:]
             assert time.monotonic() < ends, (home / "log").read_text()[-2000:]
             time.sleep(0.1)
-        yield S3(f"http://127.0.0.1:{ports['s3']}")
+        yield S3(f"http://127.0.0.1:{ports['s3.port']}")
 
 
 @pytest.fixture(scope="module", params=["folder", "s3"])

@@ -105,7 +105,7 @@ class _Form:
         file = f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="file"\r\nContent-Type: {mime_type}\r\n\r\n'
         self._before, self._after = (before + file).encode(), f"\r\n--{mark}--\r\n".encode()
         self._chunks = chunks
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self.content_type = f"multipart/form-data; boundary={mark}"
         self.length = len(self._before) + size + len(self._after)
 
@@ -115,7 +115,7 @@ class _Form:
         try:
             async for chunk in self._chunks:
                 yield chunk
-        except Exception as error:
+        except BaseException as error:
             self._error = error
             raise
         yield self._after
