@@ -114,6 +114,8 @@ class Tenant:
             "limits": {"pair_seconds": None, "throughput_per_second": None},
         }
         post(self.dev["simulator"]["url"] + "/_control/accounts", account)
+        # Templates that are written stay as they were answered.
+        post(self.dev["simulator"]["url"] + "/_control/reviews", {"wabaId": waba, "status": None})
         request = ConnectWhatsappChannelRequest(
             name="WhatsApp",
             phone_number_id=self.phone_number_id,
@@ -229,8 +231,6 @@ class World(Tenant):
         self.foreign_role: str = self.foreign.call(CreateRoleRequest(name="foreign", permissions=read)).role.id
         invite = CreateInviteRequest(email="foreign@example.com", name="foreign")
         self.foreign_invite: str = self.foreign.call(invite).invite.id
-        # What is written stays as it was answered.
-        post(self.dev["simulator"]["url"] + "/_control/reviews", {"status": None})
         self.foreign_template: str = self.foreign.template()
         self.foreign_erasure: str = self.foreign.erased()
         self.foreign_media: str = self.foreign.media()
