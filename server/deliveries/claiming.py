@@ -30,7 +30,7 @@ from server.providers.contract import Provider
 
 LEASE = timedelta(seconds=60)
 # A send begins at most BEGIN after its turn, and what is on the way for longer than the rest of PLACE is not counted.
-PLACE, BEGIN = timedelta(seconds=4), timedelta(seconds=2)
+PLACE, BEGIN = timedelta(seconds=3), timedelta(seconds=1.5)
 AHEAD = timedelta(milliseconds=50)
 LOOK = 64
 AGING = timedelta(seconds=30)

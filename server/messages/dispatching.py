@@ -35,8 +35,8 @@ IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
 LOOK_SECONDS = 0.02
 DEPTH_SECONDS = 10.0
-# A send's place is held until a second after its answer: time enough to give many back at once.
-GIVE_BACK_SECONDS, HELD_SECONDS = 0.3, 1.0
+# A send's place is held until a second after its answer. Many are told of at once, and few are lost with a worker that dies.
+GIVE_BACK_SECONDS, HELD_SECONDS = 0.05, 1.0
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
 PUT_OFF = Counter(
     "switchboard_deliveries_put_off_total", "Times a send was put off for its recipient's bucket or an unknown one."

@@ -11,6 +11,8 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
+import uvloop
+
 from server.messages.dispatching import Dispatcher, Slots
 from server.providers.contract import Pace
 from server.providers.registry import ProviderSettings, create_providers
@@ -42,4 +44,4 @@ async def work(told: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(work(json.loads(sys.stdin.readline())))
+    uvloop.run(work(json.loads(sys.stdin.readline())))
