@@ -28,7 +28,7 @@ from server.providers.registry import ProviderSettings, create_providers
 from server.rpc.rates import Rates
 from server.settings import Settings, SettingsInvalid
 from server.tenancy.control import Control, follow_clock, open_control
-from server.tenancy.keys import follow_keys
+from server.tenancy.key_following import follow_keys
 from server.tenancy.master_key import master_keys
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.quarantine import Quarantine

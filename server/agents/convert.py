@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
 from switchboard.v1 import agent_pb2, role_pb2
 
 from server.agents import roles
+from server.agents.roles import Role
 from server.kit import pb
 from server.models.tenant import Agent, Team
-
-if TYPE_CHECKING:
-    from server.agents.own_roles import Role
 
 KIND = pb.Words(agent_pb2.AgentKind, "AGENT_KIND_")
 STATE = pb.Words(agent_pb2.AgentState, "AGENT_STATE_")

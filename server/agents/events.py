@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from switchboard.v1 import agent_pb2, event_pb2
 
 from server.agents import convert
+from server.agents.roles import Role
 from server.log.event import NewEvent, Origin
-
-if TYPE_CHECKING:
-    from server.agents.own_roles import Role
 
 Happened = Literal["created", "updated", "disabled", "enabled"]
 

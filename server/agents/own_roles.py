@@ -5,13 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 import asyncpg
 
 from server.agents import events
-from server.agents.roles import BUILT_IN_IDS, CUSTOM, PERMISSIONS
+from server.agents.roles import BUILT_IN, BUILT_IN_IDS, CUSTOM, PERMISSIONS, Role
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, NotFound, Refusal
@@ -54,20 +53,6 @@ class RoleBuiltIn(Refusal):
 
     def __init__(self) -> None:
         super().__init__("nobody changes a built-in role; make one of your own")
-
-
-@dataclass(frozen=True, slots=True)
-class Role:
-    """A role. word: which of the built-in ones, or custom; create_time: None for a built-in one."""
-
-    id: uuid.UUID
-    word: str
-    name: str
-    permissions: frozenset[int]
-    create_time: datetime | None = None
-
-
-BUILT_IN = [Role(role_id, word, word, PERMISSIONS[word]) for role_id, word in sorted(BUILT_IN_IDS.items())]
 
 
 @dataclass(frozen=True, slots=True)

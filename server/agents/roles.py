@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 
 from switchboard.v1 import agent_pb2, options_pb2
 
@@ -56,3 +58,17 @@ def permissions_of(role: str, own: Iterable[int] | None) -> frozenset[int]:
 def id_of(role: str, own: uuid.UUID | None) -> uuid.UUID:
     """The id of a role. own: that of a role of the tenant's own."""
     return own or next(role_id for role_id, word in BUILT_IN_IDS.items() if word == role)
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role. word: which of the built-in ones, or custom; create_time: None for a built-in one."""
+
+    id: uuid.UUID
+    word: str
+    name: str
+    permissions: frozenset[int]
+    create_time: datetime | None = None
+
+
+BUILT_IN = [Role(role_id, word, word, PERMISSIONS[word]) for role_id, word in sorted(BUILT_IN_IDS.items())]

@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from switchboard.v1 import agent_pb2
 
 from server.agents import convert, events, own_roles
-from server.agents.own_roles import Role
-from server.agents.roles import CUSTOM, MAY_REPLY, id_of
+from server.agents.roles import CUSTOM, MAY_REPLY, Role, id_of
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound, Refusal

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from switchboard.v1 import actor_pb2, invite_pb2
 
 from server.agents import roles
 from server.agents.convert import ROLE
 from server.kit import pb
-
-if TYPE_CHECKING:
-    from server.people.invites import Invite
+from server.people.invite_row import Invite
 
 STATE = pb.Words(invite_pb2.InviteState, "INVITE_STATE_")
 

@@ -19,7 +19,8 @@ from server.log.cursor import Cursors
 from server.log.event import origin_of
 from server.log.read import read_head
 from server.people import invite_convert, invites
-from server.people.invites import Accepted, Changed, Invite, InviteInvalid, Wanted
+from server.people.invite_row import Invite
+from server.people.invites import Accepted, Changed, InviteInvalid, Wanted
 from server.people.role_choice import chosen_role
 from server.requests import service as requests
 from server.rpc.call import Call, Caller, CallerKind, Verified

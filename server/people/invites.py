@@ -13,20 +13,20 @@ import secrets
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
 from switchboard.v1 import event_pb2, options_pb2
 
 from server.agents import own_roles, service
-from server.agents.own_roles import Role
-from server.agents.roles import CUSTOM, id_of, permissions_of
+from server.agents.roles import CUSTOM, Role, id_of, permissions_of
 from server.agents.service import Member
 from server.kit.db import Connection, Write
 from server.kit.errors import AlreadyExists, NotFound, Refusal
 from server.log.event import ActorKind, NewEvent, Origin
 from server.people import invite_convert
+from server.people.invite_row import Invite
 from server.rpc.call import Caller
 
 LIFETIME = timedelta(days=7)
@@ -87,27 +87,6 @@ class InviteClosed(Refusal):
 
     def __init__(self, state: str) -> None:
         super().__init__(f"the invite is {state}; make another one", metadata={"state": state.upper()})
-
-
-@dataclass(frozen=True, slots=True)
-class Invite:
-    """A row. state: what became of it, as of the statement that read it."""
-
-    id: uuid.UUID
-    email: str
-    name: str
-    role: str
-    role_id: uuid.UUID | None
-    team_ids: Sequence[uuid.UUID]
-    channel_ids: Sequence[uuid.UUID]
-    secret_hash: bytes
-    inviter_kind: int
-    inviter_id: uuid.UUID | None
-    create_time: datetime
-    expire_time: datetime
-    revoke_time: datetime | None
-    agent_id: uuid.UUID | None
-    state: str
 
 
 @dataclass(frozen=True, slots=True)

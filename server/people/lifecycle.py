@@ -13,8 +13,7 @@ from typing import Any
 import asyncpg
 
 from server.agents import events, loads, own_roles, service
-from server.agents.own_roles import Role
-from server.agents.roles import CUSTOM, permissions_of
+from server.agents.roles import CUSTOM, Role, permissions_of
 from server.agents.service import Member
 from server.assignments import ledger
 from server.conversations import repository

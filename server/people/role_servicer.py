@@ -10,7 +10,8 @@ from switchboard.v1 import role_pb2
 from switchboard.v1.agent_service_pb2_grpc import AgentServiceServicer
 
 from server.agents import convert, own_roles
-from server.agents.own_roles import Changed, Role
+from server.agents.own_roles import Changed
+from server.agents.roles import Role
 from server.kit.db import Write
 from server.kit.ids import new_id
 from server.log.append import append

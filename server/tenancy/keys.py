@@ -5,29 +5,18 @@ A new key is used by nobody before everybody must have read it, so changing one 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from datetime import timedelta
-from typing import TYPE_CHECKING
-
-import asyncpg
-import structlog
 
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Database
-from server.kit.errors import DatabaseUnavailable
 from server.kit.mac import MacKeys
 from server.kit.secrets import KeyProvider, SecretBox, SecretUnreadable, sealed_with
 from server.settings import SettingsInvalid
 
-if TYPE_CHECKING:
-    from server.tenancy.control import Control
-
-log = structlog.get_logger(__name__)
 OWNER = "installation"
 ROOT = {"table": "installation", "column": "root", "row": "1"}
-FOLLOW = timedelta(seconds=10)
-# After so long every running process has read what is new: FOLLOW, and the 30 s that a tenant's row is kept, and some more.
+# After so long every running process has read what is new: it follows every 10 s, keeps a tenant's row for 30 s, and some more.
 KNOWN_AFTER = timedelta(seconds=45)
 # Cursors are good for a week, page tokens for a day.
 MAC_KEPT = timedelta(days=8)
@@ -68,33 +57,13 @@ async def load_mac_keys(database: Database, box: SecretBox) -> MacKeys:
             box.seal(secrets.token_bytes(32), table="mac_keys", column="secret", row="1"),
             utc_now(),
         )
-        keys, current = await _mac_keys(connection, box)
+        keys, current = await mac_keys(connection, box)
     return MacKeys(keys, current=current)
 
 
-async def _mac_keys(connection: Connection, box: SecretBox) -> tuple[dict[int, bytes], int]:
+async def mac_keys(connection: Connection, box: SecretBox) -> tuple[dict[int, bytes], int]:
+    """The keys of cursors and page tokens by their ids, and the id of the one that signs."""
     rows = await connection.fetch(MAC_KEYS, KNOWN_AFTER, MAC_KEPT)
     keys = {row["id"]: box.open(row["secret"], table="mac_keys", column="secret", row=str(row["id"])) for row in rows}
     known = [row["id"] for row in rows if row["known"]]
     return keys, known[-1] if known else rows[0]["id"]
-
-
-async def follow_keys(control: Control) -> None:
-    """Reads the keys again and again, until cancelled. What cannot be read now stays as it was."""
-    while True:
-        await asyncio.sleep(FOLLOW.total_seconds())
-        try:
-            await learn_keys(control)
-        except (DatabaseUnavailable, SecretUnreadable, SettingsInvalid, asyncpg.PostgresError) as error:
-            log.warning("keys.not_followed", error=type(error).__name__)
-
-
-async def learn_keys(control: Control) -> None:
-    """One round of follow_keys."""
-    async with control.database.connection() as connection:
-        box = await load_box(connection, control.provider)
-        if box is None:
-            return
-        control.box.learn(box)
-        keys, current = await _mac_keys(connection, box)
-        control.mac.learn(keys, current=current)

@@ -20,7 +20,8 @@ from server.kit.db import Connection
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.secrets import KeyProvider, SecretBox, new_data_key, sealed_with
 from server.tenancy.control import Control
-from server.tenancy.keys import OWNER, ROOT, learn_keys, load_box
+from server.tenancy.key_following import learn_keys
+from server.tenancy.keys import OWNER, ROOT, load_box
 from server.tenancy.provisioning import connected
 from server.tenancy.tenants import TenantRow, Tenants
 

@@ -17,7 +17,8 @@ from server.kit.errors import AlreadyExists, InvalidFields
 from server.kit.ids import new_id
 from server.log.event import Origin
 from server.people import invites, lifecycle
-from server.people.invites import Accepted, Changed, Invite, InviteClosed, InviteInvalid, Token, Wanted
+from server.people.invite_row import Invite
+from server.people.invites import Accepted, Changed, InviteClosed, InviteInvalid, Token, Wanted
 from server.rpc.auth import PermissionMissing
 from server.rpc.call import Caller, CallerKind
 from tests.desk import Desk, agent, nobody

@@ -21,7 +21,7 @@ from server.rpc.auth import CredentialInvalid
 from server.settings import SettingsInvalid, load
 from server.tenancy import keys, rotation
 from server.tenancy.control import Control, open_control
-from server.tenancy.keys import learn_keys
+from server.tenancy.key_following import learn_keys
 from server.tenancy.meta_apps import MetaApps
 from server.tenancy.tenants import Tenant, TenantRow, Tenants
 from server.tenancy.work import WorkDirectory
