@@ -18,7 +18,7 @@ from server.messages import limits
 from server.messages.convert import ATTACHMENT_KIND
 from server.messages.refusals import Excess, ProviderLimit
 from server.messages.row import AttachmentRow
-from server.providers.content import Buttons, Content, File, FileKind, FilledTemplate, Link, Media
+from server.providers.content import Buttons, Content, File, FileKind, FilledTemplate, Flow, Link, Media
 from server.providers.contract import Capabilities
 from server.providers.media import FileLimits
 from server.providers.template import Parameter
@@ -57,7 +57,7 @@ def of_request(request: message_service_pb2.SendMessageRequest) -> list[Asked]:
     kind = request.WhichOneof("content")
     if kind == "media":
         return [_asked(item, f"media.items[{index}]") for index, item in enumerate(request.media.items)]
-    if kind in ("buttons", "link") and getattr(request, kind).HasField("header_media"):
+    if kind in ("buttons", "link", "flow") and getattr(request, kind).HasField("header_media"):
         return [_asked(getattr(request, kind).header_media, f"{kind}.header_media", above=True)]
     return []
 
@@ -90,7 +90,7 @@ def carrying(content: Content, files: Sequence[AttachmentRow]) -> Content:
         return content
     if isinstance(content, FilledTemplate):
         return _filled(content, named[0])
-    return dataclasses.replace(cast(Buttons | Link, content), header_media=named[0])
+    return dataclasses.replace(cast(Buttons | Link | Flow, content), header_media=named[0])
 
 
 def media_of(files: Sequence[AttachmentRow]) -> Media:

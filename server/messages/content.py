@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from google.protobuf import json_format
+from google.protobuf import json_format, struct_pb2
 from pydantic import Field, TypeAdapter
 from switchboard.v1 import content_pb2, message_pb2, message_service_pb2
 
 from server.kit import pb
-from server.providers.content import Contacts, Content, Location, Media, QuickReplies, QuickReply
+from server.kit.errors import FieldViolation, InvalidFields
+from server.providers.content import Contacts, Content, Flow, Location, Media, QuickReplies, QuickReply
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 ORIGIN = pb.Words(message_pb2.MessageOrigin, "MESSAGE_ORIGIN_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
 INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
+DATA, DATA_BYTES = "flow.flow.data", 16 << 10
 # Kinds that are types of their own, and have no text.
 _WHOLE = frozenset({"location", "contacts", "template"})
 # What is stored of them, and not shown.
@@ -34,12 +37,42 @@ def asked(request: message_service_pb2.SendMessageRequest) -> Content | QuickRep
     if kind == "text":
         replies = tuple(QuickReply(id=reply.id, title=reply.title) for reply in request.text.quick_replies)
         return QuickReplies(body=request.text.body, quick_replies=replies) if replies else None
+    has_data = kind == "flow" and request.flow.flow.HasField("data")
+    data = _given(request.flow.flow.data) if has_data else None
     fields = json_format.MessageToDict(
         getattr(request, str(kind)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
     # Files are looked up first, and stand beside.
     fields.pop("header_media", None)
+    if data is not None:
+        fields["flow"]["data"] = data
     return _CONTENT.validate_python({"kind": kind, **fields})
+
+
+def tokened(content: Content | None, message_id: uuid.UUID) -> Content | None:
+    """A form whose answer names the message it answers, where the caller has no word of its own for it."""
+    if not isinstance(content, Flow) or content.flow.token is not None:
+        return content
+    return dataclasses.replace(content, flow=dataclasses.replace(content.flow, token=str(message_id)))
+
+
+def _given(data: struct_pb2.Struct) -> Any:
+    """What a form's first screen is given, its whole numbers as whole ones. InvalidFields."""
+    given = _whole_numbers(pb.json_object(data, field=DATA))
+    if not given:
+        raise InvalidFields(FieldViolation(DATA, "needs at least one member; leave it out for none"))
+    if len(json.dumps(given).encode()) > DATA_BYTES:
+        raise InvalidFields(FieldViolation(DATA, f"has more than {DATA_BYTES} bytes as JSON"))
+    return given
+
+
+def _whole_numbers(value: Any) -> Any:
+    """A value of JSON; google.protobuf.Struct knows no whole numbers, and forms tell 1 from 1.0."""
+    if isinstance(value, Mapping):
+        return {name: _whole_numbers(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def kind_of(content: Content | QuickReplies | None) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from emoji import emoji_count
+
 from server.messages.refusals import Excess, ProviderLimit
 from server.providers.content import Content, ContentLimits, QuickReplies
 from server.providers.contract import Capabilities
@@ -85,6 +87,8 @@ def _text(limits: ContentLimits, leaf: _Leaf, text: str, seen: set[tuple[str, An
         if (leaf.key, text) in seen:
             yield Excess(leaf.path, "must be unique in the message")
         seen.add((leaf.key, text))
+    if leaf.key in limits.worded and emoji_count(text):
+        yield Excess(leaf.path, "must be without emoji")
 
 
 def _items(limits: ContentLimits, leaf: _Leaf, items: Sequence[Any], in_all: int) -> Iterator[Excess]:
@@ -116,7 +120,8 @@ def _leaves(value: Any, path: str, key: str) -> Iterator[_Leaf]:
         elif isinstance(found, tuple):
             yield _Leaf(f"{path}.{field.name}", name, found)
             for index, item in enumerate(found):
-                yield from _leaves(item, f"{path}.{field.name}[{index}]", name)
+                if not isinstance(item, str):
+                    yield from _leaves(item, f"{path}.{field.name}[{index}]", name)
         elif dataclasses.is_dataclass(found):
             yield from _leaves(found, f"{path}.{field.name}", name)
 

@@ -455,10 +455,10 @@ class Unit:
             raise ChannelNotSending(locked.idle_channels[row.channel_id])
         if item.reply_to_message_id is not None and locked.conversation_of(item.reply_to_message_id) != row.id:
             raise NotFound("message")
-        asked = limits.fitted(self._capabilities(row.provider), item.text, item.content)
+        fitted = limits.fitted(self._capabilities(row.provider), item.text, item.content)
         if item.type != "template":
             rules.check_window(row, now=self._plan.now)
-        return row, asked
+        return row, content.tokened(fitted, item.message_id)
 
     def _unseen(self, item: Send, row: ConversationRow, locked: Locked) -> uuid.UUID | None:
         """The fence: what arrived last although the sender has not seen it, if the tenant wants a warning. ReplyOutdated."""

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from server.providers.template import Filling
 
-ContentKind = Literal["media", "buttons", "list", "link", "location_request", "location", "contacts", "template"]
+ContentKind = Literal[
+    "media", "buttons", "list", "link", "location_request", "location", "contacts", "template",
+    "product", "product_list", "catalog", "flow", "contact_request",
+]  # fmt: skip
 FileKind = Literal["image", "video", "audio", "document", "sticker"]
 
 
@@ -122,6 +125,81 @@ class LocationRequest:
 
     body: str
     kind: Literal["location_request"] = "location_request"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """A product of a catalogue."""
+
+    catalog_id: str
+    product_retailer_id: str
+    body: str | None = None
+    footer: str | None = None
+    kind: Literal["product"] = "product"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductSection:
+    """Products under a title, by their ids in the catalogue."""
+
+    product_retailer_ids: tuple[str, ...]
+    title: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductList:
+    """Products of a catalogue to choose from."""
+
+    body: str
+    header: str
+    catalog_id: str
+    product_sections: tuple[ProductSection, ...]
+    footer: str | None = None
+    kind: Literal["product_list"] = "product_list"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """Text with a button that leads to the catalogue, shown with the picture of a product."""
+
+    body: str
+    footer: str | None = None
+    product_retailer_id: str | None = None
+    kind: Literal["catalog"] = "catalog"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """A form of the provider's, by its id or its name. token: comes back with the answer; data: what `screen` is given."""
+
+    flow_id: str | None = None
+    flow_name: str | None = None
+    token: str | None = None
+    screen: str | None = None
+    data: Mapping[str, Any] | None = None
+    data_exchange: bool = False
+    draft: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Text with a button, called `label`, that opens a form."""
+
+    body: str
+    label: str
+    flow: Form
+    header: str | None = None
+    header_media: File | None = None
+    footer: str | None = None
+    kind: Literal["flow"] = "flow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContactRequest:
+    """A question for the customer's phone number."""
+
+    body: str
+    kind: Literal["contact_request"] = "contact_request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,8 +318,8 @@ class FilledTemplate:
     kind: Literal["template"] = "template"
 
 
-# These have a text, their body; the others have none.
-Interactive = Buttons | List | Link | LocationRequest
+# These have a text, their body, which a product may go without; the others have none.
+Interactive = Buttons | List | Link | LocationRequest | Product | ProductList | Catalog | Flow | ContactRequest
 Content = Interactive | Location | Contacts | FilledTemplate | Media
 
 
@@ -250,13 +328,14 @@ class ContentLimits:
     """How much of a kind of content a provider takes, as data; the keys are paths without indexes, such as "sections.rows.title".
 
     characters: longest text, in code points. most: most items, those of all lists together that have the key. unique: texts that
-    must differ. titled: lists whose items need a title where there is more than one. needs: a member that another one beside it
-    cannot do without. any_of: members of an object of which one at least must be there.
+    must differ. worded: texts without emoji. titled: lists whose items need a title where there is more than one. needs: a member
+    that another one beside it cannot do without. any_of: members of an object of which one at least must be there.
     """
 
     characters: Mapping[str, int] = field(default_factory=dict)
     most: Mapping[str, int] = field(default_factory=dict)
     unique: frozenset[str] = frozenset()
+    worded: frozenset[str] = frozenset()
     titled: frozenset[str] = frozenset()
     needs: Mapping[str, str] = field(default_factory=dict)
     any_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

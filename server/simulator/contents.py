@@ -190,6 +190,117 @@ class _LocationRequest(_Object):
     action: _LocationAction
 
 
+class _ProductAction(_Object):
+    catalog_id: Annotated[str, _text(64)]
+    product_retailer_id: Annotated[str, _text(256)]
+
+
+class _Product(_Object):
+    type: Literal["product"]
+    body: _Body | None = None
+    footer: _Footer | None = None
+    action: _ProductAction
+
+
+class _ProductItem(_Object):
+    product_retailer_id: Annotated[str, _text(256)]
+
+
+class _ProductSection(_Object):
+    title: Annotated[str | None, Field(max_length=24)] = None
+    product_items: Annotated[list[_ProductItem], Field(min_length=1)]
+
+
+class _ProductsAction(_Object):
+    catalog_id: Annotated[str, _text(64)]
+    sections: Annotated[list[_ProductSection], Field(min_length=1, max_length=10)]
+
+    @model_validator(mode="after")
+    def _check(self) -> _ProductsAction:
+        if sum(len(section.product_items) for section in self.sections) > 30:
+            raise ValueError("Total product count exceed max allowed count: 30")
+        if len(self.sections) > 1 and not all(section.title for section in self.sections):
+            raise ValueError("Section title is required if there is more than one section")
+        return self
+
+
+class _ProductList(_Object):
+    type: Literal["product_list"]
+    header: _Header
+    body: _Body
+    footer: _Footer | None = None
+    action: _ProductsAction
+
+
+class _Thumbnail(_Object):
+    thumbnail_product_retailer_id: Annotated[str | None, _text(256)] = None
+
+
+class _CatalogAction(_Object):
+    name: Literal["catalog_message"]
+    parameters: _Thumbnail | None = None
+
+
+class _Catalog(_Object):
+    type: Literal["catalog_message"]
+    body: _Body
+    footer: _Footer | None = None
+    action: _CatalogAction
+
+
+def _no_emoji(text: str) -> str:
+    if emojis.emoji_count(text):
+        raise ValueError("Emoji are not allowed here")
+    return text
+
+
+class _FlowPayload(_Object):
+    screen: Annotated[str, _text(256)]
+    data: Annotated[dict[str, object] | None, Field(min_length=1)] = None
+
+
+class _FlowParameters(_Object):
+    flow_message_version: Literal["3"]
+    flow_cta: Annotated[str, _text(30), AfterValidator(_no_emoji)]
+    flow_token: Annotated[str | None, _text(512)] = None
+    flow_id: Annotated[str | None, Field(pattern="^[0-9]+$")] = None
+    flow_name: Annotated[str | None, _text(256)] = None
+    flow_action: Literal["navigate", "data_exchange"] = "navigate"
+    flow_action_payload: _FlowPayload | None = None
+    mode: Literal["draft", "published"] = "published"
+
+    @model_validator(mode="after")
+    def _check(self) -> _FlowParameters:
+        if (self.flow_id is None) == (self.flow_name is None):
+            raise ValueError("either flow_id or flow_name is required")
+        if self.flow_action == "data_exchange" and self.flow_action_payload is not None:
+            raise ValueError("flow_action_payload must be omitted if flow_action is data_exchange")
+        return self
+
+
+class _OpensFlow(_Object):
+    name: Literal["flow"]
+    parameters: _FlowParameters
+
+
+class _Flow(_Object):
+    type: Literal["flow"]
+    header: _AnyHeader | None = None
+    body: _Body
+    footer: _Footer | None = None
+    action: _OpensFlow
+
+
+class _ContactAction(_Object):
+    name: Literal["request_contact_info"]
+
+
+class _ContactRequest(_Object):
+    type: Literal["request_contact_info"]
+    body: _Body
+    action: _ContactAction
+
+
 class _Location(_Object):
     latitude: Annotated[float, Field(ge=-90, le=90)]
     longitude: Annotated[float, Field(ge=-180, le=180)]
@@ -334,9 +445,12 @@ class _Reaction(_Object):
     emoji: Annotated[str, Field(max_length=64), AfterValidator(_one_emoji)]
 
 
+_Interactive = (
+    _Buttons | _List | _Link | _LocationRequest | _Product | _ProductList | _Catalog | _Flow | _ContactRequest
+)
 # By the message's type; what is not here this number neither sends nor receives. A text has rows of its own.
 SHAPES: Mapping[str, TypeAdapter[object]] = {
-    "interactive": TypeAdapter(Annotated[_Buttons | _List | _Link | _LocationRequest, Field(discriminator="type")]),
+    "interactive": TypeAdapter(Annotated[_Interactive, Field(discriminator="type")]),
     "image": TypeAdapter(_Captioned),
     "video": TypeAdapter(_Captioned),
     "audio": TypeAdapter(_Audio),
@@ -386,4 +500,7 @@ def _path(word: str, loc: Sequence[int | str]) -> str:
     return word + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
-_TAGS = frozenset({"button", "list", "cta_url", "location_request_message"})
+_TAGS = frozenset(
+    {"button", "list", "cta_url", "location_request_message", "product", "product_list", "catalog_message", "flow"}
+    | {"request_contact_info"}
+)

@@ -63,6 +63,9 @@ NO_IDS: Mapping[str, str] = {
     "wa_id": "a number at WhatsApp, on a card",
     "flow_id": "the provider's",
     "product_id": "of a catalog at the provider",
+    "catalog_id": "the provider's",
+    "product_retailer_id": "of a catalog at the provider",
+    "product_retailer_ids": "of a catalog at the provider",
 }
 
 # Of these no team has its own: whoever may call sees those of the whole tenant.

@@ -18,8 +18,12 @@ from server.providers.content import (
     CardName,
     CardOrganization,
     CardPhone,
+    Catalog,
+    ContactRequest,
     Contacts,
     Content,
+    Flow,
+    Form,
     Interactive,
     Link,
     List,
@@ -27,6 +31,9 @@ from server.providers.content import (
     ListSection,
     Location,
     LocationRequest,
+    Product,
+    ProductList,
+    ProductSection,
     QuickReplies,
     QuickReply,
 )
@@ -43,6 +50,10 @@ BUTTONS = Buttons(body="Shall we come?", buttons=(YES, NO))
 LIST = List(body="When?", label="Times", sections=(ListSection(rows=(EARLY, LATE)),))
 LINK = Link(body="Where it is now", label="Follow", url="https://example.org/4711?at=now")
 ASKED = LocationRequest(body="Where are you?")
+PRODUCT = Product(catalog_id="1940", product_retailer_id="sku-1")
+CATALOG = Catalog(body="Everything")
+FLOW = Flow(body="When?", label="Choose", flow=Form(flow_id="77", token="t"))
+NUMBER_ASKED = ContactRequest(body="Where can we call you?")
 QUESTIONS: dict[str, tuple[Interactive, Any]] = {
     "buttons": (
         dataclasses.replace(BUTTONS, header="Your order", footer="Until six"),
@@ -118,6 +129,112 @@ QUESTIONS: dict[str, tuple[Interactive, Any]] = {
             },
         },
     ),
+    "product": (
+        dataclasses.replace(PRODUCT, body="This one?", footer="In stock"),
+        {
+            "type": "product",
+            "body": {"text": "This one?"},
+            "footer": {"text": "In stock"},
+            "action": {"catalog_id": "1940", "product_retailer_id": "sku-1"},
+        },
+    ),
+    "product alone": (
+        PRODUCT,
+        {"type": "product", "action": {"catalog_id": "1940", "product_retailer_id": "sku-1"}},
+    ),
+    "product list": (
+        ProductList(
+            body="Which?",
+            header="New",
+            footer="In stock",
+            catalog_id="1940",
+            product_sections=(
+                ProductSection(title="Shoes", product_retailer_ids=("sku-1", "sku-2")),
+                ProductSection(title="Hats", product_retailer_ids=("sku-1",)),
+            ),
+        ),
+        {
+            "type": "product_list",
+            "header": {"type": "text", "text": "New"},
+            "body": {"text": "Which?"},
+            "footer": {"text": "In stock"},
+            "action": {
+                "catalog_id": "1940",
+                "sections": [
+                    {
+                        "title": "Shoes",
+                        "product_items": [{"product_retailer_id": "sku-1"}, {"product_retailer_id": "sku-2"}],
+                    },
+                    {"title": "Hats", "product_items": [{"product_retailer_id": "sku-1"}]},
+                ],
+            },
+        },
+    ),
+    "catalog": (
+        dataclasses.replace(CATALOG, footer="In stock", product_retailer_id="sku-1"),
+        {
+            "type": "catalog_message",
+            "body": {"text": "Everything"},
+            "footer": {"text": "In stock"},
+            "action": {"name": "catalog_message", "parameters": {"thumbnail_product_retailer_id": "sku-1"}},
+        },
+    ),
+    "catalog alone": (
+        CATALOG,
+        {
+            "type": "catalog_message",
+            "body": {"text": "Everything"},
+            "action": {"name": "catalog_message", "parameters": {}},
+        },
+    ),
+    "flow": (
+        dataclasses.replace(
+            FLOW, header="A table", footer="Free", flow=Form(flow_id="77", token="t", screen="DAY", data={"seats": 2})
+        ),
+        {
+            "type": "flow",
+            "header": {"type": "text", "text": "A table"},
+            "body": {"text": "When?"},
+            "footer": {"text": "Free"},
+            "action": {
+                "name": "flow",
+                "parameters": {
+                    "flow_message_version": "3",
+                    "flow_cta": "Choose",
+                    "flow_token": "t",
+                    "flow_action": "navigate",
+                    "flow_id": "77",
+                    "flow_action_payload": {"screen": "DAY", "data": {"seats": 2}},
+                },
+            },
+        },
+    ),
+    "draft of a flow with an endpoint": (
+        dataclasses.replace(FLOW, flow=Form(flow_name="table", token="t", data_exchange=True, draft=True)),
+        {
+            "type": "flow",
+            "body": {"text": "When?"},
+            "action": {
+                "name": "flow",
+                "parameters": {
+                    "flow_message_version": "3",
+                    "flow_cta": "Choose",
+                    "flow_token": "t",
+                    "flow_action": "data_exchange",
+                    "flow_name": "table",
+                    "mode": "draft",
+                },
+            },
+        },
+    ),
+    "contact request": (
+        NUMBER_ASKED,
+        {
+            "type": "request_contact_info",
+            "body": {"text": "Where can we call you?"},
+            "action": {"name": "request_contact_info"},
+        },
+    ),
     "location request": (
         ASKED,
         {
@@ -191,6 +308,16 @@ def _rows(count: int, *, sections: int = 1) -> Content:
     return List(body="?", label="Open", sections=made)
 
 
+def _products(count: int, *, sections: int = 1, title: str = "S") -> Content:
+    """So many products, spread over the sections."""
+    ids = tuple(f"sku-{index}" for index in range(count))
+    made = tuple(
+        ProductSection(title=f"{title}{first}" if sections > 1 else title, product_retailer_ids=ids[first::sections])
+        for first in range(sections)
+    )
+    return ProductList(body="?", header="H", catalog_id="1940", product_sections=made)
+
+
 def _reply(**fields: str) -> Content:
     return Buttons(body="?", buttons=(YES, dataclasses.replace(NO, **fields)))
 
@@ -231,6 +358,26 @@ EDGES: dict[str, tuple[Callable[[int], Content], int, str]] = {
     "link footer": (_of(LINK, "footer"), 60, "link.footer"),
     "link label": (_of(LINK, "label"), 20, "link.label"),
     "location request body": (_of(ASKED, "body"), 1024, "location_request.body"),
+    "contact request body": (_of(NUMBER_ASKED, "body"), 1024, "contact_request.body"),
+    "product body": (_of(PRODUCT, "body"), 1024, "product.body"),
+    "product footer": (_of(PRODUCT, "footer"), 60, "product.footer"),
+    "product list body": (_of(_products(1), "body"), 1024, "product_list.body"),
+    "product list header": (_of(_products(1), "header"), 60, "product_list.header"),
+    "product list footer": (_of(_products(1), "footer"), 60, "product_list.footer"),
+    "products of a section": (_products, 30, "product_list.product_sections[0].product_retailer_ids"),
+    "products in all": (
+        lambda n: _products(n, sections=4),
+        30,
+        "product_list.product_sections[3].product_retailer_ids",
+    ),
+    "product sections": (lambda n: _products(n, sections=n), 10, "product_list.product_sections"),
+    "product section title": (lambda n: _products(1, title="s" * n), 24, "product_list.product_sections[0].title"),
+    "catalog body": (_of(CATALOG, "body"), 1024, "catalog.body"),
+    "catalog footer": (_of(CATALOG, "footer"), 60, "catalog.footer"),
+    "flow body": (_of(FLOW, "body"), 1024, "flow.body"),
+    "flow header": (_of(FLOW, "header"), 60, "flow.header"),
+    "flow footer": (_of(FLOW, "footer"), 60, "flow.footer"),
+    "flow label": (_of(FLOW, "label"), 30, "flow.label"),
     "contacts": (lambda n: Contacts(contacts=(MIA,) * n), 257, "contacts.contacts"),
 }
 
@@ -266,6 +413,19 @@ def test_one_above_it_is_refused_here_by_its_path_and_there_by_131009(name: str)
             dataclasses.replace(LIST, sections=(ListSection(title="A", rows=(EARLY,)), ListSection(rows=(LATE,)))),
             "list.sections[1].title",
         ),
+        (
+            ProductList(
+                body="?",
+                header="H",
+                catalog_id="1940",
+                product_sections=(
+                    ProductSection(title="A", product_retailer_ids=("sku-1",)),
+                    ProductSection(product_retailer_ids=("sku-2",)),
+                ),
+            ),
+            "product_list.product_sections[1].title",
+        ),
+        (dataclasses.replace(FLOW, label="Choose \U0001f600"), "flow.label"),
         (Location(latitude=1, longitude=2, address="1 High Street"), "location.name"),
         (Contacts(contacts=(MIA, Card(name=CardName(formatted_name="Mia")))), "contacts.contacts[1].name"),
     ],
@@ -291,7 +451,19 @@ def test_everything_that_is_too_much_is_named_at_once() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [BUTTONS, LIST, LINK, ASKED, BODIES["location"][0], BODIES["contacts"][0]],
+    [
+        BUTTONS,
+        LIST,
+        LINK,
+        ASKED,
+        PRODUCT,
+        _products(1),
+        CATALOG,
+        FLOW,
+        NUMBER_ASKED,
+        BODIES["location"][0],
+        BODIES["contacts"][0],
+    ],
     ids=lambda content: content.kind,
 )
 def test_a_channel_of_ones_own_takes_text_alone(content: Content) -> None:

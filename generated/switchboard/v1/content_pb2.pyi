@@ -6,6 +6,7 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -48,6 +49,16 @@ class _InteractiveKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Inter
     """Answers whether calls are welcome."""
     INTERACTIVE_KIND_OTHER_REPLY: _InteractiveKind.ValueType  # 10
     """Answers in a way that this version does not know."""
+    INTERACTIVE_KIND_PRODUCT: _InteractiveKind.ValueType  # 11
+    """Shows a product of a catalogue."""
+    INTERACTIVE_KIND_PRODUCT_LIST: _InteractiveKind.ValueType  # 12
+    """Shows products of a catalogue."""
+    INTERACTIVE_KIND_CATALOG: _InteractiveKind.ValueType  # 13
+    """Leads to a catalogue."""
+    INTERACTIVE_KIND_FLOW: _InteractiveKind.ValueType  # 14
+    """Asks to fill in a form."""
+    INTERACTIVE_KIND_CONTACT_REQUEST: _InteractiveKind.ValueType  # 15
+    """Asks for the customer's phone number."""
 
 class InteractiveKind(_InteractiveKind, metaclass=_InteractiveKindEnumTypeWrapper):
     """What an interactive message is."""
@@ -74,6 +85,16 @@ INTERACTIVE_KIND_CALL_PERMISSION_REPLY: InteractiveKind.ValueType  # 9
 """Answers whether calls are welcome."""
 INTERACTIVE_KIND_OTHER_REPLY: InteractiveKind.ValueType  # 10
 """Answers in a way that this version does not know."""
+INTERACTIVE_KIND_PRODUCT: InteractiveKind.ValueType  # 11
+"""Shows a product of a catalogue."""
+INTERACTIVE_KIND_PRODUCT_LIST: InteractiveKind.ValueType  # 12
+"""Shows products of a catalogue."""
+INTERACTIVE_KIND_CATALOG: InteractiveKind.ValueType  # 13
+"""Leads to a catalogue."""
+INTERACTIVE_KIND_FLOW: InteractiveKind.ValueType  # 14
+"""Asks to fill in a form."""
+INTERACTIVE_KIND_CONTACT_REQUEST: InteractiveKind.ValueType  # 15
+"""Asks for the customer's phone number."""
 Global___InteractiveKind: _TypeAlias = InteractiveKind  # noqa: Y015
 
 @_typing.final
@@ -165,6 +186,95 @@ class ListRow(_message.Message):
 Global___ListRow: _TypeAlias = ListRow  # noqa: Y015
 
 @_typing.final
+class ProductSection(_message.Message):
+    """A part of a list of products."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TITLE_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_IDS_FIELD_NUMBER: _builtins.int
+    title: _builtins.str
+    """Stands above its products; needed where there is more than one section."""
+    @_builtins.property
+    def product_retailer_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The products' ids in the catalogue, in the order they are shown."""
+
+    def __init__(
+        self,
+        *,
+        title: _builtins.str | None = ...,
+        product_retailer_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "title", b"title"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_title", b"_title", "product_retailer_ids", b"product_retailer_ids", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__title: _TypeAlias = _typing.Literal["title"]  # noqa: Y015
+    _WhichOneofArgType__title: _TypeAlias = _typing.Literal["_title", b"_title"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__title) -> _WhichOneofReturnType__title | None: ...
+
+Global___ProductSection: _TypeAlias = ProductSection  # noqa: Y015
+
+@_typing.final
+class Flow(_message.Message):
+    """A form of the provider's (WhatsApp Flows) that a button opens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    FLOW_NAME_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    SCREEN_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    DATA_EXCHANGE_FIELD_NUMBER: _builtins.int
+    DRAFT_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.str
+    """By its id at the provider."""
+    flow_name: _builtins.str
+    """By its name at the provider."""
+    token: _builtins.str
+    """Comes back in the customer's answer (`flow_token` of form_response), and goes to your endpoint. Absent: the message's id."""
+    screen: _builtins.str
+    """The screen that is shown first. Absent: the flow's own first one."""
+    data_exchange: _builtins.bool
+    """The first screen is chosen by the flow's endpoint, not here."""
+    draft: _builtins.bool
+    """Opens the draft of a flow that is not published; the provider shows it to its testers alone."""
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct:
+        """What that screen is given: an object with at least one member, 16 KiB at most."""
+
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.str = ...,
+        flow_name: _builtins.str = ...,
+        token: _builtins.str | None = ...,
+        screen: _builtins.str | None = ...,
+        data: _struct_pb2.Struct | None = ...,
+        data_exchange: _builtins.bool = ...,
+        draft: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_screen", b"_screen", "_token", b"_token", "data", b"data", "flow", b"flow", "flow_id", b"flow_id", "flow_name", b"flow_name", "screen", b"screen", "token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_screen", b"_screen", "_token", b"_token", "data", b"data", "data_exchange", b"data_exchange", "draft", b"draft", "flow", b"flow", "flow_id", b"flow_id", "flow_name", b"flow_name", "screen", b"screen", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__screen: _TypeAlias = _typing.Literal["screen"]  # noqa: Y015
+    _WhichOneofArgType__screen: _TypeAlias = _typing.Literal["_screen", b"_screen"]  # noqa: Y015
+    _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
+    _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    _WhichOneofReturnType_flow: _TypeAlias = _typing.Literal["flow_id", "flow_name"]  # noqa: Y015
+    _WhichOneofArgType_flow: _TypeAlias = _typing.Literal["flow", b"flow"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__screen) -> _WhichOneofReturnType__screen | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token) -> _WhichOneofReturnType__token | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_flow) -> _WhichOneofReturnType_flow | None: ...
+
+Global___Flow: _TypeAlias = Flow  # noqa: Y015
+
+@_typing.final
 class InteractiveContent(_message.Message):
     """What stands in an interactive message beside its text."""
 
@@ -182,6 +292,10 @@ class InteractiveContent(_message.Message):
     FORM_NAME_FIELD_NUMBER: _builtins.int
     FORM_RESPONSE_FIELD_NUMBER: _builtins.int
     CALL_PERMISSION_FIELD_NUMBER: _builtins.int
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_SECTIONS_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
     kind: Global___InteractiveKind.ValueType
     """What it is."""
     header: _builtins.str
@@ -189,7 +303,7 @@ class InteractiveContent(_message.Message):
     footer: _builtins.str
     """Below the text."""
     label: _builtins.str
-    """On the button that opens the list or the page."""
+    """On the button that opens the list, the page or the form."""
     url: _builtins.str
     """Of INTERACTIVE_KIND_LINK."""
     reply_id: _builtins.str
@@ -200,6 +314,10 @@ class InteractiveContent(_message.Message):
     """Of INTERACTIVE_KIND_FORM_REPLY: the provider's word, such as "flow" or "address_message"."""
     form_response: _builtins.str
     """Of INTERACTIVE_KIND_FORM_REPLY: what was filled in, as it came. JSON as a rule, but nobody promises that it is valid."""
+    catalog_id: _builtins.str
+    """Of INTERACTIVE_KIND_PRODUCT and INTERACTIVE_KIND_PRODUCT_LIST: the catalogue's id at the provider."""
+    product_retailer_id: _builtins.str
+    """Of INTERACTIVE_KIND_PRODUCT: the product's id in the catalogue. Of INTERACTIVE_KIND_CATALOG: the product whose picture is shown."""
     @_builtins.property
     def buttons(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuickReply]:
         """Of INTERACTIVE_KIND_BUTTONS."""
@@ -211,6 +329,14 @@ class InteractiveContent(_message.Message):
     @_builtins.property
     def call_permission(self) -> Global___CallPermission:
         """Of INTERACTIVE_KIND_CALL_PERMISSION_REPLY."""
+
+    @_builtins.property
+    def product_sections(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProductSection]:
+        """Of INTERACTIVE_KIND_PRODUCT_LIST."""
+
+    @_builtins.property
+    def flow(self) -> Global___Flow:
+        """Of INTERACTIVE_KIND_FLOW."""
 
     def __init__(
         self,
@@ -227,11 +353,17 @@ class InteractiveContent(_message.Message):
         form_name: _builtins.str | None = ...,
         form_response: _builtins.str | None = ...,
         call_permission: Global___CallPermission | None = ...,
+        catalog_id: _builtins.str | None = ...,
+        product_retailer_id: _builtins.str | None = ...,
+        product_sections: _abc.Iterable[Global___ProductSection] | None = ...,
+        flow: Global___Flow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "call_permission", b"call_permission", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "label", b"label", "reply_description", b"reply_description", "reply_id", b"reply_id", "url", b"url"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_product_retailer_id", b"_product_retailer_id", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "call_permission", b"call_permission", "catalog_id", b"catalog_id", "flow", b"flow", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "label", b"label", "product_retailer_id", b"product_retailer_id", "reply_description", b"reply_description", "reply_id", b"reply_id", "url", b"url"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "buttons", b"buttons", "call_permission", b"call_permission", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "kind", b"kind", "label", b"label", "reply_description", b"reply_description", "reply_id", b"reply_id", "sections", b"sections", "url", b"url"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id", "_footer", b"_footer", "_form_name", b"_form_name", "_form_response", b"_form_response", "_header", b"_header", "_label", b"_label", "_product_retailer_id", b"_product_retailer_id", "_reply_description", b"_reply_description", "_reply_id", b"_reply_id", "_url", b"_url", "buttons", b"buttons", "call_permission", b"call_permission", "catalog_id", b"catalog_id", "flow", b"flow", "footer", b"footer", "form_name", b"form_name", "form_response", b"form_response", "header", b"header", "kind", b"kind", "label", b"label", "product_retailer_id", b"product_retailer_id", "product_sections", b"product_sections", "reply_description", b"reply_description", "reply_id", b"reply_id", "sections", b"sections", "url", b"url"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__catalog_id: _TypeAlias = _typing.Literal["catalog_id"]  # noqa: Y015
+    _WhichOneofArgType__catalog_id: _TypeAlias = _typing.Literal["_catalog_id", b"_catalog_id"]  # noqa: Y015
     _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
     _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
     _WhichOneofReturnType__form_name: _TypeAlias = _typing.Literal["form_name"]  # noqa: Y015
@@ -242,12 +374,16 @@ class InteractiveContent(_message.Message):
     _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
     _WhichOneofReturnType__label: _TypeAlias = _typing.Literal["label"]  # noqa: Y015
     _WhichOneofArgType__label: _TypeAlias = _typing.Literal["_label", b"_label"]  # noqa: Y015
+    _WhichOneofReturnType__product_retailer_id: _TypeAlias = _typing.Literal["product_retailer_id"]  # noqa: Y015
+    _WhichOneofArgType__product_retailer_id: _TypeAlias = _typing.Literal["_product_retailer_id", b"_product_retailer_id"]  # noqa: Y015
     _WhichOneofReturnType__reply_description: _TypeAlias = _typing.Literal["reply_description"]  # noqa: Y015
     _WhichOneofArgType__reply_description: _TypeAlias = _typing.Literal["_reply_description", b"_reply_description"]  # noqa: Y015
     _WhichOneofReturnType__reply_id: _TypeAlias = _typing.Literal["reply_id"]  # noqa: Y015
     _WhichOneofArgType__reply_id: _TypeAlias = _typing.Literal["_reply_id", b"_reply_id"]  # noqa: Y015
     _WhichOneofReturnType__url: _TypeAlias = _typing.Literal["url"]  # noqa: Y015
     _WhichOneofArgType__url: _TypeAlias = _typing.Literal["_url", b"_url"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__catalog_id) -> _WhichOneofReturnType__catalog_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
     @_typing.overload
@@ -258,6 +394,8 @@ class InteractiveContent(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__label) -> _WhichOneofReturnType__label | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__product_retailer_id) -> _WhichOneofReturnType__product_retailer_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_description) -> _WhichOneofReturnType__reply_description | None: ...
     @_typing.overload

@@ -191,6 +191,11 @@ class SendMessageRequest(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     CONTACTS_FIELD_NUMBER: _builtins.int
     TEMPLATE_FIELD_NUMBER: _builtins.int
+    PRODUCT_FIELD_NUMBER: _builtins.int
+    PRODUCT_LIST_FIELD_NUMBER: _builtins.int
+    CATALOG_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    CONTACT_REQUEST_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     LAST_SEEN_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     REPLY_TO_MESSAGE_ID_FIELD_NUMBER: _builtins.int
@@ -240,6 +245,26 @@ class SendMessageRequest(_message.Message):
     def template(self) -> Global___SendTemplate:
         """A template, which may be sent outside the reply window too."""
 
+    @_builtins.property
+    def product(self) -> Global___SendProduct:
+        """A product of a catalogue."""
+
+    @_builtins.property
+    def product_list(self) -> Global___SendProductList:
+        """Products of a catalogue to choose from."""
+
+    @_builtins.property
+    def catalog(self) -> Global___SendCatalog:
+        """A way into the whole catalogue."""
+
+    @_builtins.property
+    def flow(self) -> Global___SendFlow:
+        """A form to fill in."""
+
+    @_builtins.property
+    def contact_request(self) -> Global___SendContactRequest:
+        """A question for the customer's phone number."""
+
     def __init__(
         self,
         *,
@@ -253,19 +278,24 @@ class SendMessageRequest(_message.Message):
         location: Global___SendLocation | None = ...,
         contacts: Global___SendContacts | None = ...,
         template: Global___SendTemplate | None = ...,
+        product: Global___SendProduct | None = ...,
+        product_list: Global___SendProductList | None = ...,
+        catalog: Global___SendCatalog | None = ...,
+        flow: Global___SendFlow | None = ...,
+        contact_request: Global___SendContactRequest | None = ...,
         request_id: _builtins.str = ...,
         last_seen_message_id: _builtins.str | None = ...,
         reply_to_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "reply_to_message_id", b"reply_to_message_id", "template", b"template", "text", b"text"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "catalog", b"catalog", "contact_request", b"contact_request", "contacts", b"contacts", "content", b"content", "flow", b"flow", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "product", b"product", "product_list", b"product_list", "reply_to_message_id", b"reply_to_message_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id", "_reply_to_message_id", b"_reply_to_message_id", "buttons", b"buttons", "catalog", b"catalog", "contact_request", b"contact_request", "contacts", b"contacts", "content", b"content", "conversation_id", b"conversation_id", "flow", b"flow", "last_seen_message_id", b"last_seen_message_id", "link", b"link", "list", b"list", "location", b"location", "location_request", b"location_request", "media", b"media", "product", b"product", "product_list", b"product_list", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__last_seen_message_id: _TypeAlias = _typing.Literal["last_seen_message_id"]  # noqa: Y015
     _WhichOneofArgType__last_seen_message_id: _TypeAlias = _typing.Literal["_last_seen_message_id", b"_last_seen_message_id"]  # noqa: Y015
     _WhichOneofReturnType__reply_to_message_id: _TypeAlias = _typing.Literal["reply_to_message_id"]  # noqa: Y015
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "media", "buttons", "list", "link", "location_request", "location", "contacts", "template"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["text", "media", "buttons", "list", "link", "location_request", "location", "contacts", "template", "product", "product_list", "catalog", "flow", "contact_request"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__last_seen_message_id) -> _WhichOneofReturnType__last_seen_message_id | None: ...
@@ -593,6 +623,203 @@ class SendLocationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SendLocationRequest: _TypeAlias = SendLocationRequest  # noqa: Y015
+
+@_typing.final
+class SendProduct(_message.Message):
+    """A product of the catalogue that is linked to the business account. Customers answer with an order, or with a question about it
+    (`referred_product`).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text beside it."""
+    footer: _builtins.str
+    """Below the text."""
+    catalog_id: _builtins.str
+    """The catalogue's id at the provider."""
+    product_retailer_id: _builtins.str
+    """The product's id in the catalogue."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        catalog_id: _builtins.str = ...,
+        product_retailer_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_footer", b"_footer", "body", b"body", "footer", b"footer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_body", b"_body", "_footer", b"_footer", "body", b"body", "catalog_id", b"catalog_id", "footer", b"footer", "product_retailer_id", b"product_retailer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__body: _TypeAlias = _typing.Literal["body"]  # noqa: Y015
+    _WhichOneofArgType__body: _TypeAlias = _typing.Literal["_body", b"_body"]  # noqa: Y015
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__body) -> _WhichOneofReturnType__body | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+
+Global___SendProduct: _TypeAlias = SendProduct  # noqa: Y015
+
+@_typing.final
+class SendProductList(_message.Message):
+    """Products of the catalogue that is linked to the business account. Customers answer with an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    CATALOG_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_SECTIONS_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    header: _builtins.str
+    """Above the text."""
+    footer: _builtins.str
+    """Below the text."""
+    catalog_id: _builtins.str
+    """The catalogue's id at the provider."""
+    @_builtins.property
+    def product_sections(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ProductSection]:
+        """What to choose from. WhatsApp: 30 products in all, in at most 10 sections."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        header: _builtins.str = ...,
+        footer: _builtins.str | None = ...,
+        catalog_id: _builtins.str = ...,
+        product_sections: _abc.Iterable[_content_pb2.ProductSection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "footer", b"footer"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "body", b"body", "catalog_id", b"catalog_id", "footer", b"footer", "header", b"header", "product_sections", b"product_sections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+
+Global___SendProductList: _TypeAlias = SendProductList  # noqa: Y015
+
+@_typing.final
+class SendCatalog(_message.Message):
+    """Text with a button that leads to the catalogue of the business account. Customers answer with an order."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    footer: _builtins.str
+    """Below the text."""
+    product_retailer_id: _builtins.str
+    """The product whose picture is shown, by its id in the catalogue. Absent: the first one."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        footer: _builtins.str | None = ...,
+        product_retailer_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_product_retailer_id", b"_product_retailer_id", "footer", b"footer", "product_retailer_id", b"product_retailer_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_product_retailer_id", b"_product_retailer_id", "body", b"body", "footer", b"footer", "product_retailer_id", b"product_retailer_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__product_retailer_id: _TypeAlias = _typing.Literal["product_retailer_id"]  # noqa: Y015
+    _WhichOneofArgType__product_retailer_id: _TypeAlias = _typing.Literal["_product_retailer_id", b"_product_retailer_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__product_retailer_id) -> _WhichOneofReturnType__product_retailer_id | None: ...
+
+Global___SendCatalog: _TypeAlias = SendCatalog  # noqa: Y015
+
+@_typing.final
+class SendFlow(_message.Message):
+    """Text with a button that opens a form. The answer is a message of INTERACTIVE_KIND_FORM_REPLY with what was filled in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    FOOTER_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    HEADER_MEDIA_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    header: _builtins.str
+    """Above the text."""
+    footer: _builtins.str
+    """Below the text."""
+    label: _builtins.str
+    """On the button; no emoji."""
+    @_builtins.property
+    def flow(self) -> _content_pb2.Flow:
+        """The form."""
+
+    @_builtins.property
+    def header_media(self) -> Global___SendHeaderMedia:
+        """Above the text, in the place of `header`."""
+
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+        header: _builtins.str | None = ...,
+        footer: _builtins.str | None = ...,
+        label: _builtins.str = ...,
+        flow: _content_pb2.Flow | None = ...,
+        header_media: Global___SendHeaderMedia | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "flow", b"flow", "footer", b"footer", "header", b"header", "header_media", b"header_media"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_footer", b"_footer", "_header", b"_header", "body", b"body", "flow", b"flow", "footer", b"footer", "header", b"header", "header_media", b"header_media", "label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__footer: _TypeAlias = _typing.Literal["footer"]  # noqa: Y015
+    _WhichOneofArgType__footer: _TypeAlias = _typing.Literal["_footer", b"_footer"]  # noqa: Y015
+    _WhichOneofReturnType__header: _TypeAlias = _typing.Literal["header"]  # noqa: Y015
+    _WhichOneofArgType__header: _TypeAlias = _typing.Literal["_header", b"_header"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__footer) -> _WhichOneofReturnType__footer | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__header) -> _WhichOneofReturnType__header | None: ...
+
+Global___SendFlow: _TypeAlias = SendFlow  # noqa: Y015
+
+@_typing.final
+class SendContactRequest(_message.Message):
+    """A question for the customer's phone number, with a button to answer by. The answer is a card whose `requested` is true."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BODY_FIELD_NUMBER: _builtins.int
+    body: _builtins.str
+    """Plain text."""
+    def __init__(
+        self,
+        *,
+        body: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SendContactRequest: _TypeAlias = SendContactRequest  # noqa: Y015
 
 @_typing.final
 class SendLocation(_message.Message):

@@ -1,7 +1,6 @@
 """What is sent beside plain text, as the Cloud API wants it, and how much of it Meta takes.
 
-Source: Meta's Cloud API documentation, "Interactive reply buttons messages", "Interactive list messages", "Interactive call-to-action
-URL button messages", "Location request messages", "Location messages", "Contacts messages", "Template messages".
+Source: Meta's Cloud API documentation, "Location messages", "Contacts messages", "Template messages", and those of interactive.py.
 """
 
 from __future__ import annotations
@@ -12,23 +11,18 @@ from typing import Any
 from urllib.parse import quote
 
 from server.providers.content import (
-    Buttons,
     Card,
     Contacts,
     Content,
     ContentKind,
     ContentLimits,
     FilledTemplate,
-    Link,
-    List,
-    ListSection,
     Location,
-    LocationRequest,
     Media,
 )
 from server.providers.contract import Json
 from server.providers.template import ButtonParameter, Parameter
-from server.providers.whatsapp import files
+from server.providers.whatsapp import files, interactive
 
 LIMITS: Mapping[ContentKind, ContentLimits] = {
     "media": ContentLimits(characters={"items.caption": 1024, "items.file_name": 240}, most={"items": 10}),
@@ -49,6 +43,18 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
     ),
     "link": ContentLimits(characters={"body": 1024, "header": 60, "footer": 60, "label": 20}),
     "location_request": ContentLimits(characters={"body": 1024}),
+    "contact_request": ContentLimits(characters={"body": 1024}),
+    "product": ContentLimits(characters={"body": 1024, "footer": 60}),
+    "product_list": ContentLimits(
+        characters={"body": 1024, "header": 60, "footer": 60, "product_sections.title": 24},
+        # Thirty products in all, however many sections they stand in.
+        most={"product_sections": 10, "product_sections.product_retailer_ids": 30},
+        titled=frozenset({"product_sections"}),
+    ),
+    "catalog": ContentLimits(characters={"body": 1024, "footer": 60}),
+    "flow": ContentLimits(
+        characters={"body": 1024, "header": 60, "footer": 60, "label": 30}, worded=frozenset({"label"})
+    ),
     # What a template may carry is known of each one, and checked when its places are filled.
     "template": ContentLimits(),
     "location": ContentLimits(needs={"address": "name"}),
@@ -71,20 +77,8 @@ def rendered(content: Content) -> dict[str, Json]:
             return {"type": "template", "template": _template(content)}
         case Contacts():
             return {"type": "contacts", "contacts": [_card(card) for card in content.contacts]}
-        case Buttons():
-            made = _interactive(
-                "button", content, {"buttons": [_button(each.id, each.title) for each in content.buttons]}
-            )
-        case List():
-            made = _interactive(
-                "list", content, {"button": content.label, "sections": [*map(_section, content.sections)]}
-            )
-        case Link():
-            parameters = {"display_text": content.label, "url": content.url}
-            made = _interactive("cta_url", content, {"name": "cta_url", "parameters": parameters})
-        case LocationRequest():
-            made = _question("location_request_message", content.body, {"name": "send_location"})
-    return {"type": "interactive", "interactive": made}
+        case _:
+            return {"type": "interactive", "interactive": interactive.rendered(content)}
 
 
 def _plain(value: Any) -> Any:
@@ -155,30 +149,3 @@ def _pressed(given: ButtonParameter) -> dict[str, Json]:
             return {"type": "action", "action": {"flow_token": given.value}}
         case _:
             return {"type": "action", "action": {"thumbnail_product_retailer_id": given.value}}
-
-
-def _interactive(word: str, content: Buttons | List | Link, action: Json) -> dict[str, Json]:
-    made = _question(word, content.body, action)
-    if content.header is not None:
-        made["header"] = {"type": "text", "text": content.header}
-    if not isinstance(content, List) and (file := content.header_media) is not None:
-        made["header"] = {"type": file.type, file.type: files.rendered(file)}
-    if content.footer is not None:
-        made["footer"] = {"text": content.footer}
-    return made
-
-
-def _question(word: str, body: str, action: Json) -> dict[str, Json]:
-    return {"type": word, "body": {"text": body}, "action": action}
-
-
-def _button(id_: str, title: str) -> Json:
-    return {"type": "reply", "reply": {"id": id_, "title": title}}
-
-
-def _section(section: ListSection) -> Json:
-    rows = [
-        {"id": row.id, "title": row.title, **({} if row.description is None else {"description": row.description})}
-        for row in section.rows
-    ]
-    return {"rows": rows} if section.title is None else {"title": section.title, "rows": rows}

@@ -204,6 +204,7 @@ __all__ = (
     "EventErased",
     "EventType",
     "FairnessWindow",
+    "Flow",
     "Forwarding",
     "GetAgentAvailabilityRequest",
     "GetAgentAvailabilityResponse",
@@ -352,6 +353,7 @@ __all__ = (
     "PreviewTemplateRequest",
     "PreviewTemplateResponse",
     "PriorityCount",
+    "ProductSection",
     "Provider",
     "QueueOrder",
     "QuickReply",
@@ -403,8 +405,11 @@ __all__ = (
     "RotateChannelSecretResponse",
     "ScopeChanged",
     "SendButtons",
+    "SendCatalog",
+    "SendContactRequest",
     "SendContacts",
     "SendFile",
+    "SendFlow",
     "SendHeaderMedia",
     "SendLink",
     "SendList",
@@ -413,6 +418,8 @@ __all__ = (
     "SendMedia",
     "SendMessageRequest",
     "SendMessageResponse",
+    "SendProduct",
+    "SendProductList",
     "SendTemplate",
     "SendText",
     "SendTypingIndicatorRequest",
@@ -3108,6 +3115,31 @@ class InteractiveKind(betterproto2.Enum):
     Answers in a way that this version does not know.
     """
 
+    PRODUCT = 11
+    """
+    Shows a product of a catalogue.
+    """
+
+    PRODUCT_LIST = 12
+    """
+    Shows products of a catalogue.
+    """
+
+    CATALOG = 13
+    """
+    Leads to a catalogue.
+    """
+
+    FLOW = 14
+    """
+    Asks to fill in a form.
+    """
+
+    CONTACT_REQUEST = 15
+    """
+    Asks for the customer's phone number.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -3122,6 +3154,11 @@ class InteractiveKind(betterproto2.Enum):
             8: "INTERACTIVE_KIND_FORM_REPLY",
             9: "INTERACTIVE_KIND_CALL_PERMISSION_REPLY",
             10: "INTERACTIVE_KIND_OTHER_REPLY",
+            11: "INTERACTIVE_KIND_PRODUCT",
+            12: "INTERACTIVE_KIND_PRODUCT_LIST",
+            13: "INTERACTIVE_KIND_CATALOG",
+            14: "INTERACTIVE_KIND_FLOW",
+            15: "INTERACTIVE_KIND_CONTACT_REQUEST",
         }
 
     @classmethod
@@ -3138,6 +3175,11 @@ class InteractiveKind(betterproto2.Enum):
             "INTERACTIVE_KIND_FORM_REPLY": 8,
             "INTERACTIVE_KIND_CALL_PERMISSION_REPLY": 9,
             "INTERACTIVE_KIND_OTHER_REPLY": 10,
+            "INTERACTIVE_KIND_PRODUCT": 11,
+            "INTERACTIVE_KIND_PRODUCT_LIST": 12,
+            "INTERACTIVE_KIND_CATALOG": 13,
+            "INTERACTIVE_KIND_FLOW": 14,
+            "INTERACTIVE_KIND_CONTACT_REQUEST": 15,
         }
 
 
@@ -9387,6 +9429,54 @@ default_message_pool.register_message("switchboard.v1", "FairnessWindow", Fairne
 
 
 @dataclass(eq=False, repr=False)
+class Flow(betterproto2.Message):
+    """
+    A form of the provider's (WhatsApp Flows) that a button opens.
+
+    Oneofs:
+        - flow: Which one.
+    """
+
+    flow_id: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True, group="flow")
+    """
+    By its id at the provider.
+    """
+
+    flow_name: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True, group="flow")
+    """
+    By its name at the provider.
+    """
+
+    token: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Comes back in the customer's answer (`flow_token` of form_response), and goes to your endpoint. Absent: the message's id.
+    """
+
+    screen: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    The screen that is shown first. Absent: the flow's own first one.
+    """
+
+    data: "__google__protobuf__.Struct | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What that screen is given: an object with at least one member, 16 KiB at most.
+    """
+
+    data_exchange: "bool" = betterproto2.field(6, betterproto2.TYPE_BOOL)
+    """
+    The first screen is chosen by the flow's endpoint, not here.
+    """
+
+    draft: "bool" = betterproto2.field(7, betterproto2.TYPE_BOOL)
+    """
+    Opens the draft of a flow that is not published; the provider shows it to its testers alone.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "Flow", Flow)
+
+
+@dataclass(eq=False, repr=False)
 class GetAgentAvailabilityRequest(betterproto2.Message):
     """
     Asks for the availability of an agent.
@@ -10973,7 +11063,7 @@ class InteractiveContent(betterproto2.Message):
 
     label: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True)
     """
-    On the button that opens the list or the page.
+    On the button that opens the list, the page or the form.
     """
 
     sections: "list[ListSection]" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -11009,6 +11099,26 @@ class InteractiveContent(betterproto2.Message):
     call_permission: "CallPermission | None" = betterproto2.field(12, betterproto2.TYPE_MESSAGE, optional=True)
     """
     Of INTERACTIVE_KIND_CALL_PERMISSION_REPLY.
+    """
+
+    catalog_id: "str | None" = betterproto2.field(13, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of INTERACTIVE_KIND_PRODUCT and INTERACTIVE_KIND_PRODUCT_LIST: the catalogue's id at the provider.
+    """
+
+    product_retailer_id: "str | None" = betterproto2.field(14, betterproto2.TYPE_STRING, optional=True)
+    """
+    Of INTERACTIVE_KIND_PRODUCT: the product's id in the catalogue. Of INTERACTIVE_KIND_CATALOG: the product whose picture is shown.
+    """
+
+    product_sections: "list[ProductSection]" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Of INTERACTIVE_KIND_PRODUCT_LIST.
+    """
+
+    flow: "Flow | None" = betterproto2.field(16, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Of INTERACTIVE_KIND_FLOW.
     """
 
 
@@ -13363,6 +13473,26 @@ default_message_pool.register_message("switchboard.v1", "PriorityCount", Priorit
 
 
 @dataclass(eq=False, repr=False)
+class ProductSection(betterproto2.Message):
+    """
+    A part of a list of products.
+    """
+
+    title: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    Stands above its products; needed where there is more than one section.
+    """
+
+    product_retailer_ids: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The products' ids in the catalogue, in the order they are shown.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "ProductSection", ProductSection)
+
+
+@dataclass(eq=False, repr=False)
 class QuickReply(betterproto2.Message):
     """
     An answer that a customer gives by pressing a button.
@@ -14432,6 +14562,46 @@ default_message_pool.register_message("switchboard.v1", "SendButtons", SendButto
 
 
 @dataclass(eq=False, repr=False)
+class SendCatalog(betterproto2.Message):
+    """
+    Text with a button that leads to the catalogue of the business account. Customers answer with an order.
+    """
+
+    body: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Plain text.
+    """
+
+    footer: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Below the text.
+    """
+
+    product_retailer_id: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    The product whose picture is shown, by its id in the catalogue. Absent: the first one.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendCatalog", SendCatalog)
+
+
+@dataclass(eq=False, repr=False)
+class SendContactRequest(betterproto2.Message):
+    """
+    A question for the customer's phone number, with a button to answer by. The answer is a card whose `requested` is true.
+    """
+
+    body: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Plain text.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendContactRequest", SendContactRequest)
+
+
+@dataclass(eq=False, repr=False)
 class SendContacts(betterproto2.Message):
     """
     Cards of people to send.
@@ -14487,6 +14657,46 @@ class SendFile(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "SendFile", SendFile)
+
+
+@dataclass(eq=False, repr=False)
+class SendFlow(betterproto2.Message):
+    """
+    Text with a button that opens a form. The answer is a message of INTERACTIVE_KIND_FORM_REPLY with what was filled in.
+    """
+
+    body: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Plain text.
+    """
+
+    header: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Above the text.
+    """
+
+    footer: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Below the text.
+    """
+
+    label: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    On the button; no emoji.
+    """
+
+    flow: "Flow | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    The form.
+    """
+
+    header_media: "SendHeaderMedia | None" = betterproto2.field(6, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Above the text, in the place of `header`.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendFlow", SendFlow)
 
 
 @dataclass(eq=False, repr=False)
@@ -14718,6 +14928,35 @@ class SendMessageRequest(betterproto2.Message):
     A template, which may be sent outside the reply window too.
     """
 
+    product: "SendProduct | None" = betterproto2.field(15, betterproto2.TYPE_MESSAGE, optional=True, group="content")
+    """
+    A product of a catalogue.
+    """
+
+    product_list: "SendProductList | None" = betterproto2.field(
+        16, betterproto2.TYPE_MESSAGE, optional=True, group="content"
+    )
+    """
+    Products of a catalogue to choose from.
+    """
+
+    catalog: "SendCatalog | None" = betterproto2.field(17, betterproto2.TYPE_MESSAGE, optional=True, group="content")
+    """
+    A way into the whole catalogue.
+    """
+
+    flow: "SendFlow | None" = betterproto2.field(18, betterproto2.TYPE_MESSAGE, optional=True, group="content")
+    """
+    A form to fill in.
+    """
+
+    contact_request: "SendContactRequest | None" = betterproto2.field(
+        19, betterproto2.TYPE_MESSAGE, optional=True, group="content"
+    )
+    """
+    A question for the customer's phone number.
+    """
+
     request_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
     """
     Makes the call repeatable for ever: the same id answers the same message. Choose one per message.
@@ -14756,6 +14995,72 @@ class SendMessageResponse(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "SendMessageResponse", SendMessageResponse)
+
+
+@dataclass(eq=False, repr=False)
+class SendProduct(betterproto2.Message):
+    """
+    A product of the catalogue that is linked to the business account. Customers answer with an order, or with a question about it
+    (`referred_product`).
+    """
+
+    body: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    Plain text beside it.
+    """
+
+    footer: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    Below the text.
+    """
+
+    catalog_id: "str" = betterproto2.field(3, betterproto2.TYPE_STRING)
+    """
+    The catalogue's id at the provider.
+    """
+
+    product_retailer_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The product's id in the catalogue.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendProduct", SendProduct)
+
+
+@dataclass(eq=False, repr=False)
+class SendProductList(betterproto2.Message):
+    """
+    Products of the catalogue that is linked to the business account. Customers answer with an order.
+    """
+
+    body: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    Plain text.
+    """
+
+    header: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+    """
+    Above the text.
+    """
+
+    footer: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    Below the text.
+    """
+
+    catalog_id: "str" = betterproto2.field(4, betterproto2.TYPE_STRING)
+    """
+    The catalogue's id at the provider.
+    """
+
+    product_sections: "list[ProductSection]" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    What to choose from. WhatsApp: 30 products in all, in at most 10 sections.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "SendProductList", SendProductList)
 
 
 @dataclass(eq=False, repr=False)

@@ -6,14 +6,14 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import { file_google_protobuf_struct, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { JsonObject, Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/content.proto.
  */
 export const file_switchboard_v1_content: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250ZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSJHCgpRdWlja1JlcGx5EhoKAmlkGAEgASgJQg66SAtyCRABGIAIugEBABIdCgV0aXRsZRgCIAEoCUIOukgLcgkQARiAAroBAQAibgoLTGlzdFNlY3Rpb24SIgoFdGl0bGUYASABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESMQoEcm93cxgCIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkxpc3RSb3dCCrpIB5IBBAgBEGRCCAoGX3RpdGxlIn4KB0xpc3RSb3cSGgoCaWQYASABKAlCDrpIC3IJEAEYgAi6AQEAEh0KBXRpdGxlGAIgASgJQg66SAtyCRABGIACugEBABIoCgtkZXNjcmlwdGlvbhgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBAUIOCgxfZGVzY3JpcHRpb24i/gMKEkludGVyYWN0aXZlQ29udGVudBItCgRraW5kGAEgASgOMh8uc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVLaW5kEhMKBmhlYWRlchgCIAEoCUgAiAEBEhMKBmZvb3RlchgDIAEoCUgBiAEBEisKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5EhIKBWxhYmVsGAUgASgJSAKIAQESLQoIc2VjdGlvbnMYBiADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbhIQCgN1cmwYByABKAlIA4gBARIVCghyZXBseV9pZBgIIAEoCUgEiAEBEh4KEXJlcGx5X2Rlc2NyaXB0aW9uGAkgASgJSAWIAQESFgoJZm9ybV9uYW1lGAogASgJSAaIAQESGgoNZm9ybV9yZXNwb25zZRgLIAEoCUgHiAEBEjcKD2NhbGxfcGVybWlzc2lvbhgMIAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNhbGxQZXJtaXNzaW9uQgkKB19oZWFkZXJCCQoHX2Zvb3RlckIICgZfbGFiZWxCBgoEX3VybEILCglfcmVwbHlfaWRCFAoSX3JlcGx5X2Rlc2NyaXB0aW9uQgwKCl9mb3JtX25hbWVCEAoOX2Zvcm1fcmVzcG9uc2UiZgoOQ2FsbFBlcm1pc3Npb24SEAoIYWNjZXB0ZWQYASABKAgSEQoJcGVybWFuZW50GAIgASgIEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJgCgxPcmRlckNvbnRlbnQSFwoKY2F0YWxvZ19pZBgBIAEoCUgAiAEBEigKBWl0ZW1zGAIgAygLMhkuc3dpdGNoYm9hcmQudjEuT3JkZXJJdGVtQg0KC19jYXRhbG9nX2lkIoYBCglPcmRlckl0ZW0SGwoTcHJvZHVjdF9yZXRhaWxlcl9pZBgBIAEoCRIQCghxdWFudGl0eRgCIAEoAxIXCgp1bml0X3ByaWNlGAMgASgJSACIAQESFQoIY3VycmVuY3kYBCABKAlIAYgBAUINCgtfdW5pdF9wcmljZUILCglfY3VycmVuY3kiVgoPUmVmZXJyZWRQcm9kdWN0EhcKCmNhdGFsb2dfaWQYASABKAlIAIgBARIbChNwcm9kdWN0X3JldGFpbGVyX2lkGAIgASgJQg0KC19jYXRhbG9nX2lkIs4DCghSZWZlcnJhbBIYCgtzb3VyY2VfdHlwZRgBIAEoCUgAiAEBEhYKCXNvdXJjZV9pZBgCIAEoCUgBiAEBEhcKCnNvdXJjZV91cmwYAyABKAlIAogBARIVCghoZWFkbGluZRgEIAEoCUgDiAEBEhEKBGJvZHkYBSABKAlIBIgBARIXCgptZWRpYV90eXBlGAYgASgJSAWIAQESFgoJaW1hZ2VfdXJsGAcgASgJSAaIAQESFgoJdmlkZW9fdXJsGAggASgJSAeIAQESGgoNdGh1bWJuYWlsX3VybBgJIAEoCUgIiAEBEhUKCGNsaWNrX2lkGAogASgJSAmIAQESGQoMd2VsY29tZV90ZXh0GAsgASgJSAqIAQESEAoDcmVmGAwgASgJSAuIAQFCDgoMX3NvdXJjZV90eXBlQgwKCl9zb3VyY2VfaWRCDQoLX3NvdXJjZV91cmxCCwoJX2hlYWRsaW5lQgcKBV9ib2R5Qg0KC19tZWRpYV90eXBlQgwKCl9pbWFnZV91cmxCDAoKX3ZpZGVvX3VybEIQCg5fdGh1bWJuYWlsX3VybEILCglfY2xpY2tfaWRCDwoNX3dlbGNvbWVfdGV4dEIGCgRfcmVmIo4BCg9Mb2NhdGlvbkNvbnRlbnQSEAoIbGF0aXR1ZGUYASABKAESEQoJbG9uZ2l0dWRlGAIgASgBEhEKBG5hbWUYAyABKAlIAIgBARIUCgdhZGRyZXNzGAQgASgJSAGIAQESEAoDdXJsGAUgASgJSAKIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3NCBgoEX3VybCJTCg9Db250YWN0c0NvbnRlbnQSLQoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZBIRCglyZXF1ZXN0ZWQYAiABKAgikwMKC0NvbnRhY3RDYXJkEi4KBG5hbWUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5DYXJkTmFtZUIGukgDyAEBEjMKBnBob25lcxgCIAMoCzIZLnN3aXRjaGJvYXJkLnYxLkNhcmRQaG9uZUIIukgFkgECEBQSMwoGZW1haWxzGAMgAygLMhkuc3dpdGNoYm9hcmQudjEuQ2FyZEVtYWlsQgi6SAWSAQIQFBI4CglhZGRyZXNzZXMYBCADKAsyGy5zd2l0Y2hib2FyZC52MS5DYXJkQWRkcmVzc0IIukgFkgECEBQSLwoEdXJscxgFIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNhcmRVcmxCCLpIBZIBAhAUEjYKDG9yZ2FuaXphdGlvbhgGIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNhcmRPcmdhbml6YXRpb24SOgoIYmlydGhkYXkYByABKAlCI7pIIHIeMhxeWzAtOV17NH0tWzAtOV17Mn0tWzAtOV17Mn0kSACIAQFCCwoJX2JpcnRoZGF5IroCCghDYXJkTmFtZRImCg5mb3JtYXR0ZWRfbmFtZRgBIAEoCUIOukgLcgkQARiAAroBAQASJwoKZmlyc3RfbmFtZRgCIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARImCglsYXN0X25hbWUYAyABKAlCDrpIC3IJEAEYgAK6AQEASAGIAQESKAoLbWlkZGxlX25hbWUYBCABKAlCDrpIC3IJEAEYgAK6AQEASAKIAQESIwoGcHJlZml4GAUgASgJQg66SAtyCRABGIACugEBAEgDiAEBEiMKBnN1ZmZpeBgGIAEoCUIOukgLcgkQARiAAroBAQBIBIgBAUINCgtfZmlyc3RfbmFtZUIMCgpfbGFzdF9uYW1lQg4KDF9taWRkbGVfbmFtZUIJCgdfcHJlZml4QgkKB19zdWZmaXgiiAEKCUNhcmRQaG9uZRIcCgVwaG9uZRgBIAEoCUINukgKcggQARhAugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQESKAoFd2FfaWQYAyABKAlCFLpIEXIPMg1eWzAtOV17NSwyMH0kSAGIAQFCBwoFX3R5cGVCCAoGX3dhX2lkIlUKCUNhcmRFbWFpbBIdCgVlbWFpbBgBIAEoCUIOukgLcgkQARjAAroBAQASIAoEdHlwZRgCIAEoCUINukgKcggQARhAugEBAEgAiAEBQgcKBV90eXBlIlEKB0NhcmRVcmwSGwoDdXJsGAEgASgJQg66SAtyCRABGNAPugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQFCBwoFX3R5cGUinQIKC0NhcmRBZGRyZXNzEiMKBnN0cmVldBgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARIhCgRjaXR5GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXN0YXRlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBEh8KA3ppcBgEIAEoCUINukgKcggQARhAugEBAEgDiAEBEiQKB2NvdW50cnkYBSABKAlCDrpIC3IJEAEYgAK6AQEASASIAQESIAoEdHlwZRgGIAEoCUINukgKcggQARhAugEBAEgFiAEBQgkKB19zdHJlZXRCBwoFX2NpdHlCCAoGX3N0YXRlQgYKBF96aXBCCgoIX2NvdW50cnlCBwoFX3R5cGUiqgEKEENhcmRPcmdhbml6YXRpb24SJAoHY29tcGFueRgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARInCgpkZXBhcnRtZW50GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXRpdGxlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBQgoKCF9jb21wYW55Qg0KC19kZXBhcnRtZW50QggKBl90aXRsZSqGAwoPSW50ZXJhY3RpdmVLaW5kEiAKHElOVEVSQUNUSVZFX0tJTkRfVU5TUEVDSUZJRUQQABIcChhJTlRFUkFDVElWRV9LSU5EX0JVVFRPTlMQARIZChVJTlRFUkFDVElWRV9LSU5EX0xJU1QQAhIZChVJTlRFUkFDVElWRV9LSU5EX0xJTksQAxIlCiFJTlRFUkFDVElWRV9LSU5EX0xPQ0FUSU9OX1JFUVVFU1QQBBIhCh1JTlRFUkFDVElWRV9LSU5EX0JVVFRPTl9SRVBMWRAFEh8KG0lOVEVSQUNUSVZFX0tJTkRfTElTVF9SRVBMWRAGEiMKH0lOVEVSQUNUSVZFX0tJTkRfVEVNUExBVEVfUkVQTFkQBxIfChtJTlRFUkFDVElWRV9LSU5EX0ZPUk1fUkVQTFkQCBIqCiZJTlRFUkFDVElWRV9LSU5EX0NBTExfUEVSTUlTU0lPTl9SRVBMWRAJEiAKHElOVEVSQUNUSVZFX0tJTkRfT1RIRVJfUkVQTFkQCmIGcHJvdG8z", [file_buf_validate_validate, file_google_protobuf_timestamp]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9jb250ZW50LnByb3RvEg5zd2l0Y2hib2FyZC52MSJHCgpRdWlja1JlcGx5EhoKAmlkGAEgASgJQg66SAtyCRABGIAIugEBABIdCgV0aXRsZRgCIAEoCUIOukgLcgkQARiAAroBAQAibgoLTGlzdFNlY3Rpb24SIgoFdGl0bGUYASABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESMQoEcm93cxgCIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkxpc3RSb3dCCrpIB5IBBAgBEGRCCAoGX3RpdGxlIn4KB0xpc3RSb3cSGgoCaWQYASABKAlCDrpIC3IJEAEYgAi6AQEAEh0KBXRpdGxlGAIgASgJQg66SAtyCRABGIACugEBABIoCgtkZXNjcmlwdGlvbhgDIAEoCUIOukgLcgkQARiACLoBAQBIAIgBAUIOCgxfZGVzY3JpcHRpb24idQoOUHJvZHVjdFNlY3Rpb24SIgoFdGl0bGUYASABKAlCDrpIC3IJEAEYgAK6AQEASACIAQESNQoUcHJvZHVjdF9yZXRhaWxlcl9pZHMYAiADKAlCF7pIFJIBEQgBEGQiC3IJEAEYgAK6AQEAQggKBl90aXRsZSKvBAoERmxvdxInCgdmbG93X2lkGAEgASgJQhS6SBFyDzINXlswLTldezEsNjR9JEgAEiMKCWZsb3dfbmFtZRgCIAEoCUIOukgLcgkQARiAAroBAQBIABIiCgV0b2tlbhgDIAEoCUIOukgLcgkQARiAAroBAQBIAYgBARIuCgZzY3JlZW4YBCABKAlCGbpIFnIUMhJeW0EtWjAtOV9dezEsMjU2fSRIAogBARIlCgRkYXRhGAUgASgLMhcuZ29vZ2xlLnByb3RvYnVmLlN0cnVjdBIVCg1kYXRhX2V4Y2hhbmdlGAYgASgIEg0KBWRyYWZ0GAcgASgIOpMCukiPAhqxAQoRZmxvdy5maXJzdF9zY3JlZW4SXWEgZmxvdyB3aG9zZSBmaXJzdCBzY3JlZW4geW91ciBlbmRwb2ludCBjaG9vc2VzIChkYXRhX2V4Y2hhbmdlKSB0YWtlcyBuZWl0aGVyIHNjcmVlbiBub3IgZGF0YRo9IXRoaXMuZGF0YV9leGNoYW5nZSB8fCAoIWhhcyh0aGlzLnNjcmVlbikgJiYgIWhhcyh0aGlzLmRhdGEpKRpZChNmbG93LmRhdGFfb2Zfc2NyZWVuEh1kYXRhIGlzIGZvciBhIHNjcmVlbjogbmFtZSBpdBojIWhhcyh0aGlzLmRhdGEpIHx8IGhhcyh0aGlzLnNjcmVlbilCDQoEZmxvdxIFukgCCAFCCAoGX3Rva2VuQgkKB19zY3JlZW4ivgUKEkludGVyYWN0aXZlQ29udGVudBItCgRraW5kGAEgASgOMh8uc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVLaW5kEhMKBmhlYWRlchgCIAEoCUgAiAEBEhMKBmZvb3RlchgDIAEoCUgBiAEBEisKB2J1dHRvbnMYBCADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5EhIKBWxhYmVsGAUgASgJSAKIAQESLQoIc2VjdGlvbnMYBiADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbhIQCgN1cmwYByABKAlIA4gBARIVCghyZXBseV9pZBgIIAEoCUgEiAEBEh4KEXJlcGx5X2Rlc2NyaXB0aW9uGAkgASgJSAWIAQESFgoJZm9ybV9uYW1lGAogASgJSAaIAQESGgoNZm9ybV9yZXNwb25zZRgLIAEoCUgHiAEBEjcKD2NhbGxfcGVybWlzc2lvbhgMIAEoCzIeLnN3aXRjaGJvYXJkLnYxLkNhbGxQZXJtaXNzaW9uEhcKCmNhdGFsb2dfaWQYDSABKAlICIgBARIgChNwcm9kdWN0X3JldGFpbGVyX2lkGA4gASgJSAmIAQESOAoQcHJvZHVjdF9zZWN0aW9ucxgPIAMoCzIeLnN3aXRjaGJvYXJkLnYxLlByb2R1Y3RTZWN0aW9uEiIKBGZsb3cYECABKAsyFC5zd2l0Y2hib2FyZC52MS5GbG93QgkKB19oZWFkZXJCCQoHX2Zvb3RlckIICgZfbGFiZWxCBgoEX3VybEILCglfcmVwbHlfaWRCFAoSX3JlcGx5X2Rlc2NyaXB0aW9uQgwKCl9mb3JtX25hbWVCEAoOX2Zvcm1fcmVzcG9uc2VCDQoLX2NhdGFsb2dfaWRCFgoUX3Byb2R1Y3RfcmV0YWlsZXJfaWQiZgoOQ2FsbFBlcm1pc3Npb24SEAoIYWNjZXB0ZWQYASABKAgSEQoJcGVybWFuZW50GAIgASgIEi8KC2V4cGlyZV90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJgCgxPcmRlckNvbnRlbnQSFwoKY2F0YWxvZ19pZBgBIAEoCUgAiAEBEigKBWl0ZW1zGAIgAygLMhkuc3dpdGNoYm9hcmQudjEuT3JkZXJJdGVtQg0KC19jYXRhbG9nX2lkIoYBCglPcmRlckl0ZW0SGwoTcHJvZHVjdF9yZXRhaWxlcl9pZBgBIAEoCRIQCghxdWFudGl0eRgCIAEoAxIXCgp1bml0X3ByaWNlGAMgASgJSACIAQESFQoIY3VycmVuY3kYBCABKAlIAYgBAUINCgtfdW5pdF9wcmljZUILCglfY3VycmVuY3kiVgoPUmVmZXJyZWRQcm9kdWN0EhcKCmNhdGFsb2dfaWQYASABKAlIAIgBARIbChNwcm9kdWN0X3JldGFpbGVyX2lkGAIgASgJQg0KC19jYXRhbG9nX2lkIs4DCghSZWZlcnJhbBIYCgtzb3VyY2VfdHlwZRgBIAEoCUgAiAEBEhYKCXNvdXJjZV9pZBgCIAEoCUgBiAEBEhcKCnNvdXJjZV91cmwYAyABKAlIAogBARIVCghoZWFkbGluZRgEIAEoCUgDiAEBEhEKBGJvZHkYBSABKAlIBIgBARIXCgptZWRpYV90eXBlGAYgASgJSAWIAQESFgoJaW1hZ2VfdXJsGAcgASgJSAaIAQESFgoJdmlkZW9fdXJsGAggASgJSAeIAQESGgoNdGh1bWJuYWlsX3VybBgJIAEoCUgIiAEBEhUKCGNsaWNrX2lkGAogASgJSAmIAQESGQoMd2VsY29tZV90ZXh0GAsgASgJSAqIAQESEAoDcmVmGAwgASgJSAuIAQFCDgoMX3NvdXJjZV90eXBlQgwKCl9zb3VyY2VfaWRCDQoLX3NvdXJjZV91cmxCCwoJX2hlYWRsaW5lQgcKBV9ib2R5Qg0KC19tZWRpYV90eXBlQgwKCl9pbWFnZV91cmxCDAoKX3ZpZGVvX3VybEIQCg5fdGh1bWJuYWlsX3VybEILCglfY2xpY2tfaWRCDwoNX3dlbGNvbWVfdGV4dEIGCgRfcmVmIo4BCg9Mb2NhdGlvbkNvbnRlbnQSEAoIbGF0aXR1ZGUYASABKAESEQoJbG9uZ2l0dWRlGAIgASgBEhEKBG5hbWUYAyABKAlIAIgBARIUCgdhZGRyZXNzGAQgASgJSAGIAQESEAoDdXJsGAUgASgJSAKIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3NCBgoEX3VybCJTCg9Db250YWN0c0NvbnRlbnQSLQoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZBIRCglyZXF1ZXN0ZWQYAiABKAgikwMKC0NvbnRhY3RDYXJkEi4KBG5hbWUYASABKAsyGC5zd2l0Y2hib2FyZC52MS5DYXJkTmFtZUIGukgDyAEBEjMKBnBob25lcxgCIAMoCzIZLnN3aXRjaGJvYXJkLnYxLkNhcmRQaG9uZUIIukgFkgECEBQSMwoGZW1haWxzGAMgAygLMhkuc3dpdGNoYm9hcmQudjEuQ2FyZEVtYWlsQgi6SAWSAQIQFBI4CglhZGRyZXNzZXMYBCADKAsyGy5zd2l0Y2hib2FyZC52MS5DYXJkQWRkcmVzc0IIukgFkgECEBQSLwoEdXJscxgFIAMoCzIXLnN3aXRjaGJvYXJkLnYxLkNhcmRVcmxCCLpIBZIBAhAUEjYKDG9yZ2FuaXphdGlvbhgGIAEoCzIgLnN3aXRjaGJvYXJkLnYxLkNhcmRPcmdhbml6YXRpb24SOgoIYmlydGhkYXkYByABKAlCI7pIIHIeMhxeWzAtOV17NH0tWzAtOV17Mn0tWzAtOV17Mn0kSACIAQFCCwoJX2JpcnRoZGF5IroCCghDYXJkTmFtZRImCg5mb3JtYXR0ZWRfbmFtZRgBIAEoCUIOukgLcgkQARiAAroBAQASJwoKZmlyc3RfbmFtZRgCIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARImCglsYXN0X25hbWUYAyABKAlCDrpIC3IJEAEYgAK6AQEASAGIAQESKAoLbWlkZGxlX25hbWUYBCABKAlCDrpIC3IJEAEYgAK6AQEASAKIAQESIwoGcHJlZml4GAUgASgJQg66SAtyCRABGIACugEBAEgDiAEBEiMKBnN1ZmZpeBgGIAEoCUIOukgLcgkQARiAAroBAQBIBIgBAUINCgtfZmlyc3RfbmFtZUIMCgpfbGFzdF9uYW1lQg4KDF9taWRkbGVfbmFtZUIJCgdfcHJlZml4QgkKB19zdWZmaXgiiAEKCUNhcmRQaG9uZRIcCgVwaG9uZRgBIAEoCUINukgKcggQARhAugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQESKAoFd2FfaWQYAyABKAlCFLpIEXIPMg1eWzAtOV17NSwyMH0kSAGIAQFCBwoFX3R5cGVCCAoGX3dhX2lkIlUKCUNhcmRFbWFpbBIdCgVlbWFpbBgBIAEoCUIOukgLcgkQARjAAroBAQASIAoEdHlwZRgCIAEoCUINukgKcggQARhAugEBAEgAiAEBQgcKBV90eXBlIlEKB0NhcmRVcmwSGwoDdXJsGAEgASgJQg66SAtyCRABGNAPugEBABIgCgR0eXBlGAIgASgJQg26SApyCBABGEC6AQEASACIAQFCBwoFX3R5cGUinQIKC0NhcmRBZGRyZXNzEiMKBnN0cmVldBgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARIhCgRjaXR5GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXN0YXRlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBEh8KA3ppcBgEIAEoCUINukgKcggQARhAugEBAEgDiAEBEiQKB2NvdW50cnkYBSABKAlCDrpIC3IJEAEYgAK6AQEASASIAQESIAoEdHlwZRgGIAEoCUINukgKcggQARhAugEBAEgFiAEBQgkKB19zdHJlZXRCBwoFX2NpdHlCCAoGX3N0YXRlQgYKBF96aXBCCgoIX2NvdW50cnlCBwoFX3R5cGUiqgEKEENhcmRPcmdhbml6YXRpb24SJAoHY29tcGFueRgBIAEoCUIOukgLcgkQARiAAroBAQBIAIgBARInCgpkZXBhcnRtZW50GAIgASgJQg66SAtyCRABGIACugEBAEgBiAEBEiIKBXRpdGxlGAMgASgJQg66SAtyCRABGIACugEBAEgCiAEBQgoKCF9jb21wYW55Qg0KC19kZXBhcnRtZW50QggKBl90aXRsZSqmBAoPSW50ZXJhY3RpdmVLaW5kEiAKHElOVEVSQUNUSVZFX0tJTkRfVU5TUEVDSUZJRUQQABIcChhJTlRFUkFDVElWRV9LSU5EX0JVVFRPTlMQARIZChVJTlRFUkFDVElWRV9LSU5EX0xJU1QQAhIZChVJTlRFUkFDVElWRV9LSU5EX0xJTksQAxIlCiFJTlRFUkFDVElWRV9LSU5EX0xPQ0FUSU9OX1JFUVVFU1QQBBIhCh1JTlRFUkFDVElWRV9LSU5EX0JVVFRPTl9SRVBMWRAFEh8KG0lOVEVSQUNUSVZFX0tJTkRfTElTVF9SRVBMWRAGEiMKH0lOVEVSQUNUSVZFX0tJTkRfVEVNUExBVEVfUkVQTFkQBxIfChtJTlRFUkFDVElWRV9LSU5EX0ZPUk1fUkVQTFkQCBIqCiZJTlRFUkFDVElWRV9LSU5EX0NBTExfUEVSTUlTU0lPTl9SRVBMWRAJEiAKHElOVEVSQUNUSVZFX0tJTkRfT1RIRVJfUkVQTFkQChIcChhJTlRFUkFDVElWRV9LSU5EX1BST0RVQ1QQCxIhCh1JTlRFUkFDVElWRV9LSU5EX1BST0RVQ1RfTElTVBAMEhwKGElOVEVSQUNUSVZFX0tJTkRfQ0FUQUxPRxANEhkKFUlOVEVSQUNUSVZFX0tJTkRfRkxPVxAOEiQKIElOVEVSQUNUSVZFX0tJTkRfQ09OVEFDVF9SRVFVRVNUEA9iBnByb3RvMw", [file_buf_validate_validate, file_google_protobuf_struct, file_google_protobuf_timestamp]);
 
 /**
  * An answer that a customer gives by pressing a button.
@@ -107,6 +107,106 @@ export const ListRowSchema: GenMessage<ListRow> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_content, 2);
 
 /**
+ * A part of a list of products.
+ *
+ * @generated from message switchboard.v1.ProductSection
+ */
+export type ProductSection = Message<"switchboard.v1.ProductSection"> & {
+  /**
+   * Stands above its products; needed where there is more than one section.
+   *
+   * @generated from field: optional string title = 1;
+   */
+  title?: string | undefined;
+
+  /**
+   * The products' ids in the catalogue, in the order they are shown.
+   *
+   * @generated from field: repeated string product_retailer_ids = 2;
+   */
+  productRetailerIds: string[];
+};
+
+/**
+ * Describes the message switchboard.v1.ProductSection.
+ * Use `create(ProductSectionSchema)` to create a new message.
+ */
+export const ProductSectionSchema: GenMessage<ProductSection> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 3);
+
+/**
+ * A form of the provider's (WhatsApp Flows) that a button opens.
+ *
+ * @generated from message switchboard.v1.Flow
+ */
+export type Flow = Message<"switchboard.v1.Flow"> & {
+  /**
+   * Which one.
+   *
+   * @generated from oneof switchboard.v1.Flow.flow
+   */
+  flow: {
+    /**
+     * By its id at the provider.
+     *
+     * @generated from field: string flow_id = 1;
+     */
+    value: string;
+    case: "flowId";
+  } | {
+    /**
+     * By its name at the provider.
+     *
+     * @generated from field: string flow_name = 2;
+     */
+    value: string;
+    case: "flowName";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Comes back in the customer's answer (`flow_token` of form_response), and goes to your endpoint. Absent: the message's id.
+   *
+   * @generated from field: optional string token = 3;
+   */
+  token?: string | undefined;
+
+  /**
+   * The screen that is shown first. Absent: the flow's own first one.
+   *
+   * @generated from field: optional string screen = 4;
+   */
+  screen?: string | undefined;
+
+  /**
+   * What that screen is given: an object with at least one member, 16 KiB at most.
+   *
+   * @generated from field: google.protobuf.Struct data = 5;
+   */
+  data?: JsonObject | undefined;
+
+  /**
+   * The first screen is chosen by the flow's endpoint, not here.
+   *
+   * @generated from field: bool data_exchange = 6;
+   */
+  dataExchange: boolean;
+
+  /**
+   * Opens the draft of a flow that is not published; the provider shows it to its testers alone.
+   *
+   * @generated from field: bool draft = 7;
+   */
+  draft: boolean;
+};
+
+/**
+ * Describes the message switchboard.v1.Flow.
+ * Use `create(FlowSchema)` to create a new message.
+ */
+export const FlowSchema: GenMessage<Flow> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_content, 4);
+
+/**
  * What stands in an interactive message beside its text.
  *
  * @generated from message switchboard.v1.InteractiveContent
@@ -141,7 +241,7 @@ export type InteractiveContent = Message<"switchboard.v1.InteractiveContent"> & 
   buttons: QuickReply[];
 
   /**
-   * On the button that opens the list or the page.
+   * On the button that opens the list, the page or the form.
    *
    * @generated from field: optional string label = 5;
    */
@@ -195,6 +295,34 @@ export type InteractiveContent = Message<"switchboard.v1.InteractiveContent"> & 
    * @generated from field: switchboard.v1.CallPermission call_permission = 12;
    */
   callPermission?: CallPermission | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_PRODUCT and INTERACTIVE_KIND_PRODUCT_LIST: the catalogue's id at the provider.
+   *
+   * @generated from field: optional string catalog_id = 13;
+   */
+  catalogId?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_PRODUCT: the product's id in the catalogue. Of INTERACTIVE_KIND_CATALOG: the product whose picture is shown.
+   *
+   * @generated from field: optional string product_retailer_id = 14;
+   */
+  productRetailerId?: string | undefined;
+
+  /**
+   * Of INTERACTIVE_KIND_PRODUCT_LIST.
+   *
+   * @generated from field: repeated switchboard.v1.ProductSection product_sections = 15;
+   */
+  productSections: ProductSection[];
+
+  /**
+   * Of INTERACTIVE_KIND_FLOW.
+   *
+   * @generated from field: switchboard.v1.Flow flow = 16;
+   */
+  flow?: Flow | undefined;
 };
 
 /**
@@ -202,7 +330,7 @@ export type InteractiveContent = Message<"switchboard.v1.InteractiveContent"> & 
  * Use `create(InteractiveContentSchema)` to create a new message.
  */
 export const InteractiveContentSchema: GenMessage<InteractiveContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 3);
+  messageDesc(file_switchboard_v1_content, 5);
 
 /**
  * Whether a customer wants to be called.
@@ -237,7 +365,7 @@ export type CallPermission = Message<"switchboard.v1.CallPermission"> & {
  * Use `create(CallPermissionSchema)` to create a new message.
  */
 export const CallPermissionSchema: GenMessage<CallPermission> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 4);
+  messageDesc(file_switchboard_v1_content, 6);
 
 /**
  * An order from a catalogue, as the customer sent it. Prices are what the customer saw: check them against the catalogue.
@@ -265,7 +393,7 @@ export type OrderContent = Message<"switchboard.v1.OrderContent"> & {
  * Use `create(OrderContentSchema)` to create a new message.
  */
 export const OrderContentSchema: GenMessage<OrderContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 5);
+  messageDesc(file_switchboard_v1_content, 7);
 
 /**
  * A line of an order.
@@ -307,7 +435,7 @@ export type OrderItem = Message<"switchboard.v1.OrderItem"> & {
  * Use `create(OrderItemSchema)` to create a new message.
  */
 export const OrderItemSchema: GenMessage<OrderItem> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 6);
+  messageDesc(file_switchboard_v1_content, 8);
 
 /**
  * A product that a question is about.
@@ -335,7 +463,7 @@ export type ReferredProduct = Message<"switchboard.v1.ReferredProduct"> & {
  * Use `create(ReferredProductSchema)` to create a new message.
  */
 export const ReferredProductSchema: GenMessage<ReferredProduct> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 7);
+  messageDesc(file_switchboard_v1_content, 9);
 
 /**
  * An advertisement or post that led a customer here. Its links are signed by the provider and expire.
@@ -433,7 +561,7 @@ export type Referral = Message<"switchboard.v1.Referral"> & {
  * Use `create(ReferralSchema)` to create a new message.
  */
 export const ReferralSchema: GenMessage<Referral> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 8);
+  messageDesc(file_switchboard_v1_content, 10);
 
 /**
  * A place.
@@ -482,7 +610,7 @@ export type LocationContent = Message<"switchboard.v1.LocationContent"> & {
  * Use `create(LocationContentSchema)` to create a new message.
  */
 export const LocationContentSchema: GenMessage<LocationContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 9);
+  messageDesc(file_switchboard_v1_content, 11);
 
 /**
  * Cards of people.
@@ -510,7 +638,7 @@ export type ContactsContent = Message<"switchboard.v1.ContactsContent"> & {
  * Use `create(ContactsContentSchema)` to create a new message.
  */
 export const ContactsContentSchema: GenMessage<ContactsContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 10);
+  messageDesc(file_switchboard_v1_content, 12);
 
 /**
  * A card of somebody.
@@ -573,7 +701,7 @@ export type ContactCard = Message<"switchboard.v1.ContactCard"> & {
  * Use `create(ContactCardSchema)` to create a new message.
  */
 export const ContactCardSchema: GenMessage<ContactCard> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 11);
+  messageDesc(file_switchboard_v1_content, 13);
 
 /**
  * A name in parts. WhatsApp needs one of them beside the whole.
@@ -629,7 +757,7 @@ export type CardName = Message<"switchboard.v1.CardName"> & {
  * Use `create(CardNameSchema)` to create a new message.
  */
 export const CardNameSchema: GenMessage<CardName> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 12);
+  messageDesc(file_switchboard_v1_content, 14);
 
 /**
  * A number of a card.
@@ -664,7 +792,7 @@ export type CardPhone = Message<"switchboard.v1.CardPhone"> & {
  * Use `create(CardPhoneSchema)` to create a new message.
  */
 export const CardPhoneSchema: GenMessage<CardPhone> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 13);
+  messageDesc(file_switchboard_v1_content, 15);
 
 /**
  * An address of mail of a card.
@@ -692,7 +820,7 @@ export type CardEmail = Message<"switchboard.v1.CardEmail"> & {
  * Use `create(CardEmailSchema)` to create a new message.
  */
 export const CardEmailSchema: GenMessage<CardEmail> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 14);
+  messageDesc(file_switchboard_v1_content, 16);
 
 /**
  * A page of a card.
@@ -720,7 +848,7 @@ export type CardUrl = Message<"switchboard.v1.CardUrl"> & {
  * Use `create(CardUrlSchema)` to create a new message.
  */
 export const CardUrlSchema: GenMessage<CardUrl> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 15);
+  messageDesc(file_switchboard_v1_content, 17);
 
 /**
  * An address of a card.
@@ -776,7 +904,7 @@ export type CardAddress = Message<"switchboard.v1.CardAddress"> & {
  * Use `create(CardAddressSchema)` to create a new message.
  */
 export const CardAddressSchema: GenMessage<CardAddress> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 16);
+  messageDesc(file_switchboard_v1_content, 18);
 
 /**
  * Where the person of a card works.
@@ -811,7 +939,7 @@ export type CardOrganization = Message<"switchboard.v1.CardOrganization"> & {
  * Use `create(CardOrganizationSchema)` to create a new message.
  */
 export const CardOrganizationSchema: GenMessage<CardOrganization> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_content, 17);
+  messageDesc(file_switchboard_v1_content, 19);
 
 /**
  * What an interactive message is.
@@ -895,6 +1023,41 @@ export enum InteractiveKind {
    * @generated from enum value: INTERACTIVE_KIND_OTHER_REPLY = 10;
    */
   OTHER_REPLY = 10,
+
+  /**
+   * Shows a product of a catalogue.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_PRODUCT = 11;
+   */
+  PRODUCT = 11,
+
+  /**
+   * Shows products of a catalogue.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_PRODUCT_LIST = 12;
+   */
+  PRODUCT_LIST = 12,
+
+  /**
+   * Leads to a catalogue.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_CATALOG = 13;
+   */
+  CATALOG = 13,
+
+  /**
+   * Asks to fill in a form.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_FLOW = 14;
+   */
+  FLOW = 14,
+
+  /**
+   * Asks for the customer's phone number.
+   *
+   * @generated from enum value: INTERACTIVE_KIND_CONTACT_REQUEST = 15;
+   */
+  CONTACT_REQUEST = 15,
 }
 
 /**

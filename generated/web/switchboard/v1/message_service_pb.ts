@@ -8,7 +8,7 @@ import { file_buf_validate_validate } from "../../buf/validate/validate_pb";
 import { file_google_api_annotations } from "../../google/api/annotations_pb";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { ContactCard, ListSection, QuickReply } from "./content_pb";
+import type { ContactCard, Flow, ListSection, ProductSection, QuickReply } from "./content_pb";
 import { file_switchboard_v1_content } from "./content_pb";
 import type { AttachmentKind, Message as Message$1 } from "./message_pb";
 import { file_switchboard_v1_message } from "./message_pb";
@@ -23,7 +23,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message_service.proto.
  */
 export const file_switchboard_v1_message_service: GenFile = /*@__PURE__*/
-  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoUBChZSZXRyeUF0dGFjaG1lbnRSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEh4KCHBvc2l0aW9uGAIgASgFQge6SAQaAigASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgsKCV9wb3NpdGlvbiJDChdSZXRyeUF0dGFjaG1lbnRSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSJNChVSZWFjdFRvTWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESFgoFZW1vamkYAiABKAlCB7pIBHICGEAiQgoWUmVhY3RUb01lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSI/ChpTZW5kVHlwaW5nSW5kaWNhdG9yUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBIk4KG1NlbmRUeXBpbmdJbmRpY2F0b3JSZXNwb25zZRIvCgtleHBpcmVfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAipgUKElNlbmRNZXNzYWdlUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEigKBHRleHQYAiABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kVGV4dEgAEioKBW1lZGlhGAUgASgLMhkuc3dpdGNoYm9hcmQudjEuU2VuZE1lZGlhSAASLgoHYnV0dG9ucxgGIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlNlbmRCdXR0b25zSAASKAoEbGlzdBgHIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaXN0SAASKAoEbGluaxgIIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaW5rSAASPwoQbG9jYXRpb25fcmVxdWVzdBgJIAEoCzIjLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvblJlcXVlc3RIABIwCghsb2NhdGlvbhgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvbkgAEjAKCGNvbnRhY3RzGAsgASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZENvbnRhY3RzSAASMAoIdGVtcGxhdGUYDSABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kVGVtcGxhdGVIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQESKgoTcmVwbHlfdG9fbWVzc2FnZV9pZBgOIAEoCUIIukgFcgOwAQFIAogBAUIQCgdjb250ZW50EgW6SAIIAUIXChVfbGFzdF9zZWVuX21lc3NhZ2VfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiZgoIU2VuZFRleHQSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEjsKDXF1aWNrX3JlcGxpZXMYAiADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgi6SAWSAQIQFCJACglTZW5kTWVkaWESMwoFaXRlbXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kRmlsZUIKukgHkgEECAEQHiKYAgoIU2VuZEZpbGUSHAoIbWVkaWFfaWQYASABKAlCCLpIBXIDsAEBSAASLQoEbGluaxgCIAEoCUIdukgachgYgBAyEF5odHRwczovL1shLX5dKySIAQFIABI2CgRraW5kGAMgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCCLpIBYIBAhABEiUKB2NhcHRpb24YBCABKAlCD7pIDHIKEAEogIAEugEBAEgBiAEBEiYKCWZpbGVfbmFtZRgFIAEoCUIOukgLcgkQARiACLoBAQBIAogBARINCgV2b2ljZRgGIAEoCEIPCgZzb3VyY2USBbpIAggBQgoKCF9jYXB0aW9uQgwKCl9maWxlX25hbWUi4gEKD1NlbmRIZWFkZXJNZWRpYRIhCghtZWRpYV9pZBgBIAEoCUINukgKcggQARhAugEBAEgAEi0KBGxpbmsYAiABKAlCHbpIGnIYGIAQMhBeaHR0cHM6Ly9bIS1+XSskiAEBSAASNgoEa2luZBgDIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQgi6SAWCAQIQARImCglmaWxlX25hbWUYBCABKAlCDrpIC3IJEAEY8AG6AQEASAGIAQFCDwoGc291cmNlEgW6SAIIAUIMCgpfZmlsZV9uYW1lIvwBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFBI1CgxoZWFkZXJfbWVkaWEYBSABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kSGVhZGVyTWVkaWFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIuMBCghTZW5kTGlzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASOQoIc2VjdGlvbnMYBSADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbkIKukgHkgEECAEQZEIJCgdfaGVhZGVyQgkKB19mb290ZXIihQIKCFNlbmRMaW5rEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABIkCgN1cmwYBSABKAlCF7pIFHISGNAPMgpeaHR0cHM/Oi8viAEBEjUKDGhlYWRlcl9tZWRpYRgGIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIiNAoTU2VuZExvY2F0aW9uUmVxdWVzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQAiwwEKDFNlbmRMb2NhdGlvbhIpCghsYXRpdHVkZRgBIAEoAUIXukgUEhIZAAAAAACAVkApAAAAAACAVsASKgoJbG9uZ2l0dWRlGAIgASgBQhe6SBQSEhkAAAAAAIBmQCkAAAAAAIBmwBIhCgRuYW1lGAMgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiQKB2FkZHJlc3MYBCABKAlCDrpIC3IJEAEYgAi6AQEASAGIAQFCBwoFX25hbWVCCgoIX2FkZHJlc3MioAEKDFNlbmRUZW1wbGF0ZRIfCgt0ZW1wbGF0ZV9pZBgBIAEoCUIIukgFcgOwAQFIABIqCgNrZXkYAiABKAsyGy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUtleUgAEjAKB2ZpbGxpbmcYAyABKAsyHy5zd2l0Y2hib2FyZC52MS5UZW1wbGF0ZUZpbGxpbmdCEQoIdGVtcGxhdGUSBbpIAggBIm4KC1RlbXBsYXRlS2V5EicKBG5hbWUYASABKAlCGbpIFnIUMhJeW2EtejAtOV9dezEsNTEyfSQSNgoIbGFuZ3VhZ2UYAiABKAlCJLpIIXIfMh1eW2Etel17MiwzfShfW0EtWmEtel17Miw0fSk/JCJKCgxTZW5kQ29udGFjdHMSOgoIY29udGFjdHMYASADKAsyGy5zd2l0Y2hib2FyZC52MS5Db250YWN0Q2FyZEILukgIkgEFCAEQgQIidQoTU2VuZE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIeChF1bnNlZW5fbWVzc2FnZV9pZBgCIAEoCUgAiAEBQhQKEl91bnNlZW5fbWVzc2FnZV9pZCIxChFHZXRNZXNzYWdlUmVxdWVzdBIcCgptZXNzYWdlX2lkGAEgASgJQgi6SAVyA7ABASJNChJHZXRNZXNzYWdlUmVzcG9uc2USKAoHbWVzc2FnZRgBIAEoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USDQoFYXNfb2YYAiABKAkicgoTTGlzdE1lc3NhZ2VzUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACCJpChRMaXN0TWVzc2FnZXNSZXNwb25zZRIpCghtZXNzYWdlcxgBIAMoCzIXLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2USFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJIp4BCh9MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEhoKCXBhZ2Vfc2l6ZRgCIAEoBUIHukgEGgIoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiACBIaCgRwYXJ0GAQgASgFQge6SAQaAigASACIAQFCBwoFX3BhcnQigAEKIExpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlEjQKDnN0YXR1c191cGRhdGVzGAEgAygLMhwuc3dpdGNoYm9hcmQudjEuU3RhdHVzVXBkYXRlEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCRINCgVhc19vZhgDIAEoCTL3CAoOTWVzc2FnZVNlcnZpY2USlQEKC1NlbmRNZXNzYWdlEiIuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXF1ZXN0GiMuc3dpdGNoYm9hcmQudjEuU2VuZE1lc3NhZ2VSZXNwb25zZSI9orsYAggFgtPkkwIxIiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlczoBKhKUAQoOUmVhY3RUb01lc3NhZ2USJS5zd2l0Y2hib2FyZC52MS5SZWFjdFRvTWVzc2FnZVJlcXVlc3QaJi5zd2l0Y2hib2FyZC52MS5SZWFjdFRvTWVzc2FnZVJlc3BvbnNlIjOQAgKiuxgCCAWC0+STAiQiHy92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vcmVhY3Q6ASoSrgEKE1NlbmRUeXBpbmdJbmRpY2F0b3ISKi5zd2l0Y2hib2FyZC52MS5TZW5kVHlwaW5nSW5kaWNhdG9yUmVxdWVzdBorLnN3aXRjaGJvYXJkLnYxLlNlbmRUeXBpbmdJbmRpY2F0b3JSZXNwb25zZSI+kAICorsYAggFgtPkkwIvIiovdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS90eXBpbmc6ASoSfwoKR2V0TWVzc2FnZRIhLnN3aXRjaGJvYXJkLnYxLkdldE1lc3NhZ2VSZXF1ZXN0GiIuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlc3BvbnNlIiqQAgGiuxgCCAGC0+STAhsSGS92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0SmAEKDExpc3RNZXNzYWdlcxIjLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1JlcXVlc3QaJC5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZXNSZXNwb25zZSI9kAIBorsYAggBgtPkkwIuEiwvdjEvY29udmVyc2F0aW9ucy97Y29udmVyc2F0aW9uX2lkfS9tZXNzYWdlcxKfAQoPUmV0cnlBdHRhY2htZW50EiYuc3dpdGNoYm9hcmQudjEuUmV0cnlBdHRhY2htZW50UmVxdWVzdBonLnN3aXRjaGJvYXJkLnYxLlJldHJ5QXR0YWNobWVudFJlc3BvbnNlIjuiuxgCCAKC0+STAi8iKi92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vcmV0cnktYXR0YWNobWVudDoBKhK4AQoYTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzEi8uc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVxdWVzdBowLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1Jlc3BvbnNlIjmQAgGiuxgCCAGC0+STAioSKC92MS9tZXNzYWdlcy97bWVzc2FnZV9pZH0vc3RhdHVzLXVwZGF0ZXMaDKq7GAhtZXNzYWdlc2IGcHJvdG8z", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_timestamp, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
+  fileDesc("CiRzd2l0Y2hib2FyZC92MS9tZXNzYWdlX3NlcnZpY2UucHJvdG8SDnN3aXRjaGJvYXJkLnYxIoUBChZSZXRyeUF0dGFjaG1lbnRSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBEh4KCHBvc2l0aW9uGAIgASgFQge6SAQaAigASACIAQESIAoKcmVxdWVzdF9pZBgDIAEoCUIMukgJcgcYgAG6AQEAQgsKCV9wb3NpdGlvbiJDChdSZXRyeUF0dGFjaG1lbnRSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSJNChVSZWFjdFRvTWVzc2FnZVJlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESFgoFZW1vamkYAiABKAlCB7pIBHICGEAiQgoWUmVhY3RUb01lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZSI/ChpTZW5kVHlwaW5nSW5kaWNhdG9yUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBIk4KG1NlbmRUeXBpbmdJbmRpY2F0b3JSZXNwb25zZRIvCgtleHBpcmVfdGltZRgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiqAcKElNlbmRNZXNzYWdlUmVxdWVzdBIhCg9jb252ZXJzYXRpb25faWQYASABKAlCCLpIBXIDsAEBEigKBHRleHQYAiABKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kVGV4dEgAEioKBW1lZGlhGAUgASgLMhkuc3dpdGNoYm9hcmQudjEuU2VuZE1lZGlhSAASLgoHYnV0dG9ucxgGIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlNlbmRCdXR0b25zSAASKAoEbGlzdBgHIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaXN0SAASKAoEbGluaxgIIAEoCzIYLnN3aXRjaGJvYXJkLnYxLlNlbmRMaW5rSAASPwoQbG9jYXRpb25fcmVxdWVzdBgJIAEoCzIjLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvblJlcXVlc3RIABIwCghsb2NhdGlvbhgKIAEoCzIcLnN3aXRjaGJvYXJkLnYxLlNlbmRMb2NhdGlvbkgAEjAKCGNvbnRhY3RzGAsgASgLMhwuc3dpdGNoYm9hcmQudjEuU2VuZENvbnRhY3RzSAASMAoIdGVtcGxhdGUYDSABKAsyHC5zd2l0Y2hib2FyZC52MS5TZW5kVGVtcGxhdGVIABIuCgdwcm9kdWN0GA8gASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZFByb2R1Y3RIABI3Cgxwcm9kdWN0X2xpc3QYECABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kUHJvZHVjdExpc3RIABIuCgdjYXRhbG9nGBEgASgLMhsuc3dpdGNoYm9hcmQudjEuU2VuZENhdGFsb2dIABIoCgRmbG93GBIgASgLMhguc3dpdGNoYm9hcmQudjEuU2VuZEZsb3dIABI9Cg9jb250YWN0X3JlcXVlc3QYEyABKAsyIi5zd2l0Y2hib2FyZC52MS5TZW5kQ29udGFjdFJlcXVlc3RIABIgCgpyZXF1ZXN0X2lkGAMgASgJQgy6SAlyBxiAAboBAQASKwoUbGFzdF9zZWVuX21lc3NhZ2VfaWQYBCABKAlCCLpIBXIDsAEBSAGIAQESKgoTcmVwbHlfdG9fbWVzc2FnZV9pZBgOIAEoCUIIukgFcgOwAQFIAogBAUIQCgdjb250ZW50EgW6SAIIAUIXChVfbGFzdF9zZWVuX21lc3NhZ2VfaWRCFgoUX3JlcGx5X3RvX21lc3NhZ2VfaWQiZgoIU2VuZFRleHQSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEjsKDXF1aWNrX3JlcGxpZXMYAiADKAsyGi5zd2l0Y2hib2FyZC52MS5RdWlja1JlcGx5Qgi6SAWSAQIQFCJACglTZW5kTWVkaWESMwoFaXRlbXMYASADKAsyGC5zd2l0Y2hib2FyZC52MS5TZW5kRmlsZUIKukgHkgEECAEQHiKYAgoIU2VuZEZpbGUSHAoIbWVkaWFfaWQYASABKAlCCLpIBXIDsAEBSAASLQoEbGluaxgCIAEoCUIdukgachgYgBAyEF5odHRwczovL1shLX5dKySIAQFIABI2CgRraW5kGAMgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCCLpIBYIBAhABEiUKB2NhcHRpb24YBCABKAlCD7pIDHIKEAEogIAEugEBAEgBiAEBEiYKCWZpbGVfbmFtZRgFIAEoCUIOukgLcgkQARiACLoBAQBIAogBARINCgV2b2ljZRgGIAEoCEIPCgZzb3VyY2USBbpIAggBQgoKCF9jYXB0aW9uQgwKCl9maWxlX25hbWUi4gEKD1NlbmRIZWFkZXJNZWRpYRIhCghtZWRpYV9pZBgBIAEoCUINukgKcggQARhAugEBAEgAEi0KBGxpbmsYAiABKAlCHbpIGnIYGIAQMhBeaHR0cHM6Ly9bIS1+XSskiAEBSAASNgoEa2luZBgDIAEoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQgi6SAWCAQIQARImCglmaWxlX25hbWUYBCABKAlCDrpIC3IJEAEY8AG6AQEASAGIAQFCDwoGc291cmNlEgW6SAIIAUIMCgpfZmlsZV9uYW1lIvwBCgtTZW5kQnV0dG9ucxIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARI3CgdidXR0b25zGAQgAygLMhouc3dpdGNoYm9hcmQudjEuUXVpY2tSZXBseUIKukgHkgEECAEQFBI1CgxoZWFkZXJfbWVkaWEYBSABKAsyHy5zd2l0Y2hib2FyZC52MS5TZW5kSGVhZGVyTWVkaWFCCQoHX2hlYWRlckIJCgdfZm9vdGVyIuMBCghTZW5kTGlzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASIwoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBAEgAiAEBEiMKBmZvb3RlchgDIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIdCgVsYWJlbBgEIAEoCUIOukgLcgkQARiAAroBAQASOQoIc2VjdGlvbnMYBSADKAsyGy5zd2l0Y2hib2FyZC52MS5MaXN0U2VjdGlvbkIKukgHkgEECAEQZEIJCgdfaGVhZGVyQgkKB19mb290ZXIihQIKCFNlbmRMaW5rEh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABIkCgN1cmwYBSABKAlCF7pIFHISGNAPMgpeaHR0cHM/Oi8viAEBEjUKDGhlYWRlcl9tZWRpYRgGIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIiNAoTU2VuZExvY2F0aW9uUmVxdWVzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQAiugEKC1NlbmRQcm9kdWN0EiIKBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBAEgAiAEBEiMKBmZvb3RlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAYgBARIhCgpjYXRhbG9nX2lkGAMgASgJQg26SApyCBABGEC6AQEAEisKE3Byb2R1Y3RfcmV0YWlsZXJfaWQYBCABKAlCDrpIC3IJEAEYgAK6AQEAQgcKBV9ib2R5QgkKB19mb290ZXIi6QEKD1NlbmRQcm9kdWN0TGlzdBIdCgRib2R5GAEgASgJQg+6SAxyChABKICABLoBAQASHgoGaGVhZGVyGAIgASgJQg66SAtyCRABGIAIugEBABIjCgZmb290ZXIYAyABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIQoKY2F0YWxvZ19pZBgEIAEoCUINukgKcggQARhAugEBABJEChBwcm9kdWN0X3NlY3Rpb25zGAUgAygLMh4uc3dpdGNoYm9hcmQudjEuUHJvZHVjdFNlY3Rpb25CCrpIB5IBBAgBEGRCCQoHX2Zvb3RlciKmAQoLU2VuZENhdGFsb2cSHQoEYm9keRgBIAEoCUIPukgMcgoQASiAgAS6AQEAEiMKBmZvb3RlchgCIAEoCUIOukgLcgkQARiACLoBAQBIAIgBARIwChNwcm9kdWN0X3JldGFpbGVyX2lkGAMgASgJQg66SAtyCRABGIACugEBAEgBiAEBQgkKB19mb290ZXJCFgoUX3Byb2R1Y3RfcmV0YWlsZXJfaWQiiwIKCFNlbmRGbG93Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBABIjCgZoZWFkZXIYAiABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESIwoGZm9vdGVyGAMgASgJQg66SAtyCRABGIAIugEBAEgBiAEBEh0KBWxhYmVsGAQgASgJQg66SAtyCRABGIACugEBABIqCgRmbG93GAUgASgLMhQuc3dpdGNoYm9hcmQudjEuRmxvd0IGukgDyAEBEjUKDGhlYWRlcl9tZWRpYRgGIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlNlbmRIZWFkZXJNZWRpYUIJCgdfaGVhZGVyQgkKB19mb290ZXIiMwoSU2VuZENvbnRhY3RSZXF1ZXN0Eh0KBGJvZHkYASABKAlCD7pIDHIKEAEogIAEugEBACLDAQoMU2VuZExvY2F0aW9uEikKCGxhdGl0dWRlGAEgASgBQhe6SBQSEhkAAAAAAIBWQCkAAAAAAIBWwBIqCglsb25naXR1ZGUYAiABKAFCF7pIFBISGQAAAAAAgGZAKQAAAAAAgGbAEiEKBG5hbWUYAyABKAlCDrpIC3IJEAEYgAi6AQEASACIAQESJAoHYWRkcmVzcxgEIAEoCUIOukgLcgkQARiACLoBAQBIAYgBAUIHCgVfbmFtZUIKCghfYWRkcmVzcyKgAQoMU2VuZFRlbXBsYXRlEh8KC3RlbXBsYXRlX2lkGAEgASgJQgi6SAVyA7ABAUgAEioKA2tleRgCIAEoCzIbLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlS2V5SAASMAoHZmlsbGluZxgDIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlRmlsbGluZ0IRCgh0ZW1wbGF0ZRIFukgCCAEibgoLVGVtcGxhdGVLZXkSJwoEbmFtZRgBIAEoCUIZukgWchQyEl5bYS16MC05X117MSw1MTJ9JBI2CghsYW5ndWFnZRgCIAEoCUIkukghch8yHV5bYS16XXsyLDN9KF9bQS1aYS16XXsyLDR9KT8kIkoKDFNlbmRDb250YWN0cxI6Cghjb250YWN0cxgBIAMoCzIbLnN3aXRjaGJvYXJkLnYxLkNvbnRhY3RDYXJkQgu6SAiSAQUIARCBAiJ1ChNTZW5kTWVzc2FnZVJlc3BvbnNlEigKB21lc3NhZ2UYASABKAsyFy5zd2l0Y2hib2FyZC52MS5NZXNzYWdlEh4KEXVuc2Vlbl9tZXNzYWdlX2lkGAIgASgJSACIAQFCFAoSX3Vuc2Vlbl9tZXNzYWdlX2lkIjEKEUdldE1lc3NhZ2VSZXF1ZXN0EhwKCm1lc3NhZ2VfaWQYASABKAlCCLpIBXIDsAEBIk0KEkdldE1lc3NhZ2VSZXNwb25zZRIoCgdtZXNzYWdlGAEgASgLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRINCgVhc19vZhgCIAEoCSJyChNMaXN0TWVzc2FnZXNSZXF1ZXN0EiEKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIImkKFExpc3RNZXNzYWdlc1Jlc3BvbnNlEikKCG1lc3NhZ2VzGAEgAygLMhcuc3dpdGNoYm9hcmQudjEuTWVzc2FnZRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDQoFYXNfb2YYAyABKAkingEKH0xpc3RNZXNzYWdlU3RhdHVzVXBkYXRlc1JlcXVlc3QSHAoKbWVzc2FnZV9pZBgBIAEoCUIIukgFcgOwAQESGgoJcGFnZV9zaXplGAIgASgFQge6SAQaAigAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAIEhoKBHBhcnQYBCABKAVCB7pIBBoCKABIAIgBAUIHCgVfcGFydCKAAQogTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2USNAoOc3RhdHVzX3VwZGF0ZXMYASADKAsyHC5zd2l0Y2hib2FyZC52MS5TdGF0dXNVcGRhdGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg0KBWFzX29mGAMgASgJMvcICg5NZXNzYWdlU2VydmljZRKVAQoLU2VuZE1lc3NhZ2USIi5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlcXVlc3QaIy5zd2l0Y2hib2FyZC52MS5TZW5kTWVzc2FnZVJlc3BvbnNlIj2iuxgCCAWC0+STAjEiLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzOgEqEpQBCg5SZWFjdFRvTWVzc2FnZRIlLnN3aXRjaGJvYXJkLnYxLlJlYWN0VG9NZXNzYWdlUmVxdWVzdBomLnN3aXRjaGJvYXJkLnYxLlJlYWN0VG9NZXNzYWdlUmVzcG9uc2UiM5ACAqK7GAIIBYLT5JMCJCIfL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfS9yZWFjdDoBKhKuAQoTU2VuZFR5cGluZ0luZGljYXRvchIqLnN3aXRjaGJvYXJkLnYxLlNlbmRUeXBpbmdJbmRpY2F0b3JSZXF1ZXN0Gisuc3dpdGNoYm9hcmQudjEuU2VuZFR5cGluZ0luZGljYXRvclJlc3BvbnNlIj6QAgKiuxgCCAWC0+STAi8iKi92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L3R5cGluZzoBKhJ/CgpHZXRNZXNzYWdlEiEuc3dpdGNoYm9hcmQudjEuR2V0TWVzc2FnZVJlcXVlc3QaIi5zd2l0Y2hib2FyZC52MS5HZXRNZXNzYWdlUmVzcG9uc2UiKpACAaK7GAIIAYLT5JMCGxIZL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfRKYAQoMTGlzdE1lc3NhZ2VzEiMuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VzUmVxdWVzdBokLnN3aXRjaGJvYXJkLnYxLkxpc3RNZXNzYWdlc1Jlc3BvbnNlIj2QAgGiuxgCCAGC0+STAi4SLC92MS9jb252ZXJzYXRpb25zL3tjb252ZXJzYXRpb25faWR9L21lc3NhZ2VzEp8BCg9SZXRyeUF0dGFjaG1lbnQSJi5zd2l0Y2hib2FyZC52MS5SZXRyeUF0dGFjaG1lbnRSZXF1ZXN0Gicuc3dpdGNoYm9hcmQudjEuUmV0cnlBdHRhY2htZW50UmVzcG9uc2UiO6K7GAIIAoLT5JMCLyIqL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfS9yZXRyeS1hdHRhY2htZW50OgEqErgBChhMaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXMSLy5zd2l0Y2hib2FyZC52MS5MaXN0TWVzc2FnZVN0YXR1c1VwZGF0ZXNSZXF1ZXN0GjAuc3dpdGNoYm9hcmQudjEuTGlzdE1lc3NhZ2VTdGF0dXNVcGRhdGVzUmVzcG9uc2UiOZACAaK7GAIIAYLT5JMCKhIoL3YxL21lc3NhZ2VzL3ttZXNzYWdlX2lkfS9zdGF0dXMtdXBkYXRlcxoMqrsYCG1lc3NhZ2VzYgZwcm90bzM", [file_buf_validate_validate, file_google_api_annotations, file_google_protobuf_timestamp, file_switchboard_v1_content, file_switchboard_v1_message, file_switchboard_v1_options, file_switchboard_v1_status_update, file_switchboard_v1_template]);
 
 /**
  * Asks for the files of a customer's message that did not come.
@@ -262,6 +262,46 @@ export type SendMessageRequest = Message<"switchboard.v1.SendMessageRequest"> & 
      */
     value: SendTemplate;
     case: "template";
+  } | {
+    /**
+     * A product of a catalogue.
+     *
+     * @generated from field: switchboard.v1.SendProduct product = 15;
+     */
+    value: SendProduct;
+    case: "product";
+  } | {
+    /**
+     * Products of a catalogue to choose from.
+     *
+     * @generated from field: switchboard.v1.SendProductList product_list = 16;
+     */
+    value: SendProductList;
+    case: "productList";
+  } | {
+    /**
+     * A way into the whole catalogue.
+     *
+     * @generated from field: switchboard.v1.SendCatalog catalog = 17;
+     */
+    value: SendCatalog;
+    case: "catalog";
+  } | {
+    /**
+     * A form to fill in.
+     *
+     * @generated from field: switchboard.v1.SendFlow flow = 18;
+     */
+    value: SendFlow;
+    case: "flow";
+  } | {
+    /**
+     * A question for the customer's phone number.
+     *
+     * @generated from field: switchboard.v1.SendContactRequest contact_request = 19;
+     */
+    value: SendContactRequest;
+    case: "contactRequest";
   } | { case: undefined; value?: undefined };
 
   /**
@@ -637,6 +677,210 @@ export const SendLocationRequestSchema: GenMessage<SendLocationRequest> = /*@__P
   messageDesc(file_switchboard_v1_message_service, 14);
 
 /**
+ * A product of the catalogue that is linked to the business account. Customers answer with an order, or with a question about it
+ * (`referred_product`).
+ *
+ * @generated from message switchboard.v1.SendProduct
+ */
+export type SendProduct = Message<"switchboard.v1.SendProduct"> & {
+  /**
+   * Plain text beside it.
+   *
+   * @generated from field: optional string body = 1;
+   */
+  body?: string | undefined;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 2;
+   */
+  footer?: string | undefined;
+
+  /**
+   * The catalogue's id at the provider.
+   *
+   * @generated from field: string catalog_id = 3;
+   */
+  catalogId: string;
+
+  /**
+   * The product's id in the catalogue.
+   *
+   * @generated from field: string product_retailer_id = 4;
+   */
+  productRetailerId: string;
+};
+
+/**
+ * Describes the message switchboard.v1.SendProduct.
+ * Use `create(SendProductSchema)` to create a new message.
+ */
+export const SendProductSchema: GenMessage<SendProduct> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 15);
+
+/**
+ * Products of the catalogue that is linked to the business account. Customers answer with an order.
+ *
+ * @generated from message switchboard.v1.SendProductList
+ */
+export type SendProductList = Message<"switchboard.v1.SendProductList"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Above the text.
+   *
+   * @generated from field: string header = 2;
+   */
+  header: string;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 3;
+   */
+  footer?: string | undefined;
+
+  /**
+   * The catalogue's id at the provider.
+   *
+   * @generated from field: string catalog_id = 4;
+   */
+  catalogId: string;
+
+  /**
+   * What to choose from. WhatsApp: 30 products in all, in at most 10 sections.
+   *
+   * @generated from field: repeated switchboard.v1.ProductSection product_sections = 5;
+   */
+  productSections: ProductSection[];
+};
+
+/**
+ * Describes the message switchboard.v1.SendProductList.
+ * Use `create(SendProductListSchema)` to create a new message.
+ */
+export const SendProductListSchema: GenMessage<SendProductList> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 16);
+
+/**
+ * Text with a button that leads to the catalogue of the business account. Customers answer with an order.
+ *
+ * @generated from message switchboard.v1.SendCatalog
+ */
+export type SendCatalog = Message<"switchboard.v1.SendCatalog"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 2;
+   */
+  footer?: string | undefined;
+
+  /**
+   * The product whose picture is shown, by its id in the catalogue. Absent: the first one.
+   *
+   * @generated from field: optional string product_retailer_id = 3;
+   */
+  productRetailerId?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendCatalog.
+ * Use `create(SendCatalogSchema)` to create a new message.
+ */
+export const SendCatalogSchema: GenMessage<SendCatalog> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 17);
+
+/**
+ * Text with a button that opens a form. The answer is a message of INTERACTIVE_KIND_FORM_REPLY with what was filled in.
+ *
+ * @generated from message switchboard.v1.SendFlow
+ */
+export type SendFlow = Message<"switchboard.v1.SendFlow"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+
+  /**
+   * Above the text.
+   *
+   * @generated from field: optional string header = 2;
+   */
+  header?: string | undefined;
+
+  /**
+   * Below the text.
+   *
+   * @generated from field: optional string footer = 3;
+   */
+  footer?: string | undefined;
+
+  /**
+   * On the button; no emoji.
+   *
+   * @generated from field: string label = 4;
+   */
+  label: string;
+
+  /**
+   * The form.
+   *
+   * @generated from field: switchboard.v1.Flow flow = 5;
+   */
+  flow?: Flow | undefined;
+
+  /**
+   * Above the text, in the place of `header`.
+   *
+   * @generated from field: switchboard.v1.SendHeaderMedia header_media = 6;
+   */
+  headerMedia?: SendHeaderMedia | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.SendFlow.
+ * Use `create(SendFlowSchema)` to create a new message.
+ */
+export const SendFlowSchema: GenMessage<SendFlow> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 18);
+
+/**
+ * A question for the customer's phone number, with a button to answer by. The answer is a card whose `requested` is true.
+ *
+ * @generated from message switchboard.v1.SendContactRequest
+ */
+export type SendContactRequest = Message<"switchboard.v1.SendContactRequest"> & {
+  /**
+   * Plain text.
+   *
+   * @generated from field: string body = 1;
+   */
+  body: string;
+};
+
+/**
+ * Describes the message switchboard.v1.SendContactRequest.
+ * Use `create(SendContactRequestSchema)` to create a new message.
+ */
+export const SendContactRequestSchema: GenMessage<SendContactRequest> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message_service, 19);
+
+/**
  * A place to send.
  *
  * @generated from message switchboard.v1.SendLocation
@@ -676,7 +920,7 @@ export type SendLocation = Message<"switchboard.v1.SendLocation"> & {
  * Use `create(SendLocationSchema)` to create a new message.
  */
 export const SendLocationSchema: GenMessage<SendLocation> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 15);
+  messageDesc(file_switchboard_v1_message_service, 20);
 
 /**
  * A template with its places filled.
@@ -720,7 +964,7 @@ export type SendTemplate = Message<"switchboard.v1.SendTemplate"> & {
  * Use `create(SendTemplateSchema)` to create a new message.
  */
 export const SendTemplateSchema: GenMessage<SendTemplate> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 16);
+  messageDesc(file_switchboard_v1_message_service, 21);
 
 /**
  * Names a template in one language. There is no other language to fall back on.
@@ -748,7 +992,7 @@ export type TemplateKey = Message<"switchboard.v1.TemplateKey"> & {
  * Use `create(TemplateKeySchema)` to create a new message.
  */
 export const TemplateKeySchema: GenMessage<TemplateKey> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 17);
+  messageDesc(file_switchboard_v1_message_service, 22);
 
 /**
  * Cards of people to send.
@@ -769,7 +1013,7 @@ export type SendContacts = Message<"switchboard.v1.SendContacts"> & {
  * Use `create(SendContactsSchema)` to create a new message.
  */
 export const SendContactsSchema: GenMessage<SendContacts> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 18);
+  messageDesc(file_switchboard_v1_message_service, 23);
 
 /**
  * The message, durable.
@@ -797,7 +1041,7 @@ export type SendMessageResponse = Message<"switchboard.v1.SendMessageResponse"> 
  * Use `create(SendMessageResponseSchema)` to create a new message.
  */
 export const SendMessageResponseSchema: GenMessage<SendMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 19);
+  messageDesc(file_switchboard_v1_message_service, 24);
 
 /**
  * Asks for a message.
@@ -818,7 +1062,7 @@ export type GetMessageRequest = Message<"switchboard.v1.GetMessageRequest"> & {
  * Use `create(GetMessageRequestSchema)` to create a new message.
  */
 export const GetMessageRequestSchema: GenMessage<GetMessageRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 20);
+  messageDesc(file_switchboard_v1_message_service, 25);
 
 /**
  * A message.
@@ -846,7 +1090,7 @@ export type GetMessageResponse = Message<"switchboard.v1.GetMessageResponse"> & 
  * Use `create(GetMessageResponseSchema)` to create a new message.
  */
 export const GetMessageResponseSchema: GenMessage<GetMessageResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 21);
+  messageDesc(file_switchboard_v1_message_service, 26);
 
 /**
  * Asks for a page of messages.
@@ -881,7 +1125,7 @@ export type ListMessagesRequest = Message<"switchboard.v1.ListMessagesRequest"> 
  * Use `create(ListMessagesRequestSchema)` to create a new message.
  */
 export const ListMessagesRequestSchema: GenMessage<ListMessagesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 22);
+  messageDesc(file_switchboard_v1_message_service, 27);
 
 /**
  * A page of messages.
@@ -916,7 +1160,7 @@ export type ListMessagesResponse = Message<"switchboard.v1.ListMessagesResponse"
  * Use `create(ListMessagesResponseSchema)` to create a new message.
  */
 export const ListMessagesResponseSchema: GenMessage<ListMessagesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 23);
+  messageDesc(file_switchboard_v1_message_service, 28);
 
 /**
  * Asks for a page of status updates.
@@ -958,7 +1202,7 @@ export type ListMessageStatusUpdatesRequest = Message<"switchboard.v1.ListMessag
  * Use `create(ListMessageStatusUpdatesRequestSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesRequestSchema: GenMessage<ListMessageStatusUpdatesRequest> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 24);
+  messageDesc(file_switchboard_v1_message_service, 29);
 
 /**
  * A page of status updates.
@@ -993,7 +1237,7 @@ export type ListMessageStatusUpdatesResponse = Message<"switchboard.v1.ListMessa
  * Use `create(ListMessageStatusUpdatesResponseSchema)` to create a new message.
  */
 export const ListMessageStatusUpdatesResponseSchema: GenMessage<ListMessageStatusUpdatesResponse> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message_service, 25);
+  messageDesc(file_switchboard_v1_message_service, 30);
 
 /**
  * Messages of conversations.
