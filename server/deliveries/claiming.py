@@ -46,12 +46,7 @@ class Lane(IntEnum):
 
 LANES = f"(VALUES {', '.join(f'({lane.value}::smallint)' for lane in Lane)})"
 # When the lanes behind the first are looked at again: of a channel `c`, NULL where nothing holds them.
-BEGINS = """
-greatest(c.templates_held_until, (
-    SELECT max(coalesce((r ->> 'expire_time')::timestamptz, 'infinity')) FROM jsonb_array_elements(c.health -> 'restrictions') r
-    WHERE (r ->> 'forbids_templates')::boolean
-))
-"""
+BEGINS = "templates_held(c)"
 
 # The places of an account that are taken, as times they are free at, soonest first. What lies further ahead than any claim may put it
 # is of a clock that went back.

@@ -2,6 +2,7 @@
 
 waiting -> queued (head of its conversation) -> in_flight (committed before the first byte) -> accepted | failed | unknown, or
 queued again. Whoever ends a head holds the conversation's lock, as those who add to its queue do, and makes the next one head.
+A template that the provider makes wait for long steps aside: it is waiting again while others of its conversation go.
 """
 
 from __future__ import annotations
@@ -33,19 +34,38 @@ RETURNING id
 AGAIN = """
 UPDATE deliveries
 SET state = 'queued', due_time = clock_now() + $3::interval, uncounted = uncounted + $4::integer, error_code = $5,
-    error_message = $6, worker = NULL, lease_until = NULL, awaited_template_id = $7
+    error_message = $6, worker = NULL, lease_until = NULL, awaited_template_id = $7, aside = lane > 0 AND $8
 WHERE id = $1 AND attempt = $2 AND state = 'in_flight'
 RETURNING id
 """
-# A conversation's lowest waiting one becomes its head, where it has none.
+# A conversation's lowest waiting one becomes its head, where it has none; of those that step aside, the one that is due first.
 PROMOTE = """
 UPDATE deliveries SET state = 'queued', due_time = greatest(due_time, clock_now())
 WHERE id IN (
     SELECT w.id FROM unnest($1::uuid[]) AS c (id)
     CROSS JOIN LATERAL (
-        SELECT id FROM deliveries WHERE conversation_id = c.id AND state = 'waiting' ORDER BY position, id LIMIT 1
+        SELECT coalesce((
+            SELECT d.id FROM deliveries d WHERE d.conversation_id = c.id AND d.state = 'waiting' AND NOT steps_aside(d)
+            ORDER BY position, id LIMIT 1
+        ), (
+            SELECT d.id FROM deliveries d WHERE d.conversation_id = c.id AND d.state = 'waiting'
+            ORDER BY due_time, position, id LIMIT 1
+        )) AS id
     ) w
     WHERE NOT EXISTS (SELECT FROM deliveries h WHERE h.conversation_id = c.id AND h.state IN ('queued', 'in_flight'))
+)
+"""
+# Heads that others of their conversation do not wait for.
+HEADS_ASIDE = """
+SELECT DISTINCT h.conversation_id FROM channels c JOIN deliveries h ON h.channel_id = c.id
+WHERE h.lane > 0 AND h.state = 'queued' AND (h.due_time > clock_now() OR templates_held(c) > clock_now()) AND EXISTS (
+    SELECT FROM deliveries w WHERE w.conversation_id = h.conversation_id AND w.state = 'waiting' AND NOT steps_aside(w)
+) AND steps_aside(h) LIMIT $1
+"""
+STEP_ASIDE = """
+UPDATE deliveries h SET state = 'waiting'
+WHERE h.conversation_id = ANY($1::uuid[]) AND h.state = 'queued' AND steps_aside(h) AND EXISTS (
+    SELECT FROM deliveries w WHERE w.conversation_id = h.conversation_id AND w.state = 'waiting' AND NOT steps_aside(w)
 )
 """
 # What a claim put off until these unknown ones stop holding it need not wait longer.
@@ -56,8 +76,8 @@ WHERE u.part_id = ANY($1::uuid[]) AND u.state = 'unknown'
     AND h.conversation_id = u.conversation_id AND h.state = 'queued' AND h.due_time = u.hold_until
 """
 RELEASE_TEMPLATE = """
-UPDATE deliveries SET due_time = clock_now(), awaited_template_id = NULL
-WHERE awaited_template_id = ANY($1::uuid[]) AND state = 'queued'
+UPDATE deliveries SET due_time = clock_now(), awaited_template_id = NULL, aside = false
+WHERE awaited_template_id = ANY($1::uuid[]) AND state IN ('queued', 'waiting')
 """
 # One that is not sent yet too: whatever made us try again, the provider has it.
 RESOLVE = """
@@ -100,16 +120,30 @@ async def again(
     message: str | None,
     counts: bool = True,
     awaited_template_id: uuid.UUID | None = None,
+    aside: bool = False,
 ) -> bool:
     """Queues a delivery again; counts: whether the attempt is spent. awaited_template_id: what it waits for, at most so long.
 
-    False when it is no longer this claim's.
+    aside: a template lets what comes after it go meanwhile; its conversation is locked then. False when it is no longer this claim's.
     """
     free = 0 if counts else 1
     found = await connection.fetchval(
-        AGAIN, claimed.id, claimed.attempt, after, free, code, message, awaited_template_id
+        AGAIN, claimed.id, claimed.attempt, after, free, code, message, awaited_template_id, aside
     )
+    if found is not None and aside:
+        await step_aside(connection, [claimed.conversation_id])
     return found is not None
+
+
+async def heads_aside(connection: Connection, *, limit: int = 1000) -> list[uuid.UUID]:
+    """Conversations in which something waits for a template that steps aside, since when it was queued nothing held the template."""
+    return [record["conversation_id"] for record in await connection.fetch(HEADS_ASIDE, limit)]
+
+
+async def step_aside(connection: Connection, conversation_ids: Sequence[uuid.UUID]) -> None:
+    """Lets what need not wait go before the heads of locked conversations that step aside."""
+    await connection.execute(STEP_ASIDE, conversation_ids)
+    await promote(connection, conversation_ids)
 
 
 async def take_back(connection: Connection, *, worker: str, sending: list[uuid.UUID]) -> None:

@@ -286,6 +286,9 @@ async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEv
     """Later; and if the provider has enough of the account, of what it begins, or of it at this recipient, their others wait too."""
     after = deliveries.jittered(outcome.retry_after or timedelta(seconds=1))
     awaited = await _template_of(write, claimed) if outcome.of_template else None
+    aside = outcome.error_class is ErrorClass.WAIT
+    if aside:
+        await _lock(write, claimed)
     if not await deliveries.again(
         write.connection,
         claimed,
@@ -293,6 +296,7 @@ async def _again(write: Write, claimed: Claimed, outcome: Refused) -> list[NewEv
         code=outcome.code,
         message=outcome.message,
         awaited_template_id=awaited,
+        aside=aside,
     ):
         return []
     if outcome.holds is Holds.ACCOUNT:

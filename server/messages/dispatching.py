@@ -16,7 +16,7 @@ from server.deliveries import claiming, marks
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed, Depth, Next
 from server.deliveries.marks import Mark
-from server.kit.db import Connection
+from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable, Refusal
 from server.messages.delivering import Sender
@@ -35,6 +35,7 @@ IDLE_SECONDS = 1.0
 # A bucket that fills 80 times a second is not worth 80 looks: they are at least so long apart.
 LOOK_SECONDS = 0.02
 DEPTH_SECONDS = 10.0
+MAKE_WAY_SECONDS = 10.0
 # A send's place is held until a second after its answer. Many are told of at once, and few are lost with a worker that dies.
 GIVE_BACK_SECONDS, HELD_SECONDS = 0.05, 1.0
 FAILED = Counter("switchboard_deliveries_failed_total", "Sends that ended in an error of ours.", ["error"])
@@ -116,6 +117,7 @@ class Dispatcher:
         self._measured = 0.0
         self._answered: dict[Claimed, float] = {}
         self._gave_back = 0.0
+        self._made_way = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -185,7 +187,24 @@ class Dispatcher:
         marks = self._slots.free(tenant.id) if coming.mark is not None and coming.mark <= coming.now else 0
         if marks > 0:
             await self._mark(tenant, limit=min(marks, MARKS_MOST))
+        if time.monotonic() - self._made_way >= MAKE_WAY_SECONDS:
+            self._made_way = time.monotonic()
+            await self._make_way(tenant)
         return 0.0 if begins or marks > 0 else _pause(coming, waits_for_slot=free <= 0)
+
+    async def _make_way(self, tenant: Tenant) -> None:
+        """Lets answers pass templates that the provider holds since they were queued."""
+        async with tenant.database.connection() as connection:
+            held = await deliveries.heads_aside(connection)
+        if not held:
+            return
+
+        async def unit(write: Write) -> None:
+            await deliveries.lock(write.connection, held)
+            await deliveries.step_aside(write.connection, held)
+
+        await tenant.database.write(unit)
+        self._woken.set()
 
     async def _give_back(self, connection: Connection) -> None:
         """Says from when on the places of answered sends are free: sooner than if nobody came back."""

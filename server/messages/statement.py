@@ -64,8 +64,9 @@ PARTS: Mapping[str, Part] = {
                 )
                 SELECT delivery_id, 'send', part_id, conversation_id, channel_id, sequence,
                     CASE WHEN row_number() OVER (PARTITION BY conversation_id ORDER BY sequence) > 1
-                        OR has_head(conversation_id) THEN 'waiting' ELSE 'queued' END, clock_now(), create_time,
-                    coalesce(lane, 0) FROM sends_in
+                        OR waits_for_head(conversation_id, min(coalesce(lane, 0)) OVER (PARTITION BY conversation_id))
+                        THEN 'waiting' ELSE 'queued' END, clock_now(), create_time, coalesce(lane, 0)
+                FROM sends_in
             """,
         },
     ),

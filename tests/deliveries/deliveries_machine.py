@@ -41,6 +41,7 @@ class Sent:
     state: str
     due: float
     lane: int = 0
+    aside: bool = False
     attempt: int = 0
     uncounted: int = 0
     status: str = "pending"
@@ -96,10 +97,38 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
         item = desk.send(self.world.conversations[conversation], str(position))
         self.wait(desk.writer().submit(item))
         self.wait(desk.execute("UPDATE deliveries SET lane = $2 WHERE id = $1", item.delivery_id, lane))
-        head = any(s.conversation == conversation and s.state in ("queued", "in_flight") for s in self.sent.values())
+        # It gets its lane only afterwards, so it was stored as an answer.
+        self._make_way(conversation, position)
+        head = any(sent.state in ("queued", "in_flight") for sent in self._of(conversation))
         self.sent[item.delivery_id] = Sent(
             item.part_id, conversation, position, "waiting" if head else "queued", self.now, lane
         )
+
+    def _aside(self, sent: Sent) -> bool:
+        """Whether others of its conversation go before it."""
+        return sent.lane > 0 and (
+            (sent.aside and sent.due > self.now) or self.templates[self.channel_of(sent)] > self.now
+        )
+
+    def _make_way(self, conversation: int, following: int | None = None) -> None:
+        """A head steps aside for what need not wait; following: the position of what comes now."""
+        queue = self._of(conversation)
+        heads = [sent for sent in queue if sent.state == "queued" and self._aside(sent)]
+        if heads and (following or any(sent.state == "waiting" and not self._aside(sent) for sent in queue)):
+            heads[0].state = "waiting"
+            if any(sent.state == "waiting" and not self._aside(sent) for sent in queue):
+                self._promote(conversation)
+
+    @stateful.rule()
+    def make_way(self) -> None:
+        async def unit(write: Write) -> None:
+            found = await deliveries.heads_aside(write.connection)
+            await deliveries.lock(write.connection, found)
+            await deliveries.step_aside(write.connection, found)
+
+        self.wait(self.world.desk.database.write(unit))
+        for conversation in range(4):
+            self._make_way(conversation)
 
     @stateful.initialize()
     def much_to_send(self) -> None:
@@ -224,7 +253,7 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
 
     def _not_sent(self, sent: Sent, flying: bool, _mine: bool) -> None:
         if flying:
-            sent.state, sent.due = "queued", self.now + BACKOFF
+            sent.state, sent.due, sent.aside = "queued", self.now + BACKOFF, False
 
     _retry = _not_sent
 
@@ -242,12 +271,14 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
     def _spam(self, sent: Sent, flying: bool, mine: bool) -> None:
         self._not_sent(sent, flying, mine)
         if flying:
+            sent.aside = sent.lane > 0
+            self._make_way(sent.conversation)
             self.templates[self.channel_of(sent)] = self.now + BACKOFF
 
     def _stop(self, sent: Sent, flying: bool, _mine: bool) -> None:
         self.paused.add(self.channel_of(sent))
         if flying:
-            sent.state, sent.due = "queued", self.now
+            sent.state, sent.due, sent.aside = "queued", self.now, False
             sent.uncounted += 1
 
     def _permanent(self, sent: Sent, flying: bool, mine: bool) -> None:
@@ -379,7 +410,10 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
 
     def _promote(self, conversation: int) -> None:
         queue = self._of(conversation)
-        waiting = sorted((sent for sent in queue if sent.state == "waiting"), key=lambda sent: sent.position)
+        waiting = sorted(
+            (sent for sent in queue if sent.state == "waiting"),
+            key=lambda sent: (1, sent.due, sent.position) if self._aside(sent) else (0, sent.position, 0),
+        )
         if waiting and not any(sent.state in ("queued", "in_flight") for sent in queue):
             waiting[0].state, waiting[0].due = "queued", max(waiting[0].due, self.now)
 
@@ -396,6 +430,7 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
             names = ("state", "attempt", "uncounted", "status")
             found = tuple(row[name] for name in names)
             assert found == tuple(getattr(sent, name) for name in names), found
+            assert row["aside"] == sent.aside, sent
             if sent.state == "queued":
                 assert row["due"] == (sent.due <= self.now), (row["due_time"], sent)
         for conversation in range(4):

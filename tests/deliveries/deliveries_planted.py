@@ -67,6 +67,10 @@ PLANTED: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "the next one is chosen by its due time": changed(
         deliveries, "PROMOTE", "ORDER BY position, id LIMIT 1", "ORDER BY due_time, id LIMIT 1"
     ),
+    "what waits for long lets nobody pass": changed(
+        deliveries, "STEP_ASIDE", "state = 'waiting'\n", "state = 'queued'\n"
+    ),
+    "what waits for long is the next all the same": changed(deliveries, "PROMOTE", "AND NOT steps_aside(d)", ""),
     "an unknown send holds nothing": changed(claiming, "CLAIM", HELD, "WHERE false"),
     "a paused channel sends": changed(claiming, "CLAIM", "c.state = 'active' AND", ""),
     "what the provider lets an account begin no more goes": changed(

@@ -17,6 +17,7 @@ class Delivery(TenantBase):
 
     position orders the conversation's deliveries: the message's sequence. Of each conversation one, its head, is queued or in
     flight, and the others are waiting. lane: 0 before 1 before 2 where a channel has more to send than it may.
+    aside: until it is due, what comes after it in its conversation goes before it.
     hold_until: until when an unknown send keeps the conversation's next one back.
     attempt: of the claims, never lowered, it guards the end of each; uncounted: those that cost no attempt.
     awaited_template_id: the template it waits for, since the provider paused it.
@@ -45,7 +46,7 @@ class Delivery(TenantBase):
         Index(
             "ix_deliveries_awaited_template",
             "awaited_template_id",
-            postgresql_where=text("awaited_template_id IS NOT NULL AND state = 'queued'"),
+            postgresql_where=text("awaited_template_id IS NOT NULL AND state IN ('queued', 'waiting')"),
         ),
     )
 
@@ -58,6 +59,7 @@ class Delivery(TenantBase):
     state: Mapped[Word]
     due_time: Mapped[Time]
     lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    aside: Mapped[bool] = mapped_column(server_default=text("false"))
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     uncounted: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     worker: Mapped[Word | None]

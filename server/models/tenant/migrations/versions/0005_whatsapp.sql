@@ -50,6 +50,9 @@ DROP INDEX ix_deliveries_due;
 
 CREATE INDEX ix_deliveries_due ON deliveries (channel_id, lane, due_time, id) WHERE state = 'queued';
 
+-- Whether what comes after it in its conversation goes before it until it is due.
+ALTER TABLE deliveries ADD COLUMN aside boolean NOT NULL DEFAULT false;
+
 -- What a provider may be told again, of all kinds: how far a conversation was read, that somebody writes, a reaction.
 ALTER TABLE read_marks RENAME TO marks;
 
@@ -256,7 +259,7 @@ ALTER TABLE message_status_updates ADD COLUMN note text;
 -- Which template a send waits for, since it is paused.
 ALTER TABLE deliveries ADD COLUMN awaited_template_id uuid;
 
-CREATE INDEX ix_deliveries_awaited_template ON deliveries (awaited_template_id) WHERE awaited_template_id IS NOT NULL AND state = 'queued';
+CREATE INDEX ix_deliveries_awaited_template ON deliveries (awaited_template_id) WHERE awaited_template_id IS NOT NULL AND state IN ('queued', 'waiting');
 
 -- == Channels.
 
@@ -273,6 +276,49 @@ ALTER TABLE channels ADD COLUMN check_due_time timestamptz,
 UPDATE channels SET check_due_time = now() + random() * interval '1 day' WHERE provider = 'whatsapp';
 
 CREATE INDEX ix_channels_check_due_time ON channels (check_due_time) WHERE check_due_time IS NOT NULL;
+
+-- Until when the provider lets a channel answer and begin nothing; NULL where nothing holds it.
+CREATE FUNCTION templates_held(c channels) RETURNS timestamptz LANGUAGE sql STABLE AS $$
+    SELECT greatest(c.templates_held_until, (
+        SELECT max(coalesce((r ->> 'expire_time')::timestamptz, 'infinity')) FROM jsonb_array_elements(c.health -> 'restrictions') r
+        WHERE (r ->> 'forbids_templates')::boolean
+    ))
+$$;
+
+-- Whether the others of its conversation go before it now: a template that the provider makes wait for long.
+CREATE FUNCTION steps_aside(d deliveries) RETURNS boolean LANGUAGE sql VOLATILE AS $$
+    SELECT d.lane > 0 AND (
+        (d.aside AND d.due_time > clock_now())
+        OR EXISTS (SELECT FROM channels c WHERE c.id = d.channel_id AND templates_held(c) > clock_now())
+    )
+$$;
+
+DROP FUNCTION has_head(uuid);
+
+-- Whether the next send of a conversation waits. A head that steps aside makes way, for the first that waits behind it, or for the next
+-- itself. Volatile, so that it sees what was committed while its caller waited for the conversation's lock.
+CREATE FUNCTION waits_for_head(conversation uuid, next_lane integer) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+    head deliveries;
+    first uuid;
+BEGIN
+    SELECT * INTO head FROM deliveries d WHERE d.conversation_id = conversation AND d.state IN ('queued', 'in_flight');
+    IF NOT FOUND OR head.lane = 0 OR head.state = 'in_flight' OR NOT steps_aside(head) THEN
+        RETURN FOUND;
+    END IF;
+    SELECT w.id INTO first FROM deliveries w
+    WHERE w.conversation_id = conversation AND w.state = 'waiting' AND NOT steps_aside(w) ORDER BY w.position, w.id LIMIT 1;
+    IF first IS NULL AND next_lane > 0
+        AND EXISTS (SELECT FROM channels c WHERE c.id = head.channel_id AND templates_held(c) > clock_now()) THEN
+        RETURN true;
+    END IF;
+    UPDATE deliveries SET state = 'waiting' WHERE id = head.id AND state = 'queued';
+    IF NOT FOUND THEN
+        RETURN true;
+    END IF;
+    UPDATE deliveries SET state = 'queued', due_time = greatest(due_time, clock_now()) WHERE id = first;
+    RETURN FOUND;
+END $$;
 
 -- == Erasure.
 
