@@ -29,8 +29,9 @@ from server.kit.ids import new_id
 from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
-from server.messages import content, files, receipts
+from server.messages import content, files, receipts, templated
 from server.messages.receipts import Update
+from server.providers.content import FilledTemplate
 from server.providers.contract import (
     Accepted,
     Address,
@@ -49,7 +50,8 @@ from server.traces import service as traces
 log = structlog.get_logger(__name__)
 SETTLED = Counter(
     "switchboard_deliveries_settled_total",
-    "Attempts by their outcome: accepted, not_sent, ambiguous, waits (for a file), or the class of the provider's error.",
+    "Attempts by their outcome: accepted, not_sent, ambiguous, waits (for a file), held (its template may not be sent now), or the class"
+    " of the provider's error.",
     ["outcome"],
 )
 NOT_SENT_DELAYS = (1, 2, 5, 15, 30, 60, 120, 300)
@@ -93,6 +95,10 @@ async def address_of(connection: Connection, identity_id: uuid.UUID, provider: P
     return next((Address(each["kind"], each["value"]) for each in found if each["kind"] in kinds), None)
 
 
+# What keeps a message from being sent now, though nothing is wrong with it.
+Waits = files.Waits | templated.Held
+
+
 class Sender:
     """Delivers sends of a tenant."""
 
@@ -117,11 +123,11 @@ class Sender:
         parent = (await traces.find(self._database, [claimed.part_id])).get(claimed.part_id)
         with tracing.span("delivery", parent=parent, kind="consumer", attempt=claimed.attempt):
             outcome = await self._sent(claimed, begin_at, begin_by)
-            if answered is not None and not isinstance(outcome, files.Waits):
+            if answered is not None and not isinstance(outcome, Waits):
                 answered(outcome)
             await self._insist(claimed, outcome)
 
-    async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome | files.Waits:
+    async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome | Waits:
         """What came of it. Whatever goes wrong before the request is no reason to wonder whether the provider has it."""
         try:
             async with self._database.connection() as connection:
@@ -143,7 +149,7 @@ class Sender:
             span.set(outcome=type(outcome).__name__)
         return outcome
 
-    async def _insist(self, claimed: Claimed, outcome: Outcome | files.Waits) -> None:
+    async def _insist(self, claimed: Claimed, outcome: Outcome | Waits) -> None:
         """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
         loop = asyncio.get_running_loop()
         deadline, repeat = loop.time() + SETTLE_SECONDS, False
@@ -162,7 +168,7 @@ class Sender:
         """The worker that had it did not come back: nobody knows whether the provider has it."""
         await self.settle(claimed, Ambiguous("the worker stopped while the request was under way"))
 
-    async def settle(self, claimed: Claimed, outcome: Outcome | files.Waits, *, repeat: bool = False) -> None:
+    async def settle(self, claimed: Claimed, outcome: Outcome | Waits, *, repeat: bool = False) -> None:
         """Stores an outcome in one unit of work; repeat: unless an earlier commit, whose answer was lost, has done it."""
 
         async def unit(write: Write) -> None:
@@ -174,9 +180,7 @@ class Sender:
         SETTLED.labels(_word(outcome)).inc()
         log.info("delivery.settled", delivery=str(claimed.id), attempt=claimed.attempt, outcome=type(outcome).__name__)
 
-    async def _load(
-        self, connection: Connection, claimed: Claimed
-    ) -> tuple[str, Outgoing] | Refused | NotSent | files.Waits:
+    async def _load(self, connection: Connection, claimed: Claimed) -> tuple[str, Outgoing] | Refused | NotSent | Waits:
         row = await connection.fetchrow(LOAD, claimed.part_id)
         if row is None:
             return _bad("no_message", "What was to be sent is not there.")
@@ -189,6 +193,10 @@ class Sender:
             carried = content.loaded(row["text"], details)
         except ValidationError:
             return _bad("unknown_content", "What was to be sent was written by a later version.")
+        if isinstance(carried, FilledTemplate):
+            kept = await templated.held_or_refused(connection, uuid.UUID(carried.template_id), row["identity_id"])
+            if kept is not None:
+                return kept
         if row["type"] != "text":
             named = await files.of_part(connection, claimed)
             if isinstance(named, files.Waits | Refused | NotSent):
@@ -211,14 +219,14 @@ def _bad(code: str, message: str) -> Refused:
     return Refused(error_class=ErrorClass.BUG, code=code, message=message)
 
 
-async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome | files.Waits) -> bool:
+async def _stored(connection: Connection, claimed: Claimed, outcome: Outcome | Waits) -> bool:
     """Whether the provider's answer is recorded. Other outcomes are guarded by the claim that they end."""
     status = "sent" if isinstance(outcome, Accepted) else "failed"
     found: bool = await connection.fetchval(STORED, claimed.id, claimed.attempt, status)
     return found
 
 
-async def _settle(write: Write, claimed: Claimed, outcome: Outcome | files.Waits) -> list[NewEvent]:
+async def _settle(write: Write, claimed: Claimed, outcome: Outcome | Waits) -> list[NewEvent]:
     # Conversations, then parts, then deliveries: receipts of the same part lock in the same order.
     if isinstance(outcome, Accepted):
         return await _accepted(write, claimed, outcome)
@@ -226,6 +234,10 @@ async def _settle(write: Write, claimed: Claimed, outcome: Outcome | files.Waits
         return await _not_sent(write, claimed, outcome)
     if isinstance(outcome, Ambiguous):
         return await _ambiguous(write, claimed, outcome)
+    if isinstance(outcome, templated.Held):
+        await _lock(write, claimed)
+        await templated.hold(write.connection, claimed, outcome)
+        return []
     if isinstance(outcome, files.Waits):
         await files.wait(write.connection, claimed, outcome)
         return []
@@ -351,10 +363,16 @@ async def _lock(write: Write, claimed: Claimed) -> None:
     await write.connection.fetchval("SELECT id FROM message_parts WHERE id = $1 FOR UPDATE", claimed.part_id)
 
 
-def _word(outcome: Outcome | files.Waits) -> str:
+def _word(outcome: Outcome | Waits) -> str:
     if isinstance(outcome, Refused):
         return outcome.error_class.value
-    return {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous", files.Waits: "waits"}[type(outcome)]
+    return {
+        Accepted: "accepted",
+        NotSent: "not_sent",
+        Ambiguous: "ambiguous",
+        files.Waits: "waits",
+        templated.Held: "held",
+    }[type(outcome)]
 
 
 def _update(claimed: Claimed, status: str, origin: Origin, *, source: str, **more: Any) -> Update:

@@ -16,7 +16,7 @@ from typing import Any, cast
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed
 from server.kit.db import Connection
-from server.providers.content import Buttons, Content, File, FileKind, FilledTemplate, Link, Media
+from server.providers.content import Buttons, Content, File, FileKind, FilledTemplate, Flow, Link, Media
 from server.providers.contract import ErrorClass, NotSent, Refused
 from server.providers.template import Parameter
 
@@ -96,7 +96,7 @@ def carried(content: Content | None, file: File | None) -> Content | None:
     """The content of a part with its file as the provider knows it."""
     if file is None:
         return content
-    if isinstance(content, Buttons | Link):
+    if isinstance(content, Buttons | Link | Flow):
         return dataclasses.replace(content, header_media=dataclasses.replace(file, caption=None))
     if isinstance(content, FilledTemplate):
         value = {"media_id": file.provider_id} | ({} if file.file_name is None else {"file_name": file.file_name})

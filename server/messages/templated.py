@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 from switchboard.v1 import message_service_pb2
 
 from server.contacts import consents
 from server.conversations import repository as conversations
+from server.deliveries import service as deliveries
+from server.deliveries.claiming import Claimed
 from server.kit.db import Connection
 from server.kit.errors import NotFound, Refusal
 from server.providers.content import FilledButton, FilledTemplate
-from server.providers.contract import Capabilities
+from server.providers.contract import Capabilities, ErrorClass, Refused
 from server.rpc.call import Scope
 from server.templates import convert, filling, service
 from server.templates.refusals import ChannelWithoutTemplates
@@ -22,6 +26,10 @@ from server.templates.service import Owner
 PATH = "template.filling"
 NAMED_MOST = 10
 MARKETING = "MARKETING"
+# States that a template comes out of.
+PASSING = frozenset({"PAUSED", "PENDING", "IN_APPEAL"})
+# When a template that waits is looked at again, should nobody tell that it may be sent.
+AGAIN = timedelta(hours=3)
 # The account that the channel of a conversation belongs to, and its templates.
 CHANNEL = "SELECT provider, details FROM channels WHERE id = $1"
 
@@ -82,6 +90,45 @@ async def filled(
         buttons=tuple(
             FilledButton(**{name: each.get(name, "") for name in FilledButton.__slots__}) for each in made.buttons
         ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The provider would refuse a template now, and may take it later; nothing was sent."""
+
+    template_id: uuid.UUID
+    status: str
+
+
+async def held_or_refused(
+    connection: Connection, template_id: uuid.UUID, identity_id: uuid.UUID
+) -> Held | Refused | None:
+    """What keeps a queued template from being sent by now: what became of it, or of the customer's consent, since it was queued."""
+    row = await service.present(connection, template_id)
+    status = "GONE" if row is None or row.gone_time is not None else row.status
+    if status in PASSING:
+        return Held(template_id, status)
+    if row is None or not row.sendable:
+        text = f"the template is {status} at the provider"
+        return Refused(error_class=ErrorClass.PERMANENT, code="template_not_sendable", message=text)
+    if row.category == MARKETING and await consents.stopped(connection, [identity_id]):
+        text = "the customer wants no marketing messages"
+        return Refused(error_class=ErrorClass.PERMANENT, code="marketing_opted_out", message=text)
+    return None
+
+
+async def hold(connection: Connection, claimed: Claimed, held: Held) -> None:
+    """Has a delivery, whose conversation is locked, wait until its template may be sent, at most for AGAIN; no attempt is spent."""
+    await deliveries.again(
+        connection,
+        claimed,
+        after=AGAIN,
+        code="template_held",
+        message=f"the template is {held.status} at the provider",
+        counts=False,
+        awaited_template_id=held.template_id,
+        aside=True,
     )
 
 

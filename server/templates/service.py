@@ -28,7 +28,8 @@ READ_SOON = """
 UPDATE channels SET templates_due_time = least(coalesce(templates_due_time, $3), $3)
 WHERE provider = $1 AND state <> 'disconnected' AND EXISTS (SELECT FROM jsonb_each_text(details) AS d WHERE d.value = $2)
 """
-OF_ID = f"SELECT {COLUMNS} FROM templates WHERE id = $1 FOR UPDATE"
+BY_ID = f"SELECT {COLUMNS} FROM templates WHERE id = $1"
+OF_ID = f"{BY_ID} FOR UPDATE"
 # Of which account how many were made here since.
 MADE = """
 SELECT count(*) AS count, min(made_time) AS first FROM templates
@@ -201,6 +202,12 @@ async def alter(
         changes.append((row, after))
     await _follow(write.connection, of, changes)
     return rows, events
+
+
+async def present(connection: Connection, template_id: uuid.UUID) -> TemplateRow | None:
+    """A template as it is now, if it is there still."""
+    record = await connection.fetchrow(BY_ID, template_id)
+    return None if record is None else row_of(record)
 
 
 async def mark_stale(write: Write, template_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:

@@ -263,16 +263,21 @@ class DeliveryMachine(stateful.RuleBasedStateMachine):
             following, _ = self.recipient[sent.conversation]
             self.recipient[sent.conversation] = (max(following, self.now + BACKOFF), self.now)
 
-    def _account(self, sent: Sent, flying: bool, mine: bool) -> None:
-        self._not_sent(sent, flying, mine)
-        if flying:
-            self.account[self.channel_of(sent)] = self.now + BACKOFF
-
-    def _spam(self, sent: Sent, flying: bool, mine: bool) -> None:
+    def _later(self, sent: Sent, flying: bool, mine: bool) -> None:
+        """A long wait: a template lets others pass."""
         self._not_sent(sent, flying, mine)
         if flying:
             sent.aside = sent.lane > 0
             self._make_way(sent.conversation)
+
+    def _account(self, sent: Sent, flying: bool, mine: bool) -> None:
+        self._later(sent, flying, mine)
+        if flying:
+            self.account[self.channel_of(sent)] = self.now + BACKOFF
+
+    def _spam(self, sent: Sent, flying: bool, mine: bool) -> None:
+        self._later(sent, flying, mine)
+        if flying:
             self.templates[self.channel_of(sent)] = self.now + BACKOFF
 
     def _stop(self, sent: Sent, flying: bool, _mine: bool) -> None:

@@ -210,7 +210,7 @@ def test_what_waits_for_a_paused_template_goes_when_the_pause_ends(sender: Sende
     deadline = time.monotonic() + 30
     while True:
         (found,) = [each for each in sender.ask(path)["messages"] if each["id"] == message["id"]]
-        if found["status"] != "MESSAGE_STATUS_QUEUED":
+        if found["status"] != "MESSAGE_STATUS_PENDING":
             break
         assert time.monotonic() < deadline, "it waits for three hours"
         time.sleep(0.05)

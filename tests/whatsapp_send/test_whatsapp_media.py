@@ -10,7 +10,7 @@ import pytest
 
 from server.messages.attached import Asked
 from server.messages.refusals import ProviderLimit
-from server.providers.content import Buttons, Link, QuickReply
+from server.providers.content import Buttons, Flow, Form, Link, QuickReply
 from tests.desk import Desk
 from tests.whatsapp_send.sending import line
 from tests.whatsapp_send.sending_files import JPEG, MOVING, MP4, OGG, PDF, PNG, WEBP, files
@@ -102,7 +102,7 @@ async def test_a_file_is_brought_once_for_a_channel_and_again_near_its_end(desk:
         assert left is True
 
 
-async def test_a_file_above_buttons_and_above_a_link(desk: Desk, tmp_path: Path) -> None:
+async def test_a_file_above_buttons_above_a_link_and_above_a_form(desk: Desk, tmp_path: Path) -> None:
     async with line(desk) as made:
         side = files(made, tmp_path)
         buttons = Buttons(body="Which?", buttons=(QuickReply(id="a", title="This"),))
@@ -110,9 +110,11 @@ async def test_a_file_above_buttons_and_above_a_link(desk: Desk, tmp_path: Path)
         picture, bill = await side.bring(PNG), await side.bring(PDF)
         await side.sent(named(picture, "buttons.header_media", above=True), content=buttons)
         message_id = await side.sent(named(bill, "link.header_media", above=True, file_name="bill.pdf"), content=link)
-        first, second = [each["interactive"]["header"] for each in await side.asked()]
+        form = Flow(body="When?", label="Choose", flow=Form(flow_id="77"))
+        await side.sent(named(picture, "flow.header_media", above=True), content=form)
+        first, second, third = [each["interactive"]["header"] for each in await side.asked()]
         ids = [each["id"] for each in await side.at_meta()]
-        assert first == {"type": "image", "image": {"id": ids[0]}}
+        assert first == third == {"type": "image", "image": {"id": ids[0]}}
         assert second == {"type": "document", "document": {"id": ids[1], "filename": "bill.pdf"}}
         (row,) = await side.left(message_id)
         assert (row["kind"], row["part"]) == ("document", "sent")
