@@ -14,6 +14,7 @@ from switchboard.v1 import channel_service_pb2 as rpc
 from switchboard.v1.channel_service_pb2_grpc import ChannelServiceServicer
 
 from server.channels import convert, service
+from server.channels.capabilities import capabilities
 from server.channels.checking import Checker, require
 from server.channels.refusals import ChannelDisconnected, ProviderUnavailable
 from server.kit import pb
@@ -155,7 +156,9 @@ class ChannelServicer(ChannelServiceServicer):
         async with call.database.session_snapshot() as (session, connection):
             head = await read_head(connection)
             row = await service.show(session, call.scope, uuid.UUID(request.channel_id))
-        return rpc.GetChannelResponse(channel=convert.channel(row), as_of=self._cursors.at(call.tenant_id, head))
+        found, can = convert.channel(row), self._providers[row.provider].capabilities
+        found.capabilities.CopyFrom(capabilities(can, per_second=row.sends_per_second or row.throughput_per_second))
+        return rpc.GetChannelResponse(channel=found, as_of=self._cursors.at(call.tenant_id, head))
 
     async def ListChannels(self, request: rpc.ListChannelsRequest, call: Call) -> rpc.ListChannelsResponse:
         """A page of channels."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +18,18 @@ from server.messages import limits
 from server.messages.convert import ATTACHMENT_KIND
 from server.messages.refusals import Excess, ProviderLimit
 from server.messages.row import AttachmentRow
-from server.providers.content import Buttons, Content, File, FileKind, FilledTemplate, Flow, Link, Media
+from server.providers.content import (
+    Buttons,
+    Content,
+    ContentKind,
+    ContentLimits,
+    File,
+    FileKind,
+    FilledTemplate,
+    Flow,
+    Link,
+    Media,
+)
 from server.providers.contract import Capabilities
 from server.providers.media import FileLimits
 from server.providers.template import Parameter
@@ -110,7 +121,7 @@ async def resolved(
     row, _ = await conversations.get_visible(write.connection, scope, conversation_id)
     can = capabilities(row.provider)
     found = [await _found(write.connection, each, can) for each in asked]
-    excesses = [excess for each in found for excess in _excesses(each, can.files)]
+    excesses = [excess for each in found for excess in _excesses(each, can)]
     rows = tuple(_row(position, each) for position, each in enumerate(found))
     if "media" in can.contents and not any(each.above for each in asked):
         excesses += limits.excesses(can.contents["media"], media_of(rows))
@@ -148,13 +159,15 @@ async def _found(connection: Connection, asked: Asked, can: Capabilities) -> Fou
     return Found(asked, cast(FileKind, asked.kind or next(guessed, "document")), record)
 
 
-def _excesses(found: Found, files: Mapping[FileKind, FileLimits]) -> Iterator[Excess]:
+def _excesses(found: Found, can: Capabilities) -> Iterator[Excess]:
     """What of a file the channel does not take."""
-    asked, record, takes = found.asked, found.record, files.get(found.kind)
+    asked, record, takes = found.asked, found.record, can.files.get(found.kind)
     if asked.link and not asked.kind:
         yield Excess(f"{asked.path}.kind", "is needed beside a link")
-    if asked.above and found.kind not in ABOVE:
-        yield Excess(f"{asked.path}.kind", "must be image, video or document")
+    content, _, key = asked.path.partition(".")
+    limits_of = can.contents.get(cast(ContentKind, content), ContentLimits())
+    if found.kind not in limits_of.files.get(key, (found.kind,)):
+        yield Excess(f"{asked.path}.kind", f"must be one of {', '.join(limits_of.files[key])}")
     if takes is None:
         yield Excess(asked.path, f"the channel cannot send {found.kind}")
         return
@@ -169,8 +182,10 @@ def _excesses(found: Found, files: Mapping[FileKind, FileLimits]) -> Iterator[Ex
     if record["state"] != "stored":
         yield Excess(f"{asked.path}.media_id", "its content is not here")
         return
-    if asked.voice and found.kind == "audio" and record["mime_type"] != "audio/ogg":
-        yield Excess(f"{asked.path}.voice", f"a recorded note is audio/ogg, this is {record['mime_type']}")
+    if asked.voice and found.kind == "audio" and record["mime_type"] not in takes.voice:
+        yield Excess(
+            f"{asked.path}.voice", f"a recorded note is {', '.join(takes.voice)}, this is {record['mime_type']}"
+        )
     yield from fits(takes, found.kind, record, path=asked.path)
 
 

@@ -455,8 +455,9 @@ class Unit:
             raise ChannelNotSending(locked.idle_channels[row.channel_id])
         if item.reply_to_message_id is not None and locked.conversation_of(item.reply_to_message_id) != row.id:
             raise NotFound("message")
-        fitted = limits.fitted(self._capabilities(row.provider), item.text, item.content)
-        if item.type != "template":
+        can = self._capabilities(row.provider)
+        fitted = limits.fitted(can, item.text, item.content)
+        if fitted is None or not can.contents[fitted.kind].outside_window:
             rules.check_window(row, now=self._plan.now)
         return row, content.tokened(fitted, item.message_id)
 

@@ -329,7 +329,8 @@ class ContentLimits:
 
     characters: longest text, in code points. most: most items, those of all lists together that have the key. unique: texts that
     must differ. worded: texts without emoji. titled: lists whose items need a title where there is more than one. needs: a member
-    that another one beside it cannot do without. any_of: members of an object of which one at least must be there.
+    that another one beside it cannot do without. any_of: members of an object of which one at least must be there. files: as what a
+    file may be shown that is no part of its own. outside_window: whether it may be sent after the end of the reply window.
     """
 
     characters: Mapping[str, int] = field(default_factory=dict)
@@ -339,3 +340,5 @@ class ContentLimits:
     titled: frozenset[str] = frozenset()
     needs: Mapping[str, str] = field(default_factory=dict)
     any_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    files: Mapping[str, tuple[FileKind, ...]] = field(default_factory=dict)
+    outside_window: bool = False

@@ -56,13 +56,15 @@ class MediaFailed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileLimits:
     """What a provider takes of a kind of file, as data. types: how many bytes of each type at most; others, where set, of any type
-    beside these. animated_most: of one that moves. captioned: whether words may stand below it.
+    beside these. animated_most: of one that moves. captioned: whether words may stand below it. voice: types
+    that can be shown as a recorded note.
     """
 
     types: Mapping[str, int]
     others: int | None = None
     animated_most: int | None = None
     captioned: bool = True
+    voice: tuple[str, ...] = ()
 
     def most(self, mime_type: str, *, animated: bool = False) -> int | None:
         """How many bytes of this type it takes; None for none."""

@@ -15,14 +15,13 @@ from server.messages.limits import check, fitted
 from server.messages.row import AttachmentRow
 from server.providers.content import Content, File
 from server.providers.whatsapp.contents import LIMITS, rendered
-from server.providers.whatsapp.files import LIMITS as FILES
 from server.providers.whatsapp.provider import WhatsApp
 from server.rpc.validate import check as validate
 from server.simulator.contents import problem
+from tests.docs import sending_page
 
 PAGE = (Path(__file__).parents[2] / "docs" / "sending.md").read_text()
 BODIES = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
-MB = 1024 * 1024
 
 
 def row(position: int, asked: attached.Asked) -> AttachmentRow:
@@ -57,9 +56,12 @@ def test_the_page_has_one_of_each_kind() -> None:
     assert kinds == {"text", *LIMITS} - {"template"}
 
 
-def test_the_page_has_the_files_that_whatsapp_takes() -> None:
-    for kind, takes in FILES.items():
-        (told,) = re.findall(rf"^\| {kind} \| (.*?) \| (.*?) \|", PAGE, re.MULTILINE)
-        assert told[0] == (", ".join(takes.types) or "any")
-        most = {f"{size // MB} MB" if size >= MB else f"{size // 1024} KB" for size in takes.types.values()}
-        assert told[1].split(",")[0] in (most or {f"{(takes.others or 0) // MB} MB"})
+def test_the_tables_are_what_the_api_tells() -> None:
+    assert sending_page.written(PAGE) == PAGE, "python -m tests.docs.sending_page writes them"
+
+
+def test_the_page_has_the_pace_that_the_api_tells() -> None:
+    can = sending_page.WHATSAPP
+    assert (can.messages_per_second, can.recipient_interval.seconds, can.recipient_burst) == (80, 6, 45)
+    assert "sends 80 messages a second" in PAGE
+    assert "one in six seconds, after a burst of up to 45" in PAGE

@@ -121,6 +121,7 @@ async def test_a_file_above_buttons_above_a_link_and_above_a_form(desk: Desk, tm
         assert await desk.value("SELECT type FROM messages WHERE id = $1", message_id) == "interactive"
 
 
+ABOVE, IN_ITS_OWN = "buttons.header_media", "media.items[0]"
 LARGE = PNG + bytes(5 * MB)
 REFUSED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "webp_as_image": (WEBP, {"kind": "image"}, "", "the channel takes no image/webp as image; it takes image/jpeg, image/png"),
@@ -131,7 +132,7 @@ REFUSED: dict[str, tuple[bytes, dict[str, Any], str, str]] = {
     "caption_too_long": (PNG, {"caption": "x" * 1025}, ".caption", "the channel takes at most 1024 characters"),
     "name_of_a_picture": (PNG, {"file_name": "a.png"}, ".file_name", "is of documents alone"),
     "voice_of_a_picture": (PNG, {"voice": True}, ".voice", "is of audio alone"),
-    "sound_above": (OGG, {"kind": "audio", "above": True}, ".kind", "must be image, video or document"),
+    "sound_above": (OGG, {"kind": "audio", "above": True, "path": ABOVE}, ".kind", "must be one of image, video, document"),
 }  # fmt: skip
 
 
@@ -144,7 +145,7 @@ async def test_what_meta_would_refuse_is_refused_by_its_field(desk: Desk, tmp_pa
         with pytest.raises(ProviderLimit) as refused:
             await side.queue(named(await side.bring(content, told), **more))
         found = [(each.field, each.description) for each in refused.value.violations]
-        assert found == [("media.items[0]" + field, description)]
+        assert found == [(more.get("path", IN_ITS_OWN) + field, description)]
         assert await side.at_meta() == []
 
 

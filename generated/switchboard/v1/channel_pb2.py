@@ -24,45 +24,46 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from switchboard.v1 import channel_capabilities_pb2 as switchboard_dot_v1_dot_channel__capabilities__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/channel.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfa\x03\n\x07\x43hannel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.switchboard.v1.Provider\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.switchboard.v1.ChannelState\x12\x19\n\x0cstate_reason\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x33\n\x08whatsapp\x18\x06 \x01(\x0b\x32\x1f.switchboard.v1.WhatsappAccountH\x00\x12)\n\x03\x61pi\x18\x0b \x01(\x0b\x32\x1a.switchboard.v1.ApiAccountH\x00\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rreopen_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14new_thread_each_time\x18\t \x01(\x08\x12\x35\n\x12\x61uto_resolve_after\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x06health\x18\x0c \x01(\x0b\x32\x1d.switchboard.v1.ChannelHealthB\t\n\x07\x61\x63\x63ountB\x0f\n\r_state_reason\"\xf3\x05\n\rChannelHealth\x12/\n\x07quality\x18\x01 \x01(\x0e\x32\x1e.switchboard.v1.ChannelQuality\x12\x17\n\x0fmessaging_limit\x18\x02 \x01(\t\x12\"\n\x15throughput_per_second\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rverified_name\x18\x04 \x01(\t\x12\x13\n\x0bname_status\x18\x05 \x01(\t\x12\x10\n\x08username\x18\x06 \x01(\t\x12\x15\n\rreview_status\x18\x07 \x01(\t\x12\x13\n\x0brestriction\x18\x08 \x01(\t\x12\x38\n\x0crestrictions\x18\t \x03(\x0b\x32\".switchboard.v1.ChannelRestriction\x12+\n\x05\x61lert\x18\n \x01(\x0b\x32\x1c.switchboard.v1.ChannelAlert\x12\r\n\x05stale\x18\x0b \x01(\x08\x12+\n\x05token\x18\x0c \x01(\x0b\x32\x1c.switchboard.v1.ChannelToken\x12\x15\n\rnumber_status\x18\r \x01(\t\x12.\n\ncheck_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rfailed_checks\x18\x0f \x03(\x0b\x32\x1c.switchboard.v1.ChannelCheck\x12\x35\n\x11last_inbound_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0bwebhook_lag\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x0cwebhook_pace\x18\x12 \x01(\x0e\x32\".switchboard.v1.ChannelWebhookPace\x12\x30\n\nlast_error\x18\x13 \x01(\x0b\x32\x1c.switchboard.v1.ChannelErrorB\x18\n\x16_throughput_per_second\"\x9c\x01\n\x0c\x43hannelToken\x12\r\n\x05valid\x18\x01 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13missing_permissions\x18\x03 \x03(\t\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0c\x43hannelError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x0c\x43hannelCheck\x12/\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .switchboard.v1.ChannelCheckKind\x12\x32\n\x06result\x18\x02 \x01(\x0e\x32\".switchboard.v1.ChannelCheckResult\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x9c\x01\n\x12\x43hannelRestriction\x12\x0c\n\x04type\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bremediation\x18\x03 \x01(\t\x12\x17\n\x0f\x66orbids_sending\x18\x04 \x01(\x08\x12\x19\n\x11\x66orbids_templates\x18\x05 \x01(\x08\"C\n\x0c\x43hannelAlert\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\x8e\x01\n\x0fWhatsappAccount\x12\x17\n\x0fphone_number_id\x18\x01 \x01(\t\x12\x0f\n\x07waba_id\x18\x02 \x01(\t\x12!\n\x14\x64isplay_phone_number\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rgraph_version\x18\x04 \x01(\tB\x17\n\x15_display_phone_number\"Z\n\nApiAccount\x12\x14\n\x0c\x63\x61llback_url\x18\x01 \x01(\t\x12\x36\n\x12secret_rotate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\x07MetaApp\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cwebhook_path\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12secret_rotate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x1bprevious_secret_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*M\n\x08Provider\x12\x18\n\x14PROVIDER_UNSPECIFIED\x10\x00\x12\x15\n\x11PROVIDER_WHATSAPP\x10\x01\x12\x10\n\x0cPROVIDER_API\x10\x02*\x9c\x01\n\x0c\x43hannelState\x12\x1d\n\x19\x43HANNEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x43HANNEL_STATE_PAUSED\x10\x02\x12\x19\n\x15\x43HANNEL_STATE_BLOCKED\x10\x03\x12\x1e\n\x1a\x43HANNEL_STATE_DISCONNECTED\x10\x04*\x81\x01\n\x0e\x43hannelQuality\x12\x1f\n\x1b\x43HANNEL_QUALITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HANNEL_QUALITY_GREEN\x10\x01\x12\x1a\n\x16\x43HANNEL_QUALITY_YELLOW\x10\x02\x12\x17\n\x13\x43HANNEL_QUALITY_RED\x10\x03*\x99\x01\n\x12\x43hannelWebhookPace\x12$\n CHANNEL_WEBHOOK_PACE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HANNEL_WEBHOOK_PACE_TIMELY\x10\x01\x12\x1d\n\x19\x43HANNEL_WEBHOOK_PACE_SLOW\x10\x02\x12\x1d\n\x19\x43HANNEL_WEBHOOK_PACE_LATE\x10\x03*\xbf\x02\n\x10\x43hannelCheckKind\x12\"\n\x1e\x43HANNEL_CHECK_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43HANNEL_CHECK_KIND_TOKEN\x10\x01\x12\"\n\x1e\x43HANNEL_CHECK_KIND_PERMISSIONS\x10\x02\x12\x1d\n\x19\x43HANNEL_CHECK_KIND_NUMBER\x10\x03\x12\x1e\n\x1a\x43HANNEL_CHECK_KIND_ACCOUNT\x10\x04\x12#\n\x1f\x43HANNEL_CHECK_KIND_REGISTRATION\x10\x05\x12 \n\x1c\x43HANNEL_CHECK_KIND_MESSAGING\x10\x06\x12#\n\x1f\x43HANNEL_CHECK_KIND_SUBSCRIPTION\x10\x07\x12\x1a\n\x16\x43HANNEL_CHECK_KIND_APP\x10\x08*\x9e\x01\n\x12\x43hannelCheckResult\x12$\n CHANNEL_CHECK_RESULT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HANNEL_CHECK_RESULT_PASSED\x10\x01\x12\x1f\n\x1b\x43HANNEL_CHECK_RESULT_FAILED\x10\x02\x12 \n\x1c\x43HANNEL_CHECK_RESULT_SKIPPED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cswitchboard/v1/channel.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a)switchboard/v1/channel_capabilities.proto\"\xb5\x04\n\x07\x43hannel\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12*\n\x08provider\x18\x03 \x01(\x0e\x32\x18.switchboard.v1.Provider\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.switchboard.v1.ChannelState\x12\x19\n\x0cstate_reason\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x33\n\x08whatsapp\x18\x06 \x01(\x0b\x32\x1f.switchboard.v1.WhatsappAccountH\x00\x12)\n\x03\x61pi\x18\x0b \x01(\x0b\x32\x1a.switchboard.v1.ApiAccountH\x00\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\rreopen_window\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14new_thread_each_time\x18\t \x01(\x08\x12\x35\n\x12\x61uto_resolve_after\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x06health\x18\x0c \x01(\x0b\x32\x1d.switchboard.v1.ChannelHealth\x12\x39\n\x0c\x63\x61pabilities\x18\x14 \x01(\x0b\x32#.switchboard.v1.ChannelCapabilitiesB\t\n\x07\x61\x63\x63ountB\x0f\n\r_state_reason\"\xf3\x05\n\rChannelHealth\x12/\n\x07quality\x18\x01 \x01(\x0e\x32\x1e.switchboard.v1.ChannelQuality\x12\x17\n\x0fmessaging_limit\x18\x02 \x01(\t\x12\"\n\x15throughput_per_second\x18\x03 \x01(\x05H\x00\x88\x01\x01\x12\x15\n\rverified_name\x18\x04 \x01(\t\x12\x13\n\x0bname_status\x18\x05 \x01(\t\x12\x10\n\x08username\x18\x06 \x01(\t\x12\x15\n\rreview_status\x18\x07 \x01(\t\x12\x13\n\x0brestriction\x18\x08 \x01(\t\x12\x38\n\x0crestrictions\x18\t \x03(\x0b\x32\".switchboard.v1.ChannelRestriction\x12+\n\x05\x61lert\x18\n \x01(\x0b\x32\x1c.switchboard.v1.ChannelAlert\x12\r\n\x05stale\x18\x0b \x01(\x08\x12+\n\x05token\x18\x0c \x01(\x0b\x32\x1c.switchboard.v1.ChannelToken\x12\x15\n\rnumber_status\x18\r \x01(\t\x12.\n\ncheck_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\rfailed_checks\x18\x0f \x03(\x0b\x32\x1c.switchboard.v1.ChannelCheck\x12\x35\n\x11last_inbound_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0bwebhook_lag\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x38\n\x0cwebhook_pace\x18\x12 \x01(\x0e\x32\".switchboard.v1.ChannelWebhookPace\x12\x30\n\nlast_error\x18\x13 \x01(\x0b\x32\x1c.switchboard.v1.ChannelErrorB\x18\n\x16_throughput_per_second\"\x9c\x01\n\x0c\x43hannelToken\x12\r\n\x05valid\x18\x01 \x01(\x08\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1b\n\x13missing_permissions\x18\x03 \x03(\t\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"W\n\x0c\x43hannelError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb4\x01\n\x0c\x43hannelCheck\x12/\n\x05\x63heck\x18\x01 \x01(\x0e\x32 .switchboard.v1.ChannelCheckKind\x12\x32\n\x06result\x18\x02 \x01(\x0e\x32\".switchboard.v1.ChannelCheckResult\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x9c\x01\n\x12\x43hannelRestriction\x12\x0c\n\x04type\x18\x01 \x01(\t\x12/\n\x0b\x65xpire_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bremediation\x18\x03 \x01(\t\x12\x17\n\x0f\x66orbids_sending\x18\x04 \x01(\x08\x12\x19\n\x11\x66orbids_templates\x18\x05 \x01(\x08\"C\n\x0c\x43hannelAlert\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x10\n\x08severity\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\"\x8e\x01\n\x0fWhatsappAccount\x12\x17\n\x0fphone_number_id\x18\x01 \x01(\t\x12\x0f\n\x07waba_id\x18\x02 \x01(\t\x12!\n\x14\x64isplay_phone_number\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x15\n\rgraph_version\x18\x04 \x01(\tB\x17\n\x15_display_phone_number\"Z\n\nApiAccount\x12\x14\n\x0c\x63\x61llback_url\x18\x01 \x01(\t\x12\x36\n\x12secret_rotate_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe3\x01\n\x07MetaApp\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0cwebhook_path\x18\x03 \x01(\t\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12secret_rotate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12?\n\x1bprevious_secret_expire_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*M\n\x08Provider\x12\x18\n\x14PROVIDER_UNSPECIFIED\x10\x00\x12\x15\n\x11PROVIDER_WHATSAPP\x10\x01\x12\x10\n\x0cPROVIDER_API\x10\x02*\x9c\x01\n\x0c\x43hannelState\x12\x1d\n\x19\x43HANNEL_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HANNEL_STATE_ACTIVE\x10\x01\x12\x18\n\x14\x43HANNEL_STATE_PAUSED\x10\x02\x12\x19\n\x15\x43HANNEL_STATE_BLOCKED\x10\x03\x12\x1e\n\x1a\x43HANNEL_STATE_DISCONNECTED\x10\x04*\x81\x01\n\x0e\x43hannelQuality\x12\x1f\n\x1b\x43HANNEL_QUALITY_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HANNEL_QUALITY_GREEN\x10\x01\x12\x1a\n\x16\x43HANNEL_QUALITY_YELLOW\x10\x02\x12\x17\n\x13\x43HANNEL_QUALITY_RED\x10\x03*\x99\x01\n\x12\x43hannelWebhookPace\x12$\n CHANNEL_WEBHOOK_PACE_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HANNEL_WEBHOOK_PACE_TIMELY\x10\x01\x12\x1d\n\x19\x43HANNEL_WEBHOOK_PACE_SLOW\x10\x02\x12\x1d\n\x19\x43HANNEL_WEBHOOK_PACE_LATE\x10\x03*\xbf\x02\n\x10\x43hannelCheckKind\x12\"\n\x1e\x43HANNEL_CHECK_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x43HANNEL_CHECK_KIND_TOKEN\x10\x01\x12\"\n\x1e\x43HANNEL_CHECK_KIND_PERMISSIONS\x10\x02\x12\x1d\n\x19\x43HANNEL_CHECK_KIND_NUMBER\x10\x03\x12\x1e\n\x1a\x43HANNEL_CHECK_KIND_ACCOUNT\x10\x04\x12#\n\x1f\x43HANNEL_CHECK_KIND_REGISTRATION\x10\x05\x12 \n\x1c\x43HANNEL_CHECK_KIND_MESSAGING\x10\x06\x12#\n\x1f\x43HANNEL_CHECK_KIND_SUBSCRIPTION\x10\x07\x12\x1a\n\x16\x43HANNEL_CHECK_KIND_APP\x10\x08*\x9e\x01\n\x12\x43hannelCheckResult\x12$\n CHANNEL_CHECK_RESULT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x43HANNEL_CHECK_RESULT_PASSED\x10\x01\x12\x1f\n\x1b\x43HANNEL_CHECK_RESULT_FAILED\x10\x02\x12 \n\x1c\x43HANNEL_CHECK_RESULT_SKIPPED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.channel_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PROVIDER']._serialized_start=2506
-  _globals['_PROVIDER']._serialized_end=2583
-  _globals['_CHANNELSTATE']._serialized_start=2586
-  _globals['_CHANNELSTATE']._serialized_end=2742
-  _globals['_CHANNELQUALITY']._serialized_start=2745
-  _globals['_CHANNELQUALITY']._serialized_end=2874
-  _globals['_CHANNELWEBHOOKPACE']._serialized_start=2877
-  _globals['_CHANNELWEBHOOKPACE']._serialized_end=3030
-  _globals['_CHANNELCHECKKIND']._serialized_start=3033
-  _globals['_CHANNELCHECKKIND']._serialized_end=3352
-  _globals['_CHANNELCHECKRESULT']._serialized_start=3355
-  _globals['_CHANNELCHECKRESULT']._serialized_end=3513
-  _globals['_CHANNEL']._serialized_start=114
-  _globals['_CHANNEL']._serialized_end=620
-  _globals['_CHANNELHEALTH']._serialized_start=623
-  _globals['_CHANNELHEALTH']._serialized_end=1378
-  _globals['_CHANNELTOKEN']._serialized_start=1381
-  _globals['_CHANNELTOKEN']._serialized_end=1537
-  _globals['_CHANNELERROR']._serialized_start=1539
-  _globals['_CHANNELERROR']._serialized_end=1626
-  _globals['_CHANNELCHECK']._serialized_start=1629
-  _globals['_CHANNELCHECK']._serialized_end=1809
-  _globals['_CHANNELRESTRICTION']._serialized_start=1812
-  _globals['_CHANNELRESTRICTION']._serialized_end=1968
-  _globals['_CHANNELALERT']._serialized_start=1970
-  _globals['_CHANNELALERT']._serialized_end=2037
-  _globals['_WHATSAPPACCOUNT']._serialized_start=2040
-  _globals['_WHATSAPPACCOUNT']._serialized_end=2182
-  _globals['_APIACCOUNT']._serialized_start=2184
-  _globals['_APIACCOUNT']._serialized_end=2274
-  _globals['_METAAPP']._serialized_start=2277
-  _globals['_METAAPP']._serialized_end=2504
+  _globals['_PROVIDER']._serialized_start=2608
+  _globals['_PROVIDER']._serialized_end=2685
+  _globals['_CHANNELSTATE']._serialized_start=2688
+  _globals['_CHANNELSTATE']._serialized_end=2844
+  _globals['_CHANNELQUALITY']._serialized_start=2847
+  _globals['_CHANNELQUALITY']._serialized_end=2976
+  _globals['_CHANNELWEBHOOKPACE']._serialized_start=2979
+  _globals['_CHANNELWEBHOOKPACE']._serialized_end=3132
+  _globals['_CHANNELCHECKKIND']._serialized_start=3135
+  _globals['_CHANNELCHECKKIND']._serialized_end=3454
+  _globals['_CHANNELCHECKRESULT']._serialized_start=3457
+  _globals['_CHANNELCHECKRESULT']._serialized_end=3615
+  _globals['_CHANNEL']._serialized_start=157
+  _globals['_CHANNEL']._serialized_end=722
+  _globals['_CHANNELHEALTH']._serialized_start=725
+  _globals['_CHANNELHEALTH']._serialized_end=1480
+  _globals['_CHANNELTOKEN']._serialized_start=1483
+  _globals['_CHANNELTOKEN']._serialized_end=1639
+  _globals['_CHANNELERROR']._serialized_start=1641
+  _globals['_CHANNELERROR']._serialized_end=1728
+  _globals['_CHANNELCHECK']._serialized_start=1731
+  _globals['_CHANNELCHECK']._serialized_end=1911
+  _globals['_CHANNELRESTRICTION']._serialized_start=1914
+  _globals['_CHANNELRESTRICTION']._serialized_end=2070
+  _globals['_CHANNELALERT']._serialized_start=2072
+  _globals['_CHANNELALERT']._serialized_end=2139
+  _globals['_WHATSAPPACCOUNT']._serialized_start=2142
+  _globals['_WHATSAPPACCOUNT']._serialized_end=2284
+  _globals['_APIACCOUNT']._serialized_start=2286
+  _globals['_APIACCOUNT']._serialized_end=2376
+  _globals['_METAAPP']._serialized_start=2379
+  _globals['_METAAPP']._serialized_end=2606
 # @@protoc_insertion_point(module_scope)

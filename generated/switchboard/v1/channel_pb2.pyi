@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from switchboard.v1 import channel_capabilities_pb2 as _channel_capabilities_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -227,6 +228,7 @@ class Channel(_message.Message):
     NEW_THREAD_EACH_TIME_FIELD_NUMBER: _builtins.int
     AUTO_RESOLVE_AFTER_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     name: _builtins.str
@@ -263,6 +265,10 @@ class Channel(_message.Message):
     def health(self) -> Global___ChannelHealth:
         """How it does, as far as its provider told."""
 
+    @_builtins.property
+    def capabilities(self) -> _channel_capabilities_pb2.ChannelCapabilities:
+        """What it can send. Shown by GetChannel alone: it is long, and the same until the installation is updated."""
+
     def __init__(
         self,
         *,
@@ -278,10 +284,11 @@ class Channel(_message.Message):
         new_thread_each_time: _builtins.bool = ...,
         auto_resolve_after: _duration_pb2.Duration | None = ...,
         health: Global___ChannelHealth | None = ...,
+        capabilities: _channel_capabilities_pb2.ChannelCapabilities | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "health", b"health", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "capabilities", b"capabilities", "create_time", b"create_time", "health", b"health", "reopen_window", b"reopen_window", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "create_time", b"create_time", "health", b"health", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason", "account", b"account", "api", b"api", "auto_resolve_after", b"auto_resolve_after", "capabilities", b"capabilities", "create_time", b"create_time", "health", b"health", "id", b"id", "name", b"name", "new_thread_each_time", b"new_thread_each_time", "provider", b"provider", "reopen_window", b"reopen_window", "state", b"state", "state_reason", b"state_reason", "whatsapp", b"whatsapp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__state_reason: _TypeAlias = _typing.Literal["state_reason"]  # noqa: Y015
     _WhichOneofArgType__state_reason: _TypeAlias = _typing.Literal["_state_reason", b"_state_reason"]  # noqa: Y015

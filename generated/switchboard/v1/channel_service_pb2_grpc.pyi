@@ -40,7 +40,7 @@ class ChannelServiceStub:
     ConnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]
     """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]
-    """Gets a channel."""
+    """Gets a channel, with what it can send."""
     ListChannels: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]
     """Lists channels in the order they were connected."""
     UpdateChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]
@@ -89,7 +89,7 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     ConnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ConnectChannelRequest, _channel_service_pb2.ConnectChannelResponse]  # type: ignore[assignment]
     """Connects an account of any provider. Which settings it takes, the provider's page says."""
     GetChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.GetChannelRequest, _channel_service_pb2.GetChannelResponse]  # type: ignore[assignment]
-    """Gets a channel."""
+    """Gets a channel, with what it can send."""
     ListChannels: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListChannelsRequest, _channel_service_pb2.ListChannelsResponse]  # type: ignore[assignment]
     """Lists channels in the order they were connected."""
     UpdateChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.UpdateChannelRequest, _channel_service_pb2.UpdateChannelResponse]  # type: ignore[assignment]
@@ -153,7 +153,7 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.GetChannelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.GetChannelResponse, _abc.Awaitable[_channel_service_pb2.GetChannelResponse]]:
-        """Gets a channel."""
+        """Gets a channel, with what it can send."""
 
     @_abc_1.abstractmethod
     def ListChannels(

@@ -16,6 +16,7 @@ from server.providers.content import (
     Content,
     ContentKind,
     ContentLimits,
+    FileKind,
     FilledTemplate,
     Location,
     Media,
@@ -24,12 +25,15 @@ from server.providers.contract import Json
 from server.providers.template import ButtonParameter, Parameter
 from server.providers.whatsapp import files, interactive
 
+# As what a file may stand above a text.
+_ABOVE: Mapping[str, tuple[FileKind, ...]] = {"header_media": ("image", "video", "document")}
 LIMITS: Mapping[ContentKind, ContentLimits] = {
     "media": ContentLimits(characters={"items.caption": 1024, "items.file_name": 240}, most={"items": 10}),
     "buttons": ContentLimits(
         characters={"body": 1024, "header": 60, "footer": 60, "buttons.id": 256, "buttons.title": 20},
         most={"buttons": 3},
         unique=frozenset({"buttons.id", "buttons.title"}),
+        files=_ABOVE,
     ),
     "list": ContentLimits(
         characters={
@@ -41,7 +45,7 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
         unique=frozenset({"sections.rows.id"}),
         titled=frozenset({"sections"}),
     ),
-    "link": ContentLimits(characters={"body": 1024, "header": 60, "footer": 60, "label": 20}),
+    "link": ContentLimits(characters={"body": 1024, "header": 60, "footer": 60, "label": 20}, files=_ABOVE),
     "location_request": ContentLimits(characters={"body": 1024}),
     "contact_request": ContentLimits(characters={"body": 1024}),
     "product": ContentLimits(characters={"body": 1024, "footer": 60}),
@@ -53,10 +57,10 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
     ),
     "catalog": ContentLimits(characters={"body": 1024, "footer": 60}),
     "flow": ContentLimits(
-        characters={"body": 1024, "header": 60, "footer": 60, "label": 30}, worded=frozenset({"label"})
+        characters={"body": 1024, "header": 60, "footer": 60, "label": 30}, worded=frozenset({"label"}), files=_ABOVE
     ),
     # What a template may carry is known of each one, and checked when its places are filled.
-    "template": ContentLimits(),
+    "template": ContentLimits(outside_window=True),
     "location": ContentLimits(needs={"address": "name"}),
     "contacts": ContentLimits(
         most={"contacts": 257},

@@ -22,6 +22,7 @@ LIMITS: Mapping[FileKind, FileLimits] = {
     "audio": FileLimits(
         types=dict.fromkeys(("audio/aac", "audio/amr", "audio/mpeg", "audio/mp4", "audio/ogg"), 16 * _MB),
         captioned=False,
+        voice=("audio/ogg",),
     ),
     "document": FileLimits(types={}, others=100 * _MB),
     "sticker": FileLimits(types={"image/webp": 100 * 1024}, animated_most=500 * 1024, captioned=False),

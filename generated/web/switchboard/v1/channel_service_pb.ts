@@ -974,7 +974,7 @@ export const ChannelService: GenService<{
     output: typeof ConnectChannelResponseSchema;
   },
   /**
-   * Gets a channel.
+   * Gets a channel, with what it can send.
    *
    * @generated from rpc switchboard.v1.ChannelService.GetChannel
    */
