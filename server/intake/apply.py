@@ -32,13 +32,14 @@ from server.kit.errors import DatabaseUnavailable, Refusal
 from server.kit.ids import new_id
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
-from server.messages import changes, copies, receipts
+from server.messages import changes, copies, handovers, receipts
 from server.messages.batch import BatchWriter, BatchWriters
 from server.messages.items import Duplicate, Receive, Stored, Withheld
 from server.messages.receipts import Update
 from server.providers.contract import (
     Broken,
     ConsentChange,
+    Handover,
     IdentityChange,
     Ignored,
     InboundMessage,
@@ -55,7 +56,7 @@ from server.tenancy.tenants import Tenant, Tenants
 from server.traces import service as traces
 
 log = structlog.get_logger(__name__)
-Change = MessageChange | IdentityChange | ConsentChange
+Change = MessageChange | IdentityChange | ConsentChange | Handover
 CHUNK = 100
 # A number is routed to its tenant before its channel is stored there; what comes in between waits for the channel.
 CONNECTING, CONNECTING_AGAIN = timedelta(seconds=30), timedelta(seconds=1)
@@ -71,6 +72,7 @@ BECAME: Mapping[type, str] = {Stored: "applied", Duplicate: "duplicate", Withhel
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[]) AND state <> 'disconnected'"
 NEW_ITEMS = journal_items.INSERT + " RETURNING id"
+NOT_KNOWN = "UPDATE journal_items SET state = 'ignored', result = 'nobody known' WHERE id = $1"
 
 
 class Applier:
@@ -339,6 +341,11 @@ class Run:
             origin = origin_of_item(row.id)
             if isinstance(item, IdentityChange):
                 events = await moving.apply(write, item, item_id=row.id, channel_id=channel.id, origin=origin)
+            elif isinstance(item, Handover):
+                told = await handovers.apply(write, item, channel=channel, windowed=self._windowed, origin=origin)
+                if told is None:
+                    await write.connection.execute(NOT_KNOWN, row.id)
+                events = told or []
             elif isinstance(item, ConsentChange):
                 events = await consents.apply(write.connection, item, channel_id=channel.id, origin=origin)
             else:

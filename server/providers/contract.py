@@ -259,6 +259,26 @@ class ConsentChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """Who answers a customer is another one now, or what an agent of the provider's has to tell of what was said before.
+
+    provider_id: the hash of its JSON. addresses: the customer, never empty. change: passed (it is ours to answer), taken (it is not),
+    told (a summary alone). previous, current: the provider's words for who had it and who has it. summary: in words, of that agent.
+    """
+
+    provider_id: str
+    provider_time: datetime
+    account_id: str
+    addresses: tuple[Address, ...]
+    change: Literal["passed", "taken", "told"]
+    previous: str | None = None
+    current: str | None = None
+    summary: str | None = field(default=None, repr=False)
+    discriminator: str = ""
+    kind: Literal["handover"] = "handover"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
     """How far a message of ours came.
 
@@ -320,6 +340,7 @@ Item = (
     | MessageCopy
     | IdentityChange
     | ConsentChange
+    | Handover
     | Receipt
     | TemplateChange
     | AccountChange

@@ -60,11 +60,17 @@ def elsewhere(eraser: Eraser, sender: str) -> list[Any]:
     said = {"timestamp": str(now - 90), "type": "text", "text": {"body": f"Said{sender} elsewhere"}}
     echo = {"from": "1", "to": sender, "id": f"wamid.echo{uuid.uuid4().hex}", **said}
     past = {"from": sender, "id": f"wamid.past{uuid.uuid4().hex}", **said}
+    summary = {"conversation_context": {"type": "summary", "summary": {"text": f"Said{sender} to an agent"}}}
     wish = {"wa_id": sender, "category": "marketing_messages", "value": "stop", "timestamp": now}
     fields: list[tuple[str, dict[str, Any]]] = [
         ("smb_message_echoes", {"message_echoes": [echo]}),
         ("history", {"history": [{"metadata": {"phase": 0}, "threads": [{"id": sender, "messages": [past]}]}]}),
         ("user_preferences", {"user_preferences": [wish]}),
+        (
+            "messaging_handovers",
+            {"sender": {"phone_number": f"+{sender}"}, "type": "control_passed", "timestamp": str(now), **summary},
+        ),
+        ("messages", {"messages": [{**past, "id": f"wamid.next{uuid.uuid4().hex}"}], **summary}),
     ]
     return [payloads.field_body(number, name, payloads.numbered(number) | value, time=now) for name, value in fields]
 

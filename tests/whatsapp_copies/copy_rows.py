@@ -57,8 +57,38 @@ def read(word: str) -> dict[str, Any]:
     return {"history_context": {"status": word}}
 
 
+def handover(word: str, at: int = 0, sender: Mapping[str, str] | None = None, **more: Any) -> Step:
+    """Who answers the customer is another one."""
+    told = {"previous_owner_role": "meta_agent", "new_owner_role": "business"}
+    value = {
+        "sender": {"phone_number": CUSTOMER} if sender is None else sender,
+        "type": word,
+        "timestamp": str(BEGAN + at),
+        word: told if word == "control_passed" else {"new_owner": "meta_agent"},
+    }
+    return "messaging_handovers", {**value, **more}
+
+
+SUMMARY = {"conversation_context": {"type": "summary", "summary": {"text": "Wants a *table* for {{two}}."}}}
 PICTURE = {"id": "1234567890", "mime_type": "image/jpeg", "sha256": "aGFzaA==", "caption": "look"}
 ROWS: Mapping[str, Sequence[Step]] = {
+    "handover_to_us": [wrote(item("a")), "resolve", handover("control_passed", **SUMMARY)],
+    "handover_to_us_with_metadata": [
+        wrote(item("a")),
+        handover("control_passed", control_passed={"metadata": "asked for a person"}),
+    ],
+    "handover_to_us_of_a_stranger": [handover("control_passed", sender={"phone_number": f"+{CUSTOMER}"}, **SUMMARY)],
+    "handover_to_us_of_a_user_id": [handover("control_passed", sender={"user_id": USER_ID})],
+    "handover_to_us_of_who_is_blocked": [wrote(item("a")), "block", handover("control_passed")],
+    "handover_to_us_after_it_was_deleted": [wrote(item("a")), "delete", handover("control_passed")],
+    "handover_twice": [wrote(item("a")), handover("control_passed"), handover("control_passed")],
+    "handover_taken": [wrote(item("a")), handover("control_taken", 5)],
+    "handover_taken_of_a_stranger": [handover("control_taken")],
+    "handover_of_next_year": [wrote(item("a")), handover("control_lost")],
+    "handover_without_anybody": [wrote(item("a")), handover("control_passed", sender={"name": "Ana"})],
+    "summary_beside_a_message": [
+        ("messages", {**wrote(item("a"))[1], **SUMMARY}),
+    ],
     "echo_of_a_stranger": [echo(item("1"), contacts=[{"profile": {"name": "Ana"}, "wa_id": CUSTOMER}])],
     "echo_to_a_user_id": [echo(item("1"), to={"to_user_id": USER_ID})],
     "echo_into_an_open_conversation": [wrote(item("0")), echo(item("1", 5))],

@@ -45,6 +45,10 @@ SELECT c.status, c.contact_name AS name, c.message_count, c.inbound_count, c.inb
     c.reply_window_expire_time > clock_now() AS may_reply, c.delete_time IS NOT NULL AS deleted
 FROM conversations c WHERE c.channel_id = $1 ORDER BY c.create_time, c.id
 """
+NOTES = """
+SELECT n.text, n.author_id FROM conversation_notes n JOIN conversations c ON c.id = n.conversation_id
+WHERE c.channel_id = $1 ORDER BY n.create_time
+"""
 ITEMS = """
 SELECT kind, state, CASE state WHEN 'applied' THEN NULL ELSE result END AS result FROM journal_items
 WHERE journal_id = ANY($1::uuid[]) ORDER BY create_time, kind, provider_id, discriminator
@@ -138,7 +142,9 @@ class Told:
             message = dict(row) | {"details": json.loads(row["details"] or "{}")}
             message["files"] = [dict(each) for each in await self.desk.rows(FILES, message.pop("id"))]
             messages.append({name: value for name, value in message.items() if value not in (None, [], {})})
+        notes = {"notes": [dict(row) for row in await self.desk.rows(NOTES, self.channel.id)]}
         return {
+            **(notes if notes["notes"] else {}),
             "messages": messages,
             "trail": [dict(row) for row in await self.desk.rows(TRAIL, self.channel.id)],
             "threads": [dict(row) for row in await self.desk.rows(THREADS, self.channel.id)],

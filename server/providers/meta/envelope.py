@@ -117,9 +117,11 @@ def _field(change: dict[str, Json]) -> str:
 
 
 def _phone_number_id(value: Json) -> str | None:
-    """Never the display_phone_number: it changes, and can lack Brazil's ninth digit."""
-    metadata = value.get("metadata") if isinstance(value, dict) else None
-    return _account_id(metadata.get("phone_number_id")) if isinstance(metadata, dict) else None
+    """Never the display_phone_number: it changes, and can lack Brazil's ninth digit. The field messaging_handovers has a recipient."""
+    if not isinstance(value, dict):
+        return None
+    about = value.get("metadata") or value.get("recipient")
+    return _account_id(about.get("phone_number_id")) if isinstance(about, dict) else None
 
 
 def _account_id(given: Json) -> str | None:

@@ -53,8 +53,15 @@ class _Person:
         addresses = set(self._erased.addresses) - spared
         for chunk in _objects(value.get("history")):
             self._take_out(chunk, addresses)
+        before, self.found = self.found, False
         self._take_out(value, addresses)
-        return any(_bare(word) in addresses for word in value.values() if isinstance(word, str))
+        if self.found:
+            # What was said before the first of its messages, in somebody's words.
+            value.pop("conversation_context", None)
+        self.found |= before
+        sender = value.get("sender")
+        words = [*value.values(), *(sender.values() if isinstance(sender, dict) else ())]
+        return any(_bare(word) in addresses for word in words if isinstance(word, str))
 
     def _take_out(self, holder: dict[str, Any], addresses: Collection[str]) -> None:
         for name, listed in holder.items():

@@ -23,7 +23,7 @@ from server.providers.contract import (
 )
 from server.providers.meta.errors import provider_errors
 from server.providers.meta.text import DEPTH_MOST, clean_text, deeper_than, fingerprint
-from server.providers.whatsapp import account, consents, copies, fields, identities, templates
+from server.providers.whatsapp import account, consents, copies, fields, handovers, identities, templates
 from server.providers.whatsapp.fields import Malformed
 from server.providers.whatsapp.message import CHANGES, People, addresses, read_change, read_message, thread
 
@@ -52,6 +52,8 @@ def parse(change: Change) -> list[Item]:
         return _echoes(change)
     if change.field == "history":
         return _history(change)
+    if change.field == "messaging_handovers":
+        return _handovers(change)
     if change.field != "messages":
         return [_of_account(change)]
     if not isinstance(change.value, dict):
@@ -62,6 +64,7 @@ def parse(change: Change) -> list[Item]:
         return [_broken(change.value, None, Malformed("metadata.phone_number_id is missing"))]
     return [
         *_messages(change.value, change.account_id),
+        *_told_before(change.value, change.account_id),
         *_statuses(change.value, change.account_id),
         *_errors(change.value, change),
     ]
@@ -81,6 +84,27 @@ def _preferences(change: Change) -> list[Item]:
         return [_field_not_applied(change)]
     account_id = change.account_id
     return list(_each(change.value, "user_preferences", account_id, lambda item: consents.read(item, account_id)))
+
+
+def _handovers(change: Change) -> list[Item]:
+    """Who answers a customer from now on."""
+    if change.account_id is None or not isinstance(change.value, dict) or deeper_than(change.value, DEPTH_MOST):
+        return [_field_not_applied(change)]
+    try:
+        return [handovers.read(change.value, change.account_id)]
+    except Malformed as error:
+        return [_broken(change.value, change.account_id, error)]
+
+
+def _told_before(value: Mapping[str, Json], account_id: str) -> Iterator[Item]:
+    """What was said to an agent of Meta's before."""
+    try:
+        told = handovers.of_messages(value, account_id)
+    except Malformed:
+        # The message that it stands beside is Broken already.
+        return
+    if told is not None:
+        yield told
 
 
 def _echoes(change: Change) -> list[Item]:
