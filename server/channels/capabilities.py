@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from switchboard.v1 import channel_capabilities_pb2 as shown
-from switchboard.v1 import message_pb2
+from switchboard.v1 import message_pb2, template_pb2
 
 from server.kit import pb
 from server.providers.content import ContentLimits
 from server.providers.contract import Capabilities
 from server.providers.media import FileLimits
 
+CATEGORY = pb.Words(template_pb2.TemplateCategory, "TEMPLATE_CATEGORY_")
 FILE_KIND = pb.Words(message_pb2.AttachmentKind, "ATTACHMENT_KIND_")
 
 
@@ -35,7 +36,13 @@ def capabilities(can: Capabilities, *, per_second: int | None) -> shown.ChannelC
 
 def _content(kind: str, limits: ContentLimits) -> shown.ContentCapability:
     return shown.ContentCapability(
-        content=kind, limits=_limits(kind, limits), outside_reply_window=limits.outside_window
+        content=kind,
+        limits=_limits(kind, limits),
+        outside_reply_window=limits.outside_window,
+        not_to=[
+            shown.RecipientLimit(category=CATEGORY.number(about.lower() or "unspecified"), recipients=sorted(kinds))
+            for about, kinds in limits.not_to.items()
+        ],
     )
 
 

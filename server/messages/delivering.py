@@ -31,10 +31,10 @@ from server.log.append import append
 from server.log.event import SYSTEM, Cause, NewEvent, Origin
 from server.messages import content, files, receipts, templated
 from server.messages.receipts import Update
+from server.messages.recipients import address_of
 from server.providers.content import FilledTemplate
 from server.providers.contract import (
     Accepted,
-    Address,
     Ambiguous,
     ErrorClass,
     Holds,
@@ -71,10 +71,6 @@ TEMPLATE_OF = """
 SELECT m.details #>> '{template,template_id}' FROM message_parts p JOIN messages m ON m.id = p.message_id WHERE p.id = $1
 """
 QUOTED = "SELECT provider_message_id FROM message_parts WHERE message_id = $1 AND position = 0"
-ADDRESSES = """
-SELECT kind, value FROM identity_aliases WHERE identity_id = $1
-ORDER BY end_time IS NOT NULL, array_position(ARRAY['wa_id', 'group', 'bsuid', 'parent_bsuid'], kind), create_time DESC
-"""
 
 STORED = """
 SELECT EXISTS (
@@ -86,13 +82,6 @@ SELECT EXISTS (
 def origin_of(claimed: Claimed) -> Origin:
     """The system, because of this delivery."""
     return Origin(actor=SYSTEM, cause=Cause(kind=actor_pb2.CAUSE_KIND_DELIVERY, id=str(claimed.id)))
-
-
-async def address_of(connection: Connection, identity_id: uuid.UUID, provider: Provider) -> Address | None:
-    """Where a customer is written to; None where the provider writes to none of what is known."""
-    found = await connection.fetch(ADDRESSES, identity_id)
-    kinds = provider.capabilities.address_kinds
-    return next((Address(each["kind"], each["value"]) for each in found if each["kind"] in kinds), None)
 
 
 # What keeps a message from being sent now, though nothing is wrong with it.

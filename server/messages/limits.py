@@ -5,14 +5,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
 from emoji import emoji_count
 
 from server.messages.refusals import Excess, ProviderLimit
-from server.providers.content import Content, ContentLimits, QuickReplies
+from server.providers.content import AddressKind, Content, ContentLimits, FilledTemplate, QuickReplies
 from server.providers.contract import Capabilities
 
 
@@ -63,6 +63,27 @@ def check(capabilities: Capabilities, text: str | None, content: Content | None)
     found = [*excesses(limits, content)]
     if found:
         raise ProviderLimit(*found)
+
+
+def not_to(capabilities: Capabilities, content: Content | QuickReplies | None) -> Set[AddressKind]:
+    """Kinds of addresses that this cannot be sent to, whatever is in it."""
+    if content is None:
+        return frozenset()
+    limits = capabilities.contents.get("buttons" if isinstance(content, QuickReplies) else content.kind)
+    about = content.category if isinstance(content, FilledTemplate) else ""
+    return frozenset() if limits is None else limits.not_to.get(about, frozenset())
+
+
+def check_recipient(
+    capabilities: Capabilities, content: Content | QuickReplies | None, kind: AddressKind | None
+) -> None:
+    """ProviderLimit, where this cannot be sent to an address of this kind. None: nobody asked, or nothing is known."""
+    refused = not_to(capabilities, content)
+    if content is not None and kind in refused:
+        others = ", ".join(sorted(capabilities.address_kinds - refused))
+        asking = "; contact_request asks for it" if others == "wa_id" and kind != "group" else ""
+        found = f"the channel sends this to {others} alone, what is known here is {kind}{asking}"
+        raise ProviderLimit(Excess("text.quick_replies" if isinstance(content, QuickReplies) else content.kind, found))
 
 
 def excesses(limits: ContentLimits, content: Content) -> Iterator[Excess]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from server.conversations.row import ConversationRow
 from server.messages.row import MessageRow
+from server.providers.content import AddressKind
 
 Key = tuple[uuid.UUID, uuid.UUID]
 
@@ -28,6 +29,8 @@ class Locked:
     taken: dict[tuple[uuid.UUID, int], int] = field(default_factory=dict)
     # The messages that customers quote, by channel and the provider's id.
     quoted: dict[tuple[uuid.UUID, str], uuid.UUID] = field(default_factory=dict)
+    # As what customers are written to, by their identities; of those alone to whom not everything can be sent.
+    recipients: dict[uuid.UUID, AddressKind] = field(default_factory=dict)
     # Who is blocked: what they write goes no further than the journal.
     withheld: set[Key] = field(default_factory=set)
 

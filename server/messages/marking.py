@@ -20,7 +20,7 @@ from server.kit.secrets import SecretBox
 from server.log.append import append
 from server.log.event import SYSTEM, Cause, Origin
 from server.messages import changes
-from server.messages.delivering import address_of
+from server.messages.recipients import address_of
 from server.providers import contract
 from server.providers.contract import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Provider, Refused
 

@@ -33,6 +33,7 @@ from server.messages.inbound import attachments_of, details_of
 from server.messages.items import Duplicate, Item, Receive, Send, Stored, Withheld, quoted
 from server.messages.locked import Key, Locked
 from server.messages.plan import Plan
+from server.messages.recipients import addresses_of
 from server.messages.refusals import ChannelNotSending
 from server.messages.row import MessageRow
 from server.providers.content import Content
@@ -111,6 +112,7 @@ class Unit:
                 locked.idle_channels[row.channel_id] = record["channel_state"]
             if record["live_id"] is not None:
                 locked.live[(row.channel_id, row.identity_id)] = record["live_id"]
+        await self._read_recipients(sends, locked)
         return locked, marks
 
     async def run(self) -> list[Result]:
@@ -203,11 +205,24 @@ class Unit:
         if seen:
             await self._read_fence(sends, locked)
         locked.idle_channels = await channels.not_sending(self._connection)
+        await self._read_recipients(sends, locked)
         resolved = [row for row in locked.rows.values() if row.status == "resolved"]
         if resolved:
             locked.live = await repository.live(
                 self._connection, {(row.channel_id, row.identity_id) for row in resolved}
             )
+
+    async def _read_recipients(self, sends: Sequence[Send], locked: Locked) -> None:
+        """As what customers are written to whom something is sent that cannot go to all kinds of addresses."""
+        rows = ((item, locked.rows.get(item.conversation_id)) for item in sends)
+        wanted = {
+            row.identity_id: self._providers[row.provider]
+            for item, row in rows
+            if row is not None and limits.not_to(self._capabilities(row.provider), item.content)
+        }
+        if wanted:
+            found = await addresses_of(self._connection, wanted)
+            locked.recipients = {identity_id: address.kind for identity_id, address in found.items()}
 
     async def _read_fence(self, sends: Sequence[Send], locked: Locked) -> None:
         """The tenant's policy; where it is to warn, also what to warn of."""
@@ -457,6 +472,7 @@ class Unit:
             raise NotFound("message")
         can = self._capabilities(row.provider)
         fitted = limits.fitted(can, item.text, item.content)
+        limits.check_recipient(can, item.content, locked.recipients.get(row.identity_id))
         if fitted is None or not can.contents[fitted.kind].outside_window:
             rules.check_window(row, now=self._plan.now)
         return row, content.tokened(fitted, item.message_id)

@@ -16,6 +16,7 @@ ContentKind = Literal[
     "media", "buttons", "list", "link", "location_request", "location", "contacts", "template",
     "product", "product_list", "catalog", "flow", "contact_request",
 ]  # fmt: skip
+AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group", "user_ref"]
 FileKind = Literal["image", "video", "audio", "document", "sticker"]
 
 
@@ -331,6 +332,7 @@ class ContentLimits:
     must differ. worded: texts without emoji. titled: lists whose items need a title where there is more than one. needs: a member
     that another one beside it cannot do without. any_of: members of an object of which one at least must be there. files: as what a
     file may be shown that is no part of its own. outside_window: whether it may be sent after the end of the reply window.
+    not_to: kinds of addresses it cannot be sent to, by the category of a template, by "" of what has none.
     """
 
     characters: Mapping[str, int] = field(default_factory=dict)
@@ -342,3 +344,4 @@ class ContentLimits:
     any_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     files: Mapping[str, tuple[FileKind, ...]] = field(default_factory=dict)
     outside_window: bool = False
+    not_to: Mapping[str, frozenset[AddressKind]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from enum import Enum
 from typing import Literal, Protocol, TypeAlias
 
 from server.providers.checks import CheckedAccount, CheckReport
-from server.providers.content import Content, ContentKind, ContentLimits
+from server.providers.content import AddressKind, Content, ContentKind, ContentLimits
 from server.providers.health import AccountChange
 from server.providers.media import (
     FileLimits,
@@ -39,7 +39,6 @@ from server.providers.template import (
 # What json.loads gives. A name of its own, because Change has a field called object.
 Json: TypeAlias = object
 
-AddressKind = Literal["wa_id", "bsuid", "parent_bsuid", "group", "user_ref"]
 MarkKind = Literal["read", "typing", "reaction"]
 
 MessageKind = Literal[

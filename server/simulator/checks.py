@@ -79,7 +79,9 @@ class Attempt:
     def template_problem(self) -> contents.Problem | None:
         """What is wrong with the template it is made from, if it is; for the rows after those of its shape."""
         sent = self.value("template")
-        return template_sends.problem(sent, self.templates) if isinstance(sent, Mapping) else None
+        if not isinstance(sent, Mapping):
+            return None
+        return template_sends.problem(sent, self.templates, to_user_id=self.value("to") is None)
 
     @cached_property
     def file_problem(self) -> contents.Problem | None:
@@ -441,6 +443,8 @@ CHECKS: tuple[Row, ...] = (
     Row("template_paused", "132015: paused for its quality", _template(errors.TEMPLATE_PAUSED), errors.TEMPLATE_PAUSED),
     Row("template_disabled", "132016: paused too often",
         _template(errors.TEMPLATE_DISABLED), errors.TEMPLATE_DISABLED),
+    Row("template_recipient", "131062: codes to sign in with go to phone numbers",
+        _template(errors.NO_USER_ID), errors.NO_USER_ID),
     Row("template_count", "132000: as many parameters as places",
         _template(errors.PARAMETER_COUNT), errors.PARAMETER_COUNT),
     Row("template_format", "132012: of the kind, and named as, the place asks",

@@ -1,6 +1,6 @@
 """What Meta refuses of a message made from a template: it is looked up, and every place is filled as it wants it.
 
-Source: Meta's Cloud API documentation, "Template messages", and its errors 132000, 132001, 132005, 132012, 132015, 132016, 132018.
+Source: Meta's Cloud API documentation, "Template messages", and its errors 131062, 132000, 132001, 132005, 132012, 132015, 132016, 132018.
 """
 
 from __future__ import annotations
@@ -26,8 +26,10 @@ _SUB_TYPES = {
 _FILES = {"IMAGE": "image", "VIDEO": "video", "GIF": "video", "DOCUMENT": "document", "LOCATION": "location"}
 
 
-def problem(sent: Mapping[str, object], templates: Sequence[Json]) -> Problem | None:
-    """The first thing Meta refuses. sent: of the shape that was checked before; templates: the business account's."""
+def problem(sent: Mapping[str, object], templates: Sequence[Json], *, to_user_id: bool) -> Problem | None:
+    """The first thing Meta refuses. sent: of the shape that was checked before; templates: the business account's; to_user_id: and not
+    to a phone number.
+    """
     language = _mapping(sent.get("language")).get("code")
     found = next((each for each in templates if (each["name"], each["language"]) == (sent["name"], language)), None)
     if found is not None and found["status"] in _STOPPED:
@@ -35,6 +37,8 @@ def problem(sent: Mapping[str, object], templates: Sequence[Json]) -> Problem | 
     if found is None or found["status"] != "APPROVED":
         detail = f"template name ({sent['name']}) does not exist in {language}"
         return Problem(errors.TEMPLATE_MISSING, detail)
+    if to_user_id and found["category"] == "AUTHENTICATION":
+        return Problem(errors.NO_USER_ID, "Authentication templates can only be sent to phone numbers.")
     return next(_problems(found, [_mapping(each) for each in _list(sent.get("components"))]), None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from switchboard.v1.channel_capabilities_pb2 import ChannelCapabilities, ContentCapability, FileCapability
 
-from server.channels.capabilities import FILE_KIND, capabilities
+from server.channels.capabilities import CATEGORY, FILE_KIND, capabilities
 from server.providers.api.provider import Api
 from server.providers.whatsapp.provider import WhatsApp
 
@@ -50,6 +50,9 @@ def _more(content: ContentCapability) -> Iterator[str]:
             yield f"{name} needs one of {', '.join(limit.any_of)}"
         if limit.file_kinds:
             yield f"{name}: {', '.join(map(FILE_KIND.word, limit.file_kinds))}"
+    for limit in content.not_to:
+        about = "" if limit.category == 0 else f"{CATEGORY.word(limit.category).upper()} "
+        yield f"{about}not to {', '.join(limit.recipients)}"
     if content.outside_reply_window:
         yield "after the reply window too"
 

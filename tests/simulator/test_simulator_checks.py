@@ -116,6 +116,12 @@ EXAMPLES: dict[str, Example] = {
     "template_disabled": Example(
         template("ready", said("17")), 132016, "permanently disabled", templates=(of(status="DISABLED"),)
     ),
+    "template_recipient": Example(
+        template("ready", said("17")) | {"to": None, "recipient": "US.13491208655302741918"},
+        131062,
+        "only be sent to phone numbers",
+        templates=(of() | {"category": "AUTHENTICATION"},),
+    ),
     "template_count": Example(
         template("ready", said("17"), said("18")), 132000, "localizable_params (2) does not match", templates=(of(),)
     ),

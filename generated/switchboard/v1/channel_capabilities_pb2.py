@@ -24,23 +24,26 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from switchboard.v1 import message_pb2 as switchboard_dot_v1_dot_message__pb2
+from switchboard.v1 import template_pb2 as switchboard_dot_v1_dot_template__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)switchboard/v1/channel_capabilities.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/message.proto\"\x96\x03\n\x13\x43hannelCapabilities\x12\x33\n\x08\x63ontents\x18\x01 \x03(\x0b\x32!.switchboard.v1.ContentCapability\x12-\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1e.switchboard.v1.FileCapability\x12/\n\x0creply_window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x15\n\rread_receipts\x18\x05 \x01(\x08\x12\x0e\n\x06typing\x18\x06 \x01(\x08\x12\x11\n\treactions\x18\x07 \x01(\x08\x12/\n\x0creaction_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13messages_per_second\x18\t \x01(\x05\x12\x35\n\x12recipient_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecipient_burst\x18\x0b \x01(\x05\"p\n\x11\x43ontentCapability\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12,\n\x06limits\x18\x02 \x03(\x0b\x32\x1c.switchboard.v1.ContentLimit\x12\x1c\n\x14outside_reply_window\x18\x03 \x01(\x08\"\xfe\x01\n\x0c\x43ontentLimit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x1b\n\x0emax_characters\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tmax_items\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0e\n\x06unique\x18\x04 \x01(\x08\x12\x10\n\x08no_emoji\x18\x05 \x01(\x08\x12\x0e\n\x06titled\x18\x06 \x01(\x08\x12\x13\n\x0bneeded_with\x18\x07 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x08 \x03(\t\x12\x32\n\nfile_kinds\x18\t \x03(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x11\n\x0f_max_charactersB\x0c\n\n_max_items\"\x86\x02\n\x0e\x46ileCapability\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKind\x12,\n\x05types\x18\x02 \x03(\x0b\x32\x1d.switchboard.v1.FileTypeLimit\x12 \n\x13max_bytes_of_others\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_bytes_animated\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tcaptioned\x18\x05 \x01(\x08\x12\x13\n\x0bvoice_types\x18\x06 \x03(\tB\x16\n\x14_max_bytes_of_othersB\x15\n\x13_max_bytes_animated\"5\n\rFileTypeLimit\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)switchboard/v1/channel_capabilities.proto\x12\x0eswitchboard.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cswitchboard/v1/message.proto\x1a\x1dswitchboard/v1/template.proto\"\x96\x03\n\x13\x43hannelCapabilities\x12\x33\n\x08\x63ontents\x18\x01 \x03(\x0b\x32!.switchboard.v1.ContentCapability\x12-\n\x05\x66iles\x18\x02 \x03(\x0b\x32\x1e.switchboard.v1.FileCapability\x12/\n\x0creply_window\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nrecipients\x18\x04 \x03(\t\x12\x15\n\rread_receipts\x18\x05 \x01(\x08\x12\x0e\n\x06typing\x18\x06 \x01(\x08\x12\x11\n\treactions\x18\x07 \x01(\x08\x12/\n\x0creaction_age\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1b\n\x13messages_per_second\x18\t \x01(\x05\x12\x35\n\x12recipient_interval\x18\n \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0frecipient_burst\x18\x0b \x01(\x05\"\xa0\x01\n\x11\x43ontentCapability\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\t\x12,\n\x06limits\x18\x02 \x03(\x0b\x32\x1c.switchboard.v1.ContentLimit\x12\x1c\n\x14outside_reply_window\x18\x03 \x01(\x08\x12.\n\x06not_to\x18\x04 \x03(\x0b\x32\x1e.switchboard.v1.RecipientLimit\"X\n\x0eRecipientLimit\x12\x32\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32 .switchboard.v1.TemplateCategory\x12\x12\n\nrecipients\x18\x02 \x03(\t\"\xfe\x01\n\x0c\x43ontentLimit\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x1b\n\x0emax_characters\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12\x16\n\tmax_items\x18\x03 \x01(\x05H\x01\x88\x01\x01\x12\x0e\n\x06unique\x18\x04 \x01(\x08\x12\x10\n\x08no_emoji\x18\x05 \x01(\x08\x12\x0e\n\x06titled\x18\x06 \x01(\x08\x12\x13\n\x0bneeded_with\x18\x07 \x01(\t\x12\x0e\n\x06\x61ny_of\x18\x08 \x03(\t\x12\x32\n\nfile_kinds\x18\t \x03(\x0e\x32\x1e.switchboard.v1.AttachmentKindB\x11\n\x0f_max_charactersB\x0c\n\n_max_items\"\x86\x02\n\x0e\x46ileCapability\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.switchboard.v1.AttachmentKind\x12,\n\x05types\x18\x02 \x03(\x0b\x32\x1d.switchboard.v1.FileTypeLimit\x12 \n\x13max_bytes_of_others\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12\x1f\n\x12max_bytes_animated\x18\x04 \x01(\x03H\x01\x88\x01\x01\x12\x11\n\tcaptioned\x18\x05 \x01(\x08\x12\x13\n\x0bvoice_types\x18\x06 \x03(\tB\x16\n\x14_max_bytes_of_othersB\x15\n\x13_max_bytes_animated\"5\n\rFileTypeLimit\x12\x11\n\tmime_type\x18\x01 \x01(\t\x12\x11\n\tmax_bytes\x18\x02 \x01(\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.channel_capabilities_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANNELCAPABILITIES']._serialized_start=124
-  _globals['_CHANNELCAPABILITIES']._serialized_end=530
-  _globals['_CONTENTCAPABILITY']._serialized_start=532
-  _globals['_CONTENTCAPABILITY']._serialized_end=644
-  _globals['_CONTENTLIMIT']._serialized_start=647
-  _globals['_CONTENTLIMIT']._serialized_end=901
-  _globals['_FILECAPABILITY']._serialized_start=904
-  _globals['_FILECAPABILITY']._serialized_end=1166
-  _globals['_FILETYPELIMIT']._serialized_start=1168
-  _globals['_FILETYPELIMIT']._serialized_end=1221
+  _globals['_CHANNELCAPABILITIES']._serialized_start=155
+  _globals['_CHANNELCAPABILITIES']._serialized_end=561
+  _globals['_CONTENTCAPABILITY']._serialized_start=564
+  _globals['_CONTENTCAPABILITY']._serialized_end=724
+  _globals['_RECIPIENTLIMIT']._serialized_start=726
+  _globals['_RECIPIENTLIMIT']._serialized_end=814
+  _globals['_CONTENTLIMIT']._serialized_start=817
+  _globals['_CONTENTLIMIT']._serialized_end=1071
+  _globals['_FILECAPABILITY']._serialized_start=1074
+  _globals['_FILECAPABILITY']._serialized_end=1336
+  _globals['_FILETYPELIMIT']._serialized_start=1338
+  _globals['_FILETYPELIMIT']._serialized_end=1391
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from switchboard.v1 import message_pb2 as _message_pb2
+from switchboard.v1 import template_pb2 as _template_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -105,6 +106,7 @@ class ContentCapability(_message.Message):
     CONTENT_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     OUTSIDE_REPLY_WINDOW_FIELD_NUMBER: _builtins.int
+    NOT_TO_FIELD_NUMBER: _builtins.int
     content: _builtins.str
     """Name of the field of SendMessageRequest.content, such as text or product_list. The quick replies of a text go as buttons or as a
     list, by the limits of either.
@@ -115,20 +117,53 @@ class ContentCapability(_message.Message):
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContentLimit]:
         """Limits of its fields. A field that is not here has those of the contract alone."""
 
+    @_builtins.property
+    def not_to(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecipientLimit]:
+        """Customers to whom it cannot be sent. Empty: none."""
+
     def __init__(
         self,
         *,
         content: _builtins.str = ...,
         limits: _abc.Iterable[Global___ContentLimit] | None = ...,
         outside_reply_window: _builtins.bool = ...,
+        not_to: _abc.Iterable[Global___RecipientLimit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "limits", b"limits", "outside_reply_window", b"outside_reply_window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "limits", b"limits", "not_to", b"not_to", "outside_reply_window", b"outside_reply_window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ContentCapability: _TypeAlias = ContentCapability  # noqa: Y015
+
+@_typing.final
+class RecipientLimit(_message.Message):
+    """Kinds of addresses to which a content cannot be sent. A customer of whom another one is known is written to there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    RECIPIENTS_FIELD_NUMBER: _builtins.int
+    category: _template_pb2.TemplateCategory.ValueType
+    """Of templates of this category. Unspecified: of whatever it is."""
+    @_builtins.property
+    def recipients(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The kinds, as of ChannelCapabilities.recipients."""
+
+    def __init__(
+        self,
+        *,
+        category: _template_pb2.TemplateCategory.ValueType = ...,
+        recipients: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "recipients", b"recipients"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecipientLimit: _TypeAlias = RecipientLimit  # noqa: Y015
 
 @_typing.final
 class ContentLimit(_message.Message):

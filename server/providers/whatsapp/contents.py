@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from server.providers.content import (
+    AddressKind,
     Card,
     Contacts,
     Content,
@@ -25,17 +26,23 @@ from server.providers.contract import Json
 from server.providers.template import ButtonParameter, Parameter
 from server.providers.whatsapp import files, interactive
 
+# Groups take text, files and templates of these.
+_NO_GROUP: Mapping[str, frozenset[AddressKind]] = {"": frozenset({"group"})}
+# Codes to sign in with go to phone numbers.
+_CODES: Mapping[str, frozenset[AddressKind]] = {"AUTHENTICATION": frozenset({"bsuid", "parent_bsuid", "group"})}
 # As what a file may stand above a text.
 _ABOVE: Mapping[str, tuple[FileKind, ...]] = {"header_media": ("image", "video", "document")}
 LIMITS: Mapping[ContentKind, ContentLimits] = {
     "media": ContentLimits(characters={"items.caption": 1024, "items.file_name": 240}, most={"items": 10}),
     "buttons": ContentLimits(
+        not_to=_NO_GROUP,
         characters={"body": 1024, "header": 60, "footer": 60, "buttons.id": 256, "buttons.title": 20},
         most={"buttons": 3},
         unique=frozenset({"buttons.id", "buttons.title"}),
         files=_ABOVE,
     ),
     "list": ContentLimits(
+        not_to=_NO_GROUP,
         characters={
             **{"body": 4096, "header": 60, "footer": 60, "label": 20, "sections.title": 24},
             **{"sections.rows.id": 200, "sections.rows.title": 24, "sections.rows.description": 72},
@@ -45,22 +52,28 @@ LIMITS: Mapping[ContentKind, ContentLimits] = {
         unique=frozenset({"sections.rows.id"}),
         titled=frozenset({"sections"}),
     ),
-    "link": ContentLimits(characters={"body": 1024, "header": 60, "footer": 60, "label": 20}, files=_ABOVE),
-    "location_request": ContentLimits(characters={"body": 1024}),
-    "contact_request": ContentLimits(characters={"body": 1024}),
-    "product": ContentLimits(characters={"body": 1024, "footer": 60}),
+    "link": ContentLimits(
+        not_to=_NO_GROUP, characters={"body": 1024, "header": 60, "footer": 60, "label": 20}, files=_ABOVE
+    ),
+    "location_request": ContentLimits(not_to=_NO_GROUP, characters={"body": 1024}),
+    "contact_request": ContentLimits(not_to=_NO_GROUP, characters={"body": 1024}),
+    "product": ContentLimits(not_to=_NO_GROUP, characters={"body": 1024, "footer": 60}),
     "product_list": ContentLimits(
+        not_to=_NO_GROUP,
         characters={"body": 1024, "header": 60, "footer": 60, "product_sections.title": 24},
         # Thirty products in all, however many sections they stand in.
         most={"product_sections": 10, "product_sections.product_retailer_ids": 30},
         titled=frozenset({"product_sections"}),
     ),
-    "catalog": ContentLimits(characters={"body": 1024, "footer": 60}),
+    "catalog": ContentLimits(not_to=_NO_GROUP, characters={"body": 1024, "footer": 60}),
     "flow": ContentLimits(
-        characters={"body": 1024, "header": 60, "footer": 60, "label": 30}, worded=frozenset({"label"}), files=_ABOVE
+        not_to=_NO_GROUP,
+        characters={"body": 1024, "header": 60, "footer": 60, "label": 30},
+        worded=frozenset({"label"}),
+        files=_ABOVE,
     ),
     # What a template may carry is known of each one, and checked when its places are filled.
-    "template": ContentLimits(outside_window=True),
+    "template": ContentLimits(outside_window=True, not_to=_CODES),
     "location": ContentLimits(needs={"address": "name"}),
     "contacts": ContentLimits(
         most={"contacts": 257},

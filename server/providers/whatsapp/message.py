@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NoReturn
 
+from server.providers.content import AddressKind
 from server.providers.contract import (
     Address,
-    AddressKind,
     AttachmentKind,
     InboundAttachment,
     InboundMessage,

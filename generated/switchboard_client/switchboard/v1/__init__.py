@@ -373,6 +373,7 @@ __all__ = (
     "ReceiveMetaWebhookRequest",
     "ReceivedMessage",
     "ReceivedReceipt",
+    "RecipientLimit",
     "Referral",
     "ReferredProduct",
     "RemoveContactIdentityRequest",
@@ -7329,6 +7330,11 @@ class ContentCapability(betterproto2.Message):
     Whether it may be sent after the end of the reply window.
     """
 
+    not_to: "list[RecipientLimit]" = betterproto2.field(4, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    Customers to whom it cannot be sent. Empty: none.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "ContentCapability", ContentCapability)
 
@@ -13988,6 +13994,28 @@ class ReceiveMetaWebhookRequest(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "ReceiveMetaWebhookRequest", ReceiveMetaWebhookRequest)
+
+
+@dataclass(eq=False, repr=False)
+class RecipientLimit(betterproto2.Message):
+    """
+    Kinds of addresses to which a content cannot be sent. A customer of whom another one is known is written to there.
+    """
+
+    category: "TemplateCategory" = betterproto2.field(
+        1, betterproto2.TYPE_ENUM, default_factory=lambda: TemplateCategory(0)
+    )
+    """
+    Of templates of this category. Unspecified: of whatever it is.
+    """
+
+    recipients: "list[str]" = betterproto2.field(2, betterproto2.TYPE_STRING, repeated=True)
+    """
+    The kinds, as of ChannelCapabilities.recipients.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "RecipientLimit", RecipientLimit)
 
 
 @dataclass(eq=False, repr=False)

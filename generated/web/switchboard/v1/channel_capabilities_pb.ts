@@ -8,13 +8,15 @@ import type { Duration } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_duration } from "@bufbuild/protobuf/wkt";
 import type { AttachmentKind } from "./message_pb";
 import { file_switchboard_v1_message } from "./message_pb";
+import type { TemplateCategory } from "./template_pb";
+import { file_switchboard_v1_template } from "./template_pb";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file switchboard/v1/channel_capabilities.proto.
  */
 export const file_switchboard_v1_channel_capabilities: GenFile = /*@__PURE__*/
-  fileDesc("Cilzd2l0Y2hib2FyZC92MS9jaGFubmVsX2NhcGFiaWxpdGllcy5wcm90bxIOc3dpdGNoYm9hcmQudjEilgMKE0NoYW5uZWxDYXBhYmlsaXRpZXMSMwoIY29udGVudHMYASADKAsyIS5zd2l0Y2hib2FyZC52MS5Db250ZW50Q2FwYWJpbGl0eRItCgVmaWxlcxgCIAMoCzIeLnN3aXRjaGJvYXJkLnYxLkZpbGVDYXBhYmlsaXR5Ei8KDHJlcGx5X3dpbmRvdxgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpyZWNpcGllbnRzGAQgAygJEhUKDXJlYWRfcmVjZWlwdHMYBSABKAgSDgoGdHlwaW5nGAYgASgIEhEKCXJlYWN0aW9ucxgHIAEoCBIvCgxyZWFjdGlvbl9hZ2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGwoTbWVzc2FnZXNfcGVyX3NlY29uZBgJIAEoBRI1ChJyZWNpcGllbnRfaW50ZXJ2YWwYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFwoPcmVjaXBpZW50X2J1cnN0GAsgASgFInAKEUNvbnRlbnRDYXBhYmlsaXR5Eg8KB2NvbnRlbnQYASABKAkSLAoGbGltaXRzGAIgAygLMhwuc3dpdGNoYm9hcmQudjEuQ29udGVudExpbWl0EhwKFG91dHNpZGVfcmVwbHlfd2luZG93GAMgASgIIv4BCgxDb250ZW50TGltaXQSDQoFZmllbGQYASABKAkSGwoObWF4X2NoYXJhY3RlcnMYAiABKAVIAIgBARIWCgltYXhfaXRlbXMYAyABKAVIAYgBARIOCgZ1bmlxdWUYBCABKAgSEAoIbm9fZW1vamkYBSABKAgSDgoGdGl0bGVkGAYgASgIEhMKC25lZWRlZF93aXRoGAcgASgJEg4KBmFueV9vZhgIIAMoCRIyCgpmaWxlX2tpbmRzGAkgAygOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmRCEQoPX21heF9jaGFyYWN0ZXJzQgwKCl9tYXhfaXRlbXMihgIKDkZpbGVDYXBhYmlsaXR5EiwKBGtpbmQYASABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZBIsCgV0eXBlcxgCIAMoCzIdLnN3aXRjaGJvYXJkLnYxLkZpbGVUeXBlTGltaXQSIAoTbWF4X2J5dGVzX29mX290aGVycxgDIAEoA0gAiAEBEh8KEm1heF9ieXRlc19hbmltYXRlZBgEIAEoA0gBiAEBEhEKCWNhcHRpb25lZBgFIAEoCBITCgt2b2ljZV90eXBlcxgGIAMoCUIWChRfbWF4X2J5dGVzX29mX290aGVyc0IVChNfbWF4X2J5dGVzX2FuaW1hdGVkIjUKDUZpbGVUeXBlTGltaXQSEQoJbWltZV90eXBlGAEgASgJEhEKCW1heF9ieXRlcxgCIAEoA2IGcHJvdG8z", [file_google_protobuf_duration, file_switchboard_v1_message]);
+  fileDesc("Cilzd2l0Y2hib2FyZC92MS9jaGFubmVsX2NhcGFiaWxpdGllcy5wcm90bxIOc3dpdGNoYm9hcmQudjEilgMKE0NoYW5uZWxDYXBhYmlsaXRpZXMSMwoIY29udGVudHMYASADKAsyIS5zd2l0Y2hib2FyZC52MS5Db250ZW50Q2FwYWJpbGl0eRItCgVmaWxlcxgCIAMoCzIeLnN3aXRjaGJvYXJkLnYxLkZpbGVDYXBhYmlsaXR5Ei8KDHJlcGx5X3dpbmRvdxgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhISCgpyZWNpcGllbnRzGAQgAygJEhUKDXJlYWRfcmVjZWlwdHMYBSABKAgSDgoGdHlwaW5nGAYgASgIEhEKCXJlYWN0aW9ucxgHIAEoCBIvCgxyZWFjdGlvbl9hZ2UYCCABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SGwoTbWVzc2FnZXNfcGVyX3NlY29uZBgJIAEoBRI1ChJyZWNpcGllbnRfaW50ZXJ2YWwYCiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SFwoPcmVjaXBpZW50X2J1cnN0GAsgASgFIqABChFDb250ZW50Q2FwYWJpbGl0eRIPCgdjb250ZW50GAEgASgJEiwKBmxpbWl0cxgCIAMoCzIcLnN3aXRjaGJvYXJkLnYxLkNvbnRlbnRMaW1pdBIcChRvdXRzaWRlX3JlcGx5X3dpbmRvdxgDIAEoCBIuCgZub3RfdG8YBCADKAsyHi5zd2l0Y2hib2FyZC52MS5SZWNpcGllbnRMaW1pdCJYCg5SZWNpcGllbnRMaW1pdBIyCghjYXRlZ29yeRgBIAEoDjIgLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlQ2F0ZWdvcnkSEgoKcmVjaXBpZW50cxgCIAMoCSL+AQoMQ29udGVudExpbWl0Eg0KBWZpZWxkGAEgASgJEhsKDm1heF9jaGFyYWN0ZXJzGAIgASgFSACIAQESFgoJbWF4X2l0ZW1zGAMgASgFSAGIAQESDgoGdW5pcXVlGAQgASgIEhAKCG5vX2Vtb2ppGAUgASgIEg4KBnRpdGxlZBgGIAEoCBITCgtuZWVkZWRfd2l0aBgHIAEoCRIOCgZhbnlfb2YYCCADKAkSMgoKZmlsZV9raW5kcxgJIAMoDjIeLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRLaW5kQhEKD19tYXhfY2hhcmFjdGVyc0IMCgpfbWF4X2l0ZW1zIoYCCg5GaWxlQ2FwYWJpbGl0eRIsCgRraW5kGAEgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmQSLAoFdHlwZXMYAiADKAsyHS5zd2l0Y2hib2FyZC52MS5GaWxlVHlwZUxpbWl0EiAKE21heF9ieXRlc19vZl9vdGhlcnMYAyABKANIAIgBARIfChJtYXhfYnl0ZXNfYW5pbWF0ZWQYBCABKANIAYgBARIRCgljYXB0aW9uZWQYBSABKAgSEwoLdm9pY2VfdHlwZXMYBiADKAlCFgoUX21heF9ieXRlc19vZl9vdGhlcnNCFQoTX21heF9ieXRlc19hbmltYXRlZCI1Cg1GaWxlVHlwZUxpbWl0EhEKCW1pbWVfdHlwZRgBIAEoCRIRCgltYXhfYnl0ZXMYAiABKANiBnByb3RvMw", [file_google_protobuf_duration, file_switchboard_v1_message, file_switchboard_v1_template]);
 
 /**
  * What a channel can send and how much of it: all that a client needs to draw its composer. What is checked before a message is stored is
@@ -135,6 +137,13 @@ export type ContentCapability = Message<"switchboard.v1.ContentCapability"> & {
    * @generated from field: bool outside_reply_window = 3;
    */
   outsideReplyWindow: boolean;
+
+  /**
+   * Customers to whom it cannot be sent. Empty: none.
+   *
+   * @generated from field: repeated switchboard.v1.RecipientLimit not_to = 4;
+   */
+  notTo: RecipientLimit[];
 };
 
 /**
@@ -143,6 +152,34 @@ export type ContentCapability = Message<"switchboard.v1.ContentCapability"> & {
  */
 export const ContentCapabilitySchema: GenMessage<ContentCapability> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_channel_capabilities, 1);
+
+/**
+ * Kinds of addresses to which a content cannot be sent. A customer of whom another one is known is written to there.
+ *
+ * @generated from message switchboard.v1.RecipientLimit
+ */
+export type RecipientLimit = Message<"switchboard.v1.RecipientLimit"> & {
+  /**
+   * Of templates of this category. Unspecified: of whatever it is.
+   *
+   * @generated from field: switchboard.v1.TemplateCategory category = 1;
+   */
+  category: TemplateCategory;
+
+  /**
+   * The kinds, as of ChannelCapabilities.recipients.
+   *
+   * @generated from field: repeated string recipients = 2;
+   */
+  recipients: string[];
+};
+
+/**
+ * Describes the message switchboard.v1.RecipientLimit.
+ * Use `create(RecipientLimitSchema)` to create a new message.
+ */
+export const RecipientLimitSchema: GenMessage<RecipientLimit> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_channel_capabilities, 2);
 
 /**
  * The limits of a field.
@@ -219,7 +256,7 @@ export type ContentLimit = Message<"switchboard.v1.ContentLimit"> & {
  * Use `create(ContentLimitSchema)` to create a new message.
  */
 export const ContentLimitSchema: GenMessage<ContentLimit> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_capabilities, 2);
+  messageDesc(file_switchboard_v1_channel_capabilities, 3);
 
 /**
  * A kind of files that a channel can send.
@@ -275,7 +312,7 @@ export type FileCapability = Message<"switchboard.v1.FileCapability"> & {
  * Use `create(FileCapabilitySchema)` to create a new message.
  */
 export const FileCapabilitySchema: GenMessage<FileCapability> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_capabilities, 3);
+  messageDesc(file_switchboard_v1_channel_capabilities, 4);
 
 /**
  * A type of files.
@@ -303,5 +340,5 @@ export type FileTypeLimit = Message<"switchboard.v1.FileTypeLimit"> & {
  * Use `create(FileTypeLimitSchema)` to create a new message.
  */
 export const FileTypeLimitSchema: GenMessage<FileTypeLimit> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_channel_capabilities, 4);
+  messageDesc(file_switchboard_v1_channel_capabilities, 5);
 
