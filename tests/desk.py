@@ -170,13 +170,15 @@ class Desk:
             parser_version=1,
         )
 
-    def send(self, conversation_id: uuid.UUID, text: str = "hi", *, by: Origin | None = None, **more: Any) -> Send:
+    def send(
+        self, conversation_id: uuid.UUID, text: str | None = "hi", *, by: Origin | None = None, **more: Any
+    ) -> Send:
         """An answer. more: scope, request_id, request_hash, last_seen_message_id, client_address, user_agent."""
         whole: dict[str, Any] = {
             **{
                 "scope": ALL,
                 "request_id": None,
-                "request_hash": text.encode("utf-8", "replace"),
+                "request_hash": (text or "").encode("utf-8", "replace"),
                 "last_seen_message_id": None,
             },
             **more,

@@ -61,7 +61,7 @@ class Line:
         async with self.http.post(f"{self.url}/_control/faults", json=fault) as response:
             assert response.status == 201, await response.text()
 
-    async def queue(self, text: str = "hello", **more: Any) -> Any:
+    async def queue(self, text: str | None = "hello", **more: Any) -> Any:
         """Stores a message; its id."""
         stored = await self.desk.writer().submit(self.desk.send(self.conversation_id, text, **more))
         assert isinstance(stored, Stored), stored
@@ -90,7 +90,7 @@ class Line:
         async with self.http.get(f"{self.url}/_control/requests") as response:
             return list((await response.json())["requests"])
 
-    async def settled(self, text: str = "hello", **more: Any) -> tuple[Any, dict[str, Any]]:
+    async def settled(self, text: str | None = "hello", **more: Any) -> tuple[Any, dict[str, Any]]:
         """Sends one message; its id and its rows."""
         message_id = await self.queue(text, **more)
         now = await self.desk.value("SELECT clock_now()")

@@ -5,6 +5,7 @@ Source: Meta's Cloud API documentation, "Messages" and "Text messages"; user ids
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -27,6 +28,7 @@ from server.providers.whatsapp.contents import rendered
 
 T = TypeVar("T")
 _ID_MOST = 512
+_LINK = re.compile(r"\bhttps?://\S", re.IGNORECASE)
 _NOTES = frozenset({"held_for_quality_assessment", "paused"})
 
 
@@ -44,7 +46,9 @@ def message_body(outgoing: Outgoing) -> dict[str, Json]:
 
 
 def _text(body: str) -> dict[str, Json]:
-    return {"type": "text", "text": {"body": body}}
+    """Meta shows a preview of the first link of a text where it is asked to."""
+    preview: dict[str, Json] = {"preview_url": True} if _LINK.search(body) else {}
+    return {"type": "text", "text": {"body": body, **preview}}
 
 
 def mark_body(mark: Mark) -> dict[str, Json]:
