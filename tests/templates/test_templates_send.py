@@ -7,6 +7,7 @@ import json
 import time
 import urllib.error
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +15,10 @@ from sent_templates import BODY, FILES, PLAIN, SENT
 from test_templates_stack import Shop
 
 from server.embedded.stack import Stack
+from tests.golden import golden, normal
 
 HOURS = 3600
+GOLDEN = Path(__file__).parent / "golden"
 
 
 class Sender(Shop):
@@ -147,6 +150,11 @@ def test_meta_gets_a_template_as_it_wants_it_and_the_customer_reads_its_text(sen
     assert message["status"] in ("MESSAGE_STATUS_DELIVERED", "MESSAGE_STATUS_READ")
     shown = message["template"]
     assert (shown["name"], shown["language"], shown["category"]) == (f"kind_{name}", "en_US", wanted.category)
+    kept = {key: message[key] for key in ("type", "text", "template", "direction", "attachments") if key in message}
+    links = [each.pop("downloadUrl", None) for each in kept.get("attachments", ())]
+    assert len(links) == len(message.get("attachments", ()))
+    seen = normal({"message": kept, "asked": body})
+    assert seen == golden(GOLDEN / f"sent_{name}.json", seen)
 
 
 def test_text_outside_the_window_is_refused_with_what_may_be_sent_instead(sender: Sender, closed: str) -> None:
