@@ -10,7 +10,7 @@ import structlog
 from prometheus_client import Counter
 
 from server.composition import Parts
-from server.deliveries import claiming
+from server.deliveries import claiming, marks
 from server.erasures import keys as erased_keys
 from server.journal import service as journal
 from server.kit.clock import utc_now
@@ -61,6 +61,7 @@ async def keep_house(parts: Parts, tenant: Tenant, kept: Kept) -> None:
         await requests.drop_old(connection)
         await erased_keys.drop_old(connection)
         await connection.execute("DELETE FROM parked_receipts WHERE create_time < $1", utc_now() - KEEP_RECEIPTS)
+        await marks.forget_reactions(connection, after=KEEP_RECEIPTS)
         due = await next_due(connection)
     await retention.keep(tenant.database, retention=parts.retention)
     if await parts.directory.correct(kept, due):

@@ -9,8 +9,9 @@ waits (reading a message reads those before it), and one that was told in the me
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from server.kit.db import Connection
@@ -55,6 +56,19 @@ RETURNING m.kind, m.key, m.conversation_id, m.channel_id, m.provider_message_id,
 OWN = "kind = $1 AND key = $2 AND provider_message_id = $3 AND emoji IS NOT DISTINCT FROM $4"
 END = f"DELETE FROM marks WHERE {OWN} AND (expire_time IS NULL OR expire_time <= clock_now())"
 REST = f"UPDATE marks SET due_time = expire_time WHERE {OWN} AND expire_time > clock_now()"
+# One that was taken before is not looked for any more: the customer sees the last.
+REACTED = """
+INSERT INTO sent_reactions AS r (message_id, conversation_id, channel_id, provider_message_id, emoji, create_time)
+VALUES ($1, $2, $3, $4, $5, clock_now())
+ON CONFLICT (message_id) DO UPDATE
+SET provider_message_id = excluded.provider_message_id, emoji = excluded.emoji, create_time = excluded.create_time
+"""
+REACTIONS = """
+SELECT r.* FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
+JOIN sent_reactions r USING (channel_id, provider_message_id)
+"""
+CHANGING = "SELECT EXISTS (SELECT FROM marks WHERE kind = 'reaction' AND key = $1)"
+FORGET = "DELETE FROM sent_reactions WHERE create_time < clock_now() - $1::interval"
 AGAIN = f"""
 UPDATE marks SET due_time = clock_now() + $6::interval, attempt = attempt - $7::integer WHERE {OWN} AND attempt = $5
 """
@@ -105,6 +119,40 @@ async def want_mark(
     """
     about = (conversation_id, channel_id, provider_message_id)
     return bool(await connection.fetchval(WANT_MARK, kind, key, *about, emoji, lasts))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reaction:
+    """The last reaction to a message that the provider took. emoji: None where it took one away."""
+
+    message_id: uuid.UUID
+    conversation_id: uuid.UUID
+    channel_id: uuid.UUID
+    provider_message_id: str = field(repr=False)
+    emoji: str | None
+    create_time: datetime
+
+
+async def reacted(connection: Connection, mark: Mark, provider_message_id: str) -> None:
+    """The provider took a reaction. The conversation is locked."""
+    about = (mark.key, mark.conversation_id, mark.channel_id)
+    await connection.execute(REACTED, *about, provider_message_id, mark.emoji)
+
+
+async def reactions(connection: Connection, channel_ids: Sequence[uuid.UUID], ids: Sequence[str]) -> list[Reaction]:
+    """The reactions of these ids at the provider."""
+    return [Reaction(**record) for record in await connection.fetch(REACTIONS, channel_ids, ids)]
+
+
+async def changing(connection: Connection, message_id: uuid.UUID) -> bool:
+    """Whether the provider is still to be told of another reaction to the message."""
+    found: bool = await connection.fetchval(CHANGING, message_id)
+    return found
+
+
+async def forget_reactions(connection: Connection, *, after: timedelta) -> None:
+    """Forgets what the provider took so long ago that it says no more of it."""
+    await connection.execute(FORGET, after)
 
 
 async def claim(connection: Connection, *, limit: int) -> list[Mark]:

@@ -22,7 +22,6 @@ from server.conversations import rules
 from server.conversations.convert import conversation as convert_conversation
 from server.conversations.events import conversation_event
 from server.conversations.row import ConversationRow
-from server.deliveries.marks import Mark
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
 from server.kit.ids import new_id
@@ -196,16 +195,17 @@ async def set_reaction(
     return message, await _saved(write, row, message, changed, origin)
 
 
-async def take_back(write: Write, mark: Mark, *, origin: Origin) -> list[NewEvent]:
+async def take_back(
+    write: Write, conversation_id: uuid.UUID, message_id: uuid.UUID, emoji: str | None, *, origin: Origin
+) -> list[NewEvent]:
     """A reaction that did not go: it is not there, unless it was changed again since."""
-    rows = await conversations.lock_many(write.connection, [mark.conversation_id])
-    row = rows.get(mark.conversation_id)
+    row = (await conversations.lock_many(write.connection, [conversation_id])).get(conversation_id)
     if row is None:
         return []
-    held = _details(await locked(write.connection, mark.key)).get(REACTIONS, [])
-    if mark.emoji is None or not any(each["by"] == BUSINESS and each["emoji"] == mark.emoji for each in held):
+    held = _details(await locked(write.connection, message_id)).get(REACTIONS, [])
+    if emoji is None or not any(each["by"] == BUSINESS and each["emoji"] == emoji for each in held):
         return []
-    return (await set_reaction(write, row, mark.key, None, origin=origin))[1]
+    return (await set_reaction(write, row, message_id, None, origin=origin))[1]
 
 
 def _by(asked: Asked, origin: Origin, row: ConversationRow) -> Origin:

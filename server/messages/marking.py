@@ -18,8 +18,8 @@ from server.kit import tracing
 from server.kit.db import Database, Write
 from server.kit.secrets import SecretBox
 from server.log.append import append
-from server.log.event import SYSTEM, Cause, Origin
-from server.messages import changes
+from server.log.event import SYSTEM, Cause, NewEvent, Origin
+from server.messages import changes, receipts
 from server.messages.recipients import address_of
 from server.providers import contract
 from server.providers.contract import Accepted, Ambiguous, ErrorClass, NotSent, Outcome, Provider, Refused
@@ -88,7 +88,10 @@ class Marker:
             origin = Origin(actor=SYSTEM, cause=cause)
             if after is None and mark.kind == "reaction" and not isinstance(outcome, Accepted):
                 # The customer does not see it, so nobody does.
-                await append(write, await changes.take_back(write, mark, origin=origin))
+                about = (mark.conversation_id, mark.key, mark.emoji)
+                await append(write, await changes.take_back(write, *about, origin=origin))
+            if isinstance(outcome, Accepted) and mark.kind == "reaction":
+                await append(write, await _reacted(write, mark, outcome.provider_id, origin=origin))
             stops = isinstance(outcome, Refused) and outcome.error_class is ErrorClass.STOP_CHANNEL
             if after is None:
                 await marks.end(write.connection, mark)
@@ -103,6 +106,17 @@ class Marker:
         log.info(
             "mark.settled", kind=mark.kind, conversation=str(mark.conversation_id), attempt=mark.attempt, outcome=word
         )
+
+
+async def _reacted(write: Write, mark: Mark, provider_message_id: str, *, origin: Origin) -> list[NewEvent]:
+    """The provider took it. That it failed may be known already."""
+    connection = write.connection
+    await deliveries.lock(connection, [mark.conversation_id])
+    await marks.reacted(connection, mark, provider_message_id)
+    waited = await receipts.waited(connection, mark.channel_id, provider_message_id, origin=origin)
+    if not any(update.status == "failed" for update in waited):
+        return []
+    return await changes.take_back(write, mark.conversation_id, mark.key, mark.emoji, origin=origin)
 
 
 def _delay(mark: Mark, outcome: Outcome) -> timedelta | None:

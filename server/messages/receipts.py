@@ -15,12 +15,14 @@ from server.conversations import repository as conversations
 from server.conversations import rules
 from server.conversations import timers as conversation_timers
 from server.conversations.events import updated
+from server.deliveries import marks
 from server.deliveries import service as deliveries
+from server.deliveries.marks import Reaction
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced, Write, ensure
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin, Routing
-from server.messages import convert
+from server.messages import changes, convert
 from server.messages.row import MessageRow
 
 RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "read": 4, "played": 4}
@@ -94,6 +96,9 @@ SELECT pg_advisory_xact_lock(hashtextextended(key, 0)) FROM (SELECT DISTINCT key
 STORED = """
 SELECT true FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
 JOIN message_parts p USING (channel_id, provider_message_id) JOIN messages m ON m.id = p.message_id AND m.direction = 'outbound'
+UNION ALL
+SELECT true FROM unnest($1::uuid[], $2::text[]) AS k (channel_id, provider_message_id)
+JOIN sent_reactions r USING (channel_id, provider_message_id)
 LIMIT 1
 """
 PARK = """
@@ -220,8 +225,9 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     connection, now = write.connection, utc_now()
     found = await connection.fetch(FIND, *_keys(updates))
     queues = Queues.of(found, updates)
-    if queues.locked:
-        await deliveries.lock(connection, queues.locked)
+    reactions = {(each.channel_id, each.provider_message_id): each for each in await _reactions(connection, updates)}
+    if queues.locked or reactions:
+        await deliveries.lock(connection, {*queues.locked, *(each.conversation_id for each in reactions.values())})
     closing = _closing(updates, found)
     if closing:
         applied.events += await _close_windows(connection, closing, now=now)
@@ -231,6 +237,7 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     learned = _learn(parts, updates)
     by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
     records: list[tuple[Part, Update, dict[str, Any]]] = []
+    failed: list[tuple[Reaction, Origin]] = []
     waited = await _unpark(connection, learned)
     if any(update.closes_reply_window for update in waited) and not closing:
         # It was parked a moment ago; conversations are locked before parts, so begin anew.
@@ -238,13 +245,32 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     for update in (*updates, *waited):
         part = parts.get(update.part_id) if update.part_id else None
         part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
+        if part is None and (reaction := reactions.get((update.channel_id, update.provider_message_id or ""))):
+            failed += [(reaction, update.origin)] if update.status == "failed" else []
+            continue
         if part is None or part.direction != "outbound":
             applied.unmatched.append(update)
             continue
         records.append((part, update, _record(part, update, now=now)))
     if records:
         applied.events += await _store(write, records, queues, now=now)
+    for reaction, origin in failed:
+        applied.events += await _take_back(write, reaction, origin=origin)
     return applied
+
+
+async def _reactions(connection: Connection, updates: Sequence[Update]) -> list[Reaction]:
+    """The reactions of the tenant among what receipts are about."""
+    keys = _turns([update for update in updates if update.source == "receipt" and update.part_id is None])
+    return await marks.reactions(connection, *keys) if keys[0] else []
+
+
+async def _take_back(write: Write, reaction: Reaction, *, origin: Origin) -> list[NewEvent]:
+    """The customer does not see it, so nobody does; one that was wanted since is still to be told."""
+    if await marks.changing(write.connection, reaction.message_id):
+        return []
+    about = (reaction.conversation_id, reaction.message_id, reaction.emoji)
+    return await changes.take_back(write, *about, origin=origin)
 
 
 def _learn(parts: dict[uuid.UUID, Part], updates: Sequence[Update]) -> list[Update]:

@@ -30,7 +30,7 @@ BECOMES = {
     **dict.fromkeys(
         (
             *("contact_keys", "conversation_attribute_keys", "conversation_participants", "conversation_tags"),
-            *("marks", "read_positions", "media_fetches", "provider_media"),
+            *("marks", "sent_reactions", "read_positions", "media_fetches", "provider_media"),
         ),
         CASCADE,
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,12 @@ from server.kit.errors import InvalidFields, Refusal
 from server.messages import signalling
 from server.messages.items import Stored
 from server.messages.marking import Marker
+from server.providers.contract import Accepted
 from tests.desk import ALL, Desk, nobody
+from tests.installation import Installed
+from tests.journal.journal_inlet import Inlet
+
+UNDELIVERABLE = {"code": 131026, "title": "Message undeliverable"}
 
 
 @dataclasses.dataclass
@@ -38,12 +44,18 @@ class Chat:
             lambda write: signalling.typing(write, ALL, self.made.conversation_id, providers=self.made.providers)
         )
 
+    @property
+    def channel_id(self) -> Any:
+        return self.made.channel.id
+
+    async def claimed(self) -> list[marks.Mark]:
+        async with self.made.desk.database.connection() as connection:
+            return await marks.claim(connection, limit=8)
+
     async def told(self) -> list[Any]:
         """Tells the provider what waits; what it was asked for in all."""
         desk = self.made.desk
-        async with desk.database.connection() as connection:
-            taken = await marks.claim(connection, limit=8)
-        for mark in taken:
+        for mark in await self.claimed():
             await Marker(desk.database, desk.tenant.secrets, self.made.providers).tell(mark)
         return [request["body"] for request in await self.made.requests()]
 
@@ -55,6 +67,31 @@ class Chat:
     async def waiting(self) -> list[str]:
         query = "SELECT kind FROM marks WHERE conversation_id = $1 AND due_time <= clock_now() ORDER BY kind"
         return [row["kind"] for row in await self.made.desk.rows(query, self.made.conversation_id)]
+
+
+class Failing:
+    """Receipts of reactions that Meta took."""
+
+    def __init__(self, installed: Installed) -> None:
+        self._installed = installed
+
+    async def wamid(self, chat: Chat) -> Any:
+        query = "SELECT provider_message_id FROM sent_reactions WHERE message_id = $1"
+        return await chat.made.desk.value(query, chat.message_id)
+
+    async def receipts(self, chat: Chat, *words: str, wamid: str | None = None) -> None:
+        """Of the last reaction, each in a webhook of its own."""
+        desk, made = chat.made.desk, chat.made
+        inlet = Inlet(self._installed, desk, made.channel, Inlet.applier_of(self._installed, desk.providers))
+        about = wamid or await self.wamid(chat)
+        assert about is not None
+        for word in words:
+            await inlet.taken(inlet.receipts((about, word), errors=[UNDELIVERABLE] if word == "failed" else ()))
+
+
+@pytest.fixture
+def failing(desks: Installed) -> Failing:
+    return Failing(desks)
 
 
 @pytest.fixture
@@ -120,6 +157,55 @@ async def test_a_reaction_that_fails_for_now_is_told_again(chat: Chat) -> None:
     await chat.made.desk.execute("UPDATE marks SET due_time = clock_now()")
     assert len(await chat.told()) == 2
     assert await chat.waiting() == []
+
+
+async def test_a_reaction_that_fails_after_meta_took_it_is_taken_back(chat: Chat, failing: Failing) -> None:
+    await chat.react("👍")
+    await chat.told()
+    await failing.receipts(chat, "sent")
+    assert await chat.reactions() == [("business", "👍")]
+    before = await chat.made.desk.value("SELECT head FROM stream_head")
+    await failing.receipts(chat, "failed", "failed")
+    assert await chat.reactions() == []
+    assert await chat.made.desk.kinds(after=before) == ["message_updated"], "once"
+    assert (
+        await chat.made.desk.value("SELECT count(*) FROM parked_receipts WHERE channel_id = $1", chat.channel_id) == 0
+    )
+    await chat.react("👍")
+    assert await chat.reactions() == [("business", "👍")]
+
+
+async def test_a_reaction_that_failed_before_its_answer_was_stored_is_taken_back(chat: Chat, failing: Failing) -> None:
+    await chat.react("👍")
+    await failing.receipts(chat, "failed", wamid="wamid.early")
+    (mark,) = await chat.claimed()
+    marker = Marker(chat.made.desk.database, chat.made.desk.tenant.secrets, chat.made.providers)
+    await marker.settle(mark, Accepted(provider_id="wamid.early"))
+    assert (await chat.reactions(), await chat.waiting()) == ([], [])
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["waits", "told"])
+async def test_what_failed_takes_back_no_later_reaction(chat: Chat, failing: Failing, told: bool) -> None:
+    await chat.react("👍")
+    await chat.told()
+    first = await failing.wamid(chat)
+    await chat.react("")
+    await chat.react("👍")
+    if told:
+        await chat.told()
+    await failing.receipts(chat, "failed", wamid=first)
+    assert await chat.reactions() == [("business", "👍")]
+    assert await chat.waiting() == ([] if told else ["reaction"])
+
+
+async def test_a_reaction_that_was_told_is_forgotten_after_a_week(chat: Chat, failing: Failing) -> None:
+    await chat.react("👍")
+    await chat.told()
+    async with chat.made.desk.database.connection() as connection:
+        await marks.forget_reactions(connection, after=timedelta(days=7))
+        assert await failing.wamid(chat) is not None
+        await marks.forget_reactions(connection, after=timedelta(0))
+    assert await failing.wamid(chat) is None
 
 
 REFUSED: dict[str, tuple[str, str, type[Refusal], dict[str, str]]] = {

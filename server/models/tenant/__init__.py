@@ -25,7 +25,7 @@ from server.models.tenant.conversation import (
     ConversationParticipant,
     ReadPosition,
 )
-from server.models.tenant.delivery import Delivery, Mark, RecipientBucket
+from server.models.tenant.delivery import Delivery, Mark, RecipientBucket, SentReaction
 from server.models.tenant.erasure import ErasedKey, Erasure
 from server.models.tenant.idempotency import IdempotentRequest
 from server.models.tenant.invite import Invite
@@ -99,6 +99,7 @@ __all__ = [
     "ReadPosition",
     "RecipientBucket",
     "Role",
+    "SentReaction",
     "StatisticsBucket",
     "StatisticsStart",
     "StreamEvent",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 
-from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, text
+from sqlalchemy import BigInteger, ForeignKey, Index, SmallInteger, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from server.models.base import Id, TenantBase, Time, Word, words
@@ -93,6 +93,20 @@ class Mark(TenantBase):
     due_time: Mapped[Time]
     expire_time: Mapped[Time | None]
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+
+
+class SentReaction(TenantBase):
+    """The last reaction to a message that the provider took, by its id there: it may tell later that it failed. Kept for a week."""
+
+    __tablename__ = "sent_reactions"
+    __table_args__ = (UniqueConstraint("channel_id", "provider_message_id"), Index(None, "create_time"))
+
+    message_id: Mapped[Id]
+    conversation_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("conversations.id", ondelete="CASCADE"), index=True)
+    channel_id: Mapped[uuid.UUID]
+    provider_message_id: Mapped[Word]
+    emoji: Mapped[Word | None]
+    create_time: Mapped[Time]
 
 
 class RecipientBucket(TenantBase):

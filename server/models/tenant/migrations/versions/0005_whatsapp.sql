@@ -77,6 +77,23 @@ CREATE INDEX ix_marks_due ON marks (channel_id, due_time, key);
 
 CREATE INDEX ix_marks_conversation_id ON marks (conversation_id);
 
+-- What a message's last reaction that the provider took is called there: of its receipts the one that it failed takes it back.
+CREATE TABLE sent_reactions (
+    message_id uuid NOT NULL,
+    conversation_id uuid NOT NULL,
+    channel_id uuid NOT NULL,
+    provider_message_id text NOT NULL,
+    emoji text,
+    create_time timestamptz NOT NULL,
+    CONSTRAINT pk_sent_reactions PRIMARY KEY (message_id),
+    CONSTRAINT fk_sent_reactions_conversation_id FOREIGN KEY (conversation_id) REFERENCES conversations (id) ON DELETE CASCADE,
+    CONSTRAINT uq_sent_reactions_channel_id_provider_message_id UNIQUE (channel_id, provider_message_id)
+);
+
+CREATE INDEX ix_sent_reactions_conversation_id ON sent_reactions (conversation_id);
+
+CREATE INDEX ix_sent_reactions_create_time ON sent_reactions (create_time);
+
 -- == Media.
 
 -- As it is stored: type by the first bytes, hash in hexadecimal digits. The columns without `stored_` are what the provider told.
