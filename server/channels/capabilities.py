@@ -68,8 +68,8 @@ def _file(kind: str, takes: FileLimits) -> shown.FileCapability:
     return shown.FileCapability(
         kind=FILE_KIND.number(kind),
         types=[shown.FileTypeLimit(mime_type=name, max_bytes=most) for name, most in takes.types.items()],
-        max_bytes_of_others=takes.others,
-        max_bytes_animated=takes.animated_most,
+        other_max_bytes=takes.others,
+        animated_max_bytes=takes.animated_most,
         captioned=takes.captioned,
         voice_types=takes.voice,
     )

@@ -39,8 +39,6 @@ from tests.desk import phone
 
 TOLD = capabilities(WhatsApp.capabilities, per_second=None)
 WITHIN = [each for content in TOLD.contents for each in tries(content) if not each.field]
-# The contract has no more room there than WhatsApp, and speaks first.
-BY_CONTRACT = {"contacts.contacts"}
 EVERYTHING = {field.name for field in SendMessageRequest.DESCRIPTOR.oneofs_by_name["content"].fields}
 
 
@@ -137,10 +135,8 @@ def test_a_message_beyond_any_limit_that_a_channel_tells_is_refused_by_its_field
     assert [field for field in numbers if not any(each.field.startswith(field) for each in tried)] == []
     for beyond in tried:
         reason, fields, most = client.refused(beyond.request(conversation_id))
-        by_contract = beyond.field in BY_CONTRACT
-        wanted = "INVALID_FIELDS" if by_contract else "PROVIDER_LIMIT"
-        assert (beyond.name, reason, fields[0]) == (beyond.name, wanted, beyond.field)
-        if "+1" in beyond.name and not by_contract:
+        assert (beyond.name, reason, fields[0]) == (beyond.name, "PROVIDER_LIMIT", beyond.field)
+        if "+1" in beyond.name:
             limit = numbers[beyond.field]
             assert most == str(limit.max_items if "-items+" in beyond.name else limit.max_characters)
 
@@ -167,9 +163,9 @@ def test_files_are_told_as_they_are_compared() -> None:
     for told, takes in zip(TOLD.files, WhatsApp.capabilities.files.values(), strict=True):
         assert {each.mime_type: takes.most(each.mime_type) for each in told.types} == dict(takes.types)
         for each in told.types:
-            moving = told.max_bytes_animated if told.HasField("max_bytes_animated") else each.max_bytes
+            moving = told.animated_max_bytes if told.HasField("animated_max_bytes") else each.max_bytes
             assert takes.most(each.mime_type, animated=True) == moving
-        assert takes.most("x/y") == (told.max_bytes_of_others if told.HasField("max_bytes_of_others") else None)
+        assert takes.most("x/y") == (told.other_max_bytes if told.HasField("other_max_bytes") else None)
         assert (tuple(told.voice_types), told.captioned) == (takes.voice, takes.captioned)
 
 

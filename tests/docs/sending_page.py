@@ -68,8 +68,8 @@ def files(can: ChannelCapabilities) -> str:
 
 
 def _bytes(kind: FileCapability) -> str:
-    most = {each.max_bytes for each in kind.types} or {kind.max_bytes_of_others}
-    moving = f", {size(kind.max_bytes_animated)} if it moves" if kind.HasField("max_bytes_animated") else ""
+    most = {each.max_bytes for each in kind.types} or {kind.other_max_bytes}
+    moving = f", {size(kind.animated_max_bytes)} if it moves" if kind.HasField("animated_max_bytes") else ""
     return "; ".join(map(size, sorted(most))) + moving
 
 

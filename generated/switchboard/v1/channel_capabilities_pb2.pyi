@@ -24,7 +24,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ChannelCapabilities(_message.Message):
     """What a channel can send and how much of it: all that a client needs to draw its composer. What is checked before a message is stored is
-    checked by the same numbers, so that a message within them is not refused with PROVIDER_LIMIT.
+    checked by the same numbers, so that a message within them is not refused with PROVIDER_LIMIT. What the contract asks of every request
+    holds beside them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -238,15 +239,15 @@ class FileCapability(_message.Message):
 
     KIND_FIELD_NUMBER: _builtins.int
     TYPES_FIELD_NUMBER: _builtins.int
-    MAX_BYTES_OF_OTHERS_FIELD_NUMBER: _builtins.int
-    MAX_BYTES_ANIMATED_FIELD_NUMBER: _builtins.int
+    OTHER_MAX_BYTES_FIELD_NUMBER: _builtins.int
+    ANIMATED_MAX_BYTES_FIELD_NUMBER: _builtins.int
     CAPTIONED_FIELD_NUMBER: _builtins.int
     VOICE_TYPES_FIELD_NUMBER: _builtins.int
     kind: _message_pb2.AttachmentKind.ValueType
     """As what they are shown."""
-    max_bytes_of_others: _builtins.int
+    other_max_bytes: _builtins.int
     """Most bytes of a file of any other type. Absent: it takes no other."""
-    max_bytes_animated: _builtins.int
+    animated_max_bytes: _builtins.int
     """Most bytes of one that moves. Absent: as of one that does not."""
     captioned: _builtins.bool
     """Whether a caption may stand below it."""
@@ -263,23 +264,23 @@ class FileCapability(_message.Message):
         *,
         kind: _message_pb2.AttachmentKind.ValueType = ...,
         types: _abc.Iterable[Global___FileTypeLimit] | None = ...,
-        max_bytes_of_others: _builtins.int | None = ...,
-        max_bytes_animated: _builtins.int | None = ...,
+        other_max_bytes: _builtins.int | None = ...,
+        animated_max_bytes: _builtins.int | None = ...,
         captioned: _builtins.bool = ...,
         voice_types: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bytes_animated", b"_max_bytes_animated", "_max_bytes_of_others", b"_max_bytes_of_others", "max_bytes_animated", b"max_bytes_animated", "max_bytes_of_others", b"max_bytes_of_others"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_animated_max_bytes", b"_animated_max_bytes", "_other_max_bytes", b"_other_max_bytes", "animated_max_bytes", b"animated_max_bytes", "other_max_bytes", b"other_max_bytes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes_animated", b"_max_bytes_animated", "_max_bytes_of_others", b"_max_bytes_of_others", "captioned", b"captioned", "kind", b"kind", "max_bytes_animated", b"max_bytes_animated", "max_bytes_of_others", b"max_bytes_of_others", "types", b"types", "voice_types", b"voice_types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_animated_max_bytes", b"_animated_max_bytes", "_other_max_bytes", b"_other_max_bytes", "animated_max_bytes", b"animated_max_bytes", "captioned", b"captioned", "kind", b"kind", "other_max_bytes", b"other_max_bytes", "types", b"types", "voice_types", b"voice_types"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__max_bytes_animated: _TypeAlias = _typing.Literal["max_bytes_animated"]  # noqa: Y015
-    _WhichOneofArgType__max_bytes_animated: _TypeAlias = _typing.Literal["_max_bytes_animated", b"_max_bytes_animated"]  # noqa: Y015
-    _WhichOneofReturnType__max_bytes_of_others: _TypeAlias = _typing.Literal["max_bytes_of_others"]  # noqa: Y015
-    _WhichOneofArgType__max_bytes_of_others: _TypeAlias = _typing.Literal["_max_bytes_of_others", b"_max_bytes_of_others"]  # noqa: Y015
+    _WhichOneofReturnType__animated_max_bytes: _TypeAlias = _typing.Literal["animated_max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__animated_max_bytes: _TypeAlias = _typing.Literal["_animated_max_bytes", b"_animated_max_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__other_max_bytes: _TypeAlias = _typing.Literal["other_max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__other_max_bytes: _TypeAlias = _typing.Literal["_other_max_bytes", b"_other_max_bytes"]  # noqa: Y015
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes_animated) -> _WhichOneofReturnType__max_bytes_animated | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__animated_max_bytes) -> _WhichOneofReturnType__animated_max_bytes | None: ...
     @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes_of_others) -> _WhichOneofReturnType__max_bytes_of_others | None: ...
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__other_max_bytes) -> _WhichOneofReturnType__other_max_bytes | None: ...
 
 Global___FileCapability: _TypeAlias = FileCapability  # noqa: Y015
 

@@ -933,7 +933,7 @@ class SendContacts(_message.Message):
     CONTACTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ContactCard]:
-        """The cards. A few at most are shown well."""
+        """The cards; a few at most are shown well. WhatsApp: 257."""
 
     def __init__(
         self,

@@ -6414,7 +6414,8 @@ default_message_pool.register_message("switchboard.v1", "ChannelAlert", ChannelA
 class ChannelCapabilities(betterproto2.Message):
     """
     What a channel can send and how much of it: all that a client needs to draw its composer. What is checked before a message is stored is
-    checked by the same numbers, so that a message within them is not refused with PROVIDER_LIMIT.
+    checked by the same numbers, so that a message within them is not refused with PROVIDER_LIMIT. What the contract asks of every request
+    holds beside them.
     """
 
     contents: "list[ContentCapability]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
@@ -9613,12 +9614,12 @@ class FileCapability(betterproto2.Message):
     The types it takes.
     """
 
-    max_bytes_of_others: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT64, optional=True)
+    other_max_bytes: "int | None" = betterproto2.field(3, betterproto2.TYPE_INT64, optional=True)
     """
     Most bytes of a file of any other type. Absent: it takes no other.
     """
 
-    max_bytes_animated: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT64, optional=True)
+    animated_max_bytes: "int | None" = betterproto2.field(4, betterproto2.TYPE_INT64, optional=True)
     """
     Most bytes of one that moves. Absent: as of one that does not.
     """
@@ -14860,7 +14861,7 @@ class SendContacts(betterproto2.Message):
 
     contacts: "list[ContactCard]" = betterproto2.field(1, betterproto2.TYPE_MESSAGE, repeated=True)
     """
-    The cards. A few at most are shown well.
+    The cards; a few at most are shown well. WhatsApp: 257.
     """
 
 
