@@ -183,7 +183,7 @@ class Runner:
             providers=parts.providers, store=parts.store, most_bytes=fetches.most_bytes, slots=fetches.slots
         )
         checker = Checker(providers=parts.providers, meta_apps=parts.meta_apps)
-        self._watcher = Watcher(checker=checker, providers=parts.providers)
+        self._watcher = Watcher(checker=checker, routes=parts.routes, providers=parts.providers)
         self._reader = Reader(providers=parts.providers)
         self._bringer = Bringer(
             providers=parts.providers,

@@ -14,9 +14,10 @@ from switchboard.v1 import event_pb2
 
 from server.channels import convert, told
 from server.channels.refusals import ChannelDisconnected, ChannelMakesNoSecrets
+from server.deliveries import service as deliveries
 from server.kit.clock import utc_now
 from server.kit.db import Connection, Write
-from server.kit.errors import AlreadyExists, FieldViolation, InvalidFields, NotFound
+from server.kit.errors import AlreadyExists, DatabaseUnavailable, FieldViolation, InvalidFields, NotFound
 from server.kit.secrets import SecretBox
 from server.log.event import NewEvent, Origin, Routing
 from server.models.tenant import Channel
@@ -58,6 +59,13 @@ async def not_sending(connection: Connection) -> dict[uuid.UUID, str]:
     """The states of the channels that do not send now."""
     records = await connection.fetch("SELECT id, state FROM channels WHERE state <> 'active'")
     return {record["id"]: record["state"] for record in records}
+
+
+async def check_connected(connection: Connection, channel_id: uuid.UUID) -> None:
+    """ChannelDisconnected. It stays connected until the caller's transaction ends."""
+    state = await connection.fetchval("SELECT state FROM channels WHERE id = $1 FOR SHARE", channel_id)
+    if state == "disconnected":
+        raise ChannelDisconnected()
 
 
 async def get_visible(connection: Connection, scope: Scope, channel_id: uuid.UUID) -> ChannelRow:
@@ -141,7 +149,9 @@ async def disconnected(connection: Connection, account: Account, *, provider: st
 async def connect(
     write: Write, secrets: SecretBox, wanted: Connect, *, origin: Origin
 ) -> tuple[Channel, list[NewEvent]]:
-    """Stores a channel, or brings back one that was disconnected; its secret is sealed and opens in this row only. AlreadyExists."""
+    """Stores a channel, or brings back one that was disconnected; its secret is sealed and opens in this row only. AlreadyExists;
+    UNAVAILABLE until what it had to send when it was disconnected has failed.
+    """
     row = await write.session.get(Channel, wanted.id, with_for_update={"key_share": True})
     if row is None:
         row = Channel(
@@ -150,6 +160,8 @@ async def connect(
         write.session.add(row)
     elif row.state != "disconnected":
         raise AlreadyExists("channel", "this account is already connected to a channel of this installation")
+    elif await deliveries.left(write.connection, row.id):
+        raise DatabaseUnavailable("what the channel had to send before is being ended just now; repeat")
     row.name, row.state, row.details = wanted.name, "active", dict(wanted.account.details)
     row.access_token = secrets.seal(wanted.account.token.encode(), table=TABLE, column=TOKEN, row=wanted.id)
     # What was told before it was disconnected may be otherwise by now.

@@ -119,7 +119,8 @@ class ChannelServicer(ChannelServiceServicer):
             earlier = await requests.claim(write, call, request, resource_id=wanted.id)
             if earlier is not None:
                 return await service.show(write.session, call.scope, earlier)
-            await self._claim_account(write, call.tenant_id, wanted, shared=provider.capabilities.shared_account)
+            shared_id = _shared_id(provider, account)
+            await self._claim_account(write, call.tenant_id, wanted, shared_id=shared_id, app_id=report.app_id)
             origin = origin_of(call, request.request_id)
             row, events = await service.connect(write, tenant.secrets, wanted, origin=origin)
             await append(write, events)
@@ -136,13 +137,19 @@ class ChannelServicer(ChannelServiceServicer):
         return row
 
     async def _claim_account(
-        self, write: Write, tenant_id: uuid.UUID, wanted: service.Connect, *, shared: str | None
+        self,
+        write: Write,
+        tenant_id: uuid.UUID,
+        wanted: service.Connect,
+        *,
+        shared_id: str | None,
+        app_id: str | None,
     ) -> None:
         """Routes the account to the channel. ALREADY_EXISTS; UNAVAILABLE while another call may be connecting it."""
         name, account_id = wanted.provider, wanted.account.account_id
-        shared_id = None if shared is None else wanted.account.details[shared]
+        owner = {"tenant_id": tenant_id, "channel_id": wanted.id}
         try:
-            await self._routes.claim(name, account_id, tenant_id=tenant_id, channel_id=wanted.id, shared_id=shared_id)
+            await self._routes.claim(name, account_id, **owner, shared_id=shared_id, app_id=app_id)
         except AlreadyExists:
             left = await self._routes.owned(name, account_id, tenant_id=tenant_id)
             if left is None or await service.by_ids(write.connection, [left.channel_id]):
@@ -261,6 +268,8 @@ class ChannelServicer(ChannelServiceServicer):
             row, account = await service.account(session, call.scope, keeping, channel_id, access_token=access_token)
         at = utc_now()
         report = await self._checker.ask(row.provider, account, subscribe=subscribe)
+        if report.app_id is not None and report.failed(FOR_CONNECTING) is None:
+            await self._routes.note_app(row.provider, account.account_id, channel_id=row.id, app_id=report.app_id)
         return service.Answered(report, at, access_token)
 
     async def _earlier(self, request: Message, call: Call) -> Channel | None:
@@ -302,8 +311,7 @@ class ChannelServicer(ChannelServiceServicer):
 
     async def _unsubscribe(self, provider: str, account: Account) -> None:
         """Ends the webhooks of what the account shared, where nobody has another number of it."""
-        shared = self._providers[provider].capabilities.shared_account
-        shared_id = account.details.get(shared) if shared else None
+        shared_id = _shared_id(self._providers[provider], account)
         if shared_id is None or await self._routes.shared(provider, shared_id):
             return
         await self._checker.leave(provider, account)
@@ -367,6 +375,11 @@ class ChannelServicer(ChannelServiceServicer):
         items, last = cut(rows, size, _meta_app)
         token = "" if last is None else self._tokens.write(call, request, [last.id])
         return rpc.ListMetaAppsResponse(meta_apps=items, next_page_token=token)
+
+
+def _shared_id(provider: Provider, account: Account) -> str | None:
+    shared = provider.capabilities.shared_account
+    return None if shared is None else account.details.get(shared)
 
 
 def _changes(request: rpc.UpdateChannelRequest) -> service.Changes:

@@ -26,6 +26,7 @@ from server.log.event import SYSTEM, Cause, Origin
 from server.models.tenant import Channel
 from server.providers.contract import Provider
 from server.rpc.call import Scope
+from server.tenancy.routes import Routes
 from server.tenancy.tenants import Tenant
 
 log = structlog.get_logger(__name__)
@@ -55,8 +56,9 @@ async def next_due(connection: Connection) -> datetime | None:
 class Watcher:
     """The channels of one tenant, one after the other."""
 
-    def __init__(self, *, checker: Checker, providers: dict[str, Provider]) -> None:
+    def __init__(self, *, checker: Checker, routes: Routes, providers: dict[str, Provider]) -> None:
         self._checker = checker
+        self._routes = routes
         self._providers = providers
         self._task: asyncio.Task[None] | None = None
 
@@ -110,5 +112,7 @@ class Watcher:
             await append(write, events)
             return found
 
-        await tenant.database.write(unit)
+        row = await tenant.database.write(unit)
+        if report.app_id is not None:
+            await self._routes.note_app(row.provider, account.account_id, channel_id=channel_id, app_id=report.app_id)
         CHECKED.labels("failed" if any(check.result == "failed" for check in report.checks) else "passed").inc()

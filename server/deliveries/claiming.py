@@ -151,7 +151,9 @@ SELECT clock_now() AS now,
     (SELECT min(lease_until) FROM deliveries WHERE state = 'in_flight') AS lease,
     (SELECT min(m.due_time) FROM channels c CROSS JOIN LATERAL (
         SELECT due_time FROM marks WHERE channel_id = c.id ORDER BY due_time LIMIT 1
-     ) m WHERE c.state = 'active') AS mark
+     ) m WHERE c.state = 'active') AS mark,
+    EXISTS (SELECT FROM channels c WHERE c.state = 'disconnected' AND EXISTS (
+        SELECT FROM deliveries WHERE channel_id = c.id AND state = 'queued')) AS ended
 """
 # Places that are free at the same time are as good as each other: each row takes the place of one of them.
 GIVE_BACK = """
@@ -228,12 +230,16 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """When, by the database's clock, the next send may be taken, the next lease ends, the next read mark is due; None for never."""
+    """When, by the database's clock, the next send may be taken, the next lease ends, the next read mark is due; None for never.
+
+    ended: whether a channel that was disconnected has something still to send.
+    """
 
     now: datetime
     send: datetime | None
     lease: datetime | None
     mark: datetime | None
+    ended: bool
 
 
 async def claim(connection: Connection, *, worker: str, limit: int, providers: Mapping[str, Provider]) -> Claim:
@@ -289,7 +295,8 @@ async def depth(connection: Connection) -> Depth:
 async def next_due(connection: Connection) -> datetime | None:
     """When the next delivery or read mark may be taken, places aside, which are free again soon, or the next lease ends."""
     coming = await upcoming(connection, {})
-    return min((time for time in (coming.send, coming.lease, coming.mark) if time is not None), default=None)
+    times = (coming.send, coming.lease, coming.mark, coming.now if coming.ended else None)
+    return min((time for time in times if time is not None), default=None)
 
 
 async def hold_account(connection: Connection, claimed: Claimed, *, after: timedelta) -> None:

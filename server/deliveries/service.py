@@ -85,6 +85,16 @@ UPDATE deliveries SET state = $2, hold_until = NULL, worker = NULL, lease_until 
 WHERE part_id = ANY($1::uuid[]) AND state <> $2
 RETURNING conversation_id, state
 """
+LEFT = """
+SELECT EXISTS (SELECT FROM deliveries WHERE channel_id = $1 AND state = 'queued') OR EXISTS (
+    SELECT FROM deliveries f JOIN deliveries w ON w.conversation_id = f.conversation_id AND w.state = 'waiting'
+    WHERE f.state = 'in_flight' AND f.channel_id = $1
+)
+"""
+GIVE_UP = """
+UPDATE deliveries SET state = 'failed', hold_until = NULL, awaited_template_id = NULL, error_code = $2, error_message = $3
+WHERE id = ANY($1::uuid[])
+"""
 TAKE_BACK = """
 UPDATE deliveries SET state = 'queued', due_time = clock_now(), uncounted = uncounted + 1, worker = NULL, lease_until = NULL
 WHERE state = 'in_flight' AND worker = $1 AND id <> ALL($2::uuid[])
@@ -164,6 +174,17 @@ async def release_template(connection: Connection, template_ids: Sequence[uuid.U
 async def promote(connection: Connection, conversation_ids: Sequence[uuid.UUID]) -> None:
     """Gives locked conversations without a head their next one."""
     await connection.execute(PROMOTE, conversation_ids)
+
+
+async def give_up(connection: Connection, ids: Sequence[uuid.UUID], *, code: str, message: str) -> None:
+    """Ends deliveries of locked conversations which nobody has in flight. What stands behind them is the caller's to promote."""
+    await connection.execute(GIVE_UP, ids, code, message)
+
+
+async def left(connection: Connection, channel_id: uuid.UUID) -> bool:
+    """Whether a channel has anything still to send: whose head is under way may have more behind it."""
+    found: bool = await connection.fetchval(LEFT, channel_id)
+    return found
 
 
 async def resolve(

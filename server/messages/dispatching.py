@@ -19,6 +19,7 @@ from server.deliveries.marks import Mark
 from server.kit.db import Connection, Write
 from server.kit.edge import attempt
 from server.kit.errors import DatabaseUnavailable, Refusal
+from server.messages import ending
 from server.messages.delivering import Sender
 from server.messages.marking import Marker
 from server.providers.contract import NotSent, Outcome, Provider
@@ -187,10 +188,12 @@ class Dispatcher:
         marks = self._slots.free(tenant.id) if coming.mark is not None and coming.mark <= coming.now else 0
         if marks > 0:
             await self._mark(tenant, limit=min(marks, MARKS_MOST))
+        if coming.ended:
+            await ending.end_some(tenant.database)
         if time.monotonic() - self._made_way >= MAKE_WAY_SECONDS:
             self._made_way = time.monotonic()
             await self._make_way(tenant)
-        return 0.0 if begins or marks > 0 else _pause(coming, waits_for_slot=free <= 0)
+        return 0.0 if begins or marks > 0 or coming.ended else _pause(coming, waits_for_slot=free <= 0)
 
     async def _make_way(self, tenant: Tenant) -> None:
         """Lets answers pass templates that the provider holds since they were queued."""

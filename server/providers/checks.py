@@ -49,11 +49,15 @@ class CheckedAccount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckReport:
-    """All checks in the order of CheckName. values: as of AccountChange; details: fields of Account.details as the provider has them."""
+    """All checks in the order of CheckName. values: as of AccountChange; details: fields of Account.details as the provider has them.
+
+    app_id: the provider's app that the token was made for; None where it does not tell.
+    """
 
     checks: tuple[Check, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     details: Mapping[str, str] = field(default_factory=dict)
+    app_id: str | None = None
 
     def failed(self, names: frozenset[CheckName]) -> Check | None:
         """The first of these that failed."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from server.channels import service as channels
 from server.conversations import repository as conversations
 from server.conversations import rules
 from server.deliveries import service as deliveries
@@ -49,9 +50,6 @@ AGAIN = """
 UPDATE deliveries
 SET state = 'waiting', due_time = clock_now(), uncounted = attempt, hold_until = NULL, error_code = NULL, error_message = NULL
 WHERE id = $1
-"""
-FAIL = """
-UPDATE deliveries SET state = 'failed', hold_until = NULL, error_code = $2, error_message = $3 WHERE id = $1
 """
 
 
@@ -116,11 +114,12 @@ async def page(
 
 async def retry(write: Write, scope: Scope, delivery_id: uuid.UUID, *, origin: Origin) -> list[NewEvent]:
     """Queues a failed or unknown delivery once more, in its place. NotFound, DeliveryNotPossible, ConversationArchived,
-    ReplyWindowClosed.
+    ReplyWindowClosed, ChannelDisconnected.
     """
     connection = write.connection
     record = await _locked(connection, scope, delivery_id, MAY_RETRY)
     await _check_conversation(connection, scope, record["conversation_id"])
+    await channels.check_connected(connection, record["channel_id"])
     await deliveries.release(connection, [record["part_id"]])
     await connection.execute(AGAIN, delivery_id)
     await files.forget(connection, record["part_id"], record["channel_id"])
@@ -136,11 +135,11 @@ async def give_up(
     """Fails a delivery that is waiting, queued or unknown, and lets the next one go. NotFound, DeliveryNotPossible."""
     connection = write.connection
     record = await _locked(connection, scope, delivery_id, MAY_GIVE_UP)
-    error = {"error_code": "given_up", "error_message": reason or "given up by an operator"}
+    code, message = "given_up", reason or "given up by an operator"
     await deliveries.release(connection, [record["part_id"]])
-    await connection.execute(FAIL, delivery_id, *error.values())
+    await deliveries.give_up(connection, [delivery_id], code=code, message=message)
     await deliveries.promote(connection, [record["conversation_id"]])
-    return await _tell(write, record, origin, status="failed", **error)
+    return await _tell(write, record, origin, status="failed", error_code=code, error_message=message)
 
 
 async def _locked(connection: Connection, scope: Scope, delivery_id: uuid.UUID, possible: Collection[str]) -> Any:

@@ -11,7 +11,7 @@ import asyncpg
 
 from server.kit.cache import Cache
 from server.kit.clock import utc_now
-from server.kit.errors import AlreadyExists, NotFound
+from server.kit.errors import AlreadyExists, NotFound, Refusal
 from server.tenancy.control import Control
 
 # What is signed with no secret that is known has them read anew, at most so often.
@@ -25,6 +25,21 @@ UPDATE meta_apps SET name = coalesce($2, name), verify_token = coalesce($3, veri
     previous_expire_time = CASE WHEN $4 THEN now() + $7::interval ELSE previous_expire_time END
 WHERE id = $1
 """
+
+
+DELETE = "DELETE FROM meta_apps WHERE id = $1 AND NOT EXISTS (SELECT FROM routes WHERE app_id = $1 AND release_time IS NULL) RETURNING id"
+USED = "SELECT count(*) AS channels, count(DISTINCT tenant_id) AS tenants FROM routes WHERE app_id = $1 AND release_time IS NULL"
+
+
+class MetaAppInUse(Refusal):
+    """Channels get their webhooks by the app."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "META_APP_IN_USE"
+
+    def __init__(self, *, channels: int, tenants: int) -> None:
+        metadata = {"channels": str(channels), "tenants": str(tenants)}
+        super().__init__("the webhooks of connected channels come by this app", metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +113,14 @@ class MetaApps:
         return await self.app(app_id)
 
     async def delete(self, app_id: str) -> None:
-        """Takes an app away. NotFound."""
+        """Takes an app away by which nobody's webhooks come. NotFound, MetaAppInUse."""
         async with self._control.database.connection() as connection:
-            found = await connection.fetchval("DELETE FROM meta_apps WHERE id = $1 RETURNING id", app_id)
-        if found is None:
-            raise NotFound("meta_app")
+            found = await connection.fetchval(DELETE, app_id)
+            used = None if found is not None else await connection.fetchrow(USED, app_id)
+        if used is not None:
+            # Its id might be none of an app here, and that of a channel all the same.
+            await self.app(app_id)
+            raise MetaAppInUse(**used)
         self._cache.forget(app_id)
 
     async def create(self, *, app_id: str, name: str, app_secret: str, verify_token: str) -> MetaApp:

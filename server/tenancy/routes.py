@@ -19,11 +19,15 @@ CONNECTING = timedelta(minutes=1)
 # Longer than any process remembers an owner.
 REMEMBERED = timedelta(minutes=1)
 CLAIM = """
-INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time, shared_id) VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO routes (provider, external_id, tenant_id, channel_id, create_time, shared_id, app_id) VALUES ($1, $2, $3, $4, $5, $6, $8)
 ON CONFLICT (provider, external_id) DO UPDATE SET tenant_id = excluded.tenant_id, channel_id = excluded.channel_id,
-    create_time = excluded.create_time, shared_id = excluded.shared_id, release_time = NULL
+    create_time = excluded.create_time, shared_id = excluded.shared_id, release_time = NULL,
+    app_id = CASE WHEN routes.channel_id = excluded.channel_id THEN coalesce(excluded.app_id, routes.app_id) ELSE excluded.app_id END
 WHERE routes.channel_id = excluded.channel_id
     OR routes.release_time IS NOT NULL AND (routes.tenant_id = excluded.tenant_id OR routes.release_time < $7)
+"""
+NOTE_APP = """
+UPDATE routes SET app_id = $4 WHERE provider = $1 AND external_id = $2 AND channel_id = $3 AND app_id IS DISTINCT FROM $4
 """
 LEAVE = """
 UPDATE routes SET release_time = $4 WHERE provider = $1 AND external_id = $2 AND channel_id = $3 AND release_time IS NULL
@@ -64,14 +68,17 @@ class Routes:
         tenant_id: uuid.UUID,
         channel_id: uuid.UUID,
         shared_id: str | None = None,
+        app_id: str | None = None,
     ) -> None:
-        """Gives an object to a channel; again for the same channel changes what it shares at most. ALREADY_EXISTS when it is another's,
-        or was until a minute ago: what comes for it until then is still taken for the old owner's by some process.
+        """Gives an object to a channel; again for the same channel changes what it shares, and by which app it comes, at most.
+
+        ALREADY_EXISTS when it is another's, or was until a minute ago: what comes for it until then is still taken for the old owner's
+        by some process.
         """
         async with self._control.connection() as connection:
             now = utc_now()
             await connection.execute(
-                CLAIM, provider, external_id, tenant_id, channel_id, now, shared_id, now - REMEMBERED
+                CLAIM, provider, external_id, tenant_id, channel_id, now, shared_id, now - REMEMBERED, app_id
             )
         self._cache.forget((provider, external_id))
         if shared_id is not None:
@@ -107,6 +114,11 @@ class Routes:
         async with self._control.connection() as connection:
             await connection.execute(LEAVE, provider, external_id, channel_id, utc_now())
         self._cache.forget((provider, external_id))
+
+    async def note_app(self, provider: str, external_id: str, *, channel_id: uuid.UUID, app_id: str) -> None:
+        """By which app the webhooks of a channel's object come."""
+        async with self._control.connection() as connection:
+            await connection.execute(NOTE_APP, provider, external_id, channel_id, app_id)
 
     async def shared(self, provider: str, shared_id: str) -> bool:
         """Whether any object of an account is anybody's, as it is now."""

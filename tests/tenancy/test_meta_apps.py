@@ -4,7 +4,8 @@ import pytest
 
 from server.kit.errors import AlreadyExists, NotFound
 from server.kit.ids import new_id
-from server.tenancy.meta_apps import MetaApps, MetaAppSecrets
+from server.tenancy.meta_apps import MetaAppInUse, MetaApps, MetaAppSecrets
+from server.tenancy.routes import WHATSAPP, Routes
 from tests.installation import Installed
 
 
@@ -65,6 +66,35 @@ async def test_an_app_that_is_deleted_is_unknown(apps: MetaApps, app_id: str) ->
     for gone in (apps.app(app_id), apps.delete(app_id)):
         with pytest.raises(NotFound):
             await gone
+
+
+async def test_an_app_is_not_deleted_while_webhooks_of_connected_channels_come_by_it(
+    installed: Installed, apps: MetaApps, app_id: str
+) -> None:
+    await apps.create(app_id=app_id, name="Ours", app_secret="a secret", verify_token="a token")
+    routes, connected = Routes(installed.control.database), []
+    for name in (await installed.new_tenant(), await installed.new_tenant()):
+        tenant = await installed.tenants.by_name(name)
+        assert tenant is not None
+        number, channel = new_id().hex, new_id()
+        await routes.claim(WHATSAPP, number, tenant_id=tenant.id, channel_id=channel, app_id=app_id)
+        connected.append((number, channel))
+    # One that was connected when nobody could say so is noted when its provider is asked.
+    number, channel = new_id().hex, new_id()
+    await routes.claim(WHATSAPP, number, tenant_id=tenant.id, channel_id=channel)
+    await routes.note_app(WHATSAPP, number, channel_id=channel, app_id=app_id)
+    await routes.claim(WHATSAPP, number, tenant_id=tenant.id, channel_id=channel)
+    connected.append((number, channel))
+    for left in (("3", "2"), ("2", "1"), ("1", "1")):
+        with pytest.raises(MetaAppInUse) as refused:
+            await apps.delete(app_id)
+        assert refused.value.metadata == dict(zip(("channels", "tenants"), left, strict=True))
+        assert await apps.get(app_id) is not None
+        number, channel = connected.pop(0)
+        await routes.leave(WHATSAPP, number, channel_id=channel)
+    await apps.delete(app_id)
+    with pytest.raises(NotFound):
+        await apps.delete(app_id)
 
 
 async def test_secrets_are_sealed(installed: Installed, apps: MetaApps, app_id: str) -> None:

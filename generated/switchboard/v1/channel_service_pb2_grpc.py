@@ -178,7 +178,8 @@ class ChannelServiceServicer:
 
     def DisconnectChannel(self, request, context):
         """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
-        account is nobody's. Connecting the account again brings back this channel.
+        account is nobody's. What was still to be sent fails at once with `channel_disconnected`, a MessageStatusUpdated each; what is under way ends as
+        it will. Connecting the account again brings back this channel, and sends nothing old: UNAVAILABLE until that has failed, a moment.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -215,7 +216,8 @@ class ChannelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMetaApp(self, request, context):
-        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about.
+        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about: META_APP_IN_USE while those of connected
+        channels come by it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -58,7 +58,8 @@ class ChannelServiceStub:
     """
     DisconnectChannel: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]
     """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
-    account is nobody's. Connecting the account again brings back this channel.
+    account is nobody's. What was still to be sent fails at once with `channel_disconnected`, a MessageStatusUpdated each; what is under way ends as
+    it will. Connecting the account again brings back this channel, and sends nothing old: UNAVAILABLE until that has failed, a moment.
     """
     RotateChannelSecret: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]
     """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
@@ -73,7 +74,9 @@ class ChannelServiceStub:
     webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
     """
     DeleteMetaApp: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteMetaAppRequest, _channel_service_pb2.DeleteMetaAppResponse]
-    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
+    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about: META_APP_IN_USE while those of connected
+    channels come by it.
+    """
     ListMetaApps: _grpc.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]
     """Lists the apps at Meta by id."""
 
@@ -107,7 +110,8 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     """
     DisconnectChannel: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DisconnectChannelRequest, _channel_service_pb2.DisconnectChannelResponse]  # type: ignore[assignment]
     """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
-    account is nobody's. Connecting the account again brings back this channel.
+    account is nobody's. What was still to be sent fails at once with `channel_disconnected`, a MessageStatusUpdated each; what is under way ends as
+    it will. Connecting the account again brings back this channel, and sends nothing old: UNAVAILABLE until that has failed, a moment.
     """
     RotateChannelSecret: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.RotateChannelSecretRequest, _channel_service_pb2.RotateChannelSecretResponse]  # type: ignore[assignment]
     """Makes a new secret for a channel whose secrets are made here, and shows it. For an overlap what is sent carries a signature by
@@ -122,7 +126,9 @@ class ChannelServiceAsyncStub(ChannelServiceStub):
     webhooks signed with the one before are taken for an overlap: give it here first, then reset it in Meta's dashboard, or the other way.
     """
     DeleteMetaApp: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.DeleteMetaAppRequest, _channel_service_pb2.DeleteMetaAppResponse]  # type: ignore[assignment]
-    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
+    """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about: META_APP_IN_USE while those of connected
+    channels come by it.
+    """
     ListMetaApps: _aio.UnaryUnaryMultiCallable[_channel_service_pb2.ListMetaAppsRequest, _channel_service_pb2.ListMetaAppsResponse]  # type: ignore[assignment]
     """Lists the apps at Meta by id."""
 
@@ -207,7 +213,8 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.DisconnectChannelResponse, _abc.Awaitable[_channel_service_pb2.DisconnectChannelResponse]]:
         """Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
-        account is nobody's. Connecting the account again brings back this channel.
+        account is nobody's. What was still to be sent fails at once with `channel_disconnected`, a MessageStatusUpdated each; what is under way ends as
+        it will. Connecting the account again brings back this channel, and sends nothing old: UNAVAILABLE until that has failed, a moment.
         """
 
     @_abc_1.abstractmethod
@@ -252,7 +259,9 @@ class ChannelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _channel_service_pb2.DeleteMetaAppRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_channel_service_pb2.DeleteMetaAppResponse, _abc.Awaitable[_channel_service_pb2.DeleteMetaAppResponse]]:
-        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about."""
+        """Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about: META_APP_IN_USE while those of connected
+        channels come by it.
+        """
 
     @_abc_1.abstractmethod
     def ListMetaApps(

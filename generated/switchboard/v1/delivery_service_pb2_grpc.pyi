@@ -43,7 +43,7 @@ class DeliveryServiceStub:
     """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
     twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
     it keeps its place.
-    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
+    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED, CHANNEL_DISCONNECTED.
     """
     GiveUpDelivery: _grpc.UnaryUnaryMultiCallable[_delivery_service_pb2.GiveUpDeliveryRequest, _delivery_service_pb2.GiveUpDeliveryResponse]
     """Gives up a delivery that is waiting, queued or unknown: its message fails, and the conversation's next one may go. A receipt
@@ -66,7 +66,7 @@ class DeliveryServiceAsyncStub(DeliveryServiceStub):
     """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
     twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
     it keeps its place.
-    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
+    FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED, CHANNEL_DISCONNECTED.
     """
     GiveUpDelivery: _aio.UnaryUnaryMultiCallable[_delivery_service_pb2.GiveUpDeliveryRequest, _delivery_service_pb2.GiveUpDeliveryResponse]  # type: ignore[assignment]
     """Gives up a delivery that is waiting, queued or unknown: its message fails, and the conversation's next one may go. A receipt
@@ -104,7 +104,7 @@ class DeliveryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
         twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
         it keeps its place.
-        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
+        FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED, CHANNEL_DISCONNECTED.
         """
 
     @_abc_1.abstractmethod

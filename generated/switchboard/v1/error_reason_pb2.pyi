@@ -189,6 +189,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
     "code" and "trace_id" are the provider's where it refused.
     """
+    ERROR_REASON_META_APP_IN_USE: _ErrorReason.ValueType  # 120
+    """FAILED_PRECONDITION: webhooks of connected channels come by the app at Meta; metadata "channels" and "tenants" are how many."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason in the one google.rpc.ErrorInfo (domain "switchboard") of every error, without the prefix."""
@@ -360,4 +362,6 @@ ERROR_REASON_CHANNEL_CHECK_FAILED: ErrorReason.ValueType  # 115
 """FAILED_PRECONDITION: the provider does not let the account be used so; metadata "check" is a ChannelCheckKind, "remedy" what to do, and
 "code" and "trace_id" are the provider's where it refused.
 """
+ERROR_REASON_META_APP_IN_USE: ErrorReason.ValueType  # 120
+"""FAILED_PRECONDITION: webhooks of connected channels come by the app at Meta; metadata "channels" and "tenants" are how many."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

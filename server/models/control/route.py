@@ -15,11 +15,13 @@ class Route(ControlBase):
 
     shared_id: the account that it and others belong to, perhaps those of other tenants (WhatsApp: the business account); None where
     there is none. release_time: since when it is nobody's any more; None while it is somebody's.
+    app_id: the app that its webhooks come by; None where nobody told.
     """
 
     __tablename__ = "routes"
     __table_args__ = (
         Index("ix_routes_shared_id", "provider", "shared_id", postgresql_where=text("shared_id IS NOT NULL")),
+        Index("ix_routes_app_id", "app_id", postgresql_where=text("app_id IS NOT NULL")),
     )
 
     provider: Mapped[Word] = mapped_column(primary_key=True)
@@ -29,3 +31,4 @@ class Route(ControlBase):
     create_time: Mapped[Time]
     shared_id: Mapped[Word | None]
     release_time: Mapped[Time | None]
+    app_id: Mapped[Word | None]

@@ -98,7 +98,7 @@ class _Checking:
     def report(self) -> CheckReport:
         skipped = {name: Check(name=name, result="skipped", message=_NOT_ASKED) for name in _ORDER}
         checks = tuple((skipped | self._found)[name] for name in _ORDER)
-        return CheckReport(checks=checks, values=self._values, details=self._details)
+        return CheckReport(checks=checks, values=self._values, details=self._details, app_id=self._app_id or None)
 
     async def _token(self) -> bool:
         told = await self._get("debug_token", None, query={"input_token": self._account.token})

@@ -2427,6 +2427,11 @@ class ErrorReason(betterproto2.Enum):
     "code" and "trace_id" are the provider's where it refused.
     """
 
+    META_APP_IN_USE = 120
+    """
+    FAILED_PRECONDITION: webhooks of connected channels come by the app at Meta; metadata "channels" and "tenants" are how many.
+    """
+
     @classmethod
     def betterproto_value_to_renamed_proto_names(cls) -> dict[int, str]:
         return {
@@ -2505,6 +2510,7 @@ class ErrorReason(betterproto2.Enum):
             125: "ERROR_REASON_MESSAGE_NOT_REACTABLE",
             126: "ERROR_REASON_TYPING_NOT_SHOWN",
             115: "ERROR_REASON_CHANNEL_CHECK_FAILED",
+            120: "ERROR_REASON_META_APP_IN_USE",
         }
 
     @classmethod
@@ -2585,6 +2591,7 @@ class ErrorReason(betterproto2.Enum):
             "ERROR_REASON_MESSAGE_NOT_REACTABLE": 125,
             "ERROR_REASON_TYPING_NOT_SHOWN": 126,
             "ERROR_REASON_CHANNEL_CHECK_FAILED": 115,
+            "ERROR_REASON_META_APP_IN_USE": 120,
         }
 
 

@@ -1038,7 +1038,8 @@ export const ChannelService: GenService<{
   },
   /**
    * Ends a channel. Its conversations stay and can be read; nothing is sent from it any more, its token is destroyed, and what comes for its
-   * account is nobody's. Connecting the account again brings back this channel.
+   * account is nobody's. What was still to be sent fails at once with `channel_disconnected`, a MessageStatusUpdated each; what is under way ends as
+   * it will. Connecting the account again brings back this channel, and sends nothing old: UNAVAILABLE until that has failed, a moment.
    *
    * @generated from rpc switchboard.v1.ChannelService.DisconnectChannel
    */
@@ -1090,7 +1091,8 @@ export const ChannelService: GenService<{
     output: typeof UpdateMetaAppResponseSchema;
   },
   /**
-   * Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about.
+   * Deletes an app. Webhooks to its path are refused from then on, whatever numbers they are about: META_APP_IN_USE while those of connected
+   * channels come by it.
    *
    * @generated from rpc switchboard.v1.ChannelService.DeleteMetaApp
    */

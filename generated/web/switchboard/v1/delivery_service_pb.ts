@@ -286,7 +286,7 @@ export const DeliveryService: GenService<{
    * Asks for a second send of a delivery that failed or is unknown. An unknown one may have arrived: the customer may then get it
    * twice, which is why nothing but this call does it. The message is pending again; among what its conversation has to send,
    * it keeps its place.
-   * FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED.
+   * FAILED_PRECONDITION DELIVERY_NOT_POSSIBLE, CONVERSATION_ARCHIVED, REPLY_WINDOW_CLOSED, CONTACT_BLOCKED, CHANNEL_DISCONNECTED.
    *
    * @generated from rpc switchboard.v1.DeliveryService.RetryDelivery
    */
