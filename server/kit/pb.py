@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,6 +10,8 @@ from google.protobuf import duration_pb2, json_format, struct_pb2, timestamp_pb2
 
 from server.kit.errors import FieldViolation, InvalidFields
 
+# Of an object that a form is given, as JSON.
+DATA_BYTES = 16 << 10
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -74,6 +77,25 @@ def json_object(value: struct_pb2.Struct, *, field: str) -> dict[str, Any]:
     if _has_nul(result):
         raise InvalidFields(FieldViolation(field, "must not contain U+0000"))
     return result
+
+
+def data_object(value: struct_pb2.Struct, *, field: str) -> dict[str, Any]:
+    """The JSON object that a form is given: whole numbers are whole, which a Struct does not know. INVALID_FIELDS for an empty one, above
+    16 KiB as JSON, and as of json_object."""
+    result = {name: _whole_numbers(member) for name, member in json_object(value, field=field).items()}
+    if not result:
+        raise InvalidFields(FieldViolation(field, "needs at least one member; leave it out for none"))
+    if len(json.dumps(result).encode()) > DATA_BYTES:
+        raise InvalidFields(FieldViolation(field, f"has more than {DATA_BYTES} bytes as JSON"))
+    return result
+
+
+def _whole_numbers(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _whole_numbers(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def _has_nul(value: Any) -> bool:

@@ -9,19 +9,17 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import json_format
 from pydantic import Field, TypeAdapter
 from switchboard.v1 import content_pb2, message_pb2, message_service_pb2
 
 from server.kit import pb
-from server.kit.errors import FieldViolation, InvalidFields
 from server.providers.content import Contacts, Content, Flow, Location, Media, QuickReplies, QuickReply
 
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 ORIGIN = pb.Words(message_pb2.MessageOrigin, "MESSAGE_ORIGIN_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
 INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
-DATA, DATA_BYTES = "flow.flow.data", 16 << 10
 # Kinds that are types of their own, and have no text.
 _WHOLE = frozenset({"location", "contacts", "template"})
 # What is stored of them, and not shown.
@@ -38,7 +36,7 @@ def asked(request: message_service_pb2.SendMessageRequest) -> Content | QuickRep
         replies = tuple(QuickReply(id=reply.id, title=reply.title) for reply in request.text.quick_replies)
         return QuickReplies(body=request.text.body, quick_replies=replies) if replies else None
     has_data = kind == "flow" and request.flow.flow.HasField("data")
-    data = _given(request.flow.flow.data) if has_data else None
+    data = pb.data_object(request.flow.flow.data, field="flow.flow.data") if has_data else None
     fields = json_format.MessageToDict(
         getattr(request, str(kind)), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -54,25 +52,6 @@ def tokened(content: Content | None, message_id: uuid.UUID) -> Content | None:
     if not isinstance(content, Flow) or content.flow.token is not None:
         return content
     return dataclasses.replace(content, flow=dataclasses.replace(content.flow, token=str(message_id)))
-
-
-def _given(data: struct_pb2.Struct) -> Any:
-    """What a form's first screen is given, its whole numbers as whole ones. InvalidFields."""
-    given = _whole_numbers(pb.json_object(data, field=DATA))
-    if not given:
-        raise InvalidFields(FieldViolation(DATA, "needs at least one member; leave it out for none"))
-    if len(json.dumps(given).encode()) > DATA_BYTES:
-        raise InvalidFields(FieldViolation(DATA, f"has more than {DATA_BYTES} bytes as JSON"))
-    return given
-
-
-def _whole_numbers(value: Any) -> Any:
-    """A value of JSON; google.protobuf.Struct knows no whole numbers, and forms tell 1 from 1.0."""
-    if isinstance(value, Mapping):
-        return {name: _whole_numbers(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [_whole_numbers(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
 def kind_of(content: Content | QuickReplies | None) -> str:

@@ -76,7 +76,7 @@ async def filled(
     # By what it is now: the provider may have moved it there since.
     if row.category == MARKETING and await consents.stopped(connection, [identity_id]):
         raise MarketingOptedOut(row)
-    given = convert.filling(asked.filling)
+    given = convert.filling(asked.filling, path=PATH)
     made = filling.render(row, given, path=PATH)
     return FilledTemplate(
         body=made.body,

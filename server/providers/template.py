@@ -148,11 +148,11 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ButtonParameter:
-    """What a button is given. kind: as the contract's TemplateButtonParameter has it."""
+    """What a button is given. kind: as the contract's TemplateButtonParameter has it; value: its text, or its fields by name."""
 
     index: int
     kind: str
-    value: str
+    value: Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

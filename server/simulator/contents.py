@@ -211,17 +211,18 @@ class _ProductSection(_Object):
     product_items: Annotated[list[_ProductItem], Field(min_length=1)]
 
 
+def _products(sections: list[_ProductSection] | None) -> list[_ProductSection] | None:
+    found = sections or []
+    if sum(len(section.product_items) for section in found) > 30:
+        raise ValueError("Total product count exceed max allowed count: 30")
+    if len(found) > 1 and not all(section.title for section in found):
+        raise ValueError("Section title is required if there is more than one section")
+    return sections
+
+
 class _ProductsAction(_Object):
     catalog_id: Annotated[str, _text(64)]
-    sections: Annotated[list[_ProductSection], Field(min_length=1, max_length=10)]
-
-    @model_validator(mode="after")
-    def _check(self) -> _ProductsAction:
-        if sum(len(section.product_items) for section in self.sections) > 30:
-            raise ValueError("Total product count exceed max allowed count: 30")
-        if len(self.sections) > 1 and not all(section.title for section in self.sections):
-            raise ValueError("Section title is required if there is more than one section")
-        return self
+    sections: Annotated[list[_ProductSection], Field(min_length=1, max_length=10), AfterValidator(_products)]
 
 
 class _ProductList(_Object):
@@ -392,10 +393,15 @@ class _File(_Object):
         return self
 
 
-class _FlowAction(_Object):
+class _ButtonAction(_Object):
+    """Of a FLOW, a CATALOG or an MPM button."""
+
     flow_token: str | None = None
-    flow_action_data: dict[str, object] | None = None
+    flow_action_data: Annotated[dict[str, object] | None, Field(min_length=1)] = None
     thumbnail_product_retailer_id: str | None = None
+    sections: Annotated[list[_ProductSection] | None, Field(min_length=1, max_length=10), AfterValidator(_products)] = (
+        None
+    )
 
 
 class _Parameter(_Object):
@@ -412,7 +418,7 @@ class _Parameter(_Object):
     location: _Location | None = None
     payload: Annotated[str | None, _text(256)] = None
     coupon_code: Annotated[str | None, _text(20)] = None
-    action: _FlowAction | None = None
+    action: _ButtonAction | None = None
 
     @model_validator(mode="after")
     def _check(self) -> _Parameter:

@@ -88,7 +88,7 @@ def _buttons(buttons: Sequence[Mapping[str, object]], given: Sequence[Mapping[st
             yield Problem(errors.PARAMETER_FORMAT, f"Button at index {index} is not of type {each.get('sub_type')}")
     for number, button in enumerate(buttons):
         word = str(button.get("type")).upper()
-        needs = word in ("COPY_CODE", "OTP") or (word == "URL" and _PLACE.search(str(button.get("url", ""))))
+        needs = word in ("COPY_CODE", "OTP", "MPM") or (word == "URL" and _PLACE.search(str(button.get("url", ""))))
         if needs and str(number) not in filled:
             yield Problem(
                 errors.MISSING_PARAMETER, f"Button at index {number} of type {word.capitalize()} requires a parameter"

@@ -66,12 +66,12 @@ def components(given: Iterable[template_pb2.TemplateComponent]) -> tuple[Mapping
     return tuple(MessageToDict(part, preserving_proto_field_name=True) for part in given)
 
 
-def filling(given: template_pb2.TemplateFilling) -> Filling:
-    """What places are filled with; a value that is a message is an object of its fields."""
+def filling(given: template_pb2.TemplateFilling, *, path: str) -> Filling:
+    """What places are filled with; a value that is a message is an object of its fields. path: of the filling. InvalidFields."""
     return Filling(
         header=tuple(map(_parameter, given.header)),
         body=tuple(map(_parameter, given.body)),
-        buttons=tuple(_button(item) for item in given.buttons),
+        buttons=tuple(_button(item, f"{path}.buttons[{index}]") for index, item in enumerate(given.buttons)),
     )
 
 
@@ -82,9 +82,15 @@ def _parameter(given: template_pb2.TemplateParameter) -> Parameter:
     return Parameter(kind=kind, value=fields, name=given.name if given.HasField("name") else None)
 
 
-def _button(given: template_pb2.TemplateButtonParameter) -> ButtonParameter:
+def _button(given: template_pb2.TemplateButtonParameter, path: str) -> ButtonParameter:
     kind = str(given.WhichOneof("value"))
-    return ButtonParameter(index=given.index, kind=kind, value=getattr(given, kind))
+    value = getattr(given, kind)
+    if kind == "flow":
+        data = {"data": pb.data_object(value.data, field=f"{path}.flow.data")} if value.HasField("data") else {}
+        value = {**({"token": value.token} if value.HasField("token") else {}), **data}
+    elif not isinstance(value, str):
+        value = MessageToDict(value, preserving_proto_field_name=True)
+    return ButtonParameter(index=given.index, kind=kind, value=value)
 
 
 def preview(made: Rendered, *, as_of: str) -> template_service_pb2.PreviewTemplateResponse:

@@ -25,12 +25,13 @@ TAKES = {
     "URL": "url_suffix",
     "OTP": "url_suffix",
     "COPY_CODE": "coupon_code",
-    "FLOW": "flow_token",
-    "CATALOG": "product_id",
-    "MPM": "product_id",
+    "FLOW": "flow",
+    "CATALOG": "product_retailer_id",
+    "MPM": "products",
 }
 # These do without.
-OPTIONAL = frozenset({"payload", "flow_token", "product_id"})
+OPTIONAL = frozenset({"payload", "flow", "product_retailer_id"})
+SECTIONS_MOST, PRODUCTS_MOST, SECTION_TITLE_MOST = 10, 30, 24
 _PLACE = re.compile(r"\{\{\s*([A-Za-z0-9_]+)\s*\}\}")
 _UNFIT = re.compile(r"[\n\r\t]| {5}")
 
@@ -133,11 +134,26 @@ def _buttons(
         elif item.kind != _takes(buttons[item.index]):
             fit = _takes(buttons[item.index]) or "nothing"
             yield FieldViolation(f"{place}.{item.kind}", f"button {item.index} takes {fit}")
+        elif item.kind == "products":
+            yield from _products(item.value["product_sections"], f"{place}.products.product_sections")
         seen.add(item.index)
     for index, button in enumerate(buttons):
         wanted = _takes(button)
         if wanted is not None and wanted not in OPTIONAL and index not in seen:
             yield FieldViolation(path, f"button {index} needs {wanted}")
+
+
+def _products(sections: Sequence[dict[str, Any]], path: str) -> Iterator[FieldViolation]:
+    if len(sections) > SECTIONS_MOST:
+        yield FieldViolation(path, f"at most {SECTIONS_MOST} sections")
+    if sum(len(section["product_retailer_ids"]) for section in sections) > PRODUCTS_MOST:
+        yield FieldViolation(path, f"at most {PRODUCTS_MOST} products in all")
+    for index, section in enumerate(sections):
+        title = section.get("title")
+        if title is None and len(sections) > 1:
+            yield FieldViolation(f"{path}[{index}].title", "is needed where there are several")
+        elif title is not None and len(title) > SECTION_TITLE_MOST:
+            yield FieldViolation(f"{path}[{index}].title", f"at most {SECTION_TITLE_MOST} characters")
 
 
 def _takes(button: dict[str, Any]) -> str | None:

@@ -55,7 +55,7 @@ class TemplateServicer(TemplateServiceServicer):
     async def PreviewTemplate(self, request: rpc.PreviewTemplateRequest, call: Call) -> rpc.PreviewTemplateResponse:
         """A template with its places filled."""
         row, as_of = await self._get(request, call)
-        made = filling.render(row, convert.filling(request.filling), path="filling")
+        made = filling.render(row, convert.filling(request.filling, path="filling"), path="filling")
         return convert.preview(made, as_of=as_of)
 
     async def _get(

@@ -62,7 +62,6 @@ NO_IDS: Mapping[str, str] = {
     "media_id": "of a header, which is looked up when it is sent; that of a file is a resource",
     "wa_id": "a number at WhatsApp, on a card",
     "flow_id": "the provider's",
-    "product_id": "of a catalog at the provider",
     "catalog_id": "the provider's",
     "product_retailer_id": "of a catalog at the provider",
     "product_retailer_ids": "of a catalog at the provider",

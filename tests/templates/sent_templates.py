@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 BODY: dict[str, Any] = {"type": "BODY", "text": "Hello {{1}}, order {{2}} is ready."}
+SHOES: dict[str, Any] = {"title": "Shoes", "productRetailerIds": ["p1", "p2"]}
 PLAIN: dict[str, Any] = {"type": "BODY", "text": "Thank you."}
 
 
@@ -154,21 +155,39 @@ SENT: dict[str, Sent] = {
     ),
     "button_flow": Sent(
         components=(PLAIN, _buttons({"type": "FLOW", "text": "Begin"})),
-        filling={"buttons": [{"index": 0, "flowToken": "t-17"}]},
+        filling={"buttons": [{"index": 0, "flow": {"token": "t-17", "data": {"seats": 2}}}]},
         body="Thank you.",
-        wanted=[_button("flow", {"type": "action", "action": {"flow_token": "t-17"}})],
+        wanted=[
+            _button("flow", {"type": "action", "action": {"flow_token": "t-17", "flow_action_data": {"seats": 2}}})
+        ],
     ),
     "button_catalog": Sent(
         components=(PLAIN, _buttons({"type": "CATALOG", "text": "See"})),
-        filling={"buttons": [{"index": 0, "productId": "p1"}]},
+        filling={"buttons": [{"index": 0, "productRetailerId": "p1"}]},
         body="Thank you.",
         wanted=[_button("catalog", {"type": "action", "action": {"thumbnail_product_retailer_id": "p1"}})],
     ),
     "button_mpm": Sent(
         components=(PLAIN, _buttons({"type": "MPM", "text": "See"})),
-        filling={"buttons": [{"index": 0, "productId": "p1"}]},
+        filling={"buttons": [{"index": 0, "products": {"productRetailerId": "p1", "productSections": [SHOES]}}]},
         body="Thank you.",
-        wanted=[_button("mpm", {"type": "action", "action": {"thumbnail_product_retailer_id": "p1"}})],
+        wanted=[
+            _button(
+                "mpm",
+                {
+                    "type": "action",
+                    "action": {
+                        "thumbnail_product_retailer_id": "p1",
+                        "sections": [
+                            {
+                                "title": "Shoes",
+                                "product_items": [{"product_retailer_id": "p1"}, {"product_retailer_id": "p2"}],
+                            }
+                        ],
+                    },
+                },
+            )
+        ],
     ),
     "authentication": Sent(
         components=({"type": "BODY", "text": "{{1}} is your code."}, _buttons({"type": "OTP", "text": "Copy"})),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from datetime import UTC, datetime
 from typing import Any
@@ -55,9 +54,12 @@ def press(index: int, **given: str) -> ButtonParameter:
 
 
 def wrong(row: TemplateRow, **filling: Any) -> list[str]:
-    with pytest.raises(InvalidFields) as refused:
+    """The fields that a filling is refused for; none where it is taken."""
+    try:
         render(row, Filling(**filling), path="filling")
-    return [violation.field for violation in refused.value.violations]
+    except InvalidFields as refused:
+        return [violation.field for violation in refused.violations]
+    return []
 
 
 def test_all_of_it_is_shown_with_its_places_filled() -> None:
@@ -161,9 +163,36 @@ def test_what_the_template_has_not_cannot_be_filled() -> None:
 )
 def test_buttons_take_what_their_type_asks(given: tuple[ButtonParameter, ...], fields: list[str]) -> None:
     row = template(BODY, buttons(REPLY, URL, WHOLE_URL, CODE))
-    filling = Filling(body=texts("Mia", "it"), buttons=given)
-    if fields:
-        parts = {field.name: getattr(filling, field.name) for field in dataclasses.fields(filling)}
-        assert wrong(row, **parts) == fields
-    else:
-        render(row, filling, path="filling")
+    assert wrong(row, body=texts("Mia", "it"), buttons=given) == fields
+
+
+def sections(*counts: int, title: str | None = "Shoes") -> dict[str, Any]:
+    """Sections of so many products each."""
+    titled = {} if title is None else {"title": title}
+    made = [{**titled, "product_retailer_ids": [f"p{index}" for index in range(count)]} for count in counts]
+    return {"product_retailer_id": "p0", "product_sections": made}
+
+
+@pytest.mark.parametrize(
+    ("given", "fields"),
+    [
+        (sections(30), []),
+        (sections(3, *[3] * 9), []),
+        (sections(1, title=None), []),
+        (sections(1, title="t" * 24), []),
+        (sections(31), [""]),
+        (sections(15, 16), [""]),
+        (sections(*[1] * 11), [""]),
+        (sections(1, 1, title=None), ["[0].title", "[1].title"]),
+        (sections(1, title="t" * 25), ["[0].title"]),
+    ],
+)
+def test_products_to_choose_from_are_thirty_in_ten_sections(given: dict[str, Any], fields: list[str]) -> None:
+    row = template(buttons({"type": "MPM", "text": "See"}))
+    found = wrong(row, buttons=(ButtonParameter(index=0, kind="products", value=given),))
+    assert found == [f"filling.buttons[0].products.product_sections{field}" for field in fields]
+
+
+def test_products_are_needed_where_a_template_lists_them() -> None:
+    assert wrong(template(buttons({"type": "MPM", "text": "See"}))) == ["filling.buttons"]
+    assert wrong(template(buttons({"type": "CATALOG", "text": "See"}, {"type": "FLOW", "text": "Go"}))) == []

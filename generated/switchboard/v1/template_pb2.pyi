@@ -6,9 +6,11 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from switchboard.v1 import content_pb2 as _content_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -653,8 +655,9 @@ class TemplateButtonParameter(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     URL_SUFFIX_FIELD_NUMBER: _builtins.int
     COUPON_CODE_FIELD_NUMBER: _builtins.int
-    FLOW_TOKEN_FIELD_NUMBER: _builtins.int
-    PRODUCT_ID_FIELD_NUMBER: _builtins.int
+    FLOW_FIELD_NUMBER: _builtins.int
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCTS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     """Which button, from 0."""
     payload: _builtins.str
@@ -663,10 +666,16 @@ class TemplateButtonParameter(_message.Message):
     """Of URL: the end of the address. Of OTP: the code."""
     coupon_code: _builtins.str
     """Of COPY_CODE: what is copied."""
-    flow_token: _builtins.str
-    """Of FLOW: comes back with the answers."""
-    product_id: _builtins.str
-    """Of CATALOG and MPM: the product that is shown on the message."""
+    product_retailer_id: _builtins.str
+    """Of CATALOG: the product that is shown on the message, by its id in the catalogue."""
+    @_builtins.property
+    def flow(self) -> Global___TemplateFlow:
+        """Of FLOW: what the form begins with."""
+
+    @_builtins.property
+    def products(self) -> Global___TemplateProducts:
+        """Of MPM: the products to choose from."""
+
     def __init__(
         self,
         *,
@@ -674,15 +683,74 @@ class TemplateButtonParameter(_message.Message):
         payload: _builtins.str = ...,
         url_suffix: _builtins.str = ...,
         coupon_code: _builtins.str = ...,
-        flow_token: _builtins.str = ...,
-        product_id: _builtins.str = ...,
+        flow: Global___TemplateFlow | None = ...,
+        product_retailer_id: _builtins.str = ...,
+        products: Global___TemplateProducts | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["coupon_code", b"coupon_code", "flow_token", b"flow_token", "payload", b"payload", "product_id", b"product_id", "url_suffix", b"url_suffix", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["coupon_code", b"coupon_code", "flow", b"flow", "payload", b"payload", "product_retailer_id", b"product_retailer_id", "products", b"products", "url_suffix", b"url_suffix", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coupon_code", b"coupon_code", "flow_token", b"flow_token", "index", b"index", "payload", b"payload", "product_id", b"product_id", "url_suffix", b"url_suffix", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coupon_code", b"coupon_code", "flow", b"flow", "index", b"index", "payload", b"payload", "product_retailer_id", b"product_retailer_id", "products", b"products", "url_suffix", b"url_suffix", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["payload", "url_suffix", "coupon_code", "flow_token", "product_id"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["payload", "url_suffix", "coupon_code", "flow", "product_retailer_id", "products"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
 Global___TemplateButtonParameter: _TypeAlias = TemplateButtonParameter  # noqa: Y015
+
+@_typing.final
+class TemplateFlow(_message.Message):
+    """What a form begins with that a template's button opens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """Comes back with the answers."""
+    @_builtins.property
+    def data(self) -> _struct_pb2.Struct:
+        """What its first screen is given: an object with at least one member, 16 KiB at most."""
+
+    def __init__(
+        self,
+        *,
+        token: _builtins.str | None = ...,
+        data: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_token", b"_token", "data", b"data", "token", b"token"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_token", b"_token", "data", b"data", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__token: _TypeAlias = _typing.Literal["token"]  # noqa: Y015
+    _WhichOneofArgType__token: _TypeAlias = _typing.Literal["_token", b"_token"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__token) -> _WhichOneofReturnType__token | None: ...
+
+Global___TemplateFlow: _TypeAlias = TemplateFlow  # noqa: Y015
+
+@_typing.final
+class TemplateProducts(_message.Message):
+    """The products to choose from that a template's button opens."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRODUCT_RETAILER_ID_FIELD_NUMBER: _builtins.int
+    PRODUCT_SECTIONS_FIELD_NUMBER: _builtins.int
+    product_retailer_id: _builtins.str
+    """The one that is shown on the message, by its id in the catalogue."""
+    @_builtins.property
+    def product_sections(self) -> _containers.RepeatedCompositeFieldContainer[_content_pb2.ProductSection]:
+        """WhatsApp: 30 in all, in at most 10 sections."""
+
+    def __init__(
+        self,
+        *,
+        product_retailer_id: _builtins.str = ...,
+        product_sections: _abc.Iterable[_content_pb2.ProductSection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["product_retailer_id", b"product_retailer_id", "product_sections", b"product_sections"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TemplateProducts: _TypeAlias = TemplateProducts  # noqa: Y015

@@ -162,7 +162,15 @@ def _pressed(given: ButtonParameter) -> dict[str, Json]:
             return {"type": given.kind, given.kind: given.value}
         case "url_suffix":
             return {"type": "text", "text": quote(given.value, safe=_ADDRESS)}
-        case "flow_token":
-            return {"type": "action", "action": {"flow_token": given.value}}
+        case "flow":
+            names = {"token": "flow_token", "data": "flow_action_data"}
+            return {"type": "action", "action": {names[name]: value for name, value in given.value.items()}}
+        case "products":
+            sections: Json = [
+                interactive.products(section["product_retailer_ids"], section.get("title"))
+                for section in given.value["product_sections"]
+            ]
+            shown = {"thumbnail_product_retailer_id": given.value["product_retailer_id"]}
+            return {"type": "action", "action": {**shown, "sections": sections}}
         case _:
             return {"type": "action", "action": {"thumbnail_product_retailer_id": given.value}}

@@ -6,6 +6,8 @@ URL button messages", "Location request messages", "Product messages", "Catalog 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.providers.content import (
     Buttons,
     Catalog,
@@ -18,7 +20,6 @@ from server.providers.content import (
     LocationRequest,
     Product,
     ProductList,
-    ProductSection,
 )
 from server.providers.contract import Json
 from server.providers.whatsapp import files
@@ -55,7 +56,7 @@ def _action(content: Interactive) -> tuple[str, Json]:
         case Product():
             return "product", _of_catalog(content.catalog_id, "product_retailer_id", content.product_retailer_id)
         case ProductList():
-            sections = [*map(_products, content.product_sections)]
+            sections = [products(each.product_retailer_ids, each.title) for each in content.product_sections]
             return "product_list", _of_catalog(content.catalog_id, "sections", sections)
         case Catalog():
             first = content.product_retailer_id
@@ -85,9 +86,10 @@ def _rows(section: ListSection) -> Json:
     return {"rows": rows} if section.title is None else {"title": section.title, "rows": rows}
 
 
-def _products(section: ProductSection) -> Json:
-    items = [{"product_retailer_id": product} for product in section.product_retailer_ids]
-    return {"product_items": items} if section.title is None else {"title": section.title, "product_items": items}
+def products(ids: Sequence[str], title: str | None) -> Json:
+    """A section of a list of products."""
+    items = [{"product_retailer_id": product} for product in ids]
+    return {"product_items": items} if title is None else {"title": title, "product_items": items}
 
 
 def _form(content: Flow) -> Json:

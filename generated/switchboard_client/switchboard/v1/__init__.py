@@ -467,10 +467,12 @@ __all__ = (
     "TemplateDateTime",
     "TemplateFile",
     "TemplateFilling",
+    "TemplateFlow",
     "TemplateKey",
     "TemplateLocation",
     "TemplateParameter",
     "TemplateParameterFormat",
+    "TemplateProducts",
     "TemplateQuality",
     "TemplateStatus",
     "Tenant",
@@ -16217,14 +16219,19 @@ class TemplateButtonParameter(betterproto2.Message):
     Of COPY_CODE: what is copied.
     """
 
-    flow_token: "str | None" = betterproto2.field(5, betterproto2.TYPE_STRING, optional=True, group="value")
+    flow: "TemplateFlow | None" = betterproto2.field(5, betterproto2.TYPE_MESSAGE, optional=True, group="value")
     """
-    Of FLOW: comes back with the answers.
+    Of FLOW: what the form begins with.
     """
 
-    product_id: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True, group="value")
+    product_retailer_id: "str | None" = betterproto2.field(6, betterproto2.TYPE_STRING, optional=True, group="value")
     """
-    Of CATALOG and MPM: the product that is shown on the message.
+    Of CATALOG: the product that is shown on the message, by its id in the catalogue.
+    """
+
+    products: "TemplateProducts | None" = betterproto2.field(7, betterproto2.TYPE_MESSAGE, optional=True, group="value")
+    """
+    Of MPM: the products to choose from.
     """
 
 
@@ -16470,6 +16477,26 @@ default_message_pool.register_message("switchboard.v1", "TemplateFilling", Templ
 
 
 @dataclass(eq=False, repr=False)
+class TemplateFlow(betterproto2.Message):
+    """
+    What a form begins with that a template's button opens.
+    """
+
+    token: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    Comes back with the answers.
+    """
+
+    data: "__google__protobuf__.Struct | None" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    What its first screen is given: an object with at least one member, 16 KiB at most.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TemplateFlow", TemplateFlow)
+
+
+@dataclass(eq=False, repr=False)
 class TemplateKey(betterproto2.Message):
     """
     Names a template in one language. There is no other language to fall back on.
@@ -16572,6 +16599,26 @@ class TemplateParameter(betterproto2.Message):
 
 
 default_message_pool.register_message("switchboard.v1", "TemplateParameter", TemplateParameter)
+
+
+@dataclass(eq=False, repr=False)
+class TemplateProducts(betterproto2.Message):
+    """
+    The products to choose from that a template's button opens.
+    """
+
+    product_retailer_id: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The one that is shown on the message, by its id in the catalogue.
+    """
+
+    product_sections: "list[ProductSection]" = betterproto2.field(2, betterproto2.TYPE_MESSAGE, repeated=True)
+    """
+    WhatsApp: 30 in all, in at most 10 sections.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "TemplateProducts", TemplateProducts)
 
 
 @dataclass(eq=False, repr=False)
