@@ -16,6 +16,8 @@ from server.tenancy.control import Control
 
 # What is signed with no secret that is known has them read anew, at most so often.
 LATEST = timedelta(seconds=1)
+# For so long another process may still take what a secret signs that was replaced since it leaked.
+KNOWN = timedelta(seconds=5)
 SHOWN = "id, name, create_time, rotate_time, CASE WHEN previous_expire_time > now() THEN previous_expire_time END AS previous_expire_time"
 UPDATE = """
 UPDATE meta_apps SET name = coalesce($2, name), verify_token = coalesce($3, verify_token),
@@ -71,11 +73,11 @@ class MetaApps:
 
     def __init__(self, control: Control) -> None:
         self._control = control
-        self._cache: Cache[str, MetaAppSecrets] = Cache(self._load)
+        self._cache: Cache[str, MetaAppSecrets] = Cache(self._load, keep=KNOWN)
         self._latest: Cache[str, MetaAppSecrets] = Cache(self._load, keep=LATEST, keep_missing=LATEST)
 
     async def get(self, app_id: str) -> MetaAppSecrets | None:
-        """The app's secrets, at most 30 s old; None when it is unknown."""
+        """The app's secrets, at most 5 s old; None when it is unknown."""
         return await self._cache.get(app_id)
 
     async def latest(self, app_id: str) -> MetaAppSecrets | None:

@@ -14,6 +14,7 @@ from server.kit.db import Database
 from server.kit.errors import AlreadyExists
 
 WHATSAPP = "whatsapp"
+SHARED = timedelta(seconds=2)
 # A unit of work has ended by then, one way or the other.
 CONNECTING = timedelta(minutes=1)
 # Longer than any process remembers an owner.
@@ -31,6 +32,7 @@ UPDATE routes SET app_id = $4 WHERE provider = $1 AND external_id = $2 AND chann
 """
 LEAVE = """
 UPDATE routes SET release_time = $4 WHERE provider = $1 AND external_id = $2 AND channel_id = $3 AND release_time IS NULL
+RETURNING shared_id
 """
 
 
@@ -48,7 +50,7 @@ class Routes:
     def __init__(self, control: Database) -> None:
         self._control = control
         self._cache: Cache[tuple[str, str], Route] = Cache(self._load)
-        self._sharing: Cache[tuple[str, str], frozenset[uuid.UUID]] = Cache(self._load_sharing)
+        self._sharing: Cache[tuple[str, str], frozenset[uuid.UUID]] = Cache(self._load_sharing, keep=SHARED)
 
     async def find(self, provider: str, external_ids: Iterable[str]) -> dict[str, Route]:
         """Routes by external id; unowned ones are missing. At most 30 s old, 2 s where there was none."""
@@ -57,7 +59,7 @@ class Routes:
         return {external_id: route for external_id, route in zip(wanted, found, strict=True) if route is not None}
 
     async def sharing(self, provider: str, shared_id: str) -> frozenset[uuid.UUID]:
-        """The tenants with objects of an account; as old as those of find."""
+        """The tenants with objects of an account, at most 2 s old: what is about the account comes seldom, and is nobody's who left it."""
         return await self._sharing.get((provider, shared_id)) or frozenset()
 
     async def claim(
@@ -112,8 +114,10 @@ class Routes:
     async def leave(self, provider: str, external_id: str, *, channel_id: uuid.UUID) -> None:
         """Takes an object, for which webhooks came, from its channel."""
         async with self._control.connection() as connection:
-            await connection.execute(LEAVE, provider, external_id, channel_id, utc_now())
+            shared_id = await connection.fetchval(LEAVE, provider, external_id, channel_id, utc_now())
         self._cache.forget((provider, external_id))
+        if shared_id is not None:
+            self._sharing.forget((provider, shared_id))
 
     async def note_app(self, provider: str, external_id: str, *, channel_id: uuid.UUID, app_id: str) -> None:
         """By which app the webhooks of a channel's object come."""

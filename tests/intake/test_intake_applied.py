@@ -53,6 +53,17 @@ async def test_an_escaped_body_is_hashed_as_it_came_and_read_as_what_it_says(pos
     assert tuple(row) == (data, False, 0)
 
 
+async def test_t3_what_is_escaped_in_the_body_is_the_character_itself_in_the_row(post: Post) -> None:
+    said = word()
+    data = payloads.encode(body_of(post.acme, text(f"{said} SAID")))
+    escaped = b'\\u00e4\\u00C4 \\/ \\u003Cb\\u003e \\u0026 \\u0040 \\u0025 \\ud83c\\udf89 \\u65e5 \\" \\\\ \\n|'
+    data = data.replace(b"SAID", escaped)
+    assert (await post.signed(data)).status == 200
+    assert await applied(post.acme, said, 1) == [f'{said} äÄ / <b> & @ % 🎉 日 " \\ \n|']
+    stored = "SELECT body FROM journal WHERE sha256 = $1"
+    assert await post.acme.database.fetchval(stored, hashlib.sha256(data).digest()) == data
+
+
 async def test_a_hundred_messages_of_twenty_customers_appear_once_in_lists_and_stream(post: Post, stack: Any) -> None:
     said, senders = word(), [phone() for _ in range(20)]
     messages = [text(f"{said} {index:03}", senders[index % 20]) for index in range(100)]

@@ -8,6 +8,7 @@ from intake_post import SIGNATURE, Post, body_of, text, until, word
 from multidict import CIMultiDict
 
 from server.simulator import payloads
+from server.simulator.payloads import Number
 
 
 async def journaled(post: Post, body: bytes) -> int:
@@ -15,6 +16,14 @@ async def journaled(post: Post, body: bytes) -> int:
     return sum(
         [await side.database.fetchval("SELECT count(*) FROM journal WHERE sha256 = $1", hashed) for side in post.sides]
     )
+
+
+async def another_app(post: Post) -> str:
+    """The secret of one more app of the installation."""
+    secret = f"secret of {word()}"
+    body = {"id": word(), "name": "Another", "appSecret": secret, "verifyToken": "verify token"}
+    await post.call("POST", "/v1/meta-apps", key=post.dev["platform_key"], body=body)
+    return secret
 
 
 @pytest.mark.parametrize(
@@ -28,6 +37,12 @@ async def journaled(post: Post, body: bytes) -> int:
         "no prefix",
         "too short",
         "sha1 under the new name",
+        "another prefix",
+        "prefix in capitals",
+        "no hex",
+        "too long",
+        "of another app's secret",
+        "twice in one",
     ],
 )
 async def test_a_bad_signature_is_refused_before_anything_is_stored(post: Post, way: str) -> None:
@@ -42,6 +57,12 @@ async def test_a_bad_signature_is_refused_before_anything_is_stored(post: Post, 
         "no prefix": {SIGNATURE: right.removeprefix("sha256=")},
         "too short": {SIGNATURE: right[:-2]},
         "sha1 under the new name": {SIGNATURE: legacy},
+        "another prefix": {SIGNATURE: right.replace("sha256=", "sha512=")},
+        "prefix in capitals": {SIGNATURE: right.replace("sha256=", "SHA256=")},
+        "no hex": {SIGNATURE: f"{right[:-1]}g"},
+        "too long": {SIGNATURE: f"{right}0"},
+        "of another app's secret": {SIGNATURE: payloads.sign(body, await another_app(post))},
+        "twice in one": {SIGNATURE: f"{right}, {right}"},
     }[way]
     answer = await post.raw(body, headers)
     assert (answer.status, answer.reason) == (401, "SIGNATURE_INVALID")
@@ -65,6 +86,52 @@ async def test_an_unknown_app_is_answered_like_a_wrong_signature(post: Post) -> 
     wrong = await post.raw(body, {SIGNATURE: payloads.sign(body, "other"), **same})
     unknown = await post.raw(body, {SIGNATURE: payloads.sign(body, post.secret), **same}, app="999999999999999")
     assert (unknown.status, unknown.body) == (wrong.status, wrong.body) == (401, wrong.body)
+
+
+async def test_t24_who_has_no_signature_learns_nothing_of_who_is_here(post: Post) -> None:
+    """The whole answer is the same for a number that is connected, one that nobody has, and an app that nobody has."""
+    nobody = Number("102290129340397", "999999999999991", "15550783881")
+    message = text(word())
+    bodies = [body_of(post.acme, message), payloads.inbound_body(nobody, [message]), {"object": "page"}]
+    signatures: list[dict[str, str]] = [{}, {SIGNATURE: payloads.sign(b"something else", "other")}]
+    answers = [
+        await whole(post, app, payloads.encode(body), signature)
+        for app in (post.dev["meta_app"]["id"], "999999999999999")
+        for body in bodies
+        for signature in signatures
+    ]
+    assert answers[0][0] == 401
+    assert answers == [answers[0]] * len(answers)
+
+
+async def whole(post: Post, app: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes, dict[str, str]]:
+    """Status, body and headers, but for the time of day and how long it took."""
+    url = f"{post.dev['url']}/v1/webhooks/meta/{app}"
+    sent = {"Content-Type": "application/json", "x-request-id": "one-id-for-all", **headers}
+    async with post.session.post(url, data=body, headers=sent) as answer:
+        kept = {name.lower(): value for name, value in answer.headers.items()}
+        for name in ("date", "x-envoy-upstream-service-time"):
+            kept.pop(name, None)
+        return answer.status, await answer.read(), kept
+
+
+async def test_t5_during_a_change_of_the_secret_both_sign(post: Post) -> None:
+    """That the old one is none after it: tests/tenancy/test_meta_apps.py."""
+    app, platform = word(), post.dev["platform_key"]
+    made = {"id": app, "name": "Changing", "appSecret": "the old secret", "verifyToken": "verify token"}
+    await post.call("POST", "/v1/meta-apps", key=platform, body=made)
+    said = word()
+
+    async def answers(secret: str) -> int:
+        body = payloads.encode(body_of(post.acme, text(said)))
+        return (await post.raw(body, {SIGNATURE: payloads.sign(body, secret)}, app=app)).status
+
+    assert [await answers("the old secret"), await answers("the new secret")] == [200, 401]
+    path = f"/v1/meta-apps/{app}"
+    await post.call("PATCH", path, key=platform, body={"appSecret": "the new secret", "secretOverlap": "3600s"})
+    assert [await answers("the new secret"), await answers("the old secret")] == [200, 200]
+    rows = await post.acme.database.fetch("SELECT secret_index FROM journal WHERE meta_app_id = $1", app)
+    assert sorted(row["secret_index"] for row in rows) in ([0, 0, 0], [0, 0, 1]), "which of the secrets it was is kept"
 
 
 async def test_upper_case_hex_is_a_signature_too(post: Post) -> None:
