@@ -25,6 +25,8 @@ from server.messages.items import Stored
 from server.providers.media import MediaFailed
 from server.redelivery import service as redelivery
 from tests.desk import ALL, Desk, nobody
+from tests.installation import Installed
+from tests.journal.journal_inlet import Inlet
 from tests.whatsapp_send.sending import line
 from tests.whatsapp_send.sending_files import JPEG, PDF, Files, files
 
@@ -186,16 +188,45 @@ async def test_an_operator_who_asks_again_has_it_brought_anew(desk: Desk, tmp_pa
         assert (await delivery(side, message_id))[0] == "failed"
         delivery_id = await desk.value("SELECT id FROM deliveries WHERE channel_id = $1", made.channel.id)
 
-        class Told:
-            def __init__(self, events: Any) -> None:
-                self.events = events
-
         await desk.do(lambda write: _retried(write, delivery_id, Told))
         await made.deliver()
         await side.work()
         await made.deliver()
         assert len(await side.at_meta()) == 2
         assert (await delivery(side, message_id))[0] == "accepted"
+
+
+async def test_131053_by_a_receipt_fails_it_and_a_second_send_brings_the_file_anew(
+    desks: Installed, desk: Desk, tmp_path: Path
+) -> None:
+    """Meta took the message and could do nothing with its file: the same bytes would fail again, so nothing is sent by itself."""
+    async with line(desk) as made:
+        side = files(made, tmp_path)
+        message_id = await side.sent(named(await side.bring(JPEG)))
+        inlet = Inlet(desks, desk, made.channel, Inlet.applier_of(desks, desk.providers))
+        wamid = await desk.value("SELECT provider_message_id FROM message_parts WHERE message_id = $1", message_id)
+        error = {"code": 131053, "title": "Media upload error", "error_data": {"details": "Unsupported codec"}}
+        await inlet.taken(inlet.receipts((wamid, "failed"), errors=[error]))
+        assert await delivery(side, message_id) == ("failed", 1, "131053", "failed")
+        async with desk.database.connection() as connection:
+            shown = convert.message(await repository.get_visible(connection, ALL, message_id))
+        assert (shown.error.code, "Media upload error" in shown.error.message) == ("131053", True)
+        assert (len(await side.at_meta()), len(await made.requests())) == (1, 1)
+        delivery_id = await desk.value("SELECT id FROM deliveries WHERE channel_id = $1", made.channel.id)
+        await desk.do(lambda write: _retried(write, delivery_id, Told))
+        await made.deliver()
+        await side.work()
+        await made.deliver()
+        first, second = [each["id"] for each in await side.at_meta()]
+        assert [each["image"]["id"] for each in await side.asked()] == [first, second]
+        assert (await delivery(side, message_id))[0] == "accepted"
+
+
+class Told:
+    """What `Desk.do` takes."""
+
+    def __init__(self, events: Any) -> None:
+        self.events = events
 
 
 async def _retried(write: Any, delivery_id: Any, told: Any) -> Any:
