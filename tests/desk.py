@@ -247,12 +247,16 @@ SELECT c.id FROM conversations c LEFT JOIN LATERAL (
     SELECT count(*)::int AS messages, count(*) FILTER (WHERE direction = 'inbound' AND origin IS NULL)::int AS inbound,
         coalesce(max(arrival), 0) AS arrival, coalesce(max(sequence), 0) AS sequence,
         coalesce(max(arrival) FILTER (WHERE direction = 'inbound' AND origin IS NULL), 0) AS in_arrival,
-        coalesce(max(arrival) FILTER (WHERE direction = 'outbound' AND origin IS DISTINCT FROM 'history'), 0) AS out_arrival,
-        (array_agg(id ORDER BY sequence DESC))[1] AS newest, (array_agg(text ORDER BY sequence DESC))[1] AS newest_text,
-        (array_agg(CASE WHEN details ? 'delete_time' THEN 'deleted' ELSE type END ORDER BY sequence DESC))[1] AS newest_type,
-        (array_agg(author_id ORDER BY arrival DESC) FILTER (WHERE direction = 'outbound' AND origin IS DISTINCT FROM 'history'))[1]
-            AS author
-    FROM (SELECT *, details ->> 'origin' AS origin FROM messages) m WHERE m.conversation_id = c.id
+        coalesce(max(arrival) FILTER (WHERE direction = 'outbound' AND origin IS DISTINCT FROM 'history' AND shown), 0) AS out_arrival,
+        (array_agg(id ORDER BY sequence DESC) FILTER (WHERE shown))[1] AS newest,
+        (array_agg(text ORDER BY sequence DESC) FILTER (WHERE shown))[1] AS newest_text,
+        (array_agg(CASE WHEN details ? 'delete_time' THEN 'deleted' ELSE type END ORDER BY sequence DESC) FILTER (WHERE shown))[1]
+            AS newest_type,
+        (array_agg(author_id ORDER BY arrival DESC)
+            FILTER (WHERE direction = 'outbound' AND origin IS DISTINCT FROM 'history' AND shown))[1] AS author
+    FROM (
+        SELECT *, details ->> 'origin' AS origin, NOT coalesce(details ? 'same_as_message_id', FALSE) AS shown FROM messages
+    ) m WHERE m.conversation_id = c.id
 ) m ON TRUE
 WHERE (c.message_count, c.inbound_count, c.message_count, c.last_sequence, c.last_inbound_arrival, c.last_outbound_arrival)
     IS DISTINCT FROM (m.messages, m.inbound, m.arrival, m.sequence, m.in_arrival, m.out_arrival)

@@ -167,7 +167,7 @@ async def _change(
         return []
     if asked.change == "revoke":
         await write.connection.execute(FORGET_FILES, message.id)
-    return await _saved(write, row, message, changed, _by(asked, origin, row))
+    return await saved(write, row, message, changed, _by(asked, origin, row))
 
 
 async def set_reaction(
@@ -192,7 +192,7 @@ async def set_reaction(
     if not changed:
         return message, []
     message.details = json.dumps(details)
-    return message, await _saved(write, row, message, changed, origin)
+    return message, await saved(write, row, message, changed, origin)
 
 
 async def take_back(
@@ -220,9 +220,10 @@ async def locked(connection: Connection, message_id: uuid.UUID) -> MessageRow:
     return message
 
 
-async def _saved(
+async def saved(
     write: Write, row: ConversationRow, message: MessageRow, changed: Sequence[str], origin: Origin
 ) -> list[NewEvent]:
+    """Stores a message whose conversation is locked, and says which fields of it changed."""
     await write.connection.execute(SAVE, message.id, message.text, message.details)
     if row.last_message_id == message.id:
         row.last_message_preview = rules.preview(message.text, "deleted" if "delete_time" in changed else message.type)
@@ -366,7 +367,7 @@ async def _link(
     if target == message_id or DELETE_TIME in details or content.REPLY_TO in details:
         return []
     message.details = json.dumps({**details, content.REPLY_TO: str(target)})
-    return await _saved(write, row, message, ["reply_to_message_id"], origin)
+    return await saved(write, row, message, ["reply_to_message_id"], origin)
 
 
 def handlers(tokens: Tokens) -> Handlers:

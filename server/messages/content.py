@@ -19,13 +19,13 @@ from server.providers.content import Contacts, Content, Flow, Location, Media, Q
 KIND = pb.Words(content_pb2.InteractiveKind, "INTERACTIVE_KIND_")
 ORIGIN = pb.Words(message_pb2.MessageOrigin, "MESSAGE_ORIGIN_")
 FORWARDING = pb.Words(message_pb2.Forwarding, "FORWARDING_")
-INTERACTIVE, REPLY_TO = "interactive", "reply_to_message_id"
+INTERACTIVE, REPLY_TO, SAME_AS = "interactive", "reply_to_message_id", "same_as_message_id"
 # Kinds that are types of their own, and have no text.
 _WHOLE = frozenset({"location", "contacts", "template"})
 # What is stored of them, and not shown.
 _HIDDEN = frozenset({"kind", "filling"})
 # What the contract shows as it is stored.
-_AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", REPLY_TO})
+_AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", REPLY_TO, SAME_AS})
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 
 

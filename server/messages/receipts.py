@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 from switchboard.v1 import event_pb2
 
 from server.contacts import consents
@@ -22,22 +23,22 @@ from server.kit.clock import utc_now
 from server.kit.db import Connection, Raced, Write, ensure
 from server.kit.ids import new_id
 from server.log.event import NewEvent, Origin, Routing
-from server.messages import changes, convert
+from server.messages import changes, convert, joining
 from server.messages.row import MessageRow
 
 RANK = {"pending": 0, "unknown": 1, "sent": 2, "failed": 2, "delivered": 3, "read": 4, "played": 4}
 
 # closed_time: of a receipt that waits for the id which comes with our own, and says that the reply window is closed.
 FIND = """
-SELECT p.*, d.conversation_id, d.state FROM (
-    SELECT p.id, p.channel_id, p.provider_message_id, (
+SELECT p.*, d.state FROM (
+    SELECT p.id, p.conversation_id, p.channel_id, p.provider_message_id, (
         SELECT max(r.provider_time) FROM parked_receipts r
         WHERE r.channel_id = k.channel_id AND r.provider_message_id = k.provider_message_id AND r.closes_reply_window
     ) AS closed_time
     FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
     JOIN message_parts p ON p.id = k.part_id AND p.channel_id = k.channel_id
     UNION ALL
-    SELECT p.id, p.channel_id, p.provider_message_id, NULL
+    SELECT p.id, p.conversation_id, p.channel_id, p.provider_message_id, NULL
     FROM unnest($1::uuid[], $2::text[], $3::uuid[]) AS k (channel_id, provider_message_id, part_id)
     JOIN message_parts p ON p.channel_id = k.channel_id AND p.provider_message_id = k.provider_message_id
 ) p LEFT JOIN deliveries d ON d.part_id = p.id
@@ -226,14 +227,16 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     found = await connection.fetch(FIND, *_keys(updates))
     queues = Queues.of(found, updates)
     reactions = {(each.channel_id, each.provider_message_id): each for each in await _reactions(connection, updates)}
-    if queues.locked or reactions:
-        await deliveries.lock(connection, {*queues.locked, *(each.conversation_id for each in reactions.values())})
+    needed = {*queues.locked, *_meeting(found, updates), *(each.conversation_id for each in reactions.values())}
+    if needed:
+        await deliveries.lock(connection, needed)
     closing = _closing(updates, found)
     if closing:
         applied.events += await _close_windows(connection, closing, now=now)
     parts = {
         record["id"]: Part(**record) for record in await connection.fetch(LOCK, [record["id"] for record in found])
     }
+    steps = await _join(write, parts, updates, applied)
     learned = _learn(parts, updates)
     by_provider_id = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
     records: list[tuple[Part, Update, dict[str, Any]]] = []
@@ -242,7 +245,7 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
     if any(update.closes_reply_window for update in waited) and not closing:
         # It was parked a moment ago; conversations are locked before parts, so begin anew.
         raise Raced
-    for update in (*updates, *waited):
+    for update in (*updates, *steps, *waited):
         part = parts.get(update.part_id) if update.part_id else None
         part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
         if part is None and (reaction := reactions.get((update.channel_id, update.provider_message_id or ""))):
@@ -271,6 +274,50 @@ async def _take_back(write: Write, reaction: Reaction, *, origin: Origin) -> lis
         return []
     about = (reaction.conversation_id, reaction.message_id, reaction.emoji)
     return await changes.take_back(write, *about, origin=origin)
+
+
+def _meeting(found: Sequence[Any], updates: Sequence[Update]) -> set[uuid.UUID]:
+    """The conversations of parts that are told of by one id of the provider's, which one of them has."""
+    ours = {record["id"]: record for record in found if record["provider_message_id"] is None}
+    held = {(record["channel_id"], record["provider_message_id"]): record for record in found}
+    met: set[uuid.UUID] = set()
+    for update in updates:
+        other = held.get((update.channel_id, update.provider_message_id))
+        if update.part_id in ours and update.provider_message_id is not None and other is not None:
+            met |= {ours[update.part_id]["conversation_id"], other["conversation_id"]}
+    return met
+
+
+async def _join(
+    write: Write, parts: Mapping[uuid.UUID, Part], updates: Sequence[Update], applied: Applied
+) -> list[Update]:
+    """Makes one of each message of ours and what was told of it as written elsewhere; what receipts had told of that."""
+    held = {(part.channel_id, part.provider_message_id): part for part in parts.values()}
+    steps: list[Update] = []
+    for update in updates:
+        ours = parts.get(update.part_id) if update.part_id else None
+        copy = held.get((update.channel_id, update.provider_message_id))
+        if ours is None or copy is None or update.provider_message_id is None or ours.provider_message_id is not None:
+            continue
+        about = {"copy_part_id": copy.id, "copy_id": copy.message_id, "message_id": ours.message_id}
+        joined = await joining.join(write, **about, origin=update.origin)
+        if joined is not None:
+            copy.provider_message_id = None
+            applied.events += joined.events
+            steps += [_step(update, step) for step in joined.steps]
+    return steps
+
+
+def _step(update: Update, step: Mapping[str, Any]) -> Update:
+    """What a receipt had told of the copy that this update makes one with its part."""
+    return Update(
+        channel_id=update.channel_id,
+        provider_message_id=update.provider_message_id,
+        part_id=update.part_id,
+        source="receipt",
+        origin=update.origin,
+        **step,
+    )
 
 
 def _learn(parts: dict[uuid.UUID, Part], updates: Sequence[Update]) -> list[Update]:
@@ -319,7 +366,11 @@ async def _store(
     connection = write.connection
     parts = sorted({part.id: part for part, _, _ in records}.values(), key=lambda part: part.id)
     names = ("id", "status", "provider_message_id", "error_code", "error_message")
-    await connection.execute(SAVE_PARTS, *([getattr(part, name) for part in parts] for name in names))
+    try:
+        await connection.execute(SAVE_PARTS, *([getattr(part, name) for part in parts] for name in names))
+    except asyncpg.UniqueViolationError as error:
+        # It was told of as written elsewhere a moment ago.
+        raise Raced from error
     message_ids = sorted({part.message_id for part in parts})
     statuses = {row["id"]: row["status"] for row in await connection.fetch(SAVE_MESSAGES, message_ids)}
     await _resolve(connection, records, queues)

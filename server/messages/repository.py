@@ -94,6 +94,7 @@ SELECT l.*, h.epoch, h.head, h.floor, h.head_event_id
 FROM stream_head h LEFT JOIN LATERAL (
     SELECT {SELECTED} FROM messages m {FIRST_PART}
     WHERE m.conversation_id = $1 AND ($2::bigint IS NULL OR m.sequence < $2)
+        AND NOT coalesce(m.details ? 'same_as_message_id', FALSE)
     ORDER BY m.sequence DESC LIMIT $3
 ) l ON TRUE
 """

@@ -8,17 +8,19 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Mapping
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from copy_rows import BEGAN, CUSTOMER, ROWS, SINCE, USER_ID, Step
+from copy_rows import BEGAN, CUSTOMER, ROWS, SINCE, USER_ID, Step, echo, item, status
 
 from server.contacts import blocking
 from server.conversations import service as conversations
 from server.kit.db import Write
 from server.log.append import append
-from server.messages import receipts
+from server.messages import receipts, repository
 from server.messages.items import Stored
 from server.messages.receipts import Update
 from tests.desk import ALL, Desk, nobody, phone
@@ -107,6 +109,12 @@ class Told:
 
         await self.desk.database.write(unit)
 
+    async def receipt_of_ours(self) -> None:
+        """A receipt that has our own id: what the answer would have said is known from it."""
+        field, value = status("ours", "read", 9)
+        value["statuses"][0]["biz_opaque_callback_data"] = str(self.part_id)
+        await self.do((field, value))
+
     async def send(self) -> None:
         await self.queue()
         await self.answer()
@@ -169,6 +177,32 @@ async def test_what_was_written_elsewhere_is_as_written_down(told: Told, name: s
         text = text.replace(value, name_)
     seen = json.loads(text)
     assert seen == golden(GOLDEN / f"{name}.json", seen)
+
+
+TOLD: Mapping[str, Step] = {
+    "echo": echo(item("ours", 5)),
+    "delivered": status("ours", "delivered", 8),
+    "answer": "answer",
+    "receipt": "receipt_of_ours",
+}
+ORDERS = [order for known in ("answer", "receipt") for order in permutations(("echo", "delivered", known))]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids="-".join)
+async def test_in_whatever_order_our_own_send_is_told_of_it_is_one_message(told: Told, order: tuple[str, ...]) -> None:
+    await told.queue()
+    for name in order:
+        await told.do(TOLD[name])
+    await told.do(TOLD["echo"])
+    await told.desk.check()
+    conversation_id = await told.conversation_id()
+    async with told.desk.database.connection() as connection:
+        shown, _ = await repository.page(connection, conversation_id, before=None, limit=10)
+    (ours,) = [message for message in shown if message.direction == "outbound"]
+    assert (ours.provider_message_id, ours.author_kind) == ("wamid.ours", nobody().actor.kind)
+    assert ours.status == ("delivered" if "answer" in order else "read")
+    last = await told.desk.value("SELECT last_message_id FROM conversations WHERE id = $1", conversation_id)
+    assert last == ours.id
 
 
 def test_every_file_is_of_a_row() -> None:

@@ -316,6 +316,7 @@ class Message(_message.Message):
     UNSUPPORTED_FIELD_NUMBER: _builtins.int
     REFERRED_PRODUCT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    SAME_AS_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     conversation_id: _builtins.str
@@ -341,6 +342,10 @@ class Message(_message.Message):
     origin: Global___MessageOrigin.ValueType
     """Where it was written, of one that was only told of here; absent when it was received or sent through this API. Such a message makes
     nothing unread, opens nothing and is told as message_created whoever wrote it.
+    """
+    same_as_message_id: _builtins.str
+    """The message that this one turned out to be: it was sent through this API, and told of as written elsewhere before the provider's
+    answer was known. Show that one alone. This one is empty, and in no list; message_updated tells it. Absent of all others.
     """
     @_builtins.property
     def text(self) -> Global___TextContent:
@@ -442,10 +447,11 @@ class Message(_message.Message):
         unsupported: Global___UnsupportedContent | None = ...,
         referred_product: _content_pb2.ReferredProduct | None = ...,
         origin: Global___MessageOrigin.ValueType | None = ...,
+        same_as_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
@@ -457,6 +463,8 @@ class Message(_message.Message):
     _WhichOneofArgType__reply_to_message_id: _TypeAlias = _typing.Literal["_reply_to_message_id", b"_reply_to_message_id"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
+    _WhichOneofReturnType__same_as_message_id: _TypeAlias = _typing.Literal["same_as_message_id"]  # noqa: Y015
+    _WhichOneofArgType__same_as_message_id: _TypeAlias = _typing.Literal["_same_as_message_id", b"_same_as_message_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_id) -> _WhichOneofReturnType__external_id | None: ...
     @_typing.overload
@@ -467,6 +475,8 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reply_to_message_id) -> _WhichOneofReturnType__reply_to_message_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__same_as_message_id) -> _WhichOneofReturnType__same_as_message_id | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
 

@@ -136,6 +136,8 @@ function applyStep(inbox: Inbox, step: MessageStatusUpdated): void {
 function merge(thread: Thread, message: Message): void {
   const held = thread.messages.get(message.id);
   const step = thread.steps.get(message.id);
+  // It was told of twice: the other one is shown.
+  if (message.sameAsMessageId) return void thread.messages.delete(message.id);
   if (held && rank(held.status) > rank(message.status)) return;
   thread.messages.set(message.id, message);
   if (step) advance(message, step);

@@ -77,6 +77,18 @@ test("a message that was read anew says what it says now, where it stood", () =>
   assert.equal(inOrder(thread)[0]?.text?.body, "read anew");
 });
 
+test("a message that turns out to be another one is not shown twice", () => {
+  const inbox = emptyInbox();
+  const thread = openThread(inbox, "a");
+  applyEvent(inbox, created("m1", 1));
+  applyEvent(inbox, created("m2", 2));
+  const same = message("m2", 2);
+  same.sameAsMessageId = "m1";
+  const value = create(MessageUpdatedSchema, { message: same, conversation: row("a", 3), changedFields: ["same_as_message_id"] });
+  applyEvent(inbox, event({ case: "messageUpdated", value }, { conversationVersion: 3n }));
+  assert.deepEqual(inOrder(thread).map((each) => each.id), ["m1"]);
+});
+
 test("a page of the list that is older than the stream changes nothing", () => {
   const inbox = emptyInbox();
   applySnapshot(inbox, [], "more");

@@ -13168,6 +13168,12 @@ class Message(betterproto2.Message):
     nothing unread, opens nothing and is told as message_created whoever wrote it.
     """
 
+    same_as_message_id: "str | None" = betterproto2.field(34, betterproto2.TYPE_STRING, optional=True)
+    """
+    The message that this one turned out to be: it was sent through this API, and told of as written elsewhere before the provider's
+    answer was known. Show that one alone. This one is empty, and in no list; message_updated tells it. Absent of all others.
+    """
+
 
 default_message_pool.register_message("switchboard.v1", "Message", Message)
 
