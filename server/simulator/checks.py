@@ -447,6 +447,8 @@ CHECKS: tuple[Row, ...] = (
         _template(errors.NO_USER_ID), errors.NO_USER_ID),
     Row("template_count", "132000: as many parameters as places",
         _template(errors.PARAMETER_COUNT), errors.PARAMETER_COUNT),
+    Row("template_value", "132008: a value of its form",
+        _template(errors.PARAMETER_VALUE), errors.PARAMETER_VALUE),
     Row("template_format", "132012: of the kind, and named as, the place asks",
         _template(errors.PARAMETER_FORMAT), errors.PARAMETER_FORMAT),
     Row("template_text", "132018: no line breaks, tabs, five spaces",

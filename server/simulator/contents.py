@@ -377,7 +377,7 @@ class _Fallback(_Object):
 
 
 class _Currency(_Fallback):
-    code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
+    code: str
     amount_1000: int
 
 

@@ -1,6 +1,7 @@
 """What Meta refuses of a message made from a template: it is looked up, and every place is filled as it wants it.
 
-Source: Meta's Cloud API documentation, "Template messages", and its errors 131062, 132000, 132001, 132005, 132012, 132015, 132016, 132018.
+Source: Meta's Cloud API documentation, "Template messages", and its errors 131062, 132000, 132001, 132005, 132008, 132012,
+132015, 132016, 132018.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from server.simulator.errors import Json
 
 BODY_MOST = 1024
 _PLACE = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_CURRENCY = re.compile("[A-Z]{3}")
 _UNFIT = re.compile(r"[\n\r\t]| {5}")
 _STOPPED = {
     "PAUSED": (errors.TEMPLATE_PAUSED, "Template is paused due to low quality."),
@@ -57,6 +59,13 @@ def _problems(template: Json, given: Sequence[Mapping[str, object]]) -> Iterator
     if longest > BODY_MOST:
         yield Problem(errors.TEXT_TOO_LONG, f"Translated text too long: {longest} of {BODY_MOST}")
     yield from _buttons(_objects(parts.get("BUTTONS", {}).get("buttons")), given)
+    if template.get("category") == "AUTHENTICATION":
+        codes = {_shown(each) for each in filled.get("body", ())}
+        pressed = [
+            _shown(text) for each in given if each.get("sub_type") == "url" for text in _objects(each["parameters"])
+        ]
+        if codes and not codes.issuperset(pressed):
+            yield Problem(errors.PARAMETER_FORMAT, "Button at index 0 of type Otp requires the code of the body")
 
 
 def _texts(
@@ -66,6 +75,9 @@ def _texts(
     if len(given) != len(places):
         detail = f"{where}: number of localizable_params ({len(given)}) does not match the expected number of params ({len(places)})"
         yield Problem(errors.PARAMETER_COUNT, detail)
+    names = [each.get("parameter_name") for each in given]
+    if named and len(set(names)) < len(names):
+        yield Problem(errors.PARAMETER_FORMAT, f"{where}: Parameter name is there twice")
     for each in given:
         name = each.get("parameter_name")
         if named != (name is not None) or (named and name not in places):
@@ -74,6 +86,10 @@ def _texts(
             )
         if each.get("type") not in ("text", "currency", "date_time"):
             yield Problem(errors.PARAMETER_FORMAT, f"{where}: Format mismatch, expected TEXT")
+        elif each.get("type") == "currency" and not _CURRENCY.fullmatch(
+            str(_mapping(each.get("currency")).get("code"))
+        ):
+            yield Problem(errors.PARAMETER_VALUE, f"{where}: Currency code is not one of ISO 4217")
         elif _UNFIT.search(_shown(each)):
             detail = f"{where}: Param text cannot have new-line/tab characters or more than 4 consecutive spaces"
             yield Problem(errors.PARAMETER_TEXT, detail)

@@ -55,6 +55,7 @@ def render(row: TemplateRow, filling: Filling, *, path: str) -> Rendered:
         *_header(header, filling.header, named, f"{path}.header"),
         *_texts(body, filling.body, named, f"{path}.body"),
         *_buttons(buttons, filling.buttons, f"{path}.buttons"),
+        *(_codes(filling, path) if row.category == "AUTHENTICATION" else ()),
     ]
     made = "" if wrong else _filled(body, filling.body, named=named)
     if len(made) > BODY_MOST:
@@ -154,6 +155,14 @@ def _products(sections: Sequence[dict[str, Any]], path: str) -> Iterator[FieldVi
             yield FieldViolation(f"{path}[{index}].title", "is needed where there are several")
         elif title is not None and len(title) > SECTION_TITLE_MOST:
             yield FieldViolation(f"{path}[{index}].title", f"at most {SECTION_TITLE_MOST} characters")
+
+
+def _codes(filling: Filling, path: str) -> Iterator[FieldViolation]:
+    """A code is copied by the button that is not the one in the text."""
+    codes = {item.shown for item in filling.body}
+    for position, item in enumerate(filling.buttons):
+        if item.kind == "url_suffix" and codes and item.value not in codes:
+            yield FieldViolation(f"{path}.buttons[{position}].url_suffix", "must be the code of the body")
 
 
 def _takes(button: dict[str, Any]) -> str | None:

@@ -125,6 +125,12 @@ EXAMPLES: dict[str, Example] = {
     "template_count": Example(
         template("ready", said("17"), said("18")), 132000, "localizable_params (2) does not match", templates=(of(),)
     ),
+    "template_value": Example(
+        template("ready", {"type": "currency", "currency": {"fallback_value": "17", "code": "Euro", "amount_1000": 1}}),
+        132008,
+        "Currency code",
+        templates=(of(),),
+    ),
     "template_format": Example(
         template("ready", said("17", parameter_name="order")), 132012, "Parameter name", templates=(of(),)
     ),

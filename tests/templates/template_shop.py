@@ -33,7 +33,8 @@ class Shop:
             "app_secret": dev["meta_app"]["app_secret"],
             "webhook_url": dev["url"] + dev["meta_app"]["webhook_path"],
         }
-        self.control("accounts", account | more)
+        self.account = account | more
+        self.control("accounts", self.account)
         given = {"phoneNumberId": self.number, "wabaId": self.waba, "accessToken": token}
         connected = self.ask("channels:connectWhatsapp", {"name": "Shop", **given})
         # Others of this process may have said something of all accounts.
