@@ -361,9 +361,7 @@ class Run:
         await self._record(
             [item for item in found if item.account_id not in self._owners], "ignored", "no such channel"
         )
-        # A receipt of one member of a group says nothing about the others.
-        await self._record([item for item in found if item.participant is not None], "ignored", "group member")
-        known = [item for item in found if item.account_id in self._owners and item.participant is None]
+        known = [item for item in found if item.account_id in self._owners]
         for chunk in _chunks(known):
             if isinstance(await outcome(self._apply_receipts(chunk), journal=str(self._payload.id)), Exception):
                 for item in chunk:
@@ -443,6 +441,7 @@ class Run:
 
     def _update(self, item: Receipt, item_id: uuid.UUID) -> Update:
         first = item.errors[0] if item.errors else None
+        member = None if item.participant is None else item.participant.value
         return Update(
             channel_id=self._owners[item.account_id].id,
             provider_message_id=item.provider_id,
@@ -453,8 +452,10 @@ class Run:
             provider_time=item.provider_time,
             error_code=None if first is None else first.code,
             error_message=None if first is None else first.message,
-            closes_reply_window=any(error.closes_reply_window for error in item.errors),
-            stops_marketing=any(error.stops_marketing for error in item.errors),
+            # What is so of one member of a group is not of the group.
+            closes_reply_window=member is None and any(error.closes_reply_window for error in item.errors),
+            stops_marketing=member is None and any(error.stops_marketing for error in item.errors),
+            member=member,
         )
 
     async def _record(self, found: Sequence[Item], state: str, result: str | None = None) -> None:

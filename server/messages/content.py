@@ -26,6 +26,10 @@ _WHOLE = frozenset({"location", "contacts", "template"})
 _HIDDEN = frozenset({"kind", "filling"})
 # What the contract shows as it is stored.
 _AS_STORED = frozenset({"order", "referral", "referred_product", "unsupported", REPLY_TO, SAME_AS})
+# Who of a group wrote, as the provider calls it.
+_MEMBER = {"from": "phone_number", "from_user_id": "user_id", "name": "name", "username": "username"}
+# Who reacted, where it is no member of a group.
+_SIDES = frozenset({"customer", "business"})
 _CONTENT: TypeAdapter[Content] = TypeAdapter(Annotated[Content, Field(discriminator="kind")])
 
 
@@ -100,6 +104,8 @@ def shown(details: str | None) -> dict[str, Any]:
         found[INTERACTIVE] = _interactive(read[INTERACTIVE])
     for name in _WHOLE & read.keys():
         found[name] = {member: value for member, value in read[name].items() if member not in _HIDDEN}
+    if "sender" in read:
+        found["member"] = {_MEMBER[name]: value for name, value in read["sender"].items()}
     if "forwarding" in read:
         found["forwarding"] = FORWARDING.number(read["forwarding"])
     if "origin" in read:
@@ -124,7 +130,8 @@ def _interactive(read: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reaction(each: Mapping[str, Any]) -> dict[str, Any]:
-    return {"emoji": each["emoji"], "author": each["author"], "reaction_time": _time(each["time"])}
+    found = {"emoji": each["emoji"], "author": each["author"], "reaction_time": _time(each["time"])}
+    return found if each["by"] in _SIDES else {**found, "member": each["by"]}
 
 
 def _time(value: str) -> Any:

@@ -85,4 +85,5 @@ def status_update(record: Any) -> status_update_pb2.StatusUpdate:
         provider_time=pb.timestamp(record["provider_time"]),
         create_time=pb.timestamp(record["create_time"]),
         note=record["note"],
+        member=record["member"],
     )

@@ -83,11 +83,11 @@ FIRST_IDS = (
 RECORD = """
 INSERT INTO message_status_updates (
     id, create_time, message_id, part_id, position, status, source, applied, error_code, error_message, provider_time,
-    note
+    note, member
 )
 SELECT * FROM unnest(
     $1::uuid[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::smallint[], $6::text[], $7::text[], $8::boolean[], $9::text[],
-    $10::text[], $11::timestamptz[], $12::text[]
+    $10::text[], $11::timestamptz[], $12::text[], $13::text[]
 )
 """
 # Whoever parks a receipt and whoever stores the id it waits for take turns; without it both could miss the other.
@@ -105,9 +105,9 @@ LIMIT 1
 PARK = """
 INSERT INTO parked_receipts (
     id, channel_id, provider_message_id, status, error_code, error_message, closes_reply_window, stops_marketing, provider_time,
-    create_time
+    create_time, member
 )
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT DO NOTHING
 """
 # A customer who wrote after the provider said so has opened the window again.
 CLOSED_CONVERSATIONS = """
@@ -135,7 +135,7 @@ class Update:
 
     part_id: when it is known (our own callback data). status: a word of message_status_updates. closes_reply_window: the
     provider says that the window is closed; stops_marketing: that the customer wants no marketing messages. asked: an
-    operator asked for a second send, which moves the part whatever it had.
+    operator asked for a second send, which moves the part whatever it had. member: who of a group it is about.
     """
 
     channel_id: uuid.UUID
@@ -151,6 +151,7 @@ class Update:
     stops_marketing: bool = False
     note: str | None = None
     asked: bool = False
+    member: str | None = None
 
 
 @dataclass(slots=True)
@@ -170,9 +171,13 @@ class Part:
 
     def take(self, update: Update) -> bool:
         """Moves forward if the update outranks what is known; says whether it did."""
-        if not (update.asked or moves(self.status, update.status)):
+        status = update.status
+        if update.member is not None:
+            # That one member has it proves that it was sent, and that one has not says nothing of the others.
+            status = self.status if status == "failed" else "sent"
+        if not (update.asked or moves(self.status, status)):
             return False
-        self.status = convert.SHOWN.get(update.status, update.status)
+        self.status = convert.SHOWN.get(status, status)
         failed = self.status == "failed"
         self.error_code = update.error_code if failed else None
         self.error_message = update.error_message if failed else None
@@ -357,6 +362,7 @@ def _record(part: Part, update: Update, *, now: datetime) -> dict[str, Any]:
         "error_message": update.error_message,
         "provider_time": update.provider_time,
         "note": update.note,
+        "member": update.member,
     }
 
 
@@ -490,6 +496,7 @@ async def park(connection: Connection, updates: Sequence[Update]) -> None:
                 update.stops_marketing,
                 update.provider_time or utc_now(),
                 utc_now(),
+                update.member or "",
             )
             await connection.execute(PARK, new_id(), update.channel_id, update.provider_message_id, *values)
 
@@ -558,6 +565,7 @@ async def _unpark(connection: Connection, learned: Sequence[Update]) -> list[Upd
             error_message=record["error_message"],
             closes_reply_window=record["closes_reply_window"],
             stops_marketing=record["stops_marketing"],
+            member=record["member"] or None,
         )
-        for record in sorted(records, key=lambda record: RANK[record["status"]])
+        for record in sorted(records, key=lambda record: (RANK[record["status"]], record["id"]))
     ]

@@ -46,6 +46,7 @@ class Row:
     began: int = field(default_factory=lambda: int(time.time()) - 600)
     items: list[dict[str, Any]] = field(default_factory=list)
     tokens: dict[int, str] = field(default_factory=dict)
+    group: str = field(default_factory=lambda: f"Y2FwaV9ncm91cDo{uuid.uuid4().hex}")
 
     def wamid(self, step: int, *, other_form: bool = False) -> str:
         token = self.tokens.setdefault(step, uuid.uuid4().hex[:20].upper())
@@ -77,8 +78,30 @@ class Row:
     def quoting(self, step: int, *, other_form: bool = False) -> dict[str, Any]:
         return {"context": {"from": "15550783881", "id": self.wamid(step, other_form=other_form)}}
 
+    def told(self, words: Mapping[str, str], **more: Any) -> Row:
+        """A placeholder of each of these kinds, by Meta's code."""
+        for word, code in words.items():
+            errors = [{"code": int(code), "title": "x"}]
+            self.wrote("unsupported", {"type": word}, errors=errors, **more)
+        return self
+
+    def in_group(self, body: str, *, member: str = "", **more: Any) -> Row:
+        """A text in a group: of the row's customer, or of another member."""
+        who = {"from": member} if member else {}
+        return self.said(body, group_id=self.group, **who, **more)
+
     def answered(self, kind: str, content: Any) -> Row:
         return self.wrote("interactive", {"type": kind, kind: content}, **self.quoting(90))
+
+# Whoever of a group is not the row's customer. No row is hers alone, so she has no conversation.
+MEMBER = "4915199999999"
+UNSUPPORTED = {
+    **dict.fromkeys(("edit", "gif", "group_invite", "hsm", "image", "interactive", "keep_in_chat", "link_preview"), "131051"),
+    **dict.fromkeys(("list", "location", "media_placeholder", "order", "pin", "poll_creation", "poll_update"), "131051"),
+    **dict.fromkeys(("product", "reaction", "button", "errors", "of_tomorrow"), "131060"),
+}
+# A terminal clears its screen and is named anew, a text turns round, a page runs what it reads.
+CONTROLS = "\x1b[2J\x1b]0;pwned\x07\x9b31m\u202eabc<script>alert(1)</script>{{ 7*7 }}"
 
 
 def media(**more: Any) -> dict[str, Any]:
@@ -183,4 +206,87 @@ ROWS: Mapping[str, Callable[[Row], Row]] = {
         "image", media(mime_type="image/jpeg"), referral={**REFERRAL, "ctwa_clid": None, "media_type": "video"}
     ),
     "referral_later": lambda row: row.said().said("and now", referral={"source_type": "post", "source_id": "1"}),
+    "text_of_4096": lambda row: row.said("é" * 4096),
+    "text_controls": lambda row: row.said(CONTROLS),
+    "file_name_controls": lambda row: row.wrote(
+        "document", media(mime_type="application/pdf", filename=CONTROLS, caption=CONTROLS)
+    ),
+    "location_controls": lambda row: row.wrote("location", {"latitude": 0, "longitude": -0.0, "name": CONTROLS}),
+    "nfm_reply_address": lambda row: row.answered(
+        "nfm_reply",
+        {"name": "address_message", "body": "Rua A 1", "response_json": '{"values":{"city":"São Paulo"}}'},
+    ),
+    "nfm_reply_without_token": lambda row: row.answered(
+        "nfm_reply", {"name": "flow", "body": "Sent", "response_json": '{"name":"Ana"}'}
+    ),
+    "call_permission_refused": lambda row: row.answered(
+        "call_permission_reply", {"response": "reject", "response_source": "user_action"}
+    ),
+    "call_permission_for_ever": lambda row: row.answered(
+        "call_permission_reply", {"response": "accept", "is_permanent": True, "response_source": "automatic"}
+    ),
+    "list_reply_without_description": lambda row: row.answered("list_reply", {"id": "express", "title": "Express"}),
+    "order_with_a_word": lambda row: row.wrote(
+        "order",
+        {
+            "catalog_id": "194836987003835",
+            "text": "By Friday",
+            "product_items": [
+                {"product_retailer_id": "a", "quantity": 1, "item_price": 0.1, "currency": "KWD"},
+                {"product_retailer_id": "b", "quantity": "3", "item_price": "19.90", "currency": "EUR"},
+            ],
+        },
+    ),
+    "unsupported_of_every_kind": lambda row: row.told(UNSUPPORTED),
+    "media_not_fetched_of_every_kind": lambda row: (
+        row.wrote("video", {"mime_type": "video/mp4", "caption": "look"}, errors=[{"code": 131052}])
+        .wrote("audio", {"mime_type": "audio/ogg; codecs=opus", "voice": True}, errors=[{"code": 131052}])
+        .wrote("document", {"filename": "a.pdf"}, errors=[{"code": 131052}])
+        .wrote("sticker", errors=[{"code": 131052}])
+    ),
+    "forwarded_of_anothers": lambda row: row.said(
+        "Ana Silva, +55 11 91234-5678, ana@example.com", context={"forwarded": True}
+    ),
+    "reply_without_from": lambda row: row.said("first").said("to it", context={"id": row.wamid(0)}),
+    "reply_forwarded": lambda row: row.said("first").said(
+        "to it", context={**row.quoting(0)["context"], "forwarded": True, "frequently_forwarded": True}
+    ),
+    "product_question_of_nothing": lambda row: row.said(context={**row.quoting(90)["context"], "referred_product": {}}),
+    "referral_of_a_video": lambda row: row.said(
+        referral={
+            **{name: value for name, value in REFERRAL.items() if name not in ("image_url", "ctwa_clid")},
+            **{"media_type": "video", "video_url": "https://scontent.xx.fbcdn.net/v.mp4", "ref": "spring"},
+            "thumbnail_url": "https://scontent.xx.fbcdn.net/t.jpg?oe=5A000000",
+        }
+    ),
+    "referral_on_every_type": lambda row: (
+        row.wrote("location", {"latitude": 1, "longitude": 2}, referral=REFERRAL)
+        .wrote("button", {"payload": "p", "text": "Yes"}, referral=REFERRAL)
+        .wrote("unsupported", errors=[{"code": 131060, "title": "x"}], referral=REFERRAL)
+    ),
+    "referral_of_odd_values": lambda row: row.said(
+        referral={"source_id": 120226305854810726, "source_type": "hologram", "headline": None, "body": ["x"]}
+    ),
+    "referral_of_nothing": lambda row: row.said(referral={}),
+    "referral_twice": lambda row: row.said(referral=REFERRAL).said(
+        "again", referral={"source_type": "post", "source_id": "2", "ctwa_clid": "second"}
+    ),
+    "group": lambda row: row.said("alone").in_group("all of you").in_group("me too", member=MEMBER).said("alone again"),
+    "group_reaction": lambda row: (
+        row.in_group("hello")
+        .wrote("reaction", {"message_id": row.wamid(0), "emoji": "👍"}, group_id=row.group)
+        .wrote("reaction", {"message_id": row.wamid(0), "emoji": "🎉"}, **{"group_id": row.group, "from": MEMBER})
+    ),
+    "group_reply_without_from": lambda row: row.in_group("first").in_group(
+        "to it", member=MEMBER, context={"id": row.wamid(0)}
+    ),
+    "group_member_without_number": lambda row: row.in_group("hi", from_user_id="DE.77").in_group(
+        "ho", **{"from": None, "from_user_id": "DE.78"}
+    ),
+    "group_edit_and_revoke": lambda row: (
+        row.in_group("first")
+        .edited(0, "second", group_id=row.group)
+        .in_group("gone")
+        .wrote("revoke", {"original_message_id": row.wamid(2)}, group_id=row.group)
+    ),
 }

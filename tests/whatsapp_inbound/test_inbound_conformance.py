@@ -68,12 +68,20 @@ async def seen(stack: Stack, rows: dict[str, Row]) -> dict[str, Any]:
 
 
 async def came(post: Post, row: Row) -> dict[str, Any]:
-    stored = [dict(record) for record in await post.acme.database.fetch(MESSAGES, row.phone)]
+    """What there is of the customer, and of the group where the row has one."""
+    found = await thread_of(post, row.phone)
+    if any("group_id" in item for item in row.items):
+        found = {"alone": found, "group": await thread_of(post, row.group)}
+    return dict(json.loads(json.dumps(found).replace(row.phone, "<customer>")))
+
+
+async def thread_of(post: Post, address: str) -> dict[str, Any]:
+    stored = [dict(record) for record in await post.acme.database.fetch(MESSAGES, address)]
     shown = [(await post.call("GET", f"/v1/messages/{each['id']}"))["message"] for each in stored]
     for each in stored:
         each["details"] = json.loads(each["details"] or "{}")
         each["attachments"] = [json.loads(item) for item in each["attachments"]]
-    conversation = await post.acme.database.fetchrow(CONVERSATION, row.phone)
+    conversation = await post.acme.database.fetchrow(CONVERSATION, address)
     found = {"conversation": dict(conversation or {}), "stored": stored, "shown": shown}
     return dict(normal(found))
 

@@ -26,11 +26,11 @@ from tests.journal.journal_inlet import Inlet
 GOLDEN = Path(__file__).parent / "golden"
 PARTS = "SELECT status, provider_message_id, error_code, error_message FROM message_parts WHERE message_id = $1"
 TRAIL = """
-SELECT status, source, applied, error_code, error_message, provider_time IS NOT NULL AS timed
+SELECT status, source, applied, error_code, error_message, provider_time IS NOT NULL AS timed, member
 FROM message_status_updates WHERE message_id = $1 ORDER BY create_time, id
 """
 PARKED = """
-SELECT status, error_code FROM parked_receipts WHERE channel_id = $1 AND provider_message_id = $2 ORDER BY create_time, id
+SELECT status, error_code, member FROM parked_receipts WHERE channel_id = $1 AND provider_message_id = $2 ORDER BY create_time, id
 """
 ITEMS = """
 SELECT kind, discriminator, state, result FROM journal_items WHERE journal_id = ANY($1::uuid[]) ORDER BY kind, discriminator, state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 
 import click
@@ -12,6 +11,7 @@ from google.protobuf.message import Message
 from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract, Rpc
+from switchboard_cli.inert import json_text
 from switchboard_cli.json_form import to_json
 from switchboard_cli.names import names_for
 
@@ -28,7 +28,7 @@ def run(contract: Contract, rpc: Rpc, request: Message, choice: Choice, *, all_p
     except SwitchboardError as error:
         refusal.exit_with(error, output=output)
     if output == "json":
-        click.echo(json.dumps(to_json(answer), indent=2, ensure_ascii=False))
+        click.echo(json_text(to_json(answer), indent=2))
     else:
         from switchboard_cli.tables import print_answer
 
@@ -69,7 +69,7 @@ async def _print_items(contract: Contract, rpc: Rpc, request: Message, choice: C
         items = client.stream(rpc.path, request.SerializeToString())
         count = 0
         async for item in items:
-            click.echo(json.dumps(to_json(kind.FromString(item)), ensure_ascii=False))
+            click.echo(json_text(to_json(kind.FromString(item))))
             count += 1
             if count == limit:
                 break

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+
+from switchboard_cli.inert import inert, json_text
 
 if TYPE_CHECKING:
     from switchboard_sdk import SwitchboardError
@@ -29,12 +30,12 @@ def exit_with(error: SwitchboardError, *, output: str) -> NoReturn:
 
 def _print_words(error: SwitchboardError) -> None:
     words = " ".join(word for word in (error.code.name, error.reason) if word)
-    click.secho(f"{words}: {error.message}", fg="red", err=True)
+    click.secho(inert(f"{words}: {error.message}"), fg="red", err=True)
     for each in error.violations:
         if error.message != f"{each.field}: {each.description}":
-            click.secho(f"  {each.field}: {each.description}", fg="red", err=True)
+            click.secho(inert(f"  {each.field}: {each.description}"), fg="red", err=True)
     for name, value in sorted(error.metadata.items()):
-        click.echo(f"  {name} = {value}", err=True)
+        click.echo(inert(f"  {name} = {value}"), err=True)
     if error.retry_after is not None:
         click.echo(f"  try again in {error.retry_after.total_seconds():g} s", err=True)
 
@@ -42,4 +43,4 @@ def _print_words(error: SwitchboardError) -> None:
 def _print_status(error: SwitchboardError) -> None:
     from switchboard_cli.json_form import to_json
 
-    click.echo(json.dumps(to_json(error.status), ensure_ascii=False), err=True)
+    click.echo(json_text(to_json(error.status)), err=True)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from switchboard_cli.inert import inert
 from switchboard_cli.names import is_reference
 from switchboard_cli.values import is_map, short_words, size_words, span_words
 
@@ -109,7 +110,7 @@ def _parts_of(each: FieldDescriptor) -> Sequence[FieldDescriptor]:
 def _print_pairs(console: Console, pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(name) for name, _ in pairs), default=0)
     for name, text in pairs:
-        console.print(Text.assemble((f"{name:<{width}}", "cyan"), "  ", text), soft_wrap=True)
+        console.print(Text.assemble((f"{name:<{width}}", "cyan"), "  ", inert(text)), soft_wrap=True)
 
 
 def _print_rows(console: Console, title: str, rows: Sequence[Message], names: Mapping[str, str]) -> None:
@@ -172,7 +173,7 @@ def _fitting(columns: Sequence[tuple[str, list[str]]], *, width: int) -> Iterato
 
 
 def _shortened(text: str) -> str:
-    text = _PACKAGE.sub("", " ".join(text.split()))
+    text = inert(_PACKAGE.sub("", " ".join(text.split())))
     return text if len(text) <= _WIDEST_CELL else f"{text[: _WIDEST_CELL - 1]}…"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from switchboard_sdk import SwitchboardError, WatchState
 from switchboard_cli import refusal
 from switchboard_cli.connection import Choice, resolve
 from switchboard_cli.contract import Contract
+from switchboard_cli.inert import inert, json_text
 from switchboard_cli.json_form import to_json
 from switchboard_cli.names import names_of
 
@@ -47,7 +47,7 @@ async def _print_events(contract: Contract, request: Message, choice: Choice, *,
         async with client.watch_request(wanted, on_state=states.enter) as watch, states:
             async for event in watch:
                 # google.protobuf makes the JSON (call.to_json says why); fields this version does not know survive the way.
-                line = json.dumps(to_json(kind.FromString(bytes(event))), ensure_ascii=False)
+                line = json_text(to_json(kind.FromString(bytes(event))))
                 click.echo(line if as_json else describe(event, names))
                 count += 1
                 if count == limit:
@@ -102,7 +102,8 @@ def describe(event: InboxEvent, names: Mapping[str, str]) -> str:
     name, body = betterproto2.which_one_of(event, "body")
     time = f"{event.create_time.astimezone():%H:%M:%S}" if event.create_time else "--:--:--"
     kind = click.style(f"{name.replace('_', ' ') or 'unknown event':<{_KIND}}", fg="cyan")
-    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {_who(event, body, names)}  {_preview(body, names)}".rstrip()
+    about = inert(f"{_who(event, body, names)}  {_preview(body, names)}")
+    return f"{time}  {kind}  {event.conversation_id or '-':<36}  {about}".rstrip()
 
 
 def _who(event: InboxEvent, body: Any, names: Mapping[str, str]) -> str:

@@ -316,6 +316,7 @@ class Message(_message.Message):
     UNSUPPORTED_FIELD_NUMBER: _builtins.int
     REFERRED_PRODUCT_FIELD_NUMBER: _builtins.int
     ORIGIN_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
     SAME_AS_MESSAGE_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
@@ -415,6 +416,10 @@ class Message(_message.Message):
     def referred_product(self) -> _content_pb2.ReferredProduct:
         """The product that it asks about; absent when it asks about none."""
 
+    @_builtins.property
+    def member(self) -> Global___GroupMember:
+        """Who of a group wrote it; absent outside groups, and of what the tenant wrote. The author is the group."""
+
     def __init__(
         self,
         *,
@@ -447,11 +452,12 @@ class Message(_message.Message):
         unsupported: Global___UnsupportedContent | None = ...,
         referred_product: _content_pb2.ReferredProduct | None = ...,
         origin: Global___MessageOrigin.ValueType | None = ...,
+        member: Global___GroupMember | None = ...,
         same_as_message_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "author", b"author", "contacts", b"contacts", "create_time", b"create_time", "delete_time", b"delete_time", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "interactive", b"interactive", "location", b"location", "member", b"member", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "template", b"template", "text", b"text", "unsupported", b"unsupported"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_external_id", b"_external_id", "_forwarding", b"_forwarding", "_origin", b"_origin", "_reply_to_message_id", b"_reply_to_message_id", "_request_id", b"_request_id", "_same_as_message_id", b"_same_as_message_id", "arrival", b"arrival", "attachments", b"attachments", "author", b"author", "contacts", b"contacts", "conversation_id", b"conversation_id", "create_time", b"create_time", "delete_time", b"delete_time", "direction", b"direction", "edit_time", b"edit_time", "error", b"error", "external_id", b"external_id", "forwarding", b"forwarding", "id", b"id", "interactive", b"interactive", "location", b"location", "member", b"member", "order", b"order", "origin", b"origin", "provider_time", b"provider_time", "reactions", b"reactions", "referral", b"referral", "referred_product", b"referred_product", "reply_to_message_id", b"reply_to_message_id", "request_id", b"request_id", "same_as_message_id", b"same_as_message_id", "sequence", b"sequence", "status", b"status", "template", b"template", "text", b"text", "type", b"type", "unsupported", b"unsupported"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__external_id: _TypeAlias = _typing.Literal["external_id"]  # noqa: Y015
     _WhichOneofArgType__external_id: _TypeAlias = _typing.Literal["_external_id", b"_external_id"]  # noqa: Y015
@@ -479,6 +485,55 @@ class Message(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__same_as_message_id) -> _WhichOneofReturnType__same_as_message_id | None: ...
 
 Global___Message: _TypeAlias = Message  # noqa: Y015
+
+@_typing.final
+class GroupMember(_message.Message):
+    """Somebody of a group, as the provider told of him with a message. Personal data. Nobody is made a contact by it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHONE_NUMBER_FIELD_NUMBER: _builtins.int
+    USER_ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    USERNAME_FIELD_NUMBER: _builtins.int
+    phone_number: _builtins.str
+    """Phone number, digits alone; absent where the provider tells none."""
+    user_id: _builtins.str
+    """The provider's id of the person; absent where it tells none."""
+    name: _builtins.str
+    """What people call themselves; absent where the provider tells none."""
+    username: _builtins.str
+    """The name that they are found by; absent where there is none. It may be somebody else's tomorrow."""
+    def __init__(
+        self,
+        *,
+        phone_number: _builtins.str | None = ...,
+        user_id: _builtins.str | None = ...,
+        name: _builtins.str | None = ...,
+        username: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_phone_number", b"_phone_number", "_user_id", b"_user_id", "_username", b"_username", "name", b"name", "phone_number", b"phone_number", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_name", b"_name", "_phone_number", b"_phone_number", "_user_id", b"_user_id", "_username", b"_username", "name", b"name", "phone_number", b"phone_number", "user_id", b"user_id", "username", b"username"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__name: _TypeAlias = _typing.Literal["name"]  # noqa: Y015
+    _WhichOneofArgType__name: _TypeAlias = _typing.Literal["_name", b"_name"]  # noqa: Y015
+    _WhichOneofReturnType__phone_number: _TypeAlias = _typing.Literal["phone_number"]  # noqa: Y015
+    _WhichOneofArgType__phone_number: _TypeAlias = _typing.Literal["_phone_number", b"_phone_number"]  # noqa: Y015
+    _WhichOneofReturnType__user_id: _TypeAlias = _typing.Literal["user_id"]  # noqa: Y015
+    _WhichOneofArgType__user_id: _TypeAlias = _typing.Literal["_user_id", b"_user_id"]  # noqa: Y015
+    _WhichOneofReturnType__username: _TypeAlias = _typing.Literal["username"]  # noqa: Y015
+    _WhichOneofArgType__username: _TypeAlias = _typing.Literal["_username", b"_username"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__name) -> _WhichOneofReturnType__name | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__phone_number) -> _WhichOneofReturnType__phone_number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__user_id) -> _WhichOneofReturnType__user_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__username) -> _WhichOneofReturnType__username | None: ...
+
+Global___GroupMember: _TypeAlias = GroupMember  # noqa: Y015
 
 @_typing.final
 class TemplateContent(_message.Message):
@@ -544,8 +599,11 @@ class Reaction(_message.Message):
     EMOJI_FIELD_NUMBER: _builtins.int
     AUTHOR_FIELD_NUMBER: _builtins.int
     REACTION_TIME_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
     emoji: _builtins.str
     """The emoji, as it came."""
+    member: _builtins.str
+    """Who of a group: the provider's user id, or the phone number where it tells none; absent outside groups. Personal data."""
     @_builtins.property
     def author(self) -> _actor_pb2.Actor:
         """Who put it there. In a group the id is the group's, whoever of it reacted."""
@@ -560,12 +618,15 @@ class Reaction(_message.Message):
         emoji: _builtins.str = ...,
         author: _actor_pb2.Actor | None = ...,
         reaction_time: _timestamp_pb2.Timestamp | None = ...,
+        member: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "reaction_time", b"reaction_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_member", b"_member", "author", b"author", "member", b"member", "reaction_time", b"reaction_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "emoji", b"emoji", "reaction_time", b"reaction_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_member", b"_member", "author", b"author", "emoji", b"emoji", "member", b"member", "reaction_time", b"reaction_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__member: _TypeAlias = _typing.Literal["member"]  # noqa: Y015
+    _WhichOneofArgType__member: _TypeAlias = _typing.Literal["_member", b"_member"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__member) -> _WhichOneofReturnType__member | None: ...
 
 Global___Reaction: _TypeAlias = Reaction  # noqa: Y015
 

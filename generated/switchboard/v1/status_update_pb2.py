@@ -26,15 +26,15 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from switchboard.v1 import message_pb2 as switchboard_dot_v1_dot_message__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/status_update.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/message.proto\"\xdd\x02\n\x0cStatusUpdate\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0c\n\x04part\x18\x03 \x01(\x05\x12-\n\x06status\x18\x04 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x32\n\x06source\x18\x05 \x01(\x0e\x32\".switchboard.v1.StatusUpdateSource\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x08\x12+\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1c.switchboard.v1.MessageError\x12\x31\n\rprovider_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\x04note\x18\n \x01(\tH\x00\x88\x01\x01\x42\x07\n\x05_note*\xa0\x01\n\x12StatusUpdateSource\x12$\n STATUS_UPDATE_SOURCE_UNSPECIFIED\x10\x00\x12!\n\x1dSTATUS_UPDATE_SOURCE_RESPONSE\x10\x01\x12 \n\x1cSTATUS_UPDATE_SOURCE_RECEIPT\x10\x02\x12\x1f\n\x1bSTATUS_UPDATE_SOURCE_SYSTEM\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"switchboard/v1/status_update.proto\x12\x0eswitchboard.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cswitchboard/v1/message.proto\"\xfd\x02\n\x0cStatusUpdate\x12\n\n\x02id\x18\x01 \x01(\t\x12\x12\n\nmessage_id\x18\x02 \x01(\t\x12\x0c\n\x04part\x18\x03 \x01(\x05\x12-\n\x06status\x18\x04 \x01(\x0e\x32\x1d.switchboard.v1.MessageStatus\x12\x32\n\x06source\x18\x05 \x01(\x0e\x32\".switchboard.v1.StatusUpdateSource\x12\x0f\n\x07\x61pplied\x18\x06 \x01(\x08\x12+\n\x05\x65rror\x18\x07 \x01(\x0b\x32\x1c.switchboard.v1.MessageError\x12\x31\n\rprovider_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\x04note\x18\n \x01(\tH\x00\x88\x01\x01\x12\x13\n\x06member\x18\x0b \x01(\tH\x01\x88\x01\x01\x42\x07\n\x05_noteB\t\n\x07_member*\xa0\x01\n\x12StatusUpdateSource\x12$\n STATUS_UPDATE_SOURCE_UNSPECIFIED\x10\x00\x12!\n\x1dSTATUS_UPDATE_SOURCE_RESPONSE\x10\x01\x12 \n\x1cSTATUS_UPDATE_SOURCE_RECEIPT\x10\x02\x12\x1f\n\x1bSTATUS_UPDATE_SOURCE_SYSTEM\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'switchboard.v1.status_update_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATUSUPDATESOURCE']._serialized_start=470
-  _globals['_STATUSUPDATESOURCE']._serialized_end=630
+  _globals['_STATUSUPDATESOURCE']._serialized_start=502
+  _globals['_STATUSUPDATESOURCE']._serialized_end=662
   _globals['_STATUSUPDATE']._serialized_start=118
-  _globals['_STATUSUPDATE']._serialized_end=467
+  _globals['_STATUSUPDATE']._serialized_end=499
 # @@protoc_insertion_point(module_scope)

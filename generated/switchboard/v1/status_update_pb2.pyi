@@ -63,6 +63,7 @@ class StatusUpdate(_message.Message):
     PROVIDER_TIME_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    MEMBER_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """UUIDv7, lower case."""
     message_id: _builtins.str
@@ -78,6 +79,10 @@ class StatusUpdate(_message.Message):
     note: _builtins.str
     """The provider's word where it took the message and holds it back, as it does with new templates: held_for_quality_assessment or
     paused. Absent else.
+    """
+    member: _builtins.str
+    """Who of a group it is about: the provider's user id, or the phone number where it tells none; absent where it is about all. One
+    member's receipt moves a message to "sent" and no further, since it says nothing about the others. Personal data.
     """
     @_builtins.property
     def error(self) -> _message_pb2.MessageError:
@@ -104,13 +109,19 @@ class StatusUpdate(_message.Message):
         provider_time: _timestamp_pb2.Timestamp | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         note: _builtins.str | None = ...,
+        member: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "create_time", b"create_time", "error", b"error", "note", b"note", "provider_time", b"provider_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_member", b"_member", "_note", b"_note", "create_time", b"create_time", "error", b"error", "member", b"member", "note", b"note", "provider_time", b"provider_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "applied", b"applied", "create_time", b"create_time", "error", b"error", "id", b"id", "message_id", b"message_id", "note", b"note", "part", b"part", "provider_time", b"provider_time", "source", b"source", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_member", b"_member", "_note", b"_note", "applied", b"applied", "create_time", b"create_time", "error", b"error", "id", b"id", "member", b"member", "message_id", b"message_id", "note", b"note", "part", b"part", "provider_time", b"provider_time", "source", b"source", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__member: _TypeAlias = _typing.Literal["member"]  # noqa: Y015
+    _WhichOneofArgType__member: _TypeAlias = _typing.Literal["_member", b"_member"]  # noqa: Y015
     _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
     _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__member) -> _WhichOneofReturnType__member | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___StatusUpdate: _TypeAlias = StatusUpdate  # noqa: Y015

@@ -33,13 +33,17 @@ class MessageStatusUpdate(TenantBase):
     error_message: Mapped[Word | None]
     provider_time: Mapped[Time | None]
     note: Mapped[Word | None]
+    member: Mapped[Word | None]
 
 
 class ParkedReceipt(TenantBase):
     """A receipt for a provider message id that no part has yet. Applied when a part gets it, dropped after a week."""
 
     __tablename__ = "parked_receipts"
-    __table_args__ = (UniqueConstraint("channel_id", "provider_message_id", "status"), Index(None, "create_time"))
+    __table_args__ = (
+        UniqueConstraint("channel_id", "provider_message_id", "status", "member"),
+        Index(None, "create_time"),
+    )
 
     id: Mapped[Id]
     channel_id: Mapped[uuid.UUID]
@@ -49,5 +53,6 @@ class ParkedReceipt(TenantBase):
     error_message: Mapped[Word | None]
     closes_reply_window: Mapped[bool] = mapped_column(server_default=text("false"))
     stops_marketing: Mapped[bool] = mapped_column(server_default=text("false"))
+    member: Mapped[Word] = mapped_column(server_default=text("''"))
     provider_time: Mapped[Time]
     create_time: Mapped[Time]

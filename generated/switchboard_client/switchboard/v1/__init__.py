@@ -258,6 +258,7 @@ __all__ = (
     "GiveUpDeliveryRequest",
     "GiveUpDeliveryResponse",
     "Goodbye",
+    "GroupMember",
     "HeartbeatRequest",
     "HeartbeatResponse",
     "Hello",
@@ -10635,6 +10636,36 @@ default_message_pool.register_message("switchboard.v1", "Goodbye", Goodbye)
 
 
 @dataclass(eq=False, repr=False)
+class GroupMember(betterproto2.Message):
+    """
+    Somebody of a group, as the provider told of him with a message. Personal data. Nobody is made a contact by it.
+    """
+
+    phone_number: "str | None" = betterproto2.field(1, betterproto2.TYPE_STRING, optional=True)
+    """
+    Phone number, digits alone; absent where the provider tells none.
+    """
+
+    user_id: "str | None" = betterproto2.field(2, betterproto2.TYPE_STRING, optional=True)
+    """
+    The provider's id of the person; absent where it tells none.
+    """
+
+    name: "str | None" = betterproto2.field(3, betterproto2.TYPE_STRING, optional=True)
+    """
+    What people call themselves; absent where the provider tells none.
+    """
+
+    username: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    The name that they are found by; absent where there is none. It may be somebody else's tomorrow.
+    """
+
+
+default_message_pool.register_message("switchboard.v1", "GroupMember", GroupMember)
+
+
+@dataclass(eq=False, repr=False)
 class HeartbeatRequest(betterproto2.Message):
     """
     Says that an agent is still there.
@@ -13168,6 +13199,11 @@ class Message(betterproto2.Message):
     nothing unread, opens nothing and is told as message_created whoever wrote it.
     """
 
+    member: "GroupMember | None" = betterproto2.field(32, betterproto2.TYPE_MESSAGE, optional=True)
+    """
+    Who of a group wrote it; absent outside groups, and of what the tenant wrote. The author is the group.
+    """
+
     same_as_message_id: "str | None" = betterproto2.field(34, betterproto2.TYPE_STRING, optional=True)
     """
     The message that this one turned out to be: it was sent through this API, and told of as written elsewhere before the provider's
@@ -13778,6 +13814,11 @@ class Reaction(betterproto2.Message):
     )
     """
     The provider's time.
+    """
+
+    member: "str | None" = betterproto2.field(4, betterproto2.TYPE_STRING, optional=True)
+    """
+    Who of a group: the provider's user id, or the phone number where it tells none; absent outside groups. Personal data.
     """
 
 
@@ -15780,6 +15821,12 @@ class StatusUpdate(betterproto2.Message):
     """
     The provider's word where it took the message and holds it back, as it does with new templates: held_for_quality_assessment or
     paused. Absent else.
+    """
+
+    member: "str | None" = betterproto2.field(11, betterproto2.TYPE_STRING, optional=True)
+    """
+    Who of a group it is about: the provider's user id, or the phone number where it tells none; absent where it is about all. One
+    member's receipt moves a message to "sent" and no further, since it says nothing about the others. Personal data.
     """
 
 

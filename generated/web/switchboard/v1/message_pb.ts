@@ -18,7 +18,7 @@ import type { Message as Message$1 } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/message.proto.
  */
 export const file_switchboard_v1_message: GenFile = /*@__PURE__*/
-  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSLnCgoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EjEKCHRlbXBsYXRlGBMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVDb250ZW50EisKBW9yZGVyGBQgASgLMhwuc3dpdGNoYm9hcmQudjEuT3JkZXJDb250ZW50EisKCXJlYWN0aW9ucxgVIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlJlYWN0aW9uEiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBARIzCgpmb3J3YXJkaW5nGBcgASgOMhouc3dpdGNoYm9hcmQudjEuRm9yd2FyZGluZ0gDiAEBEioKCHJlZmVycmFsGBggASgLMhguc3dpdGNoYm9hcmQudjEuUmVmZXJyYWwSLQoJZWRpdF90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoLdW5zdXBwb3J0ZWQYHCABKAsyIi5zd2l0Y2hib2FyZC52MS5VbnN1cHBvcnRlZENvbnRlbnQSOQoQcmVmZXJyZWRfcHJvZHVjdBgdIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlJlZmVycmVkUHJvZHVjdBIyCgZvcmlnaW4YHyABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlT3JpZ2luSASIAQESHwoSc2FtZV9hc19tZXNzYWdlX2lkGCIgASgJSAWIAQFCDgoMX2V4dGVybmFsX2lkQg0KC19yZXF1ZXN0X2lkQhYKFF9yZXBseV90b19tZXNzYWdlX2lkQg0KC19mb3J3YXJkaW5nQgkKB19vcmlnaW5CFQoTX3NhbWVfYXNfbWVzc2FnZV9pZCLJAQoPVGVtcGxhdGVDb250ZW50EhMKC3RlbXBsYXRlX2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIbGFuZ3VhZ2UYAyABKAkSEAoIY2F0ZWdvcnkYBCABKAkSEwoGaGVhZGVyGAUgASgJSACIAQESEwoGZm9vdGVyGAYgASgJSAGIAQESLwoHYnV0dG9ucxgHIAMoCzIeLnN3aXRjaGJvYXJkLnYxLlRlbXBsYXRlQnV0dG9uQgkKB19oZWFkZXJCCQoHX2Zvb3RlciJzCghSZWFjdGlvbhINCgVlbW9qaRgBIAEoCRIlCgZhdXRob3IYAiABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIxCg1yZWFjdGlvbl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJcChJVbnN1cHBvcnRlZENvbnRlbnQSEQoEdHlwZRgBIAEoCUgAiAEBEhEKBGNvZGUYAiABKAlIAYgBARIOCgZyZWFzb24YAyABKAlCBwoFX3R5cGVCBwoFX2NvZGUiGwoLVGV4dENvbnRlbnQSDAoEYm9keRgBIAEoCSL0AwoKQXR0YWNobWVudBIKCgJpZBgBIAEoCRIsCgRraW5kGAIgASgOMh4uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudEtpbmQSEQoJbWltZV90eXBlGAMgASgJEhYKCWZpbGVfbmFtZRgEIAEoCUgAiAEBEhcKCnNpemVfYnl0ZXMYBSABKANIAYgBARIuCgVzdGF0ZRgGIAEoDjIfLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnRTdGF0ZRIZCgxkb3dubG9hZF91cmwYByABKAlIAogBARINCgV2b2ljZRgIIAEoCBIQCghhbmltYXRlZBgJIAEoCBIdChBzdG9yZWRfbWltZV90eXBlGAogASgJSAOIAQESEwoGc2hhMjU2GAsgASgJSASIAQESFgoOc2hhMjU2X2RpZmZlcnMYDCABKAgSEgoFZXJyb3IYDSABKAlIBYgBARIUCgdjYXB0aW9uGA4gASgJSAaIAQESFQoIbWVkaWFfaWQYDyABKAlIB4gBAUIMCgpfZmlsZV9uYW1lQg0KC19zaXplX2J5dGVzQg8KDV9kb3dubG9hZF91cmxCEwoRX3N0b3JlZF9taW1lX3R5cGVCCQoHX3NoYTI1NkIICgZfZXJyb3JCCgoIX2NhcHRpb25CCwoJX21lZGlhX2lkIi0KDE1lc3NhZ2VFcnJvchIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkqdAoQTWVzc2FnZURpcmVjdGlvbhIhCh1NRVNTQUdFX0RJUkVDVElPTl9VTlNQRUNJRklFRBAAEh0KGU1FU1NBR0VfRElSRUNUSU9OX0lOQk9VTkQQARIeChpNRVNTQUdFX0RJUkVDVElPTl9PVVRCT1VORBACKpgDCgtNZXNzYWdlVHlwZRIcChhNRVNTQUdFX1RZUEVfVU5TUEVDSUZJRUQQABIVChFNRVNTQUdFX1RZUEVfVEVYVBABEhYKEk1FU1NBR0VfVFlQRV9JTUFHRRACEhYKEk1FU1NBR0VfVFlQRV9WSURFTxADEhYKEk1FU1NBR0VfVFlQRV9BVURJTxAEEhkKFU1FU1NBR0VfVFlQRV9ET0NVTUVOVBAFEhgKFE1FU1NBR0VfVFlQRV9TVElDS0VSEAYSGQoVTUVTU0FHRV9UWVBFX0xPQ0FUSU9OEAcSGQoVTUVTU0FHRV9UWVBFX0NPTlRBQ1RTEAgSHAoYTUVTU0FHRV9UWVBFX0lOVEVSQUNUSVZFEAkSGQoVTUVTU0FHRV9UWVBFX1RFTVBMQVRFEAoSGQoVTUVTU0FHRV9UWVBFX1JFQUNUSU9OEAsSFgoSTUVTU0FHRV9UWVBFX09SREVSEAwSFwoTTUVTU0FHRV9UWVBFX1NZU1RFTRANEhwKGE1FU1NBR0VfVFlQRV9VTlNVUFBPUlRFRBAOKtIBCg1NZXNzYWdlU3RhdHVzEh4KGk1FU1NBR0VfU1RBVFVTX1VOU1BFQ0lGSUVEEAASGgoWTUVTU0FHRV9TVEFUVVNfUEVORElORxABEhcKE01FU1NBR0VfU1RBVFVTX1NFTlQQAhIcChhNRVNTQUdFX1NUQVRVU19ERUxJVkVSRUQQAxIXChNNRVNTQUdFX1NUQVRVU19SRUFEEAQSGQoVTUVTU0FHRV9TVEFUVVNfRkFJTEVEEAUSGgoWTUVTU0FHRV9TVEFUVVNfVU5LTk9XThAGKmkKDU1lc3NhZ2VPcmlnaW4SHgoaTUVTU0FHRV9PUklHSU5fVU5TUEVDSUZJRUQQABIcChhNRVNTQUdFX09SSUdJTl9QSE9ORV9BUFAQARIaChZNRVNTQUdFX09SSUdJTl9ISVNUT1JZEAIqUwoKRm9yd2FyZGluZxIaChZGT1JXQVJESU5HX1VOU1BFQ0lGSUVEEAASEwoPRk9SV0FSRElOR19PTkNFEAESFAoQRk9SV0FSRElOR19PRlRFThACKr0BCg5BdHRhY2htZW50S2luZBIfChtBVFRBQ0hNRU5UX0tJTkRfVU5TUEVDSUZJRUQQABIZChVBVFRBQ0hNRU5UX0tJTkRfSU1BR0UQARIZChVBVFRBQ0hNRU5UX0tJTkRfVklERU8QAhIZChVBVFRBQ0hNRU5UX0tJTkRfQVVESU8QAxIcChhBVFRBQ0hNRU5UX0tJTkRfRE9DVU1FTlQQBBIbChdBVFRBQ0hNRU5UX0tJTkRfU1RJQ0tFUhAFKscBCg9BdHRhY2htZW50U3RhdGUSIAocQVRUQUNITUVOVF9TVEFURV9VTlNQRUNJRklFRBAAEhsKF0FUVEFDSE1FTlRfU1RBVEVfTElOS0VEEAESHQoZQVRUQUNITUVOVF9TVEFURV9GRVRDSElORxACEhsKF0FUVEFDSE1FTlRfU1RBVEVfU1RPUkVEEAMSGwoXQVRUQUNITUVOVF9TVEFURV9GQUlMRUQQBBIcChhBVFRBQ0hNRU5UX1NUQVRFX0VYUElSRUQQBWIGcHJvdG8z", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content, file_switchboard_v1_template]);
+  fileDesc("Chxzd2l0Y2hib2FyZC92MS9tZXNzYWdlLnByb3RvEg5zd2l0Y2hib2FyZC52MSKUCwoHTWVzc2FnZRIKCgJpZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSMwoJZGlyZWN0aW9uGAMgASgOMiAuc3dpdGNoYm9hcmQudjEuTWVzc2FnZURpcmVjdGlvbhIpCgR0eXBlGAQgASgOMhsuc3dpdGNoYm9hcmQudjEuTWVzc2FnZVR5cGUSLQoGc3RhdHVzGAUgASgOMh0uc3dpdGNoYm9hcmQudjEuTWVzc2FnZVN0YXR1cxIQCghzZXF1ZW5jZRgGIAEoAxIPCgdhcnJpdmFsGAcgASgFEikKBHRleHQYCCABKAsyGy5zd2l0Y2hib2FyZC52MS5UZXh0Q29udGVudBIvCgthdHRhY2htZW50cxgJIAMoCzIaLnN3aXRjaGJvYXJkLnYxLkF0dGFjaG1lbnQSGAoLZXh0ZXJuYWxfaWQYCiABKAlIAIgBARIlCgZhdXRob3IYCyABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIrCgVlcnJvchgMIAEoCzIcLnN3aXRjaGJvYXJkLnYxLk1lc3NhZ2VFcnJvchIvCgtjcmVhdGVfdGltZRgNIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASMQoNcHJvdmlkZXJfdGltZRgOIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFwoKcmVxdWVzdF9pZBgPIAEoCUgBiAEBEjEKCGxvY2F0aW9uGBAgASgLMh8uc3dpdGNoYm9hcmQudjEuTG9jYXRpb25Db250ZW50EjEKCGNvbnRhY3RzGBEgASgLMh8uc3dpdGNoYm9hcmQudjEuQ29udGFjdHNDb250ZW50EjcKC2ludGVyYWN0aXZlGBIgASgLMiIuc3dpdGNoYm9hcmQudjEuSW50ZXJhY3RpdmVDb250ZW50EjEKCHRlbXBsYXRlGBMgASgLMh8uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVDb250ZW50EisKBW9yZGVyGBQgASgLMhwuc3dpdGNoYm9hcmQudjEuT3JkZXJDb250ZW50EisKCXJlYWN0aW9ucxgVIAMoCzIYLnN3aXRjaGJvYXJkLnYxLlJlYWN0aW9uEiAKE3JlcGx5X3RvX21lc3NhZ2VfaWQYFiABKAlIAogBARIzCgpmb3J3YXJkaW5nGBcgASgOMhouc3dpdGNoYm9hcmQudjEuRm9yd2FyZGluZ0gDiAEBEioKCHJlZmVycmFsGBggASgLMhguc3dpdGNoYm9hcmQudjEuUmVmZXJyYWwSLQoJZWRpdF90aW1lGBkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtkZWxldGVfdGltZRgaIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASNwoLdW5zdXBwb3J0ZWQYHCABKAsyIi5zd2l0Y2hib2FyZC52MS5VbnN1cHBvcnRlZENvbnRlbnQSOQoQcmVmZXJyZWRfcHJvZHVjdBgdIAEoCzIfLnN3aXRjaGJvYXJkLnYxLlJlZmVycmVkUHJvZHVjdBIyCgZvcmlnaW4YHyABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlT3JpZ2luSASIAQESKwoGbWVtYmVyGCAgASgLMhsuc3dpdGNoYm9hcmQudjEuR3JvdXBNZW1iZXISHwoSc2FtZV9hc19tZXNzYWdlX2lkGCIgASgJSAWIAQFCDgoMX2V4dGVybmFsX2lkQg0KC19yZXF1ZXN0X2lkQhYKFF9yZXBseV90b19tZXNzYWdlX2lkQg0KC19mb3J3YXJkaW5nQgkKB19vcmlnaW5CFQoTX3NhbWVfYXNfbWVzc2FnZV9pZCKbAQoLR3JvdXBNZW1iZXISGQoMcGhvbmVfbnVtYmVyGAEgASgJSACIAQESFAoHdXNlcl9pZBgCIAEoCUgBiAEBEhEKBG5hbWUYAyABKAlIAogBARIVCgh1c2VybmFtZRgEIAEoCUgDiAEBQg8KDV9waG9uZV9udW1iZXJCCgoIX3VzZXJfaWRCBwoFX25hbWVCCwoJX3VzZXJuYW1lIskBCg9UZW1wbGF0ZUNvbnRlbnQSEwoLdGVtcGxhdGVfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIQCghsYW5ndWFnZRgDIAEoCRIQCghjYXRlZ29yeRgEIAEoCRITCgZoZWFkZXIYBSABKAlIAIgBARITCgZmb290ZXIYBiABKAlIAYgBARIvCgdidXR0b25zGAcgAygLMh4uc3dpdGNoYm9hcmQudjEuVGVtcGxhdGVCdXR0b25CCQoHX2hlYWRlckIJCgdfZm9vdGVyIpMBCghSZWFjdGlvbhINCgVlbW9qaRgBIAEoCRIlCgZhdXRob3IYAiABKAsyFS5zd2l0Y2hib2FyZC52MS5BY3RvchIxCg1yZWFjdGlvbl90aW1lGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBITCgZtZW1iZXIYBCABKAlIAIgBAUIJCgdfbWVtYmVyIlwKElVuc3VwcG9ydGVkQ29udGVudBIRCgR0eXBlGAEgASgJSACIAQESEQoEY29kZRgCIAEoCUgBiAEBEg4KBnJlYXNvbhgDIAEoCUIHCgVfdHlwZUIHCgVfY29kZSIbCgtUZXh0Q29udGVudBIMCgRib2R5GAEgASgJIvQDCgpBdHRhY2htZW50EgoKAmlkGAEgASgJEiwKBGtpbmQYAiABKA4yHi5zd2l0Y2hib2FyZC52MS5BdHRhY2htZW50S2luZBIRCgltaW1lX3R5cGUYAyABKAkSFgoJZmlsZV9uYW1lGAQgASgJSACIAQESFwoKc2l6ZV9ieXRlcxgFIAEoA0gBiAEBEi4KBXN0YXRlGAYgASgOMh8uc3dpdGNoYm9hcmQudjEuQXR0YWNobWVudFN0YXRlEhkKDGRvd25sb2FkX3VybBgHIAEoCUgCiAEBEg0KBXZvaWNlGAggASgIEhAKCGFuaW1hdGVkGAkgASgIEh0KEHN0b3JlZF9taW1lX3R5cGUYCiABKAlIA4gBARITCgZzaGEyNTYYCyABKAlIBIgBARIWCg5zaGEyNTZfZGlmZmVycxgMIAEoCBISCgVlcnJvchgNIAEoCUgFiAEBEhQKB2NhcHRpb24YDiABKAlIBogBARIVCghtZWRpYV9pZBgPIAEoCUgHiAEBQgwKCl9maWxlX25hbWVCDQoLX3NpemVfYnl0ZXNCDwoNX2Rvd25sb2FkX3VybEITChFfc3RvcmVkX21pbWVfdHlwZUIJCgdfc2hhMjU2QggKBl9lcnJvckIKCghfY2FwdGlvbkILCglfbWVkaWFfaWQiLQoMTWVzc2FnZUVycm9yEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCSp0ChBNZXNzYWdlRGlyZWN0aW9uEiEKHU1FU1NBR0VfRElSRUNUSU9OX1VOU1BFQ0lGSUVEEAASHQoZTUVTU0FHRV9ESVJFQ1RJT05fSU5CT1VORBABEh4KGk1FU1NBR0VfRElSRUNUSU9OX09VVEJPVU5EEAIqmAMKC01lc3NhZ2VUeXBlEhwKGE1FU1NBR0VfVFlQRV9VTlNQRUNJRklFRBAAEhUKEU1FU1NBR0VfVFlQRV9URVhUEAESFgoSTUVTU0FHRV9UWVBFX0lNQUdFEAISFgoSTUVTU0FHRV9UWVBFX1ZJREVPEAMSFgoSTUVTU0FHRV9UWVBFX0FVRElPEAQSGQoVTUVTU0FHRV9UWVBFX0RPQ1VNRU5UEAUSGAoUTUVTU0FHRV9UWVBFX1NUSUNLRVIQBhIZChVNRVNTQUdFX1RZUEVfTE9DQVRJT04QBxIZChVNRVNTQUdFX1RZUEVfQ09OVEFDVFMQCBIcChhNRVNTQUdFX1RZUEVfSU5URVJBQ1RJVkUQCRIZChVNRVNTQUdFX1RZUEVfVEVNUExBVEUQChIZChVNRVNTQUdFX1RZUEVfUkVBQ1RJT04QCxIWChJNRVNTQUdFX1RZUEVfT1JERVIQDBIXChNNRVNTQUdFX1RZUEVfU1lTVEVNEA0SHAoYTUVTU0FHRV9UWVBFX1VOU1VQUE9SVEVEEA4q0gEKDU1lc3NhZ2VTdGF0dXMSHgoaTUVTU0FHRV9TVEFUVVNfVU5TUEVDSUZJRUQQABIaChZNRVNTQUdFX1NUQVRVU19QRU5ESU5HEAESFwoTTUVTU0FHRV9TVEFUVVNfU0VOVBACEhwKGE1FU1NBR0VfU1RBVFVTX0RFTElWRVJFRBADEhcKE01FU1NBR0VfU1RBVFVTX1JFQUQQBBIZChVNRVNTQUdFX1NUQVRVU19GQUlMRUQQBRIaChZNRVNTQUdFX1NUQVRVU19VTktOT1dOEAYqaQoNTWVzc2FnZU9yaWdpbhIeChpNRVNTQUdFX09SSUdJTl9VTlNQRUNJRklFRBAAEhwKGE1FU1NBR0VfT1JJR0lOX1BIT05FX0FQUBABEhoKFk1FU1NBR0VfT1JJR0lOX0hJU1RPUlkQAipTCgpGb3J3YXJkaW5nEhoKFkZPUldBUkRJTkdfVU5TUEVDSUZJRUQQABITCg9GT1JXQVJESU5HX09OQ0UQARIUChBGT1JXQVJESU5HX09GVEVOEAIqvQEKDkF0dGFjaG1lbnRLaW5kEh8KG0FUVEFDSE1FTlRfS0lORF9VTlNQRUNJRklFRBAAEhkKFUFUVEFDSE1FTlRfS0lORF9JTUFHRRABEhkKFUFUVEFDSE1FTlRfS0lORF9WSURFTxACEhkKFUFUVEFDSE1FTlRfS0lORF9BVURJTxADEhwKGEFUVEFDSE1FTlRfS0lORF9ET0NVTUVOVBAEEhsKF0FUVEFDSE1FTlRfS0lORF9TVElDS0VSEAUqxwEKD0F0dGFjaG1lbnRTdGF0ZRIgChxBVFRBQ0hNRU5UX1NUQVRFX1VOU1BFQ0lGSUVEEAASGwoXQVRUQUNITUVOVF9TVEFURV9MSU5LRUQQARIdChlBVFRBQ0hNRU5UX1NUQVRFX0ZFVENISU5HEAISGwoXQVRUQUNITUVOVF9TVEFURV9TVE9SRUQQAxIbChdBVFRBQ0hNRU5UX1NUQVRFX0ZBSUxFRBAEEhwKGEFUVEFDSE1FTlRfU1RBVEVfRVhQSVJFRBAFYgZwcm90bzM", [file_google_protobuf_timestamp, file_switchboard_v1_actor, file_switchboard_v1_content, file_switchboard_v1_template]);
 
 /**
  * What the customer or the tenant wrote.
@@ -231,6 +231,13 @@ export type Message = Message$1<"switchboard.v1.Message"> & {
   origin?: MessageOrigin | undefined;
 
   /**
+   * Who of a group wrote it; absent outside groups, and of what the tenant wrote. The author is the group.
+   *
+   * @generated from field: switchboard.v1.GroupMember member = 32;
+   */
+  member?: GroupMember | undefined;
+
+  /**
    * The message that this one turned out to be: it was sent through this API, and told of as written elsewhere before the provider's
    * answer was known. Show that one alone. This one is empty, and in no list; message_updated tells it. Absent of all others.
    *
@@ -245,6 +252,48 @@ export type Message = Message$1<"switchboard.v1.Message"> & {
  */
 export const MessageSchema: GenMessage<Message> = /*@__PURE__*/
   messageDesc(file_switchboard_v1_message, 0);
+
+/**
+ * Somebody of a group, as the provider told of him with a message. Personal data. Nobody is made a contact by it.
+ *
+ * @generated from message switchboard.v1.GroupMember
+ */
+export type GroupMember = Message$1<"switchboard.v1.GroupMember"> & {
+  /**
+   * Phone number, digits alone; absent where the provider tells none.
+   *
+   * @generated from field: optional string phone_number = 1;
+   */
+  phoneNumber?: string | undefined;
+
+  /**
+   * The provider's id of the person; absent where it tells none.
+   *
+   * @generated from field: optional string user_id = 2;
+   */
+  userId?: string | undefined;
+
+  /**
+   * What people call themselves; absent where the provider tells none.
+   *
+   * @generated from field: optional string name = 3;
+   */
+  name?: string | undefined;
+
+  /**
+   * The name that they are found by; absent where there is none. It may be somebody else's tomorrow.
+   *
+   * @generated from field: optional string username = 4;
+   */
+  username?: string | undefined;
+};
+
+/**
+ * Describes the message switchboard.v1.GroupMember.
+ * Use `create(GroupMemberSchema)` to create a new message.
+ */
+export const GroupMemberSchema: GenMessage<GroupMember> = /*@__PURE__*/
+  messageDesc(file_switchboard_v1_message, 1);
 
 /**
  * A message from a template.
@@ -307,7 +356,7 @@ export type TemplateContent = Message$1<"switchboard.v1.TemplateContent"> & {
  * Use `create(TemplateContentSchema)` to create a new message.
  */
 export const TemplateContentSchema: GenMessage<TemplateContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 1);
+  messageDesc(file_switchboard_v1_message, 2);
 
 /**
  * An emoji on a message.
@@ -335,6 +384,13 @@ export type Reaction = Message$1<"switchboard.v1.Reaction"> & {
    * @generated from field: google.protobuf.Timestamp reaction_time = 3;
    */
   reactionTime?: Timestamp | undefined;
+
+  /**
+   * Who of a group: the provider's user id, or the phone number where it tells none; absent outside groups. Personal data.
+   *
+   * @generated from field: optional string member = 4;
+   */
+  member?: string | undefined;
 };
 
 /**
@@ -342,7 +398,7 @@ export type Reaction = Message$1<"switchboard.v1.Reaction"> & {
  * Use `create(ReactionSchema)` to create a new message.
  */
 export const ReactionSchema: GenMessage<Reaction> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 2);
+  messageDesc(file_switchboard_v1_message, 3);
 
 /**
  * Why something cannot be shown.
@@ -377,7 +433,7 @@ export type UnsupportedContent = Message$1<"switchboard.v1.UnsupportedContent"> 
  * Use `create(UnsupportedContentSchema)` to create a new message.
  */
 export const UnsupportedContentSchema: GenMessage<UnsupportedContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 3);
+  messageDesc(file_switchboard_v1_message, 4);
 
 /**
  * Text.
@@ -398,7 +454,7 @@ export type TextContent = Message$1<"switchboard.v1.TextContent"> & {
  * Use `create(TextContentSchema)` to create a new message.
  */
 export const TextContentSchema: GenMessage<TextContent> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 4);
+  messageDesc(file_switchboard_v1_message, 5);
 
 /**
  * A file of a message.
@@ -519,7 +575,7 @@ export type Attachment = Message$1<"switchboard.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 5);
+  messageDesc(file_switchboard_v1_message, 6);
 
 /**
  * Why a message failed.
@@ -547,7 +603,7 @@ export type MessageError = Message$1<"switchboard.v1.MessageError"> & {
  * Use `create(MessageErrorSchema)` to create a new message.
  */
 export const MessageErrorSchema: GenMessage<MessageError> = /*@__PURE__*/
-  messageDesc(file_switchboard_v1_message, 6);
+  messageDesc(file_switchboard_v1_message, 7);
 
 /**
  * Who wrote.

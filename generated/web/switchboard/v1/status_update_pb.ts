@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file switchboard/v1/status_update.proto.
  */
 export const file_switchboard_v1_status_update: GenFile = /*@__PURE__*/
-  fileDesc("CiJzd2l0Y2hib2FyZC92MS9zdGF0dXNfdXBkYXRlLnByb3RvEg5zd2l0Y2hib2FyZC52MSLdAgoMU3RhdHVzVXBkYXRlEgoKAmlkGAEgASgJEhIKCm1lc3NhZ2VfaWQYAiABKAkSDAoEcGFydBgDIAEoBRItCgZzdGF0dXMYBCABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlU3RhdHVzEjIKBnNvdXJjZRgFIAEoDjIiLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZVNvdXJjZRIPCgdhcHBsaWVkGAYgASgIEisKBWVycm9yGAcgASgLMhwuc3dpdGNoYm9hcmQudjEuTWVzc2FnZUVycm9yEjEKDXByb3ZpZGVyX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgRub3RlGAogASgJSACIAQFCBwoFX25vdGUqoAEKElN0YXR1c1VwZGF0ZVNvdXJjZRIkCiBTVEFUVVNfVVBEQVRFX1NPVVJDRV9VTlNQRUNJRklFRBAAEiEKHVNUQVRVU19VUERBVEVfU09VUkNFX1JFU1BPTlNFEAESIAocU1RBVFVTX1VQREFURV9TT1VSQ0VfUkVDRUlQVBACEh8KG1NUQVRVU19VUERBVEVfU09VUkNFX1NZU1RFTRADYgZwcm90bzM", [file_google_protobuf_timestamp, file_switchboard_v1_message]);
+  fileDesc("CiJzd2l0Y2hib2FyZC92MS9zdGF0dXNfdXBkYXRlLnByb3RvEg5zd2l0Y2hib2FyZC52MSL9AgoMU3RhdHVzVXBkYXRlEgoKAmlkGAEgASgJEhIKCm1lc3NhZ2VfaWQYAiABKAkSDAoEcGFydBgDIAEoBRItCgZzdGF0dXMYBCABKA4yHS5zd2l0Y2hib2FyZC52MS5NZXNzYWdlU3RhdHVzEjIKBnNvdXJjZRgFIAEoDjIiLnN3aXRjaGJvYXJkLnYxLlN0YXR1c1VwZGF0ZVNvdXJjZRIPCgdhcHBsaWVkGAYgASgIEisKBWVycm9yGAcgASgLMhwuc3dpdGNoYm9hcmQudjEuTWVzc2FnZUVycm9yEjEKDXByb3ZpZGVyX3RpbWUYCCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2NyZWF0ZV90aW1lGAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIRCgRub3RlGAogASgJSACIAQESEwoGbWVtYmVyGAsgASgJSAGIAQFCBwoFX25vdGVCCQoHX21lbWJlciqgAQoSU3RhdHVzVXBkYXRlU291cmNlEiQKIFNUQVRVU19VUERBVEVfU09VUkNFX1VOU1BFQ0lGSUVEEAASIQodU1RBVFVTX1VQREFURV9TT1VSQ0VfUkVTUE9OU0UQARIgChxTVEFUVVNfVVBEQVRFX1NPVVJDRV9SRUNFSVBUEAISHwobU1RBVFVTX1VQREFURV9TT1VSQ0VfU1lTVEVNEANiBnByb3RvMw", [file_google_protobuf_timestamp, file_switchboard_v1_message]);
 
 /**
  * One step of a message's audit trail. Kept even when it did not move the message.
@@ -92,6 +92,14 @@ export type StatusUpdate = Message<"switchboard.v1.StatusUpdate"> & {
    * @generated from field: optional string note = 10;
    */
   note?: string | undefined;
+
+  /**
+   * Who of a group it is about: the provider's user id, or the phone number where it tells none; absent where it is about all. One
+   * member's receipt moves a message to "sent" and no further, since it says nothing about the others. Personal data.
+   *
+   * @generated from field: optional string member = 11;
+   */
+  member?: string | undefined;
 };
 
 /**

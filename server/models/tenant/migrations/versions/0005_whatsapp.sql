@@ -33,6 +33,15 @@ CREATE TABLE marketing_consents (
 
 ALTER TABLE parked_receipts ADD COLUMN stops_marketing boolean NOT NULL DEFAULT false;
 
+-- Who of a group a receipt is about; of one that is parked, nobody is ''.
+ALTER TABLE message_status_updates ADD COLUMN member text;
+
+ALTER TABLE parked_receipts
+    ADD COLUMN member text NOT NULL DEFAULT '',
+    DROP CONSTRAINT uq_parked_receipts_channel_id_provider_message_id_status,
+    ADD CONSTRAINT uq_parked_receipts_channel_id_provider_message_id_status_member
+        UNIQUE (channel_id, provider_message_id, status, member);
+
 -- == Sends.
 
 -- What the provider allows the account a second; NULL is what it allows everybody.
