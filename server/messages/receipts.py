@@ -254,7 +254,8 @@ async def apply(write: Write, updates: Sequence[Update]) -> Applied:
         part = parts.get(update.part_id) if update.part_id else None
         part = part or by_provider_id.get((update.channel_id, update.provider_message_id))
         if part is None and (reaction := reactions.get((update.channel_id, update.provider_message_id or ""))):
-            failed += [(reaction, update.origin)] if update.status == "failed" else []
+            # One that failed for one member of a group is on the others' phones.
+            failed += [(reaction, update.origin)] if update.status == "failed" and update.member is None else []
             continue
         if part is None or part.direction != "outbound":
             applied.unmatched.append(update)

@@ -93,11 +93,16 @@ class Row:
     def answered(self, kind: str, content: Any) -> Row:
         return self.wrote("interactive", {"type": kind, kind: content}, **self.quoting(90))
 
+
 # Whoever of a group is not the row's customer. No row is hers alone, so she has no conversation.
 MEMBER = "4915199999999"
 UNSUPPORTED = {
-    **dict.fromkeys(("edit", "gif", "group_invite", "hsm", "image", "interactive", "keep_in_chat", "link_preview"), "131051"),
-    **dict.fromkeys(("list", "location", "media_placeholder", "order", "pin", "poll_creation", "poll_update"), "131051"),
+    **dict.fromkeys(
+        ("edit", "gif", "group_invite", "hsm", "image", "interactive", "keep_in_chat", "link_preview"), "131051"
+    ),
+    **dict.fromkeys(
+        ("list", "location", "media_placeholder", "order", "pin", "poll_creation", "poll_update"), "131051"
+    ),
     **dict.fromkeys(("product", "reaction", "button", "errors", "of_tomorrow"), "131060"),
 }
 # A terminal clears its screen and is named anew, a text turns round, a page runs what it reads.

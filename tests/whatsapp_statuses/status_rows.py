@@ -58,7 +58,9 @@ ROWS: Mapping[str, Sequence[Step]] = {
         [
             of_member("delivered", 1, recipient_participant_id=MEMBERS[0]),
             of_member("delivered", 1, participant_recipient_id=MEMBERS[1]),
-            of_member("delivered", 1, recipient_participant_user_id=MEMBERS[2], recipient_participant_id="4915100000007"),
+            of_member(
+                "delivered", 1, recipient_participant_user_id=MEMBERS[2], recipient_participant_id="4915100000007"
+            ),
         ],
         [of_member("read", 2, recipient_participant_id=MEMBERS[0])],
     ],
