@@ -18,10 +18,16 @@ from server.providers.template import Filling, TemplateAccount, TemplateChange
 from server.simulator import payloads
 from server.templates import service, sync
 from tests.desk import Desk, nobody
+from tests.installation import Installed
+from tests.journal.journal_inlet import Inlet
 from tests.whatsapp_send.sending import Line, line
 
 STATUS, CATEGORY = "message_template_status_update", "template_category_update"
 AWAITED = "SELECT awaited_template_id FROM deliveries WHERE channel_id = $1 AND awaited_template_id IS NOT NULL"
+
+TRAIL = """
+SELECT status, source, note, error_code FROM message_status_updates WHERE message_id = $1 ORDER BY create_time, id
+"""
 
 
 class Shelf:
@@ -198,3 +204,36 @@ async def test_who_opts_out_after_it_was_queued_gets_none(desk: Desk) -> None:
         rows = await made.rows(queued, since=now)
         assert (rows["delivery"], rows["error_code"], rows["message"]) == ("failed", "marketing_opted_out", "failed")
         assert await kinds(made) == []
+
+
+@pytest.mark.parametrize("word", ["held_for_quality_assessment", "paused"])
+@pytest.mark.parametrize("end", ["released", "dropped"])
+async def test_what_meta_took_and_holds_back_is_sent_until_it_says_what_became_of_it(
+    desks: Installed, desk: Desk, word: str, end: str
+) -> None:
+    async with line(desk) as made:
+        shelf = Shelf(made)
+        message = await shelf.put()
+        await shelf.control(f"templates/{shelf.id}", {"pacing": word})
+        now = await desk.value("SELECT clock_now()")
+        queued, rows = await made.settled("Hello", content=message)
+        assert (rows["delivery"], rows["message"]) == ("accepted", "sent")
+        assert await trail(made, queued) == [("sent", "response", word, None)]
+        inlet = Inlet(desks, desk, made.channel, Inlet.applier_of(desks, desk.providers))
+        wamid = await desk.value("SELECT provider_message_id FROM message_parts WHERE message_id = $1", queued)
+        if end == "released":
+            await inlet.taken(inlet.receipts((wamid, "sent"), (wamid, "delivered")))
+            later = [("sent", "receipt", None, None), ("delivered", "receipt", None, None)]
+        else:
+            error = {"code": 132015, "title": "Template is paused"}
+            await inlet.taken(inlet.receipts((wamid, "failed"), errors=[error]))
+            later = [("failed", "receipt", None, "132015")]
+        assert await trail(made, queued) == [("sent", "response", word, None), *later]
+        rows = await made.rows(queued, since=now)
+        assert (rows["message"], rows["attempt"]) == ("delivered" if end == "released" else "failed", 1)
+        await desk.execute("UPDATE deliveries SET due_time = clock_now() WHERE channel_id = $1", made.channel.id)
+        assert await made.sent() == 0, "nothing is sent again by itself"
+
+
+async def trail(made: Line, message_id: Any) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await made.desk.rows(TRAIL, message_id)]
