@@ -14,7 +14,7 @@ from server.kit.db import Write
 from server.log.append import append
 from server.providers.content import FilledTemplate
 from server.providers.meta.envelope import Envelope, read_envelope
-from server.providers.template import Filling, TemplateAccount, TemplateChange
+from server.providers.template import Filling, TemplateAccount, TemplateChange, TemplateUnpause, TemplateWritten
 from server.simulator import payloads
 from server.templates import service, sync
 from tests.desk import Desk, nobody
@@ -44,15 +44,7 @@ class Shelf:
         """A template that both know, and a message of it."""
         template = {"name": "news", "language": "en_US", "components": [{"type": "BODY", "text": "Hello"}], **more}
         self.id = (await self.control("templates", {"wabaId": self.waba, "templates": [template]}))["ids"][0]
-        account = TemplateAccount(business_account_id=self.waba, token=self.token, settings={"graph_version": "v26.0"})
-        found, _ = await sync.whole_list(self.made.providers["whatsapp"], account)
-
-        async def unit(write: Write) -> None:
-            await append(
-                write, await service.store_listed(write, of=self.of, found=list(found), at=utc_now(), origin=nobody())
-            )
-
-        await self.made.desk.database.write(unit)
+        await self.listed()
         row = await self.row()
         return FilledTemplate(
             body="Hello",
@@ -62,6 +54,21 @@ class Shelf:
             category=row.category,
             filling=Filling(),
         )
+
+    @property
+    def account(self) -> TemplateAccount:
+        return TemplateAccount(business_account_id=self.waba, token=self.token, settings={"graph_version": "v26.0"})
+
+    async def listed(self) -> None:
+        """The list is read."""
+        found, _ = await sync.whole_list(self.made.providers["whatsapp"], self.account)
+
+        async def unit(write: Write) -> None:
+            await append(
+                write, await service.store_listed(write, of=self.of, found=list(found), at=utc_now(), origin=nobody())
+            )
+
+        await self.made.desk.database.write(unit)
 
     async def control(self, path: str, body: object) -> Any:
         async with self.made.http.post(f"{self.made.url}/_control/{path}", json=body) as response:
@@ -160,6 +167,25 @@ async def test_what_is_known_to_be_paused_is_not_tried_and_goes_when_that_ends(d
         await made.deliver()
         assert await kinds(made) == ["text", "template"]
         assert (await made.rows(queued, since=now))["delivery"] == "accepted"
+
+
+async def test_what_is_paused_goes_when_somebody_ends_the_pause_and_the_list_says_so(desk: Desk) -> None:
+    async with line(desk) as made:
+        shelf = Shelf(made)
+        message = await shelf.put()
+        await shelf.control(f"templates/{shelf.id}", {"status": "PAUSED"})
+        queued = await made.queue("Hello", content=message)
+        await made.deliver()
+        await shelf.listed()
+        assert (await shelf.row()).status == "PAUSED"
+        assert await made.sent() == 0
+        unpaused = await made.providers["whatsapp"].write_template(shelf.account, TemplateUnpause(provider_id=shelf.id))
+        assert isinstance(unpaused, TemplateWritten)
+        await shelf.listed()
+        now = await desk.value("SELECT clock_now()")
+        await made.deliver()
+        rows = await made.rows(queued, since=now)
+        assert (rows["delivery"], rows["attempt"], rows["message"]) == ("accepted", 2, "sent")
 
 
 @pytest.mark.parametrize("event", ["REJECTED", "DISABLED", "DELETED", "PENDING_DELETION", "ARCHIVED"])
