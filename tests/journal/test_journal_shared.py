@@ -112,8 +112,8 @@ class World:
         one = {"object": "whatsapp_business_account", "entry": [{"id": shared, "time": AT, "changes": changes}]}
         return payloads.merge(*bodies, one, self.message(nobody, "to nobody", sender))
 
-    def message(self, number: Number, text: str, sender: str) -> Any:
-        return payloads.inbound_body(number, [InboundText(text=text, timestamp=AT, phone=sender)])
+    def message(self, number: Number, text: str, sender: str, *, at: int = AT) -> Any:
+        return payloads.inbound_body(number, [InboundText(text=text, timestamp=at, phone=sender)])
 
     async def receive(self, body: Any) -> list[str]:
         """A signed webhook, stored and applied; whose tenants took a part of it."""
@@ -197,7 +197,7 @@ class World:
     async def enabled(self, place: Place) -> None:
         """The tenant is served again, and a worker finds what waited."""
         await self.installed.tenants.set_state(place.desk.tenant.id, "active")
-        await place.desk.execute("UPDATE journal SET due_time = clock_now() WHERE state = 'received'")
+        await place.desk.execute("UPDATE journal SET due_time = receive_time WHERE state = 'received'")
         tenant = await self.installed.tenants.get(place.desk.tenant.id)
         await place.inlet.applier.apply_left(tenant)
         await place.inlet.applier.drain()
@@ -247,6 +247,25 @@ async def test_t10_each_tenant_has_its_own_of_a_post_for_all_whatever_became_of_
         assert not any(number in told for number in world.labels)
     metrics = generate_latest().decode()
     assert not any(word in metrics for word in (sender, *ids, *world.labels))
+
+
+async def test_t15_what_came_for_a_suspended_tenant_is_there_in_order_once_it_is_enabled(world: World) -> None:
+    place, number, sender = world.off, world.off.numbers[0], phone()
+    await world.installed.tenants.set_state(place.desk.tenant.id, "disabled")
+    for index in range(4):
+        assert await world.receive(world.message(number, f"word {index}", sender, at=AT + index)) == ["suspended"]
+    untouched = (
+        "SELECT (SELECT count(*) FROM contacts) + (SELECT count(*) FROM messages) + (SELECT count(*) FROM timers)"
+    )
+    assert await place.desk.value(untouched) == 0, "nobody is met, so nothing is assigned, told or answered"
+    assert [row["state"] for row in await place.desk.rows("SELECT state FROM journal")] == ["received"] * 4
+    await world.enabled(place)
+    rows = await place.desk.rows("SELECT text FROM messages ORDER BY arrival")
+    assert [row["text"] for row in rows] == [f"word {index}" for index in range(4)]
+    assert [row["text"] for row in await place.desk.rows("SELECT text FROM messages ORDER BY sequence")] == [
+        f"word {index}" for index in range(4)
+    ]
+    assert await place.desk.value("SELECT count(*) FROM conversations") == 1
 
 
 async def test_i11_the_customer_of_two_tenants_is_two_unrelated_contacts(world: World) -> None:

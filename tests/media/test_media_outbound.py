@@ -97,6 +97,41 @@ async def test_a_large_file_is_brought_by_a_signed_link_once(side: Side, stack: 
     assert (await post(side, shown["downloadUrl"], PDF, "application/pdf"))[0] == 403, "what gives a file takes none"
 
 
+async def test_a_tenants_links_open_and_take_nothing_of_another(side: Side) -> None:
+    """A link's signature covers the tenant and the file, and what it is for: none is made into another's."""
+    mine, theirs = side.post.sides
+    body = {"content": base64.b64encode(b"theirs").decode(), "mimeType": "text/plain"}
+    made = (await side.post.call("POST", "/v1/media", key=theirs.key, body=body))["media"]
+    ours = await uploaded(side, b"ours", mimeType="text/plain")
+    brought = await side.post.call("POST", "/v1/media/uploads", body={})
+    session, base = side.post.session, side.post.dev["url"]
+    link, upload = (
+        found if found.startswith("http") else base + found for found in (ours["downloadUrl"], brought["uploadUrl"])
+    )
+    assert (await fetch(session, link))[2] == b"ours"
+    for swaps in (
+        {mine.tenant_id: theirs.tenant_id},
+        {ours["id"]: made["id"]},
+        {mine.tenant_id: theirs.tenant_id, ours["id"]: made["id"]},
+    ):
+        altered = link
+        for old, new in swaps.items():
+            altered = altered.replace(old, new)
+        assert (await fetch(session, altered))[0] == 403
+    expected = (await side.post.call("POST", "/v1/media/uploads", key=theirs.key, body={}))["media"]["id"]
+    media_id = brought["media"]["id"]
+    for altered in (
+        upload.replace(mine.tenant_id, theirs.tenant_id),
+        upload.replace(media_id, expected),
+        upload.replace(mine.tenant_id, theirs.tenant_id).replace(media_id, expected),
+        upload.replace(mine.tenant_id, theirs.tenant_id).replace(media_id, made["id"]),
+    ):
+        assert (await post(side, altered, b"not theirs", "text/plain"))[0] == 403
+    left = (await side.post.call("GET", f"/v1/media/{expected}", key=theirs.key))["media"]
+    assert left["state"] == "MEDIA_STATE_EXPECTED"
+    # Nor by its id through the API: see tests/contract/test_contract_matrix.py.
+
+
 async def test_what_nobody_sends_is_deleted_from_the_store(side: Side, stack: Stack) -> None:
     media = await uploaded(side, b"nobody wants this", mimeType="text/plain")
     stored: Path = stack.home.path / "media" / side.post.acme.tenant_id / media["id"]
