@@ -20,6 +20,8 @@ from tests.known_number import know
 # After every connect of this run: what was told before is older than what the number itself said then.
 LATER = int(time.time()) + 3600
 
+DUE = "UPDATE channels SET check_due_time = clock_now() WHERE id = ANY($1::text[]::uuid[])"
+
 
 def digits(count: int) -> str:
     return f"1{uuid.uuid4().int % 10 ** (count - 1):0{count - 1}}"
@@ -120,7 +122,14 @@ class Numbers:
 
     def check_now(self, *channels: dict[str, Any], tenant: int = 0) -> None:
         """What would be read again soon, or in a day, is now."""
-        asyncio.run(_due(self.stack, self.dev["tenants"][tenant]["id"], [channel["id"] for channel in channels]))
+        ids = [channel["id"] for channel in channels]
+        asyncio.run(_change(self.stack, self.dev["tenants"][tenant]["id"], DUE, ids))
+
+    def hold(self, channel: dict[str, Any], *, held: bool, tenant: int = 0) -> None:
+        """What is sent on the channel stays in its queue, or goes."""
+        until = "clock_now() + interval '1 hour'" if held else "clock_now()"
+        statement = f"UPDATE channels SET next_send_time = {until} WHERE id = ANY($1::text[]::uuid[])"
+        asyncio.run(_change(self.stack, self.dev["tenants"][tenant]["id"], statement, [channel["id"]]))
 
     def post(self, body: Any) -> int:
         raw, app = payloads.encode(body), self.dev["meta_app"]
@@ -140,10 +149,10 @@ class Numbers:
             time.sleep(0.05)
 
 
-async def _due(stack: Stack, tenant_id: str, ids: list[str]) -> None:
+async def _change(stack: Stack, tenant_id: str, statement: str, ids: list[str]) -> None:
     control = await asyncpg.connect(stack.dev()["postgres"]["control"])
     name = await control.fetchval("SELECT database_name FROM tenants WHERE id = $1::text::uuid", tenant_id)
     await control.close()
     connection = await asyncpg.connect(stack.server_dsn(name))
-    await connection.execute("UPDATE channels SET check_due_time = clock_now() WHERE id = ANY($1::text[]::uuid[])", ids)
+    await connection.execute(statement, ids)
     await connection.close()

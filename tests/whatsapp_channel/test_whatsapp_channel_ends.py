@@ -34,6 +34,34 @@ def test_a_disconnected_channel_keeps_its_history_sends_nothing_and_is_the_same_
         time.sleep(0.1)
 
 
+def test_o13_what_a_removed_channel_had_to_send_fails_and_is_not_said_when_its_number_comes_back(
+    numbers: Numbers,
+) -> None:
+    channel, sender = numbers.connect(), f"49{digits(9)}"
+    number = channel["whatsapp"]["phoneNumberId"]
+    other = numbers.connect()
+    numbers.message(number, "hello", sender=sender)
+    conversation = numbers.first_conversation(channel)
+    path = f"conversations/{conversation}/messages"
+    numbers.hold(channel, held=True)
+    sent = [numbers.call(path, {"text": {"body": f"old {index}"}})["message"]["id"] for index in range(3)]
+    numbers.call(f"channels/{channel['id']}/disconnect", {})
+    for message in sent:
+        numbers.message_until(message, "MESSAGE_STATUS_FAILED")
+    (update,) = numbers.call(f"messages/{sent[0]}/status-updates")["statusUpdates"]
+    assert update["error"]["code"] == "channel_disconnected"
+    assert numbers.refusal(path, {"text": {"body": "hi"}}) == "CHANNEL_NOT_SENDING"
+    (delivery, *_) = numbers.call(f"deliveries?conversationId={conversation}")["deliveries"]
+    assert numbers.refusal(f"deliveries/{delivery['id']}/retry", {}) == "CHANNEL_DISCONNECTED"
+    again = numbers.connect(number)
+    numbers.hold(channel, held=False)
+    assert again["id"] == channel["id"]
+    said = numbers.call(path, {"text": {"body": "new"}})["message"]["id"]
+    numbers.message_until(said, "MESSAGE_STATUS_SENT", "MESSAGE_STATUS_DELIVERED", "MESSAGE_STATUS_READ")
+    assert {numbers.call(f"messages/{each}")["message"]["status"] for each in sent} == {"MESSAGE_STATUS_FAILED"}
+    assert numbers.channel(other)["state"] == "CHANNEL_STATE_ACTIVE"
+
+
 def test_a_number_is_nobody_elses_while_it_is_connected_nor_just_after(numbers: Numbers) -> None:
     """Some process may still take its webhooks for the old owner's: see tests/tenancy/test_routes.py for what comes later."""
     channel = numbers.connect()
