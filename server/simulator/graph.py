@@ -24,7 +24,7 @@ from server.simulator.faults import (
 )
 from server.simulator.media import PATH, Media
 from server.simulator.simulator import Simulator
-from server.simulator.templates import PAGE_MOST
+from server.simulator.templates import PAGE_MOST, unknown_field
 from server.simulator.wamid import new_wamid
 
 _BEARER = re.compile(r"(?:Bearer|OAuth) +(\S+)", re.IGNORECASE)
@@ -84,8 +84,11 @@ class GraphApi:
         limit = request.query.get("limit", "25")
         if not limit.isdigit() or not 1 <= int(limit) <= PAGE_MOST:
             return refused(errors.PARAMETER, f"Param limit must be from 1 to {PAGE_MOST}", version=version)
+        if unknown := unknown_field(request.query):
+            detail = f"Tried accessing nonexisting field ({unknown}) on node type (WhatsAppMessageTemplate)"
+            return refused(errors.PARAMETER, detail, version=version)
         page = self._simulator.templates.page(
-            waba_id, limit=int(limit), after=request.query.get("after"), name=request.query.get("name")
+            waba_id, limit=int(limit), after=request.query.get("after"), asked=request.query
         )
         return web.json_response(page, headers={"facebook-api-version": version, **spoiled.usage(waba_id)})
 

@@ -16,6 +16,11 @@ CREATED_MOST = 100
 DAY = 86_400.0
 
 
+# What is told of templates where nobody says what, and all there is.
+USUAL_FIELDS = "name,parameter_format,components,language,status,category,id"
+FIELDS = frozenset({*USUAL_FIELDS.split(","), "quality_score", "rejected_reason"})
+
+
 class TemplateInput(Input):
     """A template as Meta would have it after its review. `components` are in Meta's shape."""
 
@@ -189,9 +194,11 @@ class TemplateBook:
             told.append(("message_template_components_update", _texts(given.components)))
         return [(field, value | _named(template)) for field, value in told]
 
-    def page(self, waba_id: str, *, limit: int, after: str | None, name: str | None = None) -> Json:
-        """A page as Meta answers it: `cursors` are always there, `next` only where there is more. name: is in those that are wanted."""
-        wanted = [each for each in self.of(waba_id) if name is None or name in str(each["name"])]
+    def page(self, waba_id: str, *, limit: int, after: str | None, asked: Mapping[str, str]) -> Json:
+        """A page as Meta answers it: `cursors` are always there, `next` only where there is more. asked: `name`, which is in the names
+        that are wanted, other values that they have, and `fields`.
+        """
+        wanted = [each for each in self.of(waba_id) if _wanted(each, asked)]
         ids = [str(each["id"]) for each in wanted]
         start = ids.index(after) + 1 if after in ids else 0
         shown = wanted[start : start + limit]
@@ -200,7 +207,26 @@ class TemplateBook:
         paging: Json = {"cursors": {"before": shown[0]["id"], "after": shown[-1]["id"]}}
         if start + limit < len(ids):
             paging["next"] = f"https://graph.facebook.com/{waba_id}/message_templates?after={shown[-1]['id']}"
-        return {"data": shown, "paging": paging}
+        fields = {"id", *(asked.get("fields") or USUAL_FIELDS).split(",")}
+        return {
+            "data": [{name: value for name, value in each.items() if name in fields} for each in shown],
+            "paging": paging,
+        }
+
+
+def unknown_field(asked: Mapping[str, str]) -> str | None:
+    """A field that is asked for and that no template has."""
+    given = (asked.get("fields") or USUAL_FIELDS).split(",")
+    return next((name for name in given if name not in FIELDS), None)
+
+
+def _wanted(template: Json, asked: Mapping[str, str]) -> bool:
+    same = all(
+        str(template[name]).upper() == asked[name].upper()
+        for name in ("status", "language", "category")
+        if name in asked
+    )
+    return same and asked.get("name", "") in str(template["name"])
 
 
 def _named(template: Json) -> Json:

@@ -104,7 +104,7 @@ class Desk:
     async def edit(self, row: TemplateRow, edit: TemplateEdit) -> TemplateRow:
         """A template written anew."""
         drafting.check(edit.components, category=edit.category or row.category, parameter_format=edit.parameter_format)
-        _may_edit(row, edit)
+        may_edit(row, edit)
         at = utc_now()
         answer = await self.provider.write_template(self.account, edit)
         status = "PENDING"
@@ -245,7 +245,8 @@ class Desk:
         return await self.call.database.write(unit)
 
 
-def _may_edit(row: TemplateRow, edit: TemplateEdit) -> None:
+def may_edit(row: TemplateRow, edit: TemplateEdit) -> None:
+    """TemplateNotEditable, InvalidFields."""
     if row.status not in EDITABLE or row.gone_time is not None:
         raise TemplateNotEditable(row.status)
     if row.status != SENDABLE:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import base64
 import uuid
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from server.embedded.stack import Stack
+from server.kit.clock import utc_now
+from server.providers.template import ListedTemplate, TemplateEdit
+from server.templates.refusals import TemplateNotEditable
+from server.templates.row import TemplateRow, new_row
+from server.templates.writing import may_edit
 from tests.known_number import know
 from tests.templates.template_shop import Shop
 
@@ -182,3 +189,52 @@ def test_what_a_webhook_leaves_open_is_read_soon(shop: Shop) -> None:
     shop.control(f"templates/{template['externalId']}", {"status": "REINSTATED"})
     shop.control("templates", {"wabaId": shop.waba, "templates": [{"name": "open", "language": "en_US"}]})
     assert shop.until("open", lambda each: not each["stale"] and not each["components"])["id"] == template["id"]
+
+
+EDIT = TemplateEdit(provider_id="7", parameter_format="positional", components=())
+
+
+def edited(*days: float, status: str = "APPROVED") -> TemplateRow:
+    """A template that was edited so many days ago."""
+    found = ListedTemplate(provider_id="7", name="order", language="en", status=status, category="UTILITY")
+    row = new_row(uuid.UUID(int=1), provider="whatsapp", business_account_id="1", of=found, now=utc_now())
+    return replace(row, status=status, edit_times=tuple(utc_now() - timedelta(days=each) for each in days))
+
+
+TENTH = tuple(1.5 + 2 * number for number in range(10))
+
+
+@pytest.mark.parametrize(
+    ("row", "again_days"),
+    [
+        (edited(), None),
+        (edited(0.9), 0.1),
+        (edited(1.1), None),
+        (edited(*TENTH), 30 - TENTH[-1]),
+        (edited(*TENTH[:9]), None),
+        (edited(*TENTH[:9], 30.1), None),
+        # What is not approved can be edited as often as one likes.
+        (edited(0.1, status="REJECTED"), None),
+        (edited(0.1, status="PAUSED"), None),
+    ],
+)
+def test_an_approved_template_is_edited_once_a_day_and_ten_times_in_thirty(
+    row: TemplateRow, again_days: float | None
+) -> None:
+    if again_days is None:
+        may_edit(row, EDIT)
+        return
+    with pytest.raises(TemplateNotEditable) as refused:
+        may_edit(row, EDIT)
+    again = datetime.fromisoformat((refused.value.metadata or {})["again_time"]) - utc_now()
+    assert abs(again - timedelta(days=again_days)) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["PENDING", "DISABLED", "IN_APPEAL", "PENDING_DELETION", "DELETED", "LIMIT_EXCEEDED", "ARCHIVED", "NEWEST"],
+)
+def test_what_is_neither_approved_nor_rejected_nor_paused_is_not_edited(status: str) -> None:
+    with pytest.raises(TemplateNotEditable) as refused:
+        may_edit(edited(status=status), EDIT)
+    assert refused.value.metadata == {"status": status}

@@ -29,7 +29,8 @@ SELECT d.state AS delivery, d.attempt, d.uncounted, d.error_code, d.error_messag
     extract(epoch FROM ch.next_send_time - $2)::float8 AS account_waits,
     extract(epoch FROM b.next_send_time - $2)::float8 AS recipient_waits,
     extract(epoch FROM ch.templates_held_until - $2)::float8 AS templates_wait,
-    c.reply_window_expire_time <= clock_now() AS window_closed
+    c.reply_window_expire_time <= clock_now() AS window_closed,
+    (SELECT k.state FROM marketing_consents k WHERE k.channel_id = d.channel_id) AS consent
 FROM deliveries d
 JOIN message_parts p ON p.id = d.part_id
 JOIN messages m ON m.id = p.message_id

@@ -5,12 +5,20 @@
 
 import json
 import os
+import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.desk import Desk
+from server.kit.clock import utc_now
+from server.kit.db import Write
+from server.log.append import append
+from server.providers.content import FilledTemplate
+from server.providers.template import Filling, ListedTemplate
+from server.templates import service
+from server.templates.service import Owner
+from tests.desk import Desk, nobody
 from tests.whatsapp_send.sending import USUAL_SECONDS, line, nominal
 
 # The class of each code: R is tried again, L late, P fails the message, C stops the channel, B fails it as a bug of ours.
@@ -75,6 +83,54 @@ async def test_what_nobody_knows_fails_the_message_after_three_attempts(desk: De
             found = await made.rows(message_id, since=await desk.value("SELECT clock_now()"))
         assert (found["delivery"], found["message"], found["attempt"]) == ("failed", "failed", 3)
         assert len(await made.requests()) == 3
+
+
+# What a code leaves of the template that the message was made from, and of what is to be read: it is another one than is known here.
+STALE = {132000, 132001, 132015, 132016}
+TEMPLATE_CODES = sorted(STALE | {131048, 131049, 131064, 132005, 132007, 132008, 132012, 132018})
+
+
+@pytest.mark.parametrize("code", TEMPLATE_CODES)
+async def test_what_a_code_leaves_of_a_template(desk: Desk, code: int) -> None:
+    async with line(desk) as made:
+        content, of = await template(desk)
+        await desk.execute(READ, made.channel.id, of.business_account_id)
+        await made.arm(kind="error", code=code)
+        _, found = await made.settled("Hello", content=content)
+        assert the_class(found) == CLASSES[code]
+        row = await desk.rows(TEMPLATE, uuid.UUID(content.template_id))
+        assert dict(row[0]) == {"status": "APPROVED", "stale": code in STALE}
+        assert bool(await desk.value(READ_SOON, made.channel.id)) == (code in STALE)
+        waits = await desk.value("SELECT awaited_template_id FROM deliveries WHERE channel_id = $1", made.channel.id)
+        assert waits == (uuid.UUID(content.template_id) if code == 132015 else None)
+
+
+TEMPLATE = "SELECT status, stale FROM templates WHERE id = $1"
+# The account's templates were read, and nobody asks for them again.
+READ = "UPDATE channels SET templates_due_time = NULL, details = details || jsonb_build_object('waba_id', $2::text) WHERE id = $1"
+READ_SOON = "SELECT templates_due_time < clock_now() + interval '1 minute' FROM channels WHERE id = $1"
+
+
+async def template(desk: Desk) -> tuple[FilledTemplate, Owner]:
+    """A message of a template of its own, which may be sent, and whose it is."""
+    of = Owner(provider="whatsapp", business_account_id=uuid.uuid4().hex)
+    listed = ListedTemplate(
+        provider_id="7",
+        name="hello",
+        language="en",
+        status="APPROVED",
+        category="UTILITY",
+        components=({"type": "BODY", "text": "Hello"},),
+    )
+
+    async def store(write: Write) -> None:
+        await append(write, await service.store_listed(write, of=of, found=[listed], at=utc_now(), origin=nobody()))
+
+    await desk.database.write(store)
+    async with desk.database.connection() as connection:
+        row = await service.named(connection, of=of, name="hello", language="en")
+    fields = {"name": row.name, "language": row.language, "category": row.category}
+    return FilledTemplate(body="Hello", template_id=str(row.id), filling=Filling(), **fields), of
 
 
 def write(code: int, found: dict[str, Any]) -> None:
