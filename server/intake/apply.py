@@ -72,6 +72,9 @@ BECAME: Mapping[type, str] = {Stored: "applied", Duplicate: "duplicate", Withhel
 T = TypeVar("T")
 BY_ACCOUNT = "SELECT account_id, id FROM channels WHERE provider = $1 AND account_id = ANY($2::text[]) AND state <> 'disconnected'"
 NEW_ITEMS = journal_items.INSERT + " RETURNING id"
+NAMELESS = """
+SELECT id FROM message_parts WHERE channel_id = $1 AND id = ANY($2::uuid[]) AND provider_message_id IS NULL ORDER BY id
+"""
 NOT_KNOWN = "UPDATE journal_items SET state = 'ignored', result = 'nobody known' WHERE id = $1"
 
 
@@ -308,10 +311,35 @@ class Run:
 
     async def _apply_copies(self, chunk: Sequence[MessageCopy]) -> None:
         channel = self._owners[chunk[0].account_id]
+        await self._learn_own(channel, chunk)
 
         async def unit(write: Write) -> None:
             told = [copies.Told(item, self._row(item, "applied", None)) for item in chunk]
             await copies.store(write, told, channel=channel, windowed=self._windowed)
+
+        await self._database.write(unit)
+
+    async def _learn_own(self, channel: ChannelRow, chunk: Sequence[MessageCopy]) -> None:
+        """What has our own id beside it was sent from here: the provider's id of it is known from now on, and it is no copy."""
+        named = {part_id: item for item in chunk if (part_id := _part_id(item.opaque)) and item.direction == "outbound"}
+        if not named:
+            return
+
+        async def unit(write: Write) -> None:
+            nameless = await write.connection.fetch(NAMELESS, channel.id, list(named))
+            updates = [
+                Update(
+                    channel_id=channel.id,
+                    provider_message_id=named[record["id"]].provider_id,
+                    part_id=record["id"],
+                    status=named[record["id"]].status,
+                    source="receipt",
+                    origin=origin_of_item(self._payload.id),
+                    provider_time=named[record["id"]].provider_time,
+                )
+                for record in nameless
+            ]
+            await append(write, (await receipts.apply(write, updates)).events if updates else [])
 
         await self._database.write(unit)
 

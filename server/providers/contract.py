@@ -211,7 +211,8 @@ class MessageCopy:
     """A message that was not sent from here, told of afterwards.
 
     origin: "phone_app" of what the business writes on its phone, "history" of what either side wrote before the account was
-    connected. addresses: the customer's, whoever wrote. status: how far one of the business had come. The rest as of InboundMessage.
+    connected. addresses: the customer's, whoever wrote. status: how far one of the business had come. opaque: as of Receipt, where it
+    was sent from here after all. The rest as of InboundMessage.
     """
 
     provider_id: str
@@ -227,6 +228,7 @@ class MessageCopy:
     attachments: tuple[InboundAttachment, ...] = ()
     details: Mapping[str, Json] = field(default_factory=dict, repr=False)
     reply_to_id: str | None = None
+    opaque: str | None = None
     discriminator: str = ""
     kind: Literal["message_copy"] = "message_copy"
 

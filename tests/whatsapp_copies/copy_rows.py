@@ -149,6 +149,7 @@ ROWS: Mapping[str, Sequence[Step]] = {
         history({**item("ours"), "from": BUSINESS, "to": CUSTOMER, **read("READ")}),
         "answer",
     ],
+    "echo_with_our_own_id_whose_answer_was_lost": ["queue", "echo_of_ours", "echo_of_ours"],
     "echo_without_a_customer": [echo(item("1"), item("2", 1), to={})],
     "answer_after_an_echo": [wrote(item("0")), echo(item("1", 5)), wrote(item("2", 9))],
     "echo_into_a_resolved_conversation": [wrote(item("0")), "resolve", echo(item("1", 5))],

@@ -134,6 +134,7 @@ def _read(
         attachments=() if content.attachment is None else (content.attachment,),
         details=details,
         reply_to_id=fields.optional_identifier(context, "id"),
+        opaque=fields.opaque(item),
     )
 
 

@@ -51,6 +51,12 @@ def text(fields: Mapping[str, Json], name: str) -> str | None:
     return clean_text(value)
 
 
+def opaque(fields: Mapping[str, Json]) -> str | None:
+    """The callback data. Ours is never longer than an id; another application's is none of our business."""
+    found = text(fields, "biz_opaque_callback_data")
+    return found if found and len(found) <= ID_MOST else None
+
+
 def required_text(fields: Mapping[str, Json], name: str) -> str:
     """The string, which may be empty."""
     value = text(fields, name)

@@ -234,7 +234,7 @@ def _status(item: Mapping[str, Json], account_id: str) -> Item:
         provider_time=time,
         account_id=account_id,
         status=status,
-        opaque=_opaque(item),
+        opaque=fields.opaque(item),
         errors=provider_errors(item.get("errors")),
         addresses=_recipient(item),
         participant=participant,
@@ -255,12 +255,6 @@ def _participant(item: Mapping[str, Json]) -> Address | None:
         *addresses(item, wa_id="participant_recipient_id"),
     )
     return found[0] if found else None
-
-
-def _opaque(item: Mapping[str, Json]) -> str | None:
-    """Ours is never longer than an id; another application's is none of our business."""
-    opaque = fields.text(item, "biz_opaque_callback_data")
-    return opaque if opaque and len(opaque) <= fields.ID_MOST else None
 
 
 def _field_not_applied(change: Change) -> Ignored:
