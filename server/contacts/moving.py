@@ -39,6 +39,7 @@ SELECT a.kind, a.value, a.identity_id, i.contact_id FROM unnest($2::text[], $3::
 JOIN identity_aliases a ON a.channel_id = $1 AND a.kind = k.kind AND a.value = k.value
 JOIN identities i ON i.id = a.identity_id
 """
+WHO = "SELECT i.id, i.contact_id FROM conversations c JOIN identities i ON i.id = c.identity_id WHERE c.id = $1"
 # end_time: None of an address that is in use. Something older about it changes nothing.
 TELL = """
 UPDATE identity_aliases a SET end_time = u.end_time, told_time = $5
@@ -110,10 +111,41 @@ async def _take(connection: Connection, told: Told, *, origin: Origin) -> list[N
         if other[0] != identity_id:
             events += await _conflict(connection, (told.channel_id, *address), identity_id, other[0], origin=origin)
     if added or changed:
-        contact = (await shown_contacts(connection, {contact_id}))[contact_id]
-        body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
-        events += contact_events(body, contact, origin=origin)
+        events += await _contact_events(connection, contact_id, origin=origin)
     return events
+
+
+async def learn(
+    connection: Connection,
+    addresses: Iterable[Address],
+    *,
+    channel_id: uuid.UUID,
+    conversation_id: uuid.UUID,
+    origin: Origin,
+) -> list[NewEvent]:
+    """Other addresses of a customer, as a provider names them to whom something was just sent. Nobody's is taken away. Raced."""
+    told = Told(channel_id, utc_now(), (), _pairs(addresses))
+    held, who = await _held(connection, told), await connection.fetchrow(WHO, conversation_id)
+    if who is None:
+        return []
+    added = [address for address in told.current if address not in held]
+    others = {address: other for address, (other, _) in held.items() if other != who["id"]}
+    if not added and not others:
+        return []
+    await connection.execute(SHARE, [who["contact_id"]])
+    if not await connection.fetch(LOCK_STANDING, [who["contact_id"]]):
+        return []
+    await _add(connection, channel_id, added, who["id"])
+    events: list[NewEvent] = []
+    for address, other in others.items():
+        events += await _conflict(connection, (channel_id, *address), who["id"], other, origin=origin)
+    return [*events, *(await _contact_events(connection, who["contact_id"], origin=origin) if added else ())]
+
+
+async def _contact_events(connection: Connection, contact_id: uuid.UUID, *, origin: Origin) -> Sequence[NewEvent]:
+    contact = (await shown_contacts(connection, {contact_id}))[contact_id]
+    body = event_pb2.InboxEvent(contact_updated=event_pb2.ContactUpdated(contact=contact))
+    return contact_events(body, contact, origin=origin)
 
 
 async def _held(connection: Connection, told: Told) -> dict[tuple[str, str], tuple[uuid.UUID, uuid.UUID]]:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from switchboard.v1 import actor_pb2
 
 from server.channels import service as channels
+from server.contacts import moving
 from server.deliveries import claiming
 from server.deliveries import service as deliveries
 from server.deliveries.claiming import Claimed
@@ -35,6 +36,7 @@ from server.messages.recipients import address_of
 from server.providers.content import FilledTemplate
 from server.providers.contract import (
     Accepted,
+    Address,
     Ambiguous,
     ErrorClass,
     Holds,
@@ -115,6 +117,8 @@ class Sender:
             if answered is not None and not isinstance(outcome, Waits):
                 answered(outcome)
             await self._insist(claimed, outcome)
+            if isinstance(outcome, Accepted) and outcome.addresses:
+                await self._learn(claimed, outcome.addresses)
 
     async def _sent(self, claimed: Claimed, begin_at: float, begin_by: float) -> Outcome | Waits:
         """What came of it. Whatever goes wrong before the request is no reason to wonder whether the provider has it."""
@@ -136,7 +140,7 @@ class Sender:
         with tracing.span("provider.send", kind="client", provider=provider) as span:
             outcome = await self._providers[provider].send(outgoing)
             span.set(outcome=type(outcome).__name__)
-        return outcome
+        return _other_addresses(outcome, outgoing.to)
 
     async def _insist(self, claimed: Claimed, outcome: Outcome | Waits) -> None:
         """Stores an outcome, again while the database is away: once forgotten, nobody knows what the provider said."""
@@ -152,6 +156,18 @@ class Sender:
                 await asyncio.sleep(SETTLE_AGAIN_SECONDS)
             else:
                 return
+
+    async def _learn(self, claimed: Claimed, addresses: tuple[Address, ...]) -> None:
+        """Keeps other addresses that the provider has for whom it went to; what comes from them is the same customer's."""
+
+        async def unit(write: Write) -> None:
+            origin, keys = origin_of(claimed), (claimed.channel_id, claimed.conversation_id)
+            events = await moving.learn(
+                write.connection, addresses, channel_id=keys[0], conversation_id=keys[1], origin=origin
+            )
+            await append(write, events)
+
+        await self._database.write(unit)
 
     async def expire(self, claimed: Claimed) -> None:
         """The worker that had it did not come back: nobody knows whether the provider has it."""
@@ -202,6 +218,14 @@ class Sender:
             reply_to_id=None if quoted is None else await connection.fetchval(QUOTED, uuid.UUID(quoted)),
             content=carried,
         )
+
+
+def _other_addresses(outcome: Outcome, to: Address) -> Outcome:
+    """An answer without the address that was written to. Of a group it names nobody."""
+    if not isinstance(outcome, Accepted):
+        return outcome
+    others = () if to.kind == "group" else tuple(each for each in outcome.addresses if each.value != to.value)
+    return replace(outcome, addresses=others)
 
 
 def _bad(code: str, message: str) -> Refused:

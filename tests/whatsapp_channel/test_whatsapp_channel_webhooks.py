@@ -36,6 +36,28 @@ def test_a_business_that_shares_no_history_is_said_so_of_its_number(numbers: Num
     assert "alert" not in numbers.channel(other)["health"]
 
 
+def test_a_username_that_is_reserved_says_nothing_and_one_that_is_deleted_is_gone(numbers: Numbers) -> None:
+    channel = numbers.connect()
+    told = {"display_phone_number": "15550001111", "username": "lucky_shrub"}
+    numbers.webhook("business_username_updates", told | {"status": "reserved"}, at=LATER)
+    numbers.webhook("business_username_updates", told | {"status": "hovering"}, at=LATER + 1)
+    numbers.webhook("business_username_updates", told | {"status": "approved"}, at=LATER + 2)
+    numbers.until(channel, username="lucky_shrub")
+    numbers.webhook("business_username_updates", told | {"status": "deleted"}, at=LATER + 3)
+    numbers.until(channel, username="")
+
+
+def test_a_tier_of_prices_that_is_told_twice_is_one_alert(numbers: Numbers) -> None:
+    channel = numbers.connect()
+    told = {"event": "VOLUME_BASED_PRICING_TIER_UPDATE"}
+    for later in (2, 1):
+        tier = {"tier_update_time": LATER + later, "pricing_category": "MARKETING", "tier": "0:1000", "region": "India"}
+        numbers.webhook("account_update", told | {"volume_tier_info": tier}, at=LATER + later)
+    alert = {"type": told["event"], "severity": "", "description": ""}
+    found = numbers.until(channel, alert=alert)
+    assert (found["state"], found["health"].get("stale", False)) == ("CHANNEL_STATE_ACTIVE", False)
+
+
 def test_an_older_webhook_that_comes_later_changes_nothing_of_what_a_newer_one_told(numbers: Numbers) -> None:
     channel = numbers.connect()
     told = {"display_phone_number": "15550001111", "event": "UPGRADE"}

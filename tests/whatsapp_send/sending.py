@@ -109,9 +109,9 @@ class Line:
 
 
 @asynccontextmanager
-async def line(desk: Desk, **account: object) -> AsyncIterator[Line]:
+async def line(desk: Desk, *, customer: str = "", **account: object) -> AsyncIterator[Line]:
     """A new channel with a customer who wrote just now; it is paused afterwards, so that nothing of it is claimed again."""
-    channel, sender = await desk.new_channel(), phone()
+    channel, sender = await desk.new_channel(), customer or phone()
     row = await desk.started(channel, sender)
     whole = desk.account(channel.id, **account)
     config = SimulatorConfig.model_validate({"accounts": [whole], "receipts": None})
