@@ -22,7 +22,7 @@ from server.messages.row import MessageRow
 
 FREE = "UPDATE message_parts SET provider_message_id = NULL WHERE id = $1"
 TRAIL = """
-SELECT status, provider_time, error_code, error_message FROM message_status_updates
+SELECT status, provider_time, error_code, error_message, member FROM message_status_updates
 WHERE message_id = $1 AND source = 'receipt' ORDER BY create_time, id
 """
 # Those that quote the copy came after it.

@@ -35,10 +35,10 @@ def wrote(*items: dict[str, Any]) -> Step:
     return "messages", {"messages": [{"from": CUSTOMER, **each} for each in items], "contacts": contacts}
 
 
-def status(wamid: str, word: str, at: int = 0) -> Step:
+def status(wamid: str, word: str, at: int = 0, **more: str) -> Step:
     """A receipt."""
     told = {"id": f"wamid.{wamid}", "status": word, "timestamp": str(BEGAN + at), "recipient_id": CUSTOMER}
-    return "messages", {"statuses": [told]}
+    return "messages", {"statuses": [{**told, **more}]}
 
 
 def past(wamid: str, at: int = 0, text: str | None = "then", *, ours: bool = False, **more: Any) -> dict[str, Any]:
@@ -137,6 +137,12 @@ ROWS: Mapping[str, Sequence[Step]] = {
         status("ours", "delivered", 6),
         wrote(item("2", 20, None, type="reaction", reaction={"message_id": "wamid.ours", "emoji": "🎉"})),
         wrote(item("3", 21, "yes", context={"from": BUSINESS, "id": "wamid.ours"})),
+        "answer",
+    ],
+    "echo_before_the_answer_that_one_member_has": [
+        "queue",
+        echo(item("ours")),
+        status("ours", "delivered", 6, recipient_type="group", recipient_participant_id="4915199999999"),
         "answer",
     ],
     "echo_of_a_picture_before_the_answer": [
