@@ -60,6 +60,25 @@ def _sections(number: int) -> list[dict[str, Any]]:
     return [{"title": f"Section {index}", "rows": [{"id": f"s-{index}", "title": "Row"}]} for index in range(number)]
 
 
+def _products(number: int) -> list[str]:
+    return [f"sku-{index}" for index in range(number)]
+
+
+def _items(number: int) -> list[dict[str, str]]:
+    return [{"product_retailer_id": each} for each in _products(number)]
+
+
+def _shelves(number: int) -> list[dict[str, Any]]:
+    return [{"title": f"Section {index}", "product_retailer_ids": [f"sku-{index}"]} for index in range(number)]
+
+
+def _shelf_items(number: int) -> list[dict[str, Any]]:
+    return [
+        {"title": f"Section {index}", "product_items": [{"product_retailer_id": f"sku-{index}"}]}
+        for index in range(number)
+    ]
+
+
 def _cards(number: int) -> list[dict[str, Any]]:
     return [{"name": {"formatted_name": f"Mia {index}", "first_name": "Mia"}} for index in range(number)]
 
@@ -100,6 +119,19 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     },
     "cta_url": {"link": {**SHOWN, "label": "Track", "url": "https://example.org/t/17?a=b"}},
     "location_request": {"location_request": {"body": "Where are you?"}},
+    "product": {
+        "product": {"body": "Look", "footer": "In stock", "catalog_id": "1940", "product_retailer_id": "sku-1"}
+    },
+    "product_list": {
+        "product_list": {
+            **SHOWN,
+            "catalog_id": "1940",
+            "product_sections": [{"title": "Shoes", "product_retailer_ids": ["sku-1", "sku-2"]}],
+        }
+    },
+    "catalog": {"catalog": {"body": "Look", "footer": "All of it", "product_retailer_id": "sku-1"}},
+    "flow": {"flow": {**SHOWN, "label": "Choose", "flow": {"flow_id": "77", "token": "t-1", "screen": "DAY"}}},
+    "contact_request": {"contact_request": {"body": "Which number?"}},
 }
 
 
@@ -250,6 +282,48 @@ LIMITS: dict[str, Limit] = {
     ),
     "3.2 location request: body 1024": Limit(
         of="location_request", field="location_request.body", meta="interactive.body.text", most=1024
+    ),
+    "3.2 product: body 1024": Limit(of="product", field="product.body", meta="interactive.body.text", most=1024),
+    "3.2 product: footer 60": Limit(of="product", field="product.footer", meta="interactive.footer.text", most=60),
+    **_above("product_list", "product_list", "product_list"),
+    "3.2 product_list: body 1024": Limit(
+        of="product_list", field="product_list.body", meta="interactive.body.text", most=1024
+    ),
+    "3.2 product_list: 30 products": Limit(
+        of="product_list",
+        field="product_list.product_sections[0].product_retailer_ids",
+        meta="interactive.action.sections[0].product_items",
+        most=30,
+        made=_products,
+        meta_made=_items,
+    ),
+    "3.2 product_list: 10 sections": Limit(
+        of="product_list",
+        field="product_list.product_sections",
+        meta="interactive.action.sections",
+        most=10,
+        made=_shelves,
+        meta_made=_shelf_items,
+    ),
+    "3.2 product_list: section title 24": Limit(
+        of="product_list",
+        field="product_list.product_sections[0].title",
+        meta="interactive.action.sections[0].title",
+        most=24,
+    ),
+    "3.2 catalog_message: body 1024": Limit(
+        of="catalog", field="catalog.body", meta="interactive.body.text", most=1024
+    ),
+    "3.2 catalog_message: footer 60": Limit(
+        of="catalog", field="catalog.footer", meta="interactive.footer.text", most=60
+    ),
+    **_above("flow", "flow", "flow"),
+    "3.2 flow: body 1024": Limit(of="flow", field="flow.body", meta="interactive.body.text", most=1024),
+    "3.2 flow: label 30": Limit(
+        of="flow", field="flow.label", meta="interactive.action.parameters.flow_cta", most=30, made=plain
+    ),
+    "3.2 request_contact_info: body 1024": Limit(
+        of="contact_request", field="contact_request.body", meta="interactive.body.text", most=1024
     ),
     "3.2 location: latitude 90": Limit(
         of="location", field="location.latitude", meta="location.latitude", most=90, made=float
@@ -438,6 +512,32 @@ FAULTS: dict[str, Fault] = {
     ),
     "3.2 location request: no header": Fault(
         of="location_request", meta="interactive.header", meta_value={"type": "text", "text": "Hi"}, code=100
+    ),
+    "3.2 product: no header": Fault(
+        of="product", meta="interactive.header", meta_value={"type": "text", "text": "Hi"}, code=100
+    ),
+    "3.2 product_list: header needed": Fault(
+        of="product_list",
+        field="product_list.header",
+        meta="interactive.header",
+        named="product_list.header",
+        code=131008,
+    ),
+    "3.2 product_list: titles where there are two sections": Fault(
+        of="product_list",
+        field="product_list.product_sections",
+        value=[{"product_retailer_ids": ["a"]}, {"title": "Later", "product_retailer_ids": ["b"]}],
+        meta="interactive.action.sections[0].title",
+        meta_value="x" * 25,
+        named="product_list.product_sections[0].title",
+    ),
+    "3.2 flow: label without emoji": Fault(
+        of="flow",
+        field="flow.label",
+        value=f"Go {FACE}",
+        meta="interactive.action.parameters.flow_cta",
+        meta_value=f"Go {FACE}",
+        named="flow.label",
     ),
     "3.3 no such template": Fault(
         of="template_positional",
