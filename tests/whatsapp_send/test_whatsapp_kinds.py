@@ -107,8 +107,10 @@ async def found(made: Line) -> Any:
         rows.append({name: value for name, value in held.items() if value not in (None, False)})
     asked = [request["body"] for request in await made.requests()]
     text = json.dumps(normal({"stored": rows, "asked": asked}))
-    for number, each in enumerate(await at_meta(made)):
-        text = text.replace(each["id"], f"<media {number}>")
+    # Files are brought side by side: they are numbered as they were sent.
+    brought = sorted((each["id"] for each in await at_meta(made)), key=text.index)
+    for number, media_id in enumerate(brought):
+        text = text.replace(media_id, f"<media {number}>")
     return json.loads(text.replace(made.recipient, "<customer>"))
 
 
