@@ -152,8 +152,10 @@ SELECT clock_now() AS now,
     (SELECT min(m.due_time) FROM channels c CROSS JOIN LATERAL (
         SELECT due_time FROM marks WHERE channel_id = c.id ORDER BY due_time LIMIT 1
      ) m WHERE c.state = 'active') AS mark,
-    EXISTS (SELECT FROM channels c WHERE c.state = 'disconnected' AND EXISTS (
-        SELECT FROM deliveries WHERE channel_id = c.id AND state = 'queued')) AS ended
+    EXISTS (SELECT FROM channels c WHERE c.state = 'disconnected' AND (
+        EXISTS (SELECT FROM deliveries WHERE channel_id = c.id AND state = 'queued')
+        OR EXISTS (SELECT FROM marks WHERE channel_id = c.id AND expire_time IS NULL)
+    )) AS ended
 """
 # Places that are free at the same time are as good as each other: each row takes the place of one of them.
 GIVE_BACK = """
@@ -232,7 +234,7 @@ class Claim:
 class Next:
     """When, by the database's clock, the next send may be taken, the next lease ends, the next read mark is due; None for never.
 
-    ended: whether a channel that was disconnected has something still to send.
+    ended: whether a channel that was disconnected has something still to send or to tell.
     """
 
     now: datetime

@@ -44,15 +44,17 @@ WANT = WANT_FROM.format(arrays="ARRAY[$1::uuid], ARRAY[$2::uuid], ARRAY[$3::text
 CLAIM = """
 WITH due AS (
     SELECT d.kind, d.key FROM channels c CROSS JOIN LATERAL (
-        SELECT kind, key, due_time FROM marks WHERE channel_id = c.id AND due_time <= clock_now()
+        SELECT kind, key, due_time FROM marks WHERE channel_id = c.id AND {due}
         ORDER BY due_time, key LIMIT $1 FOR UPDATE SKIP LOCKED
-    ) d WHERE c.state = 'active' ORDER BY d.due_time, d.key LIMIT $1
+    ) d WHERE c.state = {state} ORDER BY d.due_time, d.key LIMIT $1
 )
 UPDATE marks m SET due_time = clock_now() + $2::interval, attempt = m.attempt + 1
 FROM due, channels c WHERE m.kind = due.kind AND m.key = due.key AND c.id = m.channel_id
 RETURNING m.kind, m.key, m.conversation_id, m.channel_id, m.provider_message_id, m.emoji, m.attempt,
     coalesce(m.expire_time <= clock_now(), false) AS expired, c.provider, c.account_id, c.details, c.access_token
 """
+ACTIVE = CLAIM.format(state="'active'", due="due_time <= clock_now()")
+DISCONNECTED = CLAIM.format(state="'disconnected'", due="expire_time IS NULL")
 OWN = "kind = $1 AND key = $2 AND provider_message_id = $3 AND emoji IS NOT DISTINCT FROM $4"
 END = f"DELETE FROM marks WHERE {OWN} AND (expire_time IS NULL OR expire_time <= clock_now())"
 REST = f"UPDATE marks SET due_time = expire_time WHERE {OWN} AND expire_time > clock_now()"
@@ -157,7 +159,12 @@ async def forget_reactions(connection: Connection, *, after: timedelta) -> None:
 
 async def claim(connection: Connection, *, limit: int) -> list[Mark]:
     """Takes what is due on channels that are active, the longest due first. Committed before anybody is told."""
-    return [Mark(**record) for record in await connection.fetch(CLAIM, limit, LEASE)]
+    return [Mark(**record) for record in await connection.fetch(ACTIVE, limit, LEASE)]
+
+
+async def claim_ended(connection: Connection, *, limit: int) -> list[Mark]:
+    """The same, due or not, on channels that were disconnected: nobody is told. What is of no use a little later ends by itself."""
+    return [Mark(**record) for record in await connection.fetch(DISCONNECTED, limit, LEASE)]
 
 
 async def end(connection: Connection, mark: Mark) -> None:

@@ -89,7 +89,7 @@ LEFT = """
 SELECT EXISTS (SELECT FROM deliveries WHERE channel_id = $1 AND state = 'queued') OR EXISTS (
     SELECT FROM deliveries f JOIN deliveries w ON w.conversation_id = f.conversation_id AND w.state = 'waiting'
     WHERE f.state = 'in_flight' AND f.channel_id = $1
-)
+) OR EXISTS (SELECT FROM marks WHERE channel_id = $1 AND expire_time IS NULL)
 """
 GIVE_UP = """
 UPDATE deliveries SET state = 'failed', hold_until = NULL, awaited_template_id = NULL, error_code = $2, error_message = $3
@@ -182,7 +182,7 @@ async def give_up(connection: Connection, ids: Sequence[uuid.UUID], *, code: str
 
 
 async def left(connection: Connection, channel_id: uuid.UUID) -> bool:
-    """Whether a channel has anything still to send: whose head is under way may have more behind it."""
+    """Whether a channel has anything still to send, or to tell: whose head is under way may have more behind it."""
     found: bool = await connection.fetchval(LEFT, channel_id)
     return found
 

@@ -190,6 +190,7 @@ class Dispatcher:
             await self._mark(tenant, limit=min(marks, MARKS_MOST))
         if coming.ended:
             await ending.end_some(tenant.database)
+            await Marker(tenant.database, tenant.secrets, self._providers).end_some()
         if time.monotonic() - self._made_way >= MAKE_WAY_SECONDS:
             self._made_way = time.monotonic()
             await self._make_way(tenant)

@@ -33,6 +33,8 @@ SETTLED = Counter(
 )
 WORDS = {Accepted: "accepted", NotSent: "not_sent", Ambiguous: "ambiguous"}
 # Then it is let go: a receipt that comes an hour late tells nobody anything.
+# Of a look: each is a unit of work.
+ENDED_MOST = 50
 DELAYS = (1, 5, 15, 60, 300, 900, 1800)
 
 
@@ -78,6 +80,16 @@ class Marker:
                 attempt=mark.attempt,
             )
         )
+
+    async def end_some(self) -> None:
+        """Lets go what would be told by channels that were disconnected; a reaction that the customer never saw is taken back."""
+        async with self._database.connection() as connection:
+            ended = await marks.claim_ended(connection, limit=ENDED_MOST)
+        for mark in ended:
+            gone = Refused(
+                error_class=ErrorClass.PERMANENT, code="channel_disconnected", message="The channel is gone."
+            )
+            await self.settle(mark, gone)
 
     async def settle(self, mark: Mark, outcome: Outcome) -> None:
         """What an attempt came to, in one unit of work. Without it the mark is due again when its lease ends."""

@@ -16,6 +16,7 @@ from server.log.append import append
 from server.messages import ending
 from server.messages.delivering import Sender
 from server.messages.items import Stored
+from server.messages.marking import Marker
 from server.messages.refusals import ChannelNotSending
 from server.providers.contract import Account, ErrorClass, Refused
 from server.redelivery import service as redelivery
@@ -69,6 +70,12 @@ async def claim(desk: Desk, limit: int = 10) -> list[Claimed]:
         return (await claiming.claim(connection, worker="w", limit=limit, providers=desk.providers)).claimed
 
 
+async def end_some(desk: Desk) -> None:
+    """What a worker does for channels that were disconnected."""
+    await ending.end_some(desk.database)
+    await Marker(desk.database, desk.tenant.secrets, desk.providers).end_some()
+
+
 async def ended(desk: Desk) -> bool:
     async with desk.database.connection() as connection:
         return (await claiming.upcoming(connection, desk.providers)).ended
@@ -84,12 +91,12 @@ async def test_what_a_disconnected_channel_had_to_send_fails_and_that_of_another
     assert not await ended(own_desk)
     await disconnect(own_desk, channel)
     assert await ended(own_desk)
-    await ending.end_some(own_desk.database)
+    await end_some(own_desk)
     assert not await ended(own_desk)
     assert await sends(own_desk, channel) == dict.fromkeys(("a1", "a2", "a3", "b1"), FAILED)
     assert await sends(own_desk, other) == {"c1": PENDING}
     assert await own_desk.value(TOLD, channel.id) == 4
-    await ending.end_some(own_desk.database)
+    await end_some(own_desk)
     assert await own_desk.value(TOLD, channel.id) == 4, "twice does no more than once"
 
 
@@ -98,13 +105,13 @@ async def test_what_is_under_way_ends_as_it_will_and_is_not_tried_again(own_desk
     await put(own_desk, (await own_desk.started(channel)).id, "a1", "a2")
     (claimed,) = await claim(own_desk)
     await disconnect(own_desk, channel)
-    await ending.end_some(own_desk.database)
+    await end_some(own_desk)
     assert (await sends(own_desk, channel))["a1"][:2] == ("pending", "in_flight")
     with pytest.raises(DatabaseUnavailable):
         await reconnect(own_desk, channel)
     worker = Sender(own_desk.database, own_desk.tenant.secrets, own_desk.providers)
     await worker.settle(claimed, Refused(error_class=ErrorClass.RETRY, code="131000", message="something went wrong"))
-    await ending.end_some(own_desk.database)
+    await end_some(own_desk)
     assert await sends(own_desk, channel) == {"a1": FAILED, "a2": FAILED}
 
 
@@ -118,7 +125,7 @@ async def test_an_account_comes_back_when_nothing_old_can_go_out_and_what_is_new
     with pytest.raises(ChannelNotSending) as refused:
         await put(own_desk, conversation, "to nobody")
     assert refused.value.metadata == {"state": "disconnected"}
-    await ending.end_some(own_desk.database)
+    await end_some(own_desk)
     delivery = await own_desk.value("SELECT id FROM deliveries WHERE channel_id = $1", channel.id)
     with pytest.raises(ChannelDisconnected):
         await own_desk.do(lambda write: redelivery.retry(write, ALL, delivery, origin=nobody()))
@@ -141,8 +148,29 @@ async def test_a_long_queue_ends_in_pieces(own_desk: Desk, monkeypatch: pytest.M
         await put(own_desk, (await own_desk.started(channel)).id, *(f"{name}{number}" for number in range(3)))
     await disconnect(own_desk, channel)
     pieces = 0
-    while await ended(own_desk):
-        await ending.end_some(own_desk.database)
+    while await ended(own_desk) and pieces < 9:
+        await end_some(own_desk)
         pieces += 1
     assert pieces == 3
     assert set((await sends(own_desk, channel)).values()) == {FAILED}
+
+
+async def test_what_would_be_told_of_a_disconnected_channel_is_let_go_and_a_reaction_nobody_saw_is_taken_back(
+    own_desk: Desk,
+) -> None:
+    channel, other = await own_desk.new_channel(), await own_desk.new_channel()
+    for each in (channel, other):
+        conversation = await own_desk.started(each)
+        want = "INSERT INTO marks (kind, key, conversation_id, channel_id, provider_message_id, emoji, due_time)"
+        for kind, key, emoji in (("read", conversation.id, None), ("reaction", conversation.last_message_id, "x")):
+            values = (kind, key, conversation.id, each.id, "wamid.x", emoji)
+            await own_desk.execute(f"{want} VALUES ($1, $2, $3, $4, $5, $6, now())", *values)
+    await disconnect(own_desk, channel)
+    assert await ended(own_desk)
+    with pytest.raises(DatabaseUnavailable):
+        await reconnect(own_desk, channel)
+    await end_some(own_desk)
+    assert not await ended(own_desk)
+    held = await own_desk.rows("SELECT DISTINCT channel_id FROM marks")
+    assert [row["channel_id"] for row in held] == [other.id]
+    await reconnect(own_desk, channel)
