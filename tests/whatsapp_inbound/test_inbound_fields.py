@@ -7,8 +7,10 @@ import time
 from typing import Any
 
 import pytest
+import structlog
 from prometheus_client import REGISTRY
 
+from server.kit.logging import configure_command
 from tests.desk import Desk
 from tests.installation import Installed
 from tests.journal.journal_inlet import Inlet
@@ -114,3 +116,47 @@ async def test_w30_who_blocked_the_business_and_writes_again_is_as_before(desks:
     await desk.writer().submit(desk.send(conversation_id))
     states = "SELECT state FROM deliveries WHERE conversation_id = $1 AND state IN ('queued', 'waiting')"
     assert len(await desk.rows(states, conversation_id)) == 1
+
+
+@pytest.mark.parametrize("shown", ["553189654321", "+55 31 98965-4321", "", None, 7])
+async def test_i13_a_number_is_known_by_its_id_however_it_is_shown(desks: Installed, desk: Desk, shown: Any) -> None:
+    inlet = await Inlet.open(desks, desk)
+    body = inlet.texts("hello")
+    body["entry"][0]["changes"][0]["value"]["metadata"]["display_phone_number"] = shown
+    await inlet.taken(body)
+    assert await inlet.said() == ["hello"]
+
+
+async def test_w12_nothing_of_what_a_customer_wrote_is_in_the_log(
+    desks: Installed, desk: Desk, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inlet = await Inlet.open(desks, desk)
+    evil = "\x1b[2J${jndi:ldap://x}{{7*7}}%s<script>stranger"
+    body = inlet.texts(evil, sender="4915100000012")
+    value = body["entry"][0]["changes"][0]["value"]
+    value["contacts"] = [{"profile": {"name": evil}, "wa_id": "4915100000012"}]
+    (text,) = value["messages"]
+    value["messages"] += [
+        {**text, "id": "wamid.file", "type": "document", "document": {"id": "1", "filename": evil, "mime_type": evil}},
+        {**text, "id": "wamid.broken", "text": {"body": [evil]}},
+        {**text, "id": "wamid.edit", "type": "edit", "edit": {"original_message_id": evil, "message": evil}},
+        {**text, "id": "wamid.type", "type": evil, evil: evil},
+        {**text, "id": "wamid.time", "timestamp": evil},
+    ]
+    value["statuses"] = [{"id": evil, "status": evil, "timestamp": text["timestamp"], "errors": [{"title": evil}]}]
+    value["errors"] = [{"code": evil, "title": evil}]
+    before = structlog.get_config()
+    configure_command()
+    try:
+        async with inlet.poisoned():
+            await inlet.taken(body)
+            await inlet.taken(inlet.texts(f"poison {evil}", sender="4915100000012"))
+    finally:
+        structlog.configure(**before)
+    said = await inlet.said()
+    assert evil in said, "it is stored as it came"
+    logged = "".join(capfd.readouterr())
+    assert "intake.failed" in logged, "the log is what is looked at"
+    assert "stranger" not in logged
+    assert "jndi" not in logged
+    assert "4915100000012" not in logged
