@@ -7,20 +7,17 @@ row stands for; what a message that is no text carries is looked at by `contents
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from server.simulator import contents, errors, template_sends, uploads
 from server.simulator.accounts import Account, Person
+from server.simulator.addresses import is_bsuid, is_phone
 from server.simulator.errors import ErrorKind
-
-if TYPE_CHECKING:
-    from server.simulator.media import Media
+from server.simulator.media import Media
 
 TEXT_MOST = 4096
 OPAQUE_MOST = 512
@@ -33,9 +30,6 @@ MESSAGE_KEYS = frozenset(
     | contents.SHAPES.keys()
 )
 READ_KEYS = frozenset({"messaging_product", "status", "message_id", "typing_indicator"})
-
-_PHONE = re.compile(r"\+?[1-9][0-9]{6,14}", re.ASCII)
-_BSUID = re.compile(r"[A-Z]{2}\.(ENT\.)?[A-Za-z0-9]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -156,16 +150,6 @@ def refusal(attempt: Attempt) -> tuple[Row, str] | None:
         if detail is not None:
             return row, detail
     return None
-
-
-def is_phone(text: str) -> bool:
-    """An international number: 7 to 15 digits, an optional plus, nothing else."""
-    return _PHONE.fullmatch(text) is not None
-
-
-def is_bsuid(text: str) -> bool:
-    """A business-scoped user id: country, dot, up to 128 letters and digits; a parent id has `ENT.` after the dot."""
-    return _BSUID.fullmatch(text) is not None
 
 
 def _version(attempt: Attempt) -> str | None:

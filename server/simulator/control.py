@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from server.simulator import errors, samples
 from server.simulator.accounts import Account, SentMessage
-from server.simulator.checks import is_phone
+from server.simulator.addresses import is_phone
 from server.simulator.config import AccountConfig, ReceiptPlan, explain
 from server.simulator.customers import InboundBatch, InboundSingle, MoveInput, inbound, moved
 from server.simulator.faults import FAULT, FAULTS_MOST, Fault, Faults

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from server.simulator import samples
 from server.simulator.accounts import Account
-from server.simulator.checks import is_phone
+from server.simulator.addresses import is_phone
 from server.simulator.config import PhoneDigits
 from server.simulator.errors import Json
 from server.simulator.inputs import Address, Input, UnixSeconds, UserId

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from aiohttp import web
 
-from server.simulator import errors, spoiled, uploads
+from server.simulator import errors, forms, spoiled, uploads
 from server.simulator.accounts import SentMessage
 from server.simulator.checks import Attempt, refusal
 from server.simulator.errors import ErrorKind, Json, envelope
@@ -97,7 +97,7 @@ class GraphApi:
         version, number = request.match_info["version"], request.match_info["phone_number_id"]
         if version not in self._simulator.versions:
             return await unknown_path(request)
-        form, now, token = await uploads.read(request), self._simulator.clock.wall(), _token(request)
+        form, now, token = await forms.read(request), self._simulator.clock.wall(), _token(request)
         hit = self._faults.first(
             Target(number, request.path), lambda fault: _before_accepting(fault) and fault.filter.path is not None
         )

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from server.simulator.checks import is_bsuid, is_phone
+from server.simulator.addresses import is_bsuid, is_phone
 
 
 def _address(text: str) -> str:

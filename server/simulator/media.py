@@ -15,9 +15,9 @@ from typing import Annotated
 from pydantic import Field
 
 from server.simulator.errors import Json
+from server.simulator.forms import Form, plain
 from server.simulator.inputs import Input
 from server.simulator.payloads import Inbound
-from server.simulator.uploads import Form, plain
 
 KEPT = 1000
 ADDRESS_SECONDS = 300

@@ -6,20 +6,12 @@ Source: Meta's Cloud API documentation, "Media" (upload, supported types and siz
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from aiohttp import web
-from aiohttp.multipart import BodyPartReader
 
 from server.simulator import errors
 from server.simulator.contents import Problem
+from server.simulator.forms import MB, MOST, Form, plain
+from server.simulator.media import Media
 
-if TYPE_CHECKING:
-    from server.simulator.media import Media
-
-MB = 1024 * 1024
-MOST = 100 * MB
 # By kind: the types it has, and how many bytes of each; any type for a document. A sticker that moves may be larger.
 KINDS: Mapping[str, Mapping[str, int]] = {
     "image": {"image/jpeg": 5 * MB, "image/png": 5 * MB},
@@ -44,39 +36,6 @@ _SIGNS: Mapping[str, tuple[tuple[int, bytes], ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Form:
-    """What an upload came as."""
-
-    product: str | None
-    type: str | None
-    content: bytes | None
-
-
-async def read(request: web.Request) -> Form:
-    """The form of an upload; a body that is none has nothing. Of a file that is too large, a byte more than may be."""
-    fields: dict[str, str] = {}
-    content = told = None
-    if request.content_type != "multipart/form-data":
-        return Form(None, None, None)
-    async for part in await request.multipart():
-        if not isinstance(part, BodyPartReader):
-            continue
-        if part.name == "file":
-            told, content = part.headers.get("Content-Type"), await _file(part)
-        elif part.name is not None:
-            fields[part.name] = (await part.read(decode=True)).decode(errors="replace")[:256]
-    return Form(fields.get("messaging_product"), fields.get("type") or told, content)
-
-
-async def _file(part: BodyPartReader) -> bytes:
-    found = bytearray()
-    while chunk := await part.read_chunk():
-        if len(found) <= MOST:
-            found += chunk
-    return bytes(found)
-
-
 def problem(form: Form) -> Problem | None:
     """The first thing Meta refuses of an upload."""
     if form.product != "whatsapp":
@@ -93,11 +52,6 @@ def problem(form: Form) -> Problem | None:
     if signs is not None and not any(form.content[start:].startswith(sign) for start, sign in signs):
         return Problem(errors.MEDIA_REFUSED, f"The content of the file is not {plain(form.type)}.")
     return None
-
-
-def plain(mime_type: str) -> str:
-    """A type without its parameters."""
-    return mime_type.partition(";")[0].strip().lower()
 
 
 def refused(
