@@ -205,22 +205,23 @@ TENTH = tuple(1.5 + 2 * number for number in range(10))
 
 
 @pytest.mark.parametrize(
-    ("row", "again_days"),
+    ("days", "status", "again_days"),
     [
-        (edited(), None),
-        (edited(0.9), 0.1),
-        (edited(1.1), None),
-        (edited(*TENTH), 30 - TENTH[-1]),
-        (edited(*TENTH[:9]), None),
-        (edited(*TENTH[:9], 30.1), None),
+        ((), "APPROVED", None),
+        ((0.9,), "APPROVED", 0.1),
+        ((1.1,), "APPROVED", None),
+        (TENTH, "APPROVED", 30 - TENTH[-1]),
+        (TENTH[:9], "APPROVED", None),
+        ((*TENTH[:9], 30.1), "APPROVED", None),
         # What is not approved can be edited as often as one likes.
-        (edited(0.1, status="REJECTED"), None),
-        (edited(0.1, status="PAUSED"), None),
+        ((0.1,), "REJECTED", None),
+        ((0.1,), "PAUSED", None),
     ],
 )
 def test_an_approved_template_is_edited_once_a_day_and_ten_times_in_thirty(
-    row: TemplateRow, again_days: float | None
+    days: tuple[float, ...], status: str, again_days: float | None
 ) -> None:
+    row = edited(*days, status=status)
     if again_days is None:
         may_edit(row, EDIT)
         return
