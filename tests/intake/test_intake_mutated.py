@@ -37,6 +37,7 @@ REACHED = 0.6
 MEMORY = 64 * 2**20
 """How much bigger a process may be after all of the bodies than after the first tenth."""
 COUNT = int(os.environ.get("SWITCHBOARD_MUTATED", "100000"))
+THOUSANDS = 12
 SEED = int(os.environ.get("SWITCHBOARD_MUTATED_SEED", "2"))
 
 
@@ -227,6 +228,33 @@ async def test_a_hundred_thousand_mutated_bodies(own: tuple[Stack, Shop], tmp_pa
     _, told, _ = await switchboard("doctor", environment={}, home=tmp_path / "home")
     assert f"tenant {shop.tenant}" in told
     assert "items of payloads failed within 7 days" in told
+
+
+@pytest.mark.faults
+@pytest.mark.timeout(600)
+async def test_t7_a_thousand_updates_in_three_megabytes_are_answered_in_time_and_leave_memory_as_it_was(
+    own: tuple[Stack, Shop],
+) -> None:
+    stack, shop = own
+    grown, answered = [], []
+    for turn in range(THOUSANDS):
+        said = word()
+        people = [text(f"{said} {index:03} " + "\u00e4" * 450, f"49151{turn:02}{index:06}") for index in range(1000)]
+        body = payloads.inbound_body(shop.number, people)
+        body["padding"] = "x" * max(3_000_000 - len(payloads.encode(body)), 0)
+        raw = payloads.encode(body)
+        assert 3_000_000 <= len(raw) < 4 << 20
+        began = time.monotonic()
+        assert (await shop.post.signed(raw)).status == 200
+        answered.append(time.monotonic() - began)
+        await shop.calm(within=60)
+        count = await shop.database.fetchval("SELECT count(*) FROM messages WHERE text LIKE $1", f"{said} %")
+        assert count == 1000
+        grown.append(memory(stack))
+        print(f"answered in {answered[-1]:.2f} s, applied in {time.monotonic() - began:.1f} s, {shown(grown[-1])}")
+    assert max(answered) < 5
+    # The first two bring caches and pools.
+    assert {name: now - grown[1][name] for name, now in grown[-1].items() if now - grown[1][name] > MEMORY} == {}
 
 
 def shown(sizes: dict[str, int]) -> str:
