@@ -77,6 +77,15 @@ SELECT i.id AS identity_id, timestamptz '2020-01-01 00:00:00+00' + (max(c.last_i
 FROM identities i JOIN conversations c ON c.channel_id = i.channel_id AND c.identity_id = i.id
 WHERE i.id = ANY($1::uuid[]) AND c.last_inbound_sequence > 0 GROUP BY i.id
 """
+# Nothing comes back where somebody else wrote a later name meanwhile.
+RENAME = """
+UPDATE identities SET profile_name = $2, profile_time = $3, username = $4
+WHERE id = $1 AND ($3::timestamptz IS NULL OR profile_time IS NULL OR profile_time <= $3) RETURNING id
+"""
+STALE = """
+SELECT EXISTS (SELECT FROM unnest($1::uuid[], $2::text[], $3::text[]) AS k (id, profile_name, username) JOIN identities i USING (id)
+    WHERE (i.profile_name, i.username) IS DISTINCT FROM (k.profile_name, k.username))
+"""
 ADD_CONFLICT = """
 INSERT INTO identity_conflicts (id, channel_id, identity_id, other_identity_id, kind, value_hash, create_time)
 VALUES ($1, $2, $3, $4, $5, $6, $7)
@@ -134,7 +143,9 @@ class Person:
 
 @dataclass(slots=True)
 class Resolved:
-    """Who it is here. renamed: the contact got another name; the conversation's copy follows. blocked: as it was read, without a lock."""
+    """Who it is here. renamed: the contact got another name; the conversation's copy follows. told: by somebody. blocked: as it was read,
+    without a lock.
+    """
 
     identity_id: uuid.UUID
     contact_id: uuid.UUID
@@ -148,6 +159,7 @@ class Resolved:
     new_identity: bool = False
     new_contact: bool = False
     renamed: bool = False
+    told: bool = False
     blocked: bool = False
 
 
@@ -320,7 +332,7 @@ def _rename(found: Resolved, person: Person) -> None:
     if found.blocked or not _newer(found, person):
         return
     if person.username not in (None, found.username):
-        found.username, found.renamed = person.username, not found.new_contact
+        found.username, found.renamed, found.told = person.username, not found.new_contact, True
     if person.profile_name is None:
         return
     # Of a name that stays only memory knows when it was told last: nothing is written for it.
@@ -329,7 +341,7 @@ def _rename(found: Resolved, person: Person) -> None:
         return
     found.profile_name = person.profile_name
     name, source = display_name(person.profile_name, person.addresses)
-    found.renamed = not found.new_contact
+    found.renamed, found.told = not found.new_contact, True
     if found.name_source != "agent" and source == "provider":
         found.name, found.name_source = name, source
 
@@ -376,14 +388,30 @@ async def _store(
     await _add_aliases(connection, aliases, now=now)
     for item in sorted(unique, key=lambda item: item.contact_id):
         if item.renamed:
-            await connection.execute(
-                "UPDATE identities SET profile_name = $2, profile_time = $3, username = $4 WHERE id = $1",
-                *(item.identity_id, item.profile_name, item.profile_time, item.username),
-            )
+            values = (item.identity_id, item.profile_name, item.profile_time, item.username)
+            if await connection.fetchval(RENAME, *values) is None:
+                raise Raced
             await connection.execute(
                 "UPDATE contacts SET name = $2, name_source = $3, update_time = $4 WHERE id = $1 AND name_source <> 'agent'",
                 *(item.contact_id, item.name, item.name_source, now),
             )
+
+
+async def check_names(connection: Connection, people: Iterable[Resolved]) -> None:
+    """Once the conversations of people are locked: nobody got another name, and nobody who got one here said a later one, since they
+    were resolved. A name that stays is written by nobody, so nothing else tells of it. Raced.
+    """
+    known = {item.identity_id: item for item in people if not item.new_identity}
+    if not known:
+        return
+    rows = [(key, item.profile_name, item.username) for key, item in known.items()]
+    if await connection.fetchval(STALE, *_transposed(rows, 3)):
+        raise Raced
+    told = [key for key, item in known.items() if item.told]
+    for record in await connection.fetch(HEARD, told) if told else []:
+        time = known[record["identity_id"]].profile_time
+        if time is not None and record["time"] > time:
+            raise Raced
 
 
 async def _add_aliases(connection: Connection, aliases: dict[Key, uuid.UUID], *, now: datetime) -> None:

@@ -18,7 +18,7 @@ from switchboard.v1 import actor_pb2, event_pb2
 
 from server.channels.service import ChannelRow
 from server.contacts import blocking
-from server.contacts.resolve import Person, Resolved, resolve
+from server.contacts.resolve import Person, Resolved, check_names, resolve
 from server.conversations import events as conversation_events
 from server.conversations import repository as conversations
 from server.conversations import rules
@@ -125,6 +125,7 @@ class _Copying:
         await self._connection.execute(MEET, sorted(identity_id for _, identity_id in threads))
         found = await repository.candidates(self._connection, threads) if threads else []
         locked = await conversations.lock_many(self._connection, sorted({*found, *wanted}))
+        await check_names(self._connection, [person for person in people if person.renamed])
         by_identity = {row.identity_id: row for row in locked.values() if row.delete_time is None}
         fresh = {person.identity_id: self._fresh(person) for person in people if person.identity_id not in by_identity}
         await blocking.check_standing(

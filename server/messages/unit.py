@@ -12,7 +12,7 @@ from switchboard.v1 import actor_pb2, event_pb2
 
 from server.channels import service as channels
 from server.contacts import blocking
-from server.contacts.resolve import Resolved, resolve
+from server.contacts.resolve import Resolved, check_names, resolve
 from server.conversations import events as conversation_events
 from server.conversations import repository as conversations
 from server.conversations import rules
@@ -153,6 +153,7 @@ class Unit:
             if key in keys:
                 held = locked.by_key.get(key)
                 locked.by_key[key] = row if held is None or _precedes(row, held) else held
+        await check_names(self._connection, [found for found in self._people.values() if _renamed(found, locked)])
         locked.stored = await repository.known_provider_ids(
             self._connection, [item.provider_key for item in self._items if isinstance(item, Receive)]
         )
@@ -537,6 +538,15 @@ class Unit:
             await finish(self._write, await self._connection.fetchrow(sql, *arguments), self._plan.events)
         elif self._plan.journal_items:
             await journal_items.insert(self._connection, self._plan.journal_items)
+
+
+def _renamed(found: Resolved, locked: Locked) -> bool:
+    """Whether somebody's name may be another one than it was when it was read: who has a new one, whose conversation has another, and
+    those that agents named, whose conversations do not tell.
+    """
+    row = locked.by_key.get((found.channel_id, found.identity_id))
+    other = row is not None and (row.contact_id, row.contact_name) != (found.contact_id, found.name)
+    return found.renamed or other or found.name_source == "agent"
 
 
 def _precedes(row: ConversationRow, other: ConversationRow) -> bool:
